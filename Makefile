@@ -1,0 +1,51 @@
+# Every target sets itself up in .venv; a machine with Python >= 3.11 and make is all it takes.
+# Debian's python3 is built with profile-guided optimisation: it is preferred where it is new enough.
+PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/fissile run examples/shop
+
+.PHONY: help venv shop test check format bench lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.dev: pyproject.toml requirements/dev.txt
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv found: install python3-venv, or say make PYTHON=..."; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt
+	@touch $@
+
+venv: $(VENV)/.dev  ## the virtual environment that all others use
+
+shop: venv  ## run the example shop as a monolith and print its address
+	$(RUN)
+
+test: venv  ## the tests
+	$(BIN)/python -m pytest
+
+check: venv  ## format, lint, types, layers, tests: what has to pass before a commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+format: venv  ## put the code into the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.bench  ## measure against the peers, side by side; writes build/bench.json
+	$(BIN)/python benchmarks/run.py
+
+lock:  ## pin the newest versions of everything in requirements/*.txt
+	$(PYTHON) requirements/lock.py
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,5 @@
+"""`python -m fissile`."""
+
+from fissile.cli import main
+
+main()

@@ -1,0 +1,386 @@
+"""The typed methods of a component, each with a fingerprint: its contract.
+
+`read_interface` turns a class into an `Interface`, or lists every mistake in it with its remedy.
+The decorators only leave a mark on what they decorate: the class itself stays as it was, so it
+works undecorated, and undeployed, in a unit test.
+"""
+
+import collections.abc
+import copy
+import hashlib
+import inspect
+import typing
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast, overload
+
+import msgspec
+
+from fissile.component.values import describe, is_immutable, unsupported
+
+T = TypeVar("T", bound=type)
+F = TypeVar("F", bound=Callable[..., Any])
+
+MARK = "__fissile__"
+LIFECYCLE = frozenset({"start", "stop", "http"})
+_STREAMS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
+_EMPTY = inspect.Parameter.empty
+
+
+class MethodMark(msgspec.Struct, frozen=True):
+    """What `@method` was told."""
+
+    timeout: float | None = None
+    idempotent: bool = False
+    raises: tuple[type[Exception], ...] = ()
+
+
+class ClassMark(msgspec.Struct, frozen=True):
+    """What `@component` or `@interface` was told."""
+
+    kind: str
+    name: str
+    implements: type | None = None
+    raises: tuple[type[Exception], ...] = ()
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter of a method. `default` is meaningless where `required`."""
+
+    name: str
+    type: Any
+    required: bool
+    default: Any = None
+    keyword_only: bool = False
+
+
+class Method(msgspec.Struct, frozen=True, eq=False):
+    """One method of an interface.
+
+    timeout: seconds, None for the application's default. result: the type of the result, or of
+    each item of a stream. request: arguments as an array (the wire's form); body: arguments by name
+    (the JSON form). raises: exceptions that arrive as themselves; a subclass must be named too.
+    """
+
+    component: str
+    name: str
+    parameters: tuple[Parameter, ...]
+    result: Any
+    streaming: bool
+    timeout: float | None
+    idempotent: bool
+    raises: tuple[type[Exception], ...]
+    fingerprint: str
+    request: type[msgspec.Struct]
+    body: type[msgspec.Struct]
+    immutable_arguments: bool
+    immutable_result: bool
+    doc: str = ""
+
+    @property
+    def label(self) -> str:
+        """ "Component.method", as errors and telemetry name it."""
+        return f"{self.component}.{self.name}"
+
+    def arguments(self, request: msgspec.Struct) -> tuple[Any, ...]:
+        """The values of a decoded request or body, in the order of the parameters."""
+        return tuple(getattr(request, parameter.name) for parameter in self.parameters)
+
+    def call(self, function: Callable[..., Any], request: msgspec.Struct) -> Any:
+        """Call the function with a decoded request's arguments."""
+        positional = [getattr(request, p.name) for p in self.parameters if not p.keyword_only]
+        named = {p.name: getattr(request, p.name) for p in self.parameters if p.keyword_only}
+        return function(*positional, **named)
+
+
+class Interface(msgspec.Struct, frozen=True, eq=False):
+    """The methods through which a component is called."""
+
+    name: str
+    methods: dict[str, Method]
+    doc: str = ""
+
+
+class Lazy(typing.Generic[typing.TypeVar("R")]):
+    """A reference that is resolved when it is first asked for: it may close a cycle of references.
+
+    In a unit test: `Lazy(lambda: FakeCart())`.
+    """
+
+    def __init__(self, resolve: Callable[[], Any]) -> None:
+        self._resolve = resolve
+
+    def get(self) -> Any:
+        """The reference. Only valid once the application is started."""
+        return self._resolve()
+
+
+@overload
+def component(cls: T, /) -> T: ...
+@overload
+def component(
+    *, name: str | None = None, implements: type | None = None, raises: tuple[type[Exception], ...] = ()
+) -> Callable[[T], T]: ...
+def component(
+    cls: type | None = None,
+    /,
+    *,
+    name: str | None = None,
+    implements: type | None = None,
+    raises: tuple[type[Exception], ...] = (),
+) -> Any:
+    """Mark a class as a component. Its public `async def` methods are its API.
+
+    name: defaults to the class's. implements: the `@interface` class that it is called through.
+    raises: exceptions that any of its methods may raise and that arrive as themselves.
+    Nothing is checked here: `Application` reports all mistakes at once.
+    """
+
+    def mark(target: type) -> type:
+        setattr(target, MARK, ClassMark("component", name or target.__name__, implements, tuple(raises)))
+        return target
+
+    return mark if cls is None else mark(cls)
+
+
+@overload
+def interface(cls: T, /) -> T: ...
+@overload
+def interface(*, name: str | None = None, raises: tuple[type[Exception], ...] = ()) -> Callable[[T], T]: ...
+def interface(
+    cls: type | None = None, /, *, name: str | None = None, raises: tuple[type[Exception], ...] = ()
+) -> Any:
+    """Mark a class as an API that is implemented elsewhere, by `@component(implements=...)`."""
+
+    def mark(target: type) -> type:
+        setattr(target, MARK, ClassMark("interface", name or target.__name__, None, tuple(raises)))
+        return target
+
+    return mark if cls is None else mark(cls)
+
+
+@overload
+def method(function: F, /) -> F: ...
+@overload
+def method(
+    *, timeout: float | None = None, idempotent: bool = False, raises: tuple[type[Exception], ...] = ()
+) -> Callable[[F], F]: ...
+def method(
+    function: Any = None,
+    /,
+    *,
+    timeout: float | None = None,
+    idempotent: bool = False,
+    raises: tuple[type[Exception], ...] = (),
+) -> Any:
+    """Say more about a method of a component.
+
+    timeout: seconds until the deadline, `math.inf` for none, None for the application's default.
+    idempotent: a second execution does no harm, so a failed call may be tried again.
+    raises: exceptions that arrive at the caller as themselves, with their annotated fields.
+    """
+
+    def mark(target: Any) -> Any:
+        setattr(target, MARK, MethodMark(timeout, idempotent, tuple(raises)))
+        return target
+
+    return mark if function is None else mark(function)
+
+
+def class_mark(cls: Any) -> ClassMark | None:
+    """What the class itself (not a base of it) was marked with."""
+    found = vars(cls).get(MARK) if isinstance(cls, type) else None
+    return found if isinstance(found, ClassMark) else None
+
+
+def read_interface(cls: type) -> tuple[Interface, list[str]]:
+    """The interface of a marked class and all mistakes found in it."""
+    mark = class_mark(cls)
+    owner = mark.name if mark else cls.__name__
+    declared = mark.kind == "interface" if mark else False
+    methods: dict[str, Method] = {}
+    mistakes: list[str] = []
+    for name, function in _public_functions(cls):
+        told = getattr(function, MARK, None)
+        told = told if isinstance(told, MethodMark) else None
+        where = f"{owner}.{name}"
+        if name in LIFECYCLE or name.startswith("_"):
+            if told is not None:
+                mistakes.append(_unusable_name(where, name))
+            elif name in ("start", "stop") and not inspect.iscoroutinefunction(function):
+                mistakes.append(f"{where} is a plain `def`: declare it `async def {name}(self) -> None`")
+            elif name == "http" and inspect.iscoroutinefunction(function):
+                mistakes.append(f"{where} is `async def`: declare it `def http(self)` and return an ASGI app")
+            continue
+        if not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)):
+            # A plain public `def` of an adopted class is not API; one that claims to be is a mistake.
+            if told is not None or declared:
+                mistakes.append(f"{where} is a plain `def`: declare it `async def` so that it can cross a network")
+            continue
+        found = _read_method(owner, name, function, told or MethodMark(), mark, mistakes)
+        if found is not None:
+            methods[name] = found
+    return Interface(owner, methods, inspect.getdoc(cls) or ""), mistakes
+
+
+def _unusable_name(where: str, name: str) -> str:
+    if name.startswith("_"):
+        return f"{where} is private and cannot be an API method: rename it without the underscore"
+    return f"{where}: {name!r} is reserved for the component's life cycle: rename the method"
+
+
+def _public_functions(cls: type) -> list[tuple[str, Any]]:
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        for name, value in vars(base).items():
+            if inspect.isfunction(value) and (not name.startswith("_") or hasattr(value, MARK)):
+                found[name] = value
+            elif name in found and not inspect.isfunction(value):
+                del found[name]
+    return list(found.items())
+
+
+def _read_method(
+    owner: str, name: str, function: Any, told: MethodMark, mark: ClassMark | None, mistakes: list[str]
+) -> Method | None:
+    where = f"{owner}.{name}"
+    before = len(mistakes)
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except Exception as error:
+        mistakes.append(f"{where}: an annotation cannot be resolved ({error}): import the name in this module")
+        return None
+    parameters = _read_parameters(where, function, hints, mistakes)
+    result, streaming = _read_result(where, function, hints, mark, mistakes)
+    if told.timeout is not None and not told.timeout > 0:
+        mistakes.append(f"{where}: timeout={told.timeout!r} is not a positive number of seconds")
+    raises = tuple(dict.fromkeys((*(mark.raises if mark else ()), *told.raises)))
+    for kind in raises:
+        if not (isinstance(cast(Any, kind), type) and issubclass(kind, Exception)):
+            mistakes.append(f"{where}: raises={kind!r} is not an exception class")
+    if len(mistakes) > before:
+        return None
+    doc = inspect.getdoc(function) or ""
+    return _make_method(owner, name, parameters, result, streaming, told, raises, doc)
+
+
+def _read_parameters(where: str, function: Any, hints: dict[str, Any], mistakes: list[str]) -> list[Parameter]:
+    parameters: list[Parameter] = []
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        name = parameter.name
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            mistakes.append(f"{where}: *{name} has no fixed type: name each parameter, or take a tuple or a struct")
+            continue
+        if name not in hints:
+            mistakes.append(f"{where}: parameter {name!r} has no annotation: add its type")
+            continue
+        why = unsupported(hints[name])
+        if why is not None:
+            mistakes.append(f"{where}: parameter {name!r} cannot be encoded: {why}: use a msgspec.Struct or builtins")
+            continue
+        keyword_only = parameter.kind is parameter.KEYWORD_ONLY
+        required = parameter.default is _EMPTY
+        default = None if required else parameter.default
+        parameters.append(Parameter(name, hints[name], required, default, keyword_only))
+    return parameters
+
+
+def _read_result(
+    where: str, function: Any, hints: dict[str, Any], mark: ClassMark | None, mistakes: list[str]
+) -> tuple[Any, bool]:
+    if "return" not in hints:
+        mistakes.append(f"{where} has no return annotation: add it (`-> None` where there is no result)")
+        return None, False
+    result = hints["return"]
+    streaming = typing.get_origin(result) in _STREAMS
+    if inspect.isasyncgenfunction(function) and not streaming:
+        mistakes.append(f"{where} yields, so it is a stream: annotate it `-> AsyncIterator[...]`")
+    elif streaming and not inspect.isasyncgenfunction(function) and mark is not None and mark.kind == "component":
+        mistakes.append(f"{where} is annotated as a stream but never yields: make it an async generator")
+    if streaming:
+        arguments = typing.get_args(result)
+        result = arguments[0] if arguments else Any
+    why = unsupported(result)
+    if why is not None:
+        mistakes.append(f"{where}: the result cannot be encoded: {why}: return a msgspec.Struct or builtins")
+    return result, streaming
+
+
+def _make_method(
+    owner: str,
+    name: str,
+    parameters: list[Parameter],
+    result: Any,
+    streaming: bool,
+    told: MethodMark,
+    raises: tuple[type[Exception], ...],
+    doc: str,
+) -> Method:
+    fields = [_struct_field(parameter) for parameter in parameters]
+    title = f"{owner}_{name}"
+    request = msgspec.defstruct(f"{title}_request", fields, array_like=True, frozen=True, kw_only=True)
+    body = msgspec.defstruct(f"{title}_body", fields, frozen=True, kw_only=True, forbid_unknown_fields=True)
+    contract = [
+        name,
+        [[p.name, describe(p.type), p.required] for p in parameters],
+        describe(result),
+        streaming,
+        sorted(describe_error(kind) for kind in raises),
+    ]
+    digest = hashlib.sha256(msgspec.json.encode(contract, order="deterministic")).hexdigest()
+    return Method(
+        component=owner,
+        name=name,
+        parameters=tuple(parameters),
+        result=result,
+        streaming=streaming,
+        timeout=told.timeout,
+        idempotent=told.idempotent,
+        raises=raises,
+        fingerprint=digest[:16],
+        request=request,
+        body=body,
+        immutable_arguments=all(is_immutable(p.type) for p in parameters),
+        immutable_result=is_immutable(result),
+        doc=doc,
+    )
+
+
+def _struct_field(parameter: Parameter) -> Any:
+    if parameter.required:
+        return (parameter.name, parameter.type)
+    default = parameter.default
+    if is_immutable(parameter.type) or default is None:
+        return (parameter.name, parameter.type, default)
+    return (parameter.name, parameter.type, msgspec.field(default_factory=lambda: copy.deepcopy(default)))
+
+
+def error_fields(kind: type[Exception]) -> dict[str, Any]:
+    """The annotated fields of a declared exception: those that travel, with their types."""
+    hints = typing.get_type_hints(kind)
+    return {name: hint for name, hint in hints.items() if not name.startswith("_")}
+
+
+def describe_error(kind: type[Exception]) -> list[Any]:
+    """A declared exception as plain data, for the contract."""
+    return [kind.__qualname__, [[name, describe(hint)] for name, hint in sorted(error_fields(kind).items())]]
+
+
+def mismatches(declared: Interface, implementation: Interface) -> list[str]:
+    """Why the implementation does not fit the declared interface, each with its remedy."""
+    mistakes: list[str] = []
+    for name, wanted in declared.methods.items():
+        where = f"{implementation.name}.{name}"
+        given = implementation.methods.get(name)
+        if given is None:
+            mistakes.append(f"{where} is missing: {declared.name} declares it, so implement it")
+            continue
+        shape_wanted = [(p.name, describe(p.type)) for p in wanted.parameters]
+        shape_given = [(p.name, describe(p.type)) for p in given.parameters]
+        if shape_wanted != shape_given:
+            mistakes.append(f"{where}: its parameters differ from {declared.name}.{name}: give both the same")
+        elif describe(wanted.result) != describe(given.result) or wanted.streaming != given.streaming:
+            mistakes.append(f"{where}: its result differs from {declared.name}.{name}: give both the same")
+    return mistakes
+
+
+Unary = Callable[..., Awaitable[Any]]

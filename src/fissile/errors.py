@@ -1,0 +1,142 @@
+"""The base family of errors: whose fault it is, what happened, what to do next.
+
+Every room subclasses these. An error is read by somebody at 3 a.m.: it names the component and
+method where it arose (`origin`) and ends with the next step (`remedy`). The call errors are the
+only ones that the platform itself raises from a call, and they mean the same in every topology.
+"""
+
+from collections.abc import Sequence
+
+
+class FissileError(Exception):
+    """Base of all errors raised by Fissile.
+
+    `message` says what happened; `remedy` says what to do next (may be empty).
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  → {self.remedy}" if self.remedy else self.message
+
+
+class ConfigError(FissileError):
+    """The configuration (fissile.toml, environment, command line) has mistakes: the operator's to mend."""
+
+
+class DeclarationError(FissileError):
+    """An application is declared wrongly: the author's to mend.
+
+    `mistakes` lists every mistake found, each with its remedy, so that one run shows them all.
+    """
+
+    def __init__(self, subject: str, mistakes: Sequence[str]) -> None:
+        self.mistakes = tuple(mistakes)
+        count = "one mistake" if len(self.mistakes) == 1 else f"{len(self.mistakes)} mistakes"
+        super().__init__(f"{subject} has {count}:\n" + "\n".join(f"  - {m}" for m in self.mistakes))
+
+
+class CallError(FissileError):
+    """A call did not yield its callee's own answer.
+
+    `origin` is the method where it arose, as "Component.method", or "" when it is not known.
+    """
+
+    code = "call_error"
+
+    def __init__(self, message: str, *, origin: str = "", remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.origin = origin
+
+
+class Unavailable(CallError):
+    """The callee could not be reached, or the connection broke before its answer came."""
+
+    code = "unavailable"
+
+
+class DeadlineExceeded(CallError):
+    """The time for the call ran out; the callee has been told to stop."""
+
+    code = "deadline_exceeded"
+
+
+class Overloaded(CallError):
+    """The callee's bounded queue is full; nothing was done. `retry_after_seconds` is its advice."""
+
+    code = "overloaded"
+
+    def __init__(
+        self, message: str, *, origin: str = "", remedy: str = "", retry_after_seconds: float = 1.0
+    ) -> None:
+        super().__init__(message, origin=origin, remedy=remedy)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Cancelled(CallError):
+    """The callee gave the call up before it had an answer (it was drained or stopped)."""
+
+    code = "cancelled"
+
+
+class PermissionDenied(CallError):
+    """The caller declares no reference to the callee, or its token does not prove its service."""
+
+    code = "permission_denied"
+
+
+class IncompatibleContract(CallError):
+    """Caller and callee were built with different types for this method."""
+
+    code = "incompatible_contract"
+
+
+class InvalidArgument(CallError):
+    """The arguments do not fit the method's types: the caller's fault."""
+
+    code = "invalid_argument"
+
+
+class RemoteError(CallError):
+    """The callee raised an exception that it does not declare: the callee's fault.
+
+    `type_name` is the exception's qualified name, `traceback_text` the callee's own traceback.
+    It is raised alike in every topology, so that a split never changes what a caller can catch.
+    """
+
+    code = "remote_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        origin: str = "",
+        remedy: str = "",
+        type_name: str = "",
+        traceback_text: str = "",
+    ) -> None:
+        super().__init__(message, origin=origin, remedy=remedy)
+        self.type_name = type_name
+        self.traceback_text = traceback_text
+
+    def __str__(self) -> str:
+        where = f" in {self.origin}" if self.origin else ""
+        return f"{self.type_name}{where}: {self.message}"
+
+
+CALL_ERRORS: dict[str, type[CallError]] = {
+    kind.code: kind
+    for kind in (
+        Unavailable,
+        DeadlineExceeded,
+        Overloaded,
+        Cancelled,
+        PermissionDenied,
+        IncompatibleContract,
+        InvalidArgument,
+        RemoteError,
+    )
+}

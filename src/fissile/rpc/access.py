@@ -1,0 +1,44 @@
+"""PURE. Who may call what: a token proves the service, a declared reference gives the permission.
+
+A callee knows only the SHA-256 of its callers' tokens, so that a service that is broken into cannot
+pose as another.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+
+import msgspec
+
+
+class Access(msgspec.Struct, frozen=True):
+    """What a callee knows of its possible callers.
+
+    peers: SHA-256 (hex) of a service's token → service. members: components by service.
+    references: caller → components to which it declares a reference.
+    """
+
+    peers: Mapping[str, str]
+    members: Mapping[str, tuple[str, ...]]
+    references: Mapping[str, frozenset[str]]
+
+    def refusal(self, token: str, service: str, callers: tuple[str, ...]) -> str:
+        """Why a hello is refused, or "" if it is what it says."""
+        proven = self.peers.get(token_digest(token))
+        if proven is None:
+            return "the token is not known: it belongs to another application, or to an earlier start of it"
+        if not hmac.compare_digest(proven.encode(), service.encode()):
+            return f"the token proves service {proven!r}, not {service!r}"
+        strangers = [caller for caller in callers if caller not in self.members.get(service, ())]
+        if strangers:
+            return f"{', '.join(strangers)} is not in service {service!r}"
+        return ""
+
+    def allows(self, caller: str, target: str) -> bool:
+        """Whether the caller declares a reference to the target."""
+        return target in self.references.get(caller, ())
+
+
+def token_digest(token: str) -> str:
+    """How a token is known to those who check it."""
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,29 @@
+"""JSON that loses nothing on its way through programs whose only number is a double.
+
+Decimal is a string, bytes are base64, datetimes RFC 3339: that is msgspec's own form. Integers beyond
+±(2^53-1) become strings, because most JSON parsers would round them (RFC 8259, section 6); strings
+are accepted wherever an integer is wanted.
+"""
+
+from typing import Any, cast
+
+import msgspec
+
+EXACT_INTEGER_MAX = 2**53 - 1
+
+
+def to_json(value: Any) -> bytes:
+    """The value as exact JSON."""
+    return msgspec.json.encode(exact(msgspec.to_builtins(value, str_keys=True)))
+
+
+def exact(value: Any) -> Any:
+    """Builtins in which every integer survives a double."""
+    kind = type(value)
+    if kind is int:
+        return value if -EXACT_INTEGER_MAX <= value <= EXACT_INTEGER_MAX else str(value)
+    if kind is dict:
+        return {key: exact(item) for key, item in cast(dict[str, Any], value).items()}
+    if kind in (list, tuple):
+        return [exact(item) for item in value]
+    return value

@@ -1,0 +1,217 @@
+"""Components over HTTP/JSON: for curl, for `fissile call`, for programs in any language.
+
+`POST /rpc/<Component>/<method>` with the arguments as a JSON object; `GET /openapi.json` says which;
+`GET /health` answers while the process serves. A plain ASGI app: a replica imports no web framework.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from math import inf
+from typing import Any
+
+import msgspec
+
+from fissile.component.context import CallContext, call_context
+from fissile.component.failure import DECLARED, invalid_argument, to_failure
+from fissile.component.interface import Method
+from fissile.component.wiring import child_context
+from fissile.errors import DeadlineExceeded
+from fissile.rpc.deadline import enforce, environment, exceeded
+from fissile.rpc.exact import to_json
+from fissile.rpc.openapi import HTTP_STATUS, openapi
+from fissile.rpc.server import Export
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+TIMEOUT_HEADER = b"fissile-timeout-ms"
+
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", b"application/problem+json")
+_LINES = (b"content-type", b"application/x-ndjson")
+
+
+class Problem(Exception):
+    """Inside this room: a request that is answered with a problem document."""
+
+    def __init__(self, status: int, title: str, detail: str, remedy: str = "", **more: Any) -> None:
+        super().__init__(title)
+        self.status = status
+        self.document = {"type": "about:blank", "title": title, "status": status, "detail": detail, "remedy": remedy}
+        self.document.update(more)
+
+
+class ClientGone(Exception):
+    """Inside this room: the client closed its connection; there is nobody to answer."""
+
+
+class Gateway:
+    """The exports of a service as an ASGI app.
+
+    exports: references by component. authorize: whether a bearer token may call.
+    """
+
+    def __init__(self, exports: Mapping[str, Export], *, authorize: Callable[[str], bool], title: str) -> None:
+        self._authorize = authorize
+        self._title = title
+        self._exports = exports
+        self._document: bytes | None = None
+        self._environment = environment()
+        self._methods: dict[str, tuple[Method, Any, Any]] = {}
+        for name, export in exports.items():
+            for method in export.interface.methods.values():
+                # Not strict: a string of digits is an integer.
+                decoder = msgspec.json.Decoder(method.body, strict=False)
+                function = getattr(export.instance, method.name)
+                self._methods[f"/rpc/{name}/{method.name}"] = (method, function, decoder)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            await self._route(scope, receive, send)
+        except ClientGone:
+            return
+        except Problem as problem:
+            headers = [_PROBLEM]
+            if problem.status == 401:
+                headers.append((b"www-authenticate", b"Bearer"))
+            if "retry_after_seconds" in problem.document:
+                seconds = max(1, round(problem.document["retry_after_seconds"]))
+                headers.append((b"retry-after", str(seconds).encode()))
+            await _send(send, problem.status, headers, msgspec.json.encode(problem.document))
+
+    async def _route(self, scope: Any, receive: Any, send: Any) -> None:
+        path, verb = scope["path"], scope["method"]
+        if path == "/health" and verb == "GET":
+            await _send(send, 200, [_JSON], b'{"status":"ok"}')
+            return
+        if path == "/openapi.json" and verb == "GET":
+            if self._document is None:
+                interfaces = [export.interface for export in self._exports.values()]
+                self._document = msgspec.json.encode(openapi(self._title, interfaces))
+            await _send(send, 200, [_JSON], self._document)
+            return
+        headers = dict(scope["headers"])
+        scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer" or not self._authorize(token.strip()):
+            raise Problem(401, "Unauthorized", "the token is missing or wrong", "send Authorization: Bearer TOKEN")
+        found = self._methods.get(path)
+        if found is None:
+            raise Problem(404, "Not Found", f"there is no {path}", "see /openapi.json for what there is")
+        if verb != "POST":
+            raise Problem(405, "Method Not Allowed", f"{path} is called with POST, not {verb}")
+        method, function, decoder = found
+        body = await _read_body(receive)
+        try:
+            arguments = decoder.decode(body or b"{}")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise _problem(invalid_argument(error, method), method) from None
+        context = self._context(headers, method)
+        if method.streaming:
+            await self._stream(method, method.call(function, arguments), context, receive, send)
+            return
+        call = asyncio.ensure_future(enforce(method.call(function, arguments), context, method.label))
+        await _until_gone(call, receive)
+        try:
+            result = call.result()
+        except Exception as error:
+            raise _problem(error, method) from None
+        await _send(send, 200, [_JSON], to_json(result))
+
+    def _context(self, headers: dict[bytes, bytes], method: Method) -> CallContext:
+        """The request's context with its deadline: the caller's, where it names an earlier one."""
+        seconds = method.timeout or self._environment.timeout_seconds
+        raw = headers.get(TIMEOUT_HEADER)
+        if raw is not None:
+            if not raw.isdigit():
+                detail = f"{TIMEOUT_HEADER.decode()} is not a whole number of milliseconds"
+                raise Problem(400, "Bad Request", detail, "send the remaining time, as in 2000")
+            seconds = min(seconds, int(raw) / 1000)
+        return child_context(self._environment, seconds)
+
+    async def _stream(self, method: Method, items: Any, context: CallContext, receive: Any, send: Any) -> None:
+        async def pump() -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [_LINES]})
+            try:
+                while True:
+                    try:
+                        item = await anext(items)
+                    except StopAsyncIteration:
+                        break
+                    line = b'{"item":' + to_json(item) + b"}\n"
+                    await send({"type": "http.response.body", "body": line, "more_body": True})
+            except Exception as error:
+                if context.deadline != inf and time.monotonic() >= context.deadline:
+                    error = exceeded(method.label, context.timeout)
+                line = msgspec.json.encode({"error": _problem(error, method).document}) + b"\n"
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        call_context.set(context)
+        call = asyncio.ensure_future(pump())
+        try:
+            await _until_gone(call, receive)
+        finally:
+            await items.aclose()
+        if not call.cancelled():
+            call.result()
+
+
+def _problem(error: Exception, method: Method) -> Problem:
+    failure = to_failure(error, method)
+    more: dict[str, Any] = {"origin": failure.origin}
+    if failure.code == DECLARED:
+        kind = f"urn:fissile:declared:{failure.type_name}"
+        more |= {"fields": failure.fields, "args": failure.args}
+        title = failure.type_name
+    else:
+        kind = f"urn:fissile:error:{failure.code}"
+        title = failure.code.replace("_", " ")
+        if failure.type_name:
+            more["exception"] = failure.type_name
+        if failure.retry_after_seconds:
+            more["retry_after_seconds"] = failure.retry_after_seconds
+    status = HTTP_STATUS[failure.code]
+    if isinstance(error, DeadlineExceeded):
+        status = HTTP_STATUS["deadline_exceeded"]
+    return Problem(status, title, failure.message, failure.remedy, **more | {"type": kind})
+
+
+async def _until_gone(call: "asyncio.Future[Any]", receive: Any) -> None:
+    """Wait for the call; a client that goes away cancels it."""
+    gone = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait({call, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not call.done():
+            call.cancel()
+            await asyncio.wait({call})
+            raise ClientGone
+    finally:
+        gone.cancel()
+        if not call.done():
+            call.cancel()
+        with suppress(asyncio.CancelledError):
+            await gone
+
+
+async def _read_body(receive: Any) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > BODY_BYTES_MAX:
+            raise Problem(413, "Content Too Large", f"a body may have {BODY_BYTES_MAX} bytes")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+async def _send(send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,363 @@
+"""What a caller holds when its callee is in another service: the same methods, over a channel.
+
+The way of a call: breaker → deadline → replica → request → answer, with a retry where that is safe.
+The common case is one straight line; every trouble leaves it for `_again`.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from math import inf
+from typing import Any
+
+import msgspec
+
+from fissile.component.context import CallContext, call_context
+from fissile.component.failure import Failure, from_failure, invalid_argument
+from fissile.component.interface import Interface, Method
+from fissile.component.wiring import (
+    CELL_FAILURES,
+    CELL_SUM_NS,
+    DEFAULT_TIMEOUT_SECONDS,
+    Ref,
+    generate,
+)
+from fissile.errors import (
+    CALL_ERRORS,
+    CallError,
+    DeadlineExceeded,
+    IncompatibleContract,
+    PermissionDenied,
+    RemoteError,
+    Unavailable,
+)
+from fissile.rpc.breaker import Breaker, BreakerState
+from fissile.rpc.channel import (
+    AnsweredWithError,
+    Channel,
+    ClientConnection,
+    Expired,
+    Finished,
+    NotAnswered,
+    StreamTicket,
+)
+from fissile.rpc.deadline import exceeded
+from fissile.rpc.retry import BUDGET_RATIO, BUDGET_RETRIES_MAX, may_retry
+from fissile.wire.frames import TIMEOUT_NONE
+
+_CALL = """
+def {name}({parameters}):
+    return _call(({values}))
+"""
+
+
+def remote(
+    interface: Interface,
+    channel: Channel,
+    *,
+    caller: str,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    observe: Callable[[str, str], list[int]] | None = None,
+) -> Ref:
+    """A reference, held by component `caller`, to a component in another service."""
+    reference = Ref(interface)
+    breaker = Breaker()
+    for name, method in interface.methods.items():
+        cells = observe(method.component, name) if observe is not None else None
+        timeout = timeout_seconds if method.timeout is None else method.timeout
+        remote_method = RemoteMethod(method, channel, breaker, caller, timeout, cells)
+        call = remote_method.stream if method.streaming else remote_method.call
+        vars(reference)[name] = generate(_CALL, method, {"_call": call})
+    return reference
+
+
+class RemoteMethod:
+    """One method of a component in another service, as one caller calls it."""
+
+    __slots__ = (
+        "breaker",
+        "caller",
+        "cells",
+        "channel",
+        "decode",
+        "label",
+        "method",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        method: Method,
+        channel: Channel,
+        breaker: Breaker,
+        caller: str,
+        timeout: float,
+        cells: list[int] | None,
+    ) -> None:
+        self.method = method
+        self.label = method.label
+        self.channel = channel
+        self.breaker = breaker
+        self.caller = channel.callers[caller]
+        self.timeout = timeout
+        self.cells = cells
+        self.decode = msgspec.msgpack.Decoder(method.result).decode
+
+    async def call(self, values: tuple[Any, ...]) -> Any:
+        """Call and decode the answer."""
+        started = time.perf_counter_ns()
+        cells = self.cells
+        try:
+            body = await self._ask(values)
+            result = self.decode(body)
+        except BaseException as error:
+            if cells is not None:
+                cells[CELL_FAILURES] += 1
+            if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError)):
+                raise self._undecodable(error) from None
+            raise
+        finally:
+            if cells is not None:
+                elapsed = time.perf_counter_ns() - started
+                cells[elapsed.bit_length()] += 1
+                cells[CELL_SUM_NS] += elapsed
+        return result
+
+    async def _ask(self, values: tuple[Any, ...]) -> bytes:
+        now = time.monotonic()
+        context = call_context.get()
+        if context is None:
+            context = CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
+        timeout = self.timeout
+        deadline = now + timeout
+        if context.deadline < deadline:
+            deadline = context.deadline
+            timeout = deadline - now
+        breaker = self.breaker
+        if breaker.state is not BreakerState.CLOSED and not breaker.admits(now):
+            raise self._open()
+        channel = self.channel
+        budget = channel.budget
+        if budget.retries < BUDGET_RETRIES_MAX:
+            budget.retries += BUDGET_RATIO
+        connection = channel.pick()
+        if connection is not None and connection.writable and timeout > 0:
+            try:
+                future, call = self._send(connection, values, context, timeout, deadline)
+                try:
+                    body = await future
+                except asyncio.CancelledError:
+                    connection.give_up(call, None)
+                    raise
+                if breaker.failures:
+                    breaker.succeeded()
+                return body
+            except (NotAnswered, Expired, AnsweredWithError) as trouble:
+                error: Exception | None = trouble
+        else:
+            error = None
+        return await self._again(values, context, deadline, error)
+
+    def _send(
+        self,
+        connection: ClientConnection,
+        values: tuple[Any, ...],
+        context: CallContext,
+        timeout: float,
+        deadline: float,
+    ) -> tuple[asyncio.Future[bytes], int]:
+        index = connection.methods.get(self.label)
+        if index is None:
+            raise self._refused(connection)
+        future = connection.loop.create_future()
+        try:
+            call = connection.wire.send_request(
+                future,
+                values,
+                index,
+                self.caller,
+                TIMEOUT_NONE if timeout == inf else min(int(timeout * 1000) + 1, TIMEOUT_NONE - 1),
+                context.trace_id,
+                context.span_id,
+                context.sampled,
+                context.release,
+                False,
+            )
+        except (TypeError, ValueError, OverflowError) as error:
+            raise invalid_argument(error, self.method) from None
+        if deadline != inf:
+            connection.watch(call, deadline)
+        connection.flush()
+        return future, call
+
+    async def _again(
+        self, values: tuple[Any, ...], context: CallContext, deadline: float, trouble: Exception | None
+    ) -> bytes:
+        """The way of a call that did not go straight: judge the trouble, and try again where that is safe."""
+        attempt = 0 if trouble is None else 1
+        while True:
+            if trouble is not None:
+                self._judge(trouble, attempt, deadline)
+            attempt += 1
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                trouble = Expired()
+                continue
+            try:
+                connection = await self.channel.connected(remaining)
+                remaining = deadline - time.monotonic()
+                future, call = self._send(connection, values, context, max(remaining, 0.001), deadline)
+                try:
+                    body = await future
+                except asyncio.CancelledError:
+                    connection.give_up(call, None)
+                    raise
+                self.breaker.succeeded()
+                return body
+            except (NotAnswered, Expired, AnsweredWithError) as found:
+                trouble = found
+
+    def _judge(self, trouble: Exception, attempt: int, deadline: float) -> None:
+        """Return if the call may be tried again; else raise what its caller is to get."""
+        now = time.monotonic()
+        if isinstance(trouble, AnsweredWithError):
+            error = self._answered(trouble.body)
+            if isinstance(error, DeadlineExceeded):
+                self.breaker.failed(now)
+            else:
+                self.breaker.succeeded()
+            raise error
+        self.breaker.failed(now)
+        if isinstance(trouble, Expired):
+            raise exceeded(self.label, self.timeout) from None
+        assert isinstance(trouble, NotAnswered)
+        why_not = may_retry(
+            sent=trouble.sent,
+            idempotent=self.method.idempotent,
+            attempt=attempt,
+            remaining_seconds=deadline - now,
+            budget=self.channel.budget,
+        )
+        if why_not:
+            raise Unavailable(
+                f"{self.label} in service {self.channel.service!r} cannot be reached: {trouble}; "
+                f"not tried again: {why_not}",
+                origin=self.label,
+                remedy=f"see whether {self.channel.service!r} runs, and its log",
+            ) from None
+
+    def _answered(self, body: bytes) -> Exception:
+        try:
+            failure = msgspec.msgpack.decode(body, type=Failure)
+            return from_failure(failure, self.method)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return self._undecodable(error)
+
+    def _undecodable(self, error: Exception) -> RemoteError:
+        return RemoteError(
+            f"its answer does not fit its declared type: {error}",
+            origin=self.label,
+            type_name=type(error).__name__,
+            remedy="return what the method's annotation says",
+        )
+
+    def _refused(self, connection: ClientConnection) -> CallError:
+        code = connection.refused.get(self.label, IncompatibleContract.code)
+        if code == PermissionDenied.code:
+            return PermissionDenied(
+                f"{self.channel.service!r} does not let the caller call {self.label}",
+                origin=self.label,
+                remedy=f"take {self.method.component} as a constructor parameter of the calling component",
+            )
+        if code == IncompatibleContract.code:
+            return IncompatibleContract(
+                f"{self.label} has other types in the running {self.channel.service!r} than here",
+                origin=self.label,
+                remedy="deploy caller and callee from the same code",
+            )
+        return CALL_ERRORS.get(code, Unavailable)(f"{self.label} is refused", origin=self.label)
+
+    def _open(self) -> Unavailable:
+        return Unavailable(
+            f"{self.label}: service {self.channel.service!r} did not answer "
+            f"{self.breaker.failures} times in a row, so it is left alone for a moment (its breaker is open)",
+            origin=self.label,
+            remedy=f"see whether {self.channel.service!r} runs, and its log",
+        )
+
+    async def stream(self, values: tuple[Any, ...]) -> AsyncIterator[Any]:
+        """Call and yield the items as they come; credit goes back as they are consumed."""
+        context = call_context.get() or CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
+        now = time.monotonic()
+        deadline = min(now + self.timeout, context.deadline)
+        if self.breaker.state is not BreakerState.CLOSED and not self.breaker.admits(now):
+            raise self._open()
+        connection, ticket = await self._open_stream(values, context, deadline)
+        loop = connection.loop
+        try:
+            while True:
+                while ticket.items:
+                    item = ticket.items.pop(0)
+                    try:
+                        value = self.decode(item.body)
+                    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                        raise self._undecodable(error) from None
+                    connection.wire.grant(ticket.call, item.size)
+                    if not connection.lost:
+                        connection.flush()
+                    yield value
+                if ticket.outcome is not None:
+                    break
+                ticket.wake = loop.create_future()
+                await ticket.wake
+            outcome = ticket.outcome
+            if isinstance(outcome, Finished):
+                self.breaker.succeeded()
+                return
+            if isinstance(outcome, NotAnswered):
+                # Items were seen already: a stream is never begun again behind its consumer's back.
+                self.breaker.failed(time.monotonic())
+                raise Unavailable(f"{self.label}: {outcome}", origin=self.label)
+            self._judge(outcome, 1, deadline)
+        finally:
+            if ticket.outcome is None:
+                connection.give_up(ticket.call, None)
+
+    async def _open_stream(
+        self, values: tuple[Any, ...], context: CallContext, deadline: float
+    ) -> tuple[ClientConnection, StreamTicket]:
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                remaining = deadline - time.monotonic()
+                connection = self.channel.pick() or await self.channel.connected(remaining)
+                break
+            except NotAnswered as trouble:
+                self._judge(trouble, attempt, deadline)
+        index = connection.methods.get(self.label)
+        if index is None:
+            raise self._refused(connection)
+        ticket = StreamTicket()
+        remaining = deadline - time.monotonic()
+        timeout_ms = TIMEOUT_NONE if remaining == inf else max(1, min(int(remaining * 1000) + 1, TIMEOUT_NONE - 1))
+        try:
+            ticket.call = connection.wire.send_request(
+                ticket,
+                values,
+                index,
+                self.caller,
+                timeout_ms,
+                context.trace_id,
+                context.span_id,
+                context.sampled,
+                context.release,
+                True,
+            )
+        except (TypeError, ValueError, OverflowError) as error:
+            raise invalid_argument(error, self.method) from None
+        if deadline != inf:
+            connection.watch(ticket.call, deadline)
+        connection.flush()
+        return connection, ticket

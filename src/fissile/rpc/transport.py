@@ -1,0 +1,88 @@
+"""What both ends of a connection share: the wire fed by a socket, and writes that are coalesced.
+
+A write is a system call, so frames are gathered: written through while few calls are in flight,
+once per loop tick above that, and early when `WRITE_BYTES` have gathered (waiting for the tick's end
+with more would put caller and callee in lock-step). When the peer reads too slowly the socket's
+buffer fills, and reading from it stops too: no buffer grows without a bound.
+"""
+
+import asyncio
+import logging
+from typing import Any, cast
+
+from fissile.wire.connection import Connection
+from fissile.wire.events import Event
+from fissile.wire.state import ProtocolError, Role
+
+log = logging.getLogger("fissile.rpc")
+
+WRITE_BYTES = 16 * 1024
+WRITE_THROUGH_CALLS_MAX = 4
+WRITE_BUFFER_BYTES_MAX = 1024 * 1024
+
+
+class Endpoint(asyncio.Protocol):
+    """One end of a connection on a transport. Subclasses act on the events."""
+
+    def __init__(self, role: Role, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.wire = Connection(role)
+        self.transport = cast(asyncio.Transport, None)
+        self.lost = False
+        self.writable = True
+        self._flushing = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            events = self.wire.receive(data)
+        except ProtocolError as error:
+            self.abandon(f"it broke the protocol: {error}")
+            return
+        for event in events:
+            self.act(event)
+        if self.wire.out:
+            self.flush()
+
+    def act(self, event: Event) -> None:
+        """Act on what the peer did."""
+        raise NotImplementedError
+
+    def abandon(self, reason: str) -> None:
+        """Close this connection, and no other, because of what the peer did."""
+        log.warning("closing the connection with %s: %s", self.peer(), reason)
+        self.transport.abort()
+
+    def peer(self) -> str:
+        """The peer's address, for messages."""
+        found: Any = self.transport.get_extra_info("peername") or self.transport.get_extra_info("sockname")
+        return str(found) if found else "a local peer"
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self.transport.resume_reading()
+
+    def flush(self) -> None:
+        """Write what has gathered: now or at the end of this tick."""
+        wire = self.wire
+        if len(wire.out) >= WRITE_BYTES or len(wire.calls) <= WRITE_THROUGH_CALLS_MAX:
+            if not self.lost:
+                self.transport.write(wire.take())
+        elif not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self.wire.out and not self.lost:
+            self.transport.write(self.wire.take())

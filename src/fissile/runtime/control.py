@@ -1,0 +1,122 @@
+"""All that a replica and its supervisor say to each other.
+
+The replica opens the one connection there is: it attaches, and the commands come back as a stream.
+So a supervisor that dies takes nothing with it: the replica serves on, and attaches to the next one
+by itself. `ReplicaSpec` is what a replica is told when it is made.
+"""
+
+from collections.abc import AsyncIterator
+from math import inf
+from typing import Any
+
+import msgspec
+
+from fissile.component.interface import interface, method
+
+DRAIN_SECONDS_MAX = 10.0
+HEARTBEAT_SECONDS = 1.0
+
+
+class ReplicaSpec(msgspec.Struct, frozen=True):
+    """What one replica is: where its code is, which components it runs, how it reaches the others.
+
+    application: "module:attribute". root: folder put first on the path. routes: addresses by service.
+    token: proves this service to others. peers: service by SHA-256 (hex) of its token. config: tables
+    of this service's components alone. gateway_token: SHA-256 (hex) of the HTTP/JSON token.
+    http: components with a public listener, in the order of their inherited sockets.
+    """
+
+    application: str
+    root: str
+    service: str
+    slot: int
+    build: str
+    release: str
+    components: tuple[str, ...]
+    topology: dict[str, tuple[str, ...]]
+    routes: dict[str, tuple[str, ...]]
+    token: str
+    peers: dict[str, str]
+    config: dict[str, dict[str, Any]]
+    gateway_token: str = ""
+    calls_timeout_seconds: float = 10.0
+    concurrency: int = 64
+    queue: int = 256
+    http: tuple[str, ...] = ()
+    drain_seconds_max: float = DRAIN_SECONDS_MAX
+
+
+class ReplicaHello(msgspec.Struct, frozen=True):
+    """Who attaches."""
+
+    service: str
+    slot: int
+    pid: int
+    build: str
+    release: str
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """Take no new work, finish what is in flight within the limit, then stop.
+
+    idle_seconds_max: how long idle keep-alive clients may stay to hear of it; 0 where no other replica
+    takes over.
+    """
+
+    seconds_max: float = DRAIN_SECONDS_MAX
+    idle_seconds_max: float = 0.0
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """Stop at once."""
+
+
+class Routes(msgspec.Struct, frozen=True, tag="routes"):
+    """Addresses of replicas by service, from now on."""
+
+    routes: dict[str, tuple[str, ...]]
+
+
+Command = Drain | Stop | Routes
+
+
+class ReplicaReady(msgspec.Struct, frozen=True, tag="ready"):
+    """The replica serves."""
+
+    hello: ReplicaHello
+
+
+class ReplicaFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """The replica could not start; `message` is for people."""
+
+    hello: ReplicaHello
+    message: str
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
+    """The replica lives. lag_seconds: how late its event loop is; in_flight: calls being served."""
+
+    hello: ReplicaHello
+    lag_seconds: float
+    in_flight: int
+
+
+Observed = ReplicaReady | ReplicaFailed | Heartbeat
+
+
+@interface
+class Control:
+    """What a supervisor offers to its replicas."""
+
+    @method(timeout=inf)
+    async def attach(self, hello: ReplicaHello) -> AsyncIterator[Command]:
+        """The commands for this replica, for as long as both live."""
+        raise NotImplementedError
+
+    @method(timeout=2.0, idempotent=True)
+    async def report(self, observation: Observed) -> None:
+        """Something was observed at this replica."""
+        raise NotImplementedError
+
+
+CONTROL_CALLER = "Replica"

@@ -1,0 +1,170 @@
+"""Components in one process: made, wired, started in dependency order, stopped in reverse.
+
+The same host runs a monolith (all components) and a replica (those of its service): what is not in
+this process is reached through the `remote` that its owner gives.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from fissile.component.graph import Component, Graph
+from fissile.component.interface import Lazy
+from fissile.component.wiring import Environment, Ref, local_reference
+from fissile.errors import ConfigError, FissileError
+from fissile.rpc.deadline import environment as real_environment
+from fissile.rpc.server import Export
+
+Remote = Callable[[str, str], Ref]
+Decorate = Callable[[str, str, Ref], Ref]
+
+
+class StartError(FissileError):
+    """A component could not be made or started: its author's to mend; nothing of the service runs."""
+
+
+def configured(component: Component, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The config structs of a component by constructor parameter.
+
+    Raises ConfigError with every unknown key, missing field and wrong value.
+    """
+    allowed = {name for config in component.configs for name in field_names(config.type)}
+    mistakes = [f"unknown key {key!r}" for key in table if key not in allowed]
+    made: dict[str, Any] = {}
+    for config in component.configs:
+        fields = field_names(config.type)
+        try:
+            made[config.parameter] = msgspec.convert(
+                {key: value for key, value in table.items() if key in fields}, config.type, strict=False
+            )
+        except msgspec.ValidationError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        keys = ", ".join(sorted(allowed)) or "none: it takes no config struct"
+        raise ConfigError(
+            f"[components.{component.name}] has mistakes:\n" + "\n".join(f"  - {m}" for m in mistakes),
+            remedy=f"its keys are: {keys}",
+        )
+    return made
+
+
+def field_names(kind: Any) -> tuple[str, ...]:
+    """The fields of a config struct or dataclass."""
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind))
+    return tuple(kind.__struct_fields__)
+
+
+class Host:
+    """Some components of an application in this process.
+
+    config: tables by component. remote: makes the reference that `caller` holds to a `target`
+    outside of this process. decorate: may replace any reference (the testing kit's way in).
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        components: Iterable[str],
+        *,
+        config: Mapping[str, Mapping[str, Any]] | None = None,
+        environment: Environment | None = None,
+        remote: Remote | None = None,
+        decorate: Decorate | None = None,
+    ) -> None:
+        self.graph = graph
+        wanted = set(components)
+        self.components = tuple(name for name in graph.components if name in wanted)
+        self._config = config or {}
+        self._environment = environment or real_environment()
+        self._remote = remote
+        self._decorate = decorate
+        self._instances: dict[str, Any] = {}
+        self._started: list[str] = []
+        self._asgi: dict[str, Any] = {}
+        self._make()
+
+    def _make(self) -> None:
+        """Make every component, callees first. Raises StartError or ConfigError."""
+        problems: list[ConfigError] = []
+        settings: dict[str, dict[str, Any]] = {}
+        for name in self.components:
+            try:
+                settings[name] = configured(self.graph.components[name], self._config.get(name, {}))
+            except ConfigError as error:
+                problems.append(error)
+        if len(problems) == 1:
+            raise problems[0]
+        if problems:
+            raise ConfigError("\n".join(str(problem) for problem in problems))
+        for name in self.components:
+            component = self.graph.components[name]
+            arguments: dict[str, Any] = dict(settings[name])
+            for reference in component.references:
+                arguments[reference.parameter] = (
+                    Lazy(self._resolver(name, reference.target))
+                    if reference.lazy
+                    else self.reference(name, reference.target)
+                )
+            try:
+                self._instances[name] = component.cls(**arguments)
+            except Exception as error:
+                raise StartError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
+
+    def _resolver(self, caller: str, target: str) -> Callable[[], Ref]:
+        return lambda: self.reference(caller, target)
+
+    def reference(self, caller: str, target: str) -> Ref:
+        """The reference that `caller` holds to `target`; a direct one if it is in this process."""
+        if target in self._instances:
+            interface = self.graph.components[target].interface
+            found = local_reference(interface, self._instances[target], self._environment)
+        elif self._remote is not None:
+            found = self._remote(caller, target)
+        else:
+            raise KeyError(f"{target} is not in this process, and there is no way to another")
+        return found if self._decorate is None else self._decorate(caller, target, found)
+
+    def instance(self, name: str) -> Any:
+        """The component itself."""
+        return self._instances[name]
+
+    def exports(self) -> dict[str, Export]:
+        """All components of this process as a server exports them."""
+        return {name: Export(self.graph.components[name].interface, self._instances[name]) for name in self.components}
+
+    def http_components(self) -> tuple[str, ...]:
+        """Those with a public listener, in the order of their start."""
+        return tuple(name for name in self.components if self.graph.components[name].http)
+
+    def asgi(self, name: str) -> Any:
+        """The ASGI app that a component mounts; made once."""
+        if name not in self._asgi:
+            self._asgi[name] = self._instances[name].http()
+        return self._asgi[name]
+
+    async def start(self) -> None:
+        """Start all in dependency order. On failure what was started is stopped; raises StartError."""
+        for name in self.components:
+            start = getattr(self._instances[name], "start", None)
+            try:
+                if start is not None:
+                    await start()
+            except Exception as error:
+                await self.stop()
+                raise StartError(f"{name} cannot be started: {type(error).__name__}: {error}") from error
+            self._started.append(name)
+
+    async def stop(self) -> list[Exception]:
+        """Stop all in reverse order; what fails to stop is returned and keeps no other from stopping."""
+        failures: list[Exception] = []
+        while self._started:
+            stop = getattr(self._instances[self._started.pop()], "stop", None)
+            try:
+                if stop is not None:
+                    await stop()
+            except Exception as error:
+                failures.append(error)
+        return failures

@@ -1,0 +1,55 @@
+"""Finds the application that a configuration names, and says clearly why it cannot be found."""
+
+import importlib
+import sys
+import traceback
+from pathlib import Path
+
+from fissile.component.graph import Graph
+from fissile.errors import ConfigError, DeclarationError
+
+
+def load_application(target: str, root: Path) -> Graph:
+    """Import "module:attribute" with `root` first on the path.
+
+    Raises ConfigError with file and line of the author's mistake, never the importer's own stack.
+    """
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"app = {target!r} is not of the form module:attribute", remedy='write app = "shop:app"')
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    try:
+        module = importlib.import_module(module_name)
+    except DeclarationError as error:
+        raise ConfigError(str(error)) from None
+    except ModuleNotFoundError as error:
+        if error.name in (module_name, module_name.partition(".")[0]):
+            raise ConfigError(
+                f"there is no module {error.name!r} in {root}", remedy="check `app` in fissile.toml and the folder"
+            ) from None
+        raise ConfigError(
+            f"{module_name} imports {error.name!r}, which is not installed{_place(error, root)}",
+            remedy="install it in this Python environment",
+        ) from None
+    except Exception as error:
+        raise ConfigError(
+            f"{module_name} cannot be imported: {type(error).__name__}: {error}{_place(error, root)}",
+            remedy="mend that line; nothing was started",
+        ) from None
+    found = getattr(module, attribute, None)
+    if not isinstance(found, Graph):
+        what = "is not there" if found is None else f"is a {type(found).__name__}"
+        raise ConfigError(
+            f"{module_name} has no application {attribute!r}: it {what}",
+            remedy=f"write {attribute} = Application(...) in it",
+        )
+    return found
+
+
+def _place(error: BaseException, root: Path) -> str:
+    if isinstance(error, SyntaxError):
+        return f" ({error.filename}, line {error.lineno})"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    own = [f for f in frames if f.filename.startswith(str(root))] or frames
+    return f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
