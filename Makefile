@@ -15,7 +15,7 @@ $(VENV)/.dev: pyproject.toml requirements/dev.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv found: install python3-venv, or say make PYTHON=..."; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt

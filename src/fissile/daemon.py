@@ -20,11 +20,12 @@ from fissile.errors import ConfigError
 from fissile.rpc.access import token_digest
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.stub import remote
+from fissile.runtime.control import OPERATOR
 from fissile.runtime.loading import load_application
 from fissile.runtime.monolith import Monolith
 from fissile.runtime.settings import Settings, load, resolve
 from fissile.supervisor.sockets import Endpoints, ServiceEndpoints, StateFolder, listen_tcp, read_endpoints, url
-from fissile.supervisor.supervisor import OPERATOR, TOKEN_BYTES, Admin, ServiceStatus, Supervisor
+from fissile.supervisor.supervisor import TOKEN_BYTES, Admin, ServiceStatus, Supervisor
 
 DRAIN_SECONDS_MAX = 10.0
 T = TypeVar("T")

@@ -69,9 +69,7 @@ class Overloaded(CallError):
 
     code = "overloaded"
 
-    def __init__(
-        self, message: str, *, origin: str = "", remedy: str = "", retry_after_seconds: float = 1.0
-    ) -> None:
+    def __init__(self, message: str, *, origin: str = "", remedy: str = "", retry_after_seconds: float = 1.0) -> None:
         super().__init__(message, origin=origin, remedy=remedy)
         self.retry_after_seconds = retry_after_seconds
 

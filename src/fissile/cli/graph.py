@@ -1,6 +1,6 @@
 """`fissile graph`: components, references and services, for people and for programs."""
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +10,7 @@ import typer
 from fissile.daemon import Project, open_project
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """How to print."""
 
     TEXT = "text"
@@ -25,9 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def graph_command(
     path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
-    topology: Annotated[
-        str | None, typer.Option(help="monolith, microservices, or a name from fissile.toml")
-    ] = None,
+    topology: Annotated[str | None, typer.Option(help="monolith, microservices, or a name from fissile.toml")] = None,
     format: Annotated[Format, typer.Option(help="text, mermaid or json")] = Format.TEXT,
     profile: Annotated[str | None, typer.Option(help="a profile from fissile.toml")] = None,
 ) -> None:

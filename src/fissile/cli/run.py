@@ -17,9 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def run_command(
     path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
-    topology: Annotated[
-        str | None, typer.Option(help="monolith, microservices, or a name from fissile.toml")
-    ] = None,
+    topology: Annotated[str | None, typer.Option(help="monolith, microservices, or a name from fissile.toml")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="port of the public listener; 0: any free one")] = 8000,
     profile: Annotated[str | None, typer.Option(help="a profile from fissile.toml")] = None,
 ) -> None:

@@ -44,9 +44,7 @@ def translate(error: Exception, method: Method) -> Exception:
     text = "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS_MAX:]
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return RemoteError(
-        str(error)[:MESSAGE_CHARACTERS_MAX], origin=method.label, type_name=name, traceback_text=text
-    )
+    return RemoteError(str(error)[:MESSAGE_CHARACTERS_MAX], origin=method.label, type_name=name, traceback_text=text)
 
 
 def to_failure(error: Exception, method: Method) -> Failure:
@@ -80,9 +78,7 @@ def from_failure(failure: Failure, method: Method) -> Exception:
             if kind.__qualname__ == failure.type_name:
                 return _rebuild(kind, failure)
         return RemoteError(failure.message, origin=failure.origin, type_name=failure.type_name)
-    error = CALL_ERRORS.get(failure.code, RemoteError)(
-        failure.message, origin=failure.origin, remedy=failure.remedy
-    )
+    error = CALL_ERRORS.get(failure.code, RemoteError)(failure.message, origin=failure.origin, remedy=failure.remedy)
     for name in ("type_name", "traceback_text", "retry_after_seconds"):
         if hasattr(error, name):
             setattr(error, name, getattr(failure, name))

@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -53,8 +53,7 @@ class Graph:
         read = _read_classes(components, mistakes)
         providers = _providers(read)
         found = {
-            name: _read_component(name, cls, interface, providers, mistakes)
-            for name, (cls, interface) in read.items()
+            name: _read_component(name, cls, interface, providers, mistakes) for name, (cls, interface) in read.items()
         }
         order = _start_order(found, mistakes)
         if mistakes:
@@ -160,7 +159,9 @@ def _read_component(
         elif nullable and mark is not None and optional:
             continue
         elif mark is not None:
-            mistakes.append(f"{where} refers to {mark.name}, which is not in the application: add it to Application(...)")
+            mistakes.append(
+                f"{where} refers to {mark.name}, which is not in the application: add it to Application(...)"
+            )
         elif _is_config(wanted):
             configs.append(ConfigParameter(parameter.name, wanted))
         elif not optional:
@@ -200,7 +201,10 @@ def _unwrap(annotation: Any) -> tuple[Any, bool, bool]:
 
 
 def _is_config(wanted: Any) -> bool:
-    return isinstance(wanted, type) and (issubclass(wanted, msgspec.Struct) or dataclasses.is_dataclass(wanted))
+    if not isinstance(wanted, type):
+        return False
+    kind = cast(type[Any], wanted)
+    return issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind)
 
 
 def _start_order(found: dict[str, Component], mistakes: list[str]) -> list[str]:

@@ -146,9 +146,7 @@ def component(
 def interface(cls: T, /) -> T: ...
 @overload
 def interface(*, name: str | None = None, raises: tuple[type[Exception], ...] = ()) -> Callable[[T], T]: ...
-def interface(
-    cls: type | None = None, /, *, name: str | None = None, raises: tuple[type[Exception], ...] = ()
-) -> Any:
+def interface(cls: type | None = None, /, *, name: str | None = None, raises: tuple[type[Exception], ...] = ()) -> Any:
     """Mark a class as an API that is implemented elsewhere, by `@component(implements=...)`."""
 
     def mark(target: type) -> type:
@@ -254,8 +252,8 @@ def _read_method(
     if told.timeout is not None and not told.timeout > 0:
         mistakes.append(f"{where}: timeout={told.timeout!r} is not a positive number of seconds")
     raises = tuple(dict.fromkeys((*(mark.raises if mark else ()), *told.raises)))
-    for kind in raises:
-        if not (isinstance(cast(Any, kind), type) and issubclass(kind, Exception)):
+    for kind in cast(tuple[Any, ...], raises):
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
             mistakes.append(f"{where}: raises={kind!r} is not an exception class")
     if len(mistakes) > before:
         return None

@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, cast
 
-
 from fissile.errors import Unavailable
 from fissile.rpc.balancer import choose
 from fissile.rpc.retry import RetryBudget
@@ -338,5 +337,3 @@ class ClientConnection(Endpoint):
 def contracts_of(interfaces: Iterable[Any]) -> dict[str, str]:
     """Fingerprints by "Component.method", as a hello carries them."""
     return {method.label: method.fingerprint for interface in interfaces for method in interface.methods.values()}
-
-

@@ -19,7 +19,7 @@ def to_json(value: Any) -> bytes:
 
 def exact(value: Any) -> Any:
     """Builtins in which every integer survives a double."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind is int:
         return value if -EXACT_INTEGER_MAX <= value <= EXACT_INTEGER_MAX else str(value)
     if kind is dict:

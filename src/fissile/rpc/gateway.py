@@ -26,9 +26,9 @@ from fissile.rpc.server import Export
 BODY_BYTES_MAX = 16 * 1024 * 1024
 TIMEOUT_HEADER = b"fissile-timeout-ms"
 
-_JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", b"application/problem+json")
-_LINES = (b"content-type", b"application/x-ndjson")
+_JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+_PROBLEM: tuple[bytes, bytes] = (b"content-type", b"application/problem+json")
+_LINES: tuple[bytes, bytes] = (b"content-type", b"application/x-ndjson")
 
 
 class Problem(Exception):
@@ -37,8 +37,14 @@ class Problem(Exception):
     def __init__(self, status: int, title: str, detail: str, remedy: str = "", **more: Any) -> None:
         super().__init__(title)
         self.status = status
-        self.document = {"type": "about:blank", "title": title, "status": status, "detail": detail, "remedy": remedy}
-        self.document.update(more)
+        self.document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": title,
+            "status": status,
+            "detail": detail,
+            "remedy": remedy,
+            **more,
+        }
 
 
 class ClientGone(Exception):
@@ -141,7 +147,7 @@ class Gateway:
                         break
                     line = b'{"item":' + to_json(item) + b"}\n"
                     await send({"type": "http.response.body", "body": line, "more_body": True})
-            except Exception as error:
+            except Exception:
                 if context.deadline != inf and time.monotonic() >= context.deadline:
                     error = exceeded(method.label, context.timeout)
                 line = msgspec.json.encode({"error": _problem(error, method).document}) + b"\n"

@@ -32,7 +32,7 @@ class RetryBudget:
 
 
 def may_retry(*, sent: bool, idempotent: bool, attempt: int, remaining_seconds: float, budget: RetryBudget) -> str:
-    """"" if the call may be tried again (the budget is then charged), else the reason why not.
+    """ "" if the call may be tried again (the budget is then charged), else the reason why not.
 
     attempt: how many tries have been made, from 1.
     """

@@ -308,9 +308,7 @@ class ServerConnection(Endpoint):
             if not self._sweeping:
                 self._sweeping = True
                 self.loop.call_later(SWEEP_SECONDS, self._sweep)
-        context = CallContext(
-            request.trace_id, request.span_id, request.sampled, request.release, deadline, timeout
-        )
+        context = CallContext(request.trace_id, request.span_id, request.sampled, request.release, deadline, timeout)
         call_context.set(context)
         return context
 
@@ -398,7 +396,8 @@ class ServerConnection(Endpoint):
         except Exception as unsendable:
             log.exception("the error of %s cannot be encoded", method.label)
             self.wire.send_error(
-                request.call, Failure("remote_error", str(unsendable)[:1000], method.label, type_name=type(error).__name__)
+                request.call,
+                Failure("remote_error", str(unsendable)[:1000], method.label, type_name=type(error).__name__),
             )
 
     def _sweep(self) -> None:

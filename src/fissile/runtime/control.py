@@ -120,3 +120,5 @@ class Control:
 
 
 CONTROL_CALLER = "Replica"
+# Whoever holds the application: may call every component.
+OPERATOR = "Operator"

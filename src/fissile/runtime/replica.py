@@ -30,6 +30,7 @@ from fissile.rpc.stub import remote
 from fissile.runtime.control import (
     CONTROL_CALLER,
     HEARTBEAT_SECONDS,
+    OPERATOR,
     Control,
     Drain,
     Heartbeat,
@@ -78,12 +79,13 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
 
 
 def access_for(graph: Graph, topology: dict[str, tuple[str, ...]], peers: dict[str, str]) -> Access:
-    """Who may call what in an application: by declared reference."""
+    """Who may call what in an application: by declared reference; the operator may call everything."""
     references = {
         name: frozenset(reference.target for reference in component.references)
         for name, component in graph.components.items()
     }
-    return Access(peers, topology, references)
+    references[OPERATOR] = frozenset(graph.components)
+    return Access(peers, {**topology, OPERATOR: (OPERATOR,)}, references)
 
 
 class Replica:

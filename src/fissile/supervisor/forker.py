@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
-from fissile.supervisor.zygote import MESSAGE_BYTES_MAX, Exited, Fork, Forked, ImportFailed, Imported, Said
+from fissile.supervisor.zygote import MESSAGE_BYTES_MAX, Exited, Fork, Forked, Imported, ImportFailed, Said
 
 IMPORT_SECONDS_MAX = 60.0
 
@@ -43,7 +43,9 @@ class Forker:
         number = theirs.fileno()
         command = [sys.executable, "-m", "fissile.supervisor.zygote", str(number), self._application, str(self._root)]
         # A session of its own: Ctrl-C in the terminal goes to the supervisor alone, which stops all in order.
-        self._process = subprocess.Popen(command, pass_fds=[number], start_new_session=True, stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(  # noqa: ASYNC220 -- a spawn of a few milliseconds, once
+            command, pass_fds=[number], start_new_session=True, stdin=subprocess.DEVNULL
+        )
         theirs.close()
         ours.setblocking(False)
         self._link = ours

@@ -58,7 +58,9 @@ class StateFolder:
             self.path.chmod(0o700)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError(f"the state folder {self.path} cannot be made: {error}", remedy="make it writable") from None
+            raise ConfigError(
+                f"the state folder {self.path} cannot be made: {error}", remedy="make it writable"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -26,6 +26,7 @@ from fissile.rpc.access import Access, token_digest
 from fissile.rpc.server import Export, Server
 from fissile.runtime.control import (
     CONTROL_CALLER,
+    OPERATOR,
     Command,
     Control,
     Drain,
@@ -47,7 +48,6 @@ READY_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 10.0
 KILL_GRACE_SECONDS = 2.0
 TOKEN_BYTES = 24
-OPERATOR = "Operator"
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
@@ -163,7 +163,8 @@ class AdminService:
 class Supervisor:
     """Runs an application, split by a topology, on this machine in the foreground.
 
-    port: for the public listener that starts last. say: told what people should know.
+    port: for the public listener that starts last. say: told what people should know. state: where the
+    state folder is made; the application's own folder if not given.
     """
 
     def __init__(
@@ -174,13 +175,14 @@ class Supervisor:
         *,
         port: int = 0,
         say: Callable[[str], None] = print,
+        state: Path | None = None,
     ) -> None:
         self._settings = settings
         self._graph = graph
         self._topology = topology
         self._port = port
         self._say = say
-        self._folder = StateFolder(Path(settings.root))
+        self._folder = StateFolder(state or Path(settings.root))
         self._services: dict[str, Service] = {}
         self._replicas: dict[int, Replica] = {}
         self._forker: Forker | None = None
@@ -188,7 +190,7 @@ class Supervisor:
         self._merger = Merger(list(topology.services))
         self._control_address = ""
         self._gateway_token = secrets.token_urlsafe(TOKEN_BYTES)
-        self._admin_token = secrets.token_urlsafe(TOKEN_BYTES)
+        self.operator_token = secrets.token_urlsafe(TOKEN_BYTES)
         self._stopping = False
         self._early_exits: dict[int, int] = {}
         self.broken = asyncio.Event()
@@ -227,8 +229,6 @@ class Supervisor:
                 service.slots.append(Slot(name, number, sock, address))
 
     async def _serve_control(self) -> None:
-        peers = {token_digest(service.token): name for name, service in self._services.items()}
-        peers[token_digest(self._admin_token)] = OPERATOR
         members = dict.fromkeys(self._services, (CONTROL_CALLER,)) | {OPERATOR: (OPERATOR,)}
         references = {CONTROL_CALLER: frozenset({"Control"}), OPERATOR: frozenset({"Admin"})}
         exports = {
@@ -237,14 +237,18 @@ class Supervisor:
         }
         # Every replica holds one call open: its stream of commands.
         slots = sum(len(service.slots) for service in self._services.values())
-        self._server = Server("supervisor", exports, Access(peers, members, references), concurrency=4 * slots + 64)
+        self._server = Server(
+            "supervisor", exports, Access(self._peers(), members, references), concurrency=4 * slots + 64
+        )
         sock, self._control_address = self._folder.listen_unix("supervisor")
         await self._server.start(sock)
 
+    def _peers(self) -> dict[str, str]:
+        tokens = {name: service.token for name, service in self._services.items()} | {OPERATOR: self.operator_token}
+        return {token_digest(token): name for name, token in tokens.items()}
+
     async def _start_zygote(self) -> None:
-        self._forker = Forker(
-            self._settings.app, Path(self._settings.root), self._on_exit, self._on_zygote_gone
-        )
+        self._forker = Forker(self._settings.app, Path(self._settings.root), self._on_exit, self._on_zygote_gone)
         await self._forker.start()
 
     async def _fill(self, slot: Slot) -> Replica:
@@ -303,7 +307,7 @@ class Supervisor:
                 if referenced.intersection(other.components)
             },
             token=service.token,
-            peers={token_digest(other.token): name for name, other in self._services.items()},
+            peers=self._peers(),
             config={name: self._settings.components.get(name, {}) for name in service.components},
             gateway_token=token_digest(self._gateway_token),
             calls_timeout_seconds=self._settings.calls.timeout_seconds,
@@ -328,7 +332,7 @@ class Supervisor:
             self._gateway_token,
             services,
             self._control_address,
-            self._admin_token,
+            self.operator_token,
         )
 
     # -- what is seen -----------------------------------------------------------------------------
@@ -443,6 +447,27 @@ class Supervisor:
                 await self._drain(old)
         return len(service.slots)
 
+    def addresses(self, service: str) -> tuple[str, ...]:
+        """Where the replicas of a service are called."""
+        return tuple(slot.address for slot in self._services[service].slots)
+
+    async def hold(self, name: str) -> None:
+        """Kill a service's replicas and start no others until `release`."""
+        service = self._services[name]
+        for slot in service.slots:
+            if slot.work is not None:
+                slot.work.cancel()
+                slot.work = None
+            if slot.replica is not None:
+                replica = slot.replica
+                replica.expected_to_end = True
+                self._signal(replica, signal.SIGKILL)
+                await replica.ended
+
+    async def release(self, name: str) -> None:
+        """Start the replicas of a held service, and wait until they are ready."""
+        await asyncio.gather(*(self._fill(slot) for slot in self._services[name].slots if slot.replica is None))
+
     async def _drain(self, replica: Replica) -> None:
         replica.state = "draining"
         replica.expected_to_end = True
@@ -504,5 +529,3 @@ def _ending(code: int) -> str:
     if code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return "could not start" if code == EXIT_CANNOT_START else f"ended with exit code {code}"
-
-

@@ -50,9 +50,7 @@ TRANSITIONS: dict[tuple[State, Step], State] = {
     (State.CLOSED, Step.CLOSE): State.CLOSED,
 }
 
-_CALLER_OPEN = frozenset(
-    {Kind.RESPONSE, Kind.ERROR, Kind.ITEM, Kind.END, Kind.PING, Kind.PONG, Kind.GOAWAY}
-)
+_CALLER_OPEN = frozenset({Kind.RESPONSE, Kind.ERROR, Kind.ITEM, Kind.END, Kind.PING, Kind.PONG, Kind.GOAWAY})
 _CALLEE_OPEN = frozenset({Kind.REQUEST, Kind.CANCEL, Kind.CREDIT, Kind.PING, Kind.PONG, Kind.GOAWAY})
 
 # A draining callee still receives requests that were on their way when it said so.
