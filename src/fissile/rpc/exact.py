@@ -19,11 +19,10 @@ def to_json(value: Any) -> bytes:
 
 def exact(value: Any) -> Any:
     """Builtins in which every integer survives a double."""
-    kind: Any = type(value)
-    if kind is int:
+    if type(value) is int:
         return value if -EXACT_INTEGER_MAX <= value <= EXACT_INTEGER_MAX else str(value)
-    if kind is dict:
+    if isinstance(value, dict):
         return {key: exact(item) for key, item in cast(dict[str, Any], value).items()}
-    if kind in (list, tuple):
-        return [exact(item) for item in value]
+    if isinstance(value, (list, tuple)):
+        return [exact(item) for item in cast(list[Any], value)]
     return value

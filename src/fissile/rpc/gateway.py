@@ -147,10 +147,10 @@ class Gateway:
                         break
                     line = b'{"item":' + to_json(item) + b"}\n"
                     await send({"type": "http.response.body", "body": line, "more_body": True})
-            except Exception:
-                if context.deadline != inf and time.monotonic() >= context.deadline:
-                    error = exceeded(method.label, context.timeout)
-                line = msgspec.json.encode({"error": _problem(error, method).document}) + b"\n"
+            except Exception as error:
+                late = context.deadline != inf and time.monotonic() >= context.deadline
+                found = exceeded(method.label, context.timeout) if late else error
+                line = msgspec.json.encode({"error": _problem(found, method).document}) + b"\n"
                 await send({"type": "http.response.body", "body": line, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -1,9 +1,5 @@
 """Public. One test, every topology: runners, a memory network, and a pytest plugin.
 
-Start reading at `worlds` (an application in each kind of runner), then `plugin` (the marker).
+Start reading at `worlds` (an application in each kind of runner), then `plugin` (the marker). Nothing
+is imported here: pytest loads the plugin in every run, wanted or not.
 """
-
-from fissile.testing.memory import MemoryNetwork
-from fissile.testing.worlds import RUNNERS, World, open_world
-
-__all__ = ["RUNNERS", "MemoryNetwork", "World", "open_world"]

@@ -149,8 +149,7 @@ class RpcWorld(World):
         self._hosts: dict[str, Host] = {}
         self._servers: dict[str, Server] = {}
         self._channels: list[Channel] = []
-        chance = random.Random(seed)
-        self._repeat = lambda _method: chance.random() < REPEAT_SHARE
+        self._chance = random.Random(seed)
         names = tuple(project.graph.components)
         references = {name: frozenset(r.target for r in c.references) for name, c in project.graph.components.items()}
         self._access = Access(
@@ -160,6 +159,9 @@ class RpcWorld(World):
         )
         for name in project.graph.components:
             self._make(name)
+
+    def _repeat(self, _method: Method) -> bool:
+        return self._chance.random() < REPEAT_SHARE
 
     def _make(self, name: str) -> None:
         self._hosts[name] = Host(

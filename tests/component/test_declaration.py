@@ -1,0 +1,226 @@
+"""What an application may declare, and that every mistake in it is told at once with its remedy."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from fissile import Application, DeclarationError, Lazy, component, interface, method
+
+
+class Settings(msgspec.Struct, frozen=True):
+    size: int = 3
+
+
+@component
+class Store:
+    """Keeps things."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @method(idempotent=True, timeout=1.5)
+    async def read(self, key: str, *, fresh: bool = False) -> str:
+        """The value of a key."""
+        return key
+
+    async def listing(self, prefix: str = "") -> AsyncIterator[str]:
+        yield prefix
+
+    def plain(self) -> int:
+        return 1
+
+    async def _private(self) -> int:
+        return 1
+
+
+@component
+class Front:
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    async def show(self) -> str:
+        return await self.store.read("a")
+
+
+def mistakes_of(*classes: Any) -> str:
+    with pytest.raises(DeclarationError) as caught:
+        Application(*classes)
+    return "\n".join(caught.value.mistakes)
+
+
+def test_an_application_knows_its_components_in_start_order() -> None:
+    app = Application(Front, Store, name="demo")
+    assert list(app.components) == ["Store", "Front"]
+    assert app.components["Front"].references[0].target == "Store"
+    assert app.components["Store"].configs[0].type is Settings
+    assert app.callers("Store") == ("Front",)
+
+
+def test_public_async_methods_are_the_api() -> None:
+    store = Application(Front, Store).components["Store"].interface
+    assert set(store.methods) == {"read", "listing"}
+    read = store.methods["read"]
+    assert (read.idempotent, read.timeout, read.streaming, read.result) == (True, 1.5, False, str)
+    assert [(p.name, p.required, p.keyword_only) for p in read.parameters] == [
+        ("key", True, False),
+        ("fresh", False, True),
+    ]
+    assert store.methods["listing"].streaming
+
+
+async def test_a_decorated_class_is_still_a_plain_class() -> None:
+    assert await Front(Store(Settings())).show() == "a"
+
+
+def test_fingerprints_follow_the_types_and_nothing_else() -> None:
+    def declared(annotation: Any, default: Any = ...) -> str:
+        @component(name="Thing")
+        class Thing:
+            async def do(self, value: Any) -> None: ...
+
+        Thing.do.__annotations__["value"] = annotation
+        if default is not ...:
+            Thing.do.__defaults__ = (default,)
+        return Application(Thing).components["Thing"].interface.methods["do"].fingerprint
+
+    assert declared(int) == declared(int)
+    assert declared(int) != declared(str)
+    assert declared(int) != declared(int, 3)  # a parameter that may be left out is another contract
+    assert declared(int, 3) == declared(int, 4)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    @component
+    class Many:
+        def __init__(self, mystery: complex, nothing) -> None: ...  # type: ignore[no-untyped-def]
+
+        async def untyped(self, value) -> None: ...  # type: ignore[no-untyped-def]
+
+        async def odd(self, value: complex) -> None: ...
+
+        async def silent(self, value: int): ...  # type: ignore[no-untyped-def]
+
+        @method
+        def blocking(self) -> None: ...
+
+        @method
+        async def _hidden(self) -> None: ...
+
+        async def rest(self, *values: int) -> None: ...
+
+        async def forgot_to_yield(self) -> AsyncIterator[int]:
+            return None  # type: ignore[return-value]
+
+    text = mistakes_of(Many, Many)
+    for expected in (
+        "'mystery' has the type complex",
+        "'nothing' has no annotation",
+        "Many.untyped: parameter 'value' has no annotation",
+        "Many.odd: parameter 'value' cannot be encoded",
+        "Many.silent has no return annotation",
+        "Many.blocking is a plain `def`: declare it `async def`",
+        "Many._hidden is private",
+        "*values has no fixed type",
+        "Many.forgot_to_yield is annotated as a stream but never yields",
+        "two components are named 'Many'",
+    ):
+        assert expected in text
+
+
+def test_a_reference_to_a_component_that_is_not_there() -> None:
+    assert "Front.__init__: parameter 'store' refers to Store, which is not in the application" in mistakes_of(Front)
+
+
+def test_a_reference_that_two_components_could_fill() -> None:
+    @interface
+    class Payments:
+        async def pay(self) -> None: ...
+
+    @component(implements=Payments)
+    class Bank:
+        async def pay(self) -> None: ...
+
+    @component(implements=Payments)
+    class Cash:
+        async def pay(self) -> None: ...
+
+    @component
+    class Till:
+        def __init__(self, payments: Payments) -> None: ...
+
+    Till.__init__.__annotations__["payments"] = Payments
+    assert "is ambiguous: Bank and Cash both provide Payments" in mistakes_of(Till, Bank, Cash)
+
+
+def test_an_implementation_has_to_fit_its_interface() -> None:
+    @interface
+    class Wanted:
+        async def one(self, value: int) -> int: ...
+
+        async def two(self) -> None: ...
+
+        async def three(self) -> int: ...
+
+    @component(implements=Wanted)
+    class Given:
+        async def one(self, value: str) -> int: ...
+
+        async def three(self) -> str: ...
+
+    text = mistakes_of(Given)
+    assert "Given.one: its parameters differ from Wanted.one" in text
+    assert "Given.two is missing" in text
+    assert "Given.three: its result differs" in text
+
+
+@component
+class Egg:
+    def __init__(self, hen: "Hen") -> None: ...
+
+
+@component
+class Hen:
+    def __init__(self, egg: Egg) -> None: ...
+
+
+@component
+class Left:
+    def __init__(self, right: "Lazy[Right]") -> None:
+        self.right = right
+
+    async def ask(self) -> str:
+        return await self.right.get().answer()
+
+
+@component
+class Right:
+    def __init__(self, left: Left) -> None:
+        self.left = left
+
+    async def answer(self) -> str:
+        return "right"
+
+
+def test_a_cycle_is_named_and_lazy_breaks_it() -> None:
+    text = mistakes_of(Egg, Hen)
+    assert "reference cycle Egg → Hen → Egg" in text
+    assert text.count("cycle") == 1
+    assert list(Application(Left, Right).components) == ["Left", "Right"]
+
+
+@pytest.mark.parametrize("name", ["_Hidden", "Control", "two words"])
+def test_names_that_cannot_be(name: str) -> None:
+    @component(name=name)
+    class Thing: ...
+
+    assert f"{name!r} is private, reserved or no identifier" in mistakes_of(Thing)
+
+
+def test_something_that_is_no_component() -> None:
+    assert "int is not a component" in mistakes_of(int)
+
+
+def test_no_components_at_all() -> None:
+    assert "no components" in mistakes_of()

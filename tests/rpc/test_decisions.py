@@ -1,0 +1,141 @@
+"""The pure decisions of a call: balancing, retries, breakers, access."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fissile.rpc.access import Access, token_digest
+from fissile.rpc.balancer import choose
+from fissile.rpc.breaker import FAILURES_MAX, PAUSE_SECONDS, PAUSE_SECONDS_MAX, Breaker, BreakerState
+from fissile.rpc.retry import ATTEMPTS_MAX, BUDGET_RETRIES_MAX, RetryBudget, may_retry
+
+
+class Replica:
+    def __init__(self, load: int) -> None:
+        self._load = load
+
+    def load(self) -> int:
+        return self._load
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_the_busier_of_two_never_gets_the_call(loads: list[int], chance: object) -> None:
+    draws: list[int] = []
+
+    def draw(count: int) -> int:
+        draws.append(chance.randrange(count))  # type: ignore[attr-defined]
+        return draws[-1]
+
+    chosen = choose([Replica(load) for load in loads], draw)
+    if len(loads) > 1:
+        first = draws[0]
+        second = (first + 1 + draws[1]) % len(loads)
+        assert first != second
+        assert loads[chosen] == min(loads[first], loads[second])
+
+
+def test_two_choices_spread_evenly() -> None:
+    import random
+
+    chance = random.Random(1)
+    replicas = [Replica(0) for _ in range(5)]
+    for _ in range(5000):
+        replicas[choose(replicas, chance.randrange)]._load += 1
+    counts = Counter(replica.load() for replica in replicas)
+    assert max(counts) - min(counts) <= 20
+
+
+@pytest.mark.parametrize(
+    ("sent", "idempotent", "attempt", "remaining", "allowed"),
+    [
+        (False, False, 1, 1.0, True),
+        (True, True, 1, 1.0, True),
+        (True, False, 1, 1.0, False),
+        (False, True, ATTEMPTS_MAX, 1.0, False),
+        (False, True, 1, 0.0, False),
+    ],
+)
+def test_retry_only_where_it_is_safe(
+    sent: bool, idempotent: bool, attempt: int, remaining: float, allowed: bool
+) -> None:
+    why_not = may_retry(
+        sent=sent, idempotent=idempotent, attempt=attempt, remaining_seconds=remaining, budget=RetryBudget()
+    )
+    assert (why_not == "") is allowed
+
+
+def test_retries_are_a_tenth_of_the_calls_at_most() -> None:
+    budget = RetryBudget()
+    made = 0
+    for _ in range(1000):
+        budget.earn()
+        made += budget.spend()
+    assert made <= 100 + BUDGET_RETRIES_MAX
+
+
+def test_a_breaker_opens_probes_and_closes() -> None:
+    breaker = Breaker()
+    for _ in range(FAILURES_MAX - 1):
+        breaker.failed(0.0)
+    assert breaker.admits(0.0)
+    breaker.failed(0.0)
+    assert breaker.state is BreakerState.OPEN
+    assert not breaker.admits(PAUSE_SECONDS / 2)
+    assert breaker.admits(PAUSE_SECONDS)
+    assert breaker.state is BreakerState.HALF_OPEN
+    assert not breaker.admits(PAUSE_SECONDS)  # one probe at a time
+    breaker.succeeded()
+    assert breaker.state is BreakerState.CLOSED
+    assert breaker.admits(PAUSE_SECONDS)
+
+
+def test_a_failed_probe_doubles_the_pause_up_to_its_limit() -> None:
+    breaker = Breaker()
+    for _ in range(FAILURES_MAX):
+        breaker.failed(0.0)
+    now = 0.0
+    pauses: list[float] = []
+    for _ in range(8):
+        now = breaker.reopens_at
+        assert breaker.admits(now)
+        breaker.failed(now)
+        pauses.append(breaker.reopens_at - now)
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == PAUSE_SECONDS_MAX
+
+
+def test_a_probe_that_is_never_heard_of_does_not_keep_the_breaker_shut() -> None:
+    breaker = Breaker()
+    for _ in range(FAILURES_MAX):
+        breaker.failed(0.0)
+    assert breaker.admits(1.0)
+    assert breaker.admits(1.0 + PAUSE_SECONDS)
+
+
+ACCESS = Access(
+    peers={token_digest("secret"): "web"},
+    members={"web": ("Front",), "cart": ("Cart",)},
+    references={"Front": frozenset({"Cart"})},
+)
+
+
+@pytest.mark.parametrize(
+    ("token", "service", "callers", "why"),
+    [
+        ("secret", "web", ("Front",), ""),
+        ("guess", "web", ("Front",), "not known"),
+        ("secret", "cart", ("Cart",), "proves service 'web'"),
+        ("secret", "web", ("Front", "Cart"), "Cart is not in service 'web'"),
+    ],
+)
+def test_a_token_proves_the_service(token: str, service: str, callers: tuple[str, ...], why: str) -> None:
+    refusal = ACCESS.refusal(token, service, callers)
+    assert why in refusal
+    assert bool(refusal) == bool(why)
+
+
+def test_a_declared_reference_gives_the_permission() -> None:
+    assert ACCESS.allows("Front", "Cart")
+    assert not ACCESS.allows("Cart", "Front")
