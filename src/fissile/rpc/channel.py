@@ -28,11 +28,15 @@ Connect = Callable[[Callable[[], asyncio.BaseProtocol], str], Awaitable[Any]]
 
 
 class NotAnswered(Exception):
-    """Inside this room: a call got no answer. `sent`: its request may have been carried out."""
+    """Inside this room: a call got no answer.
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
+    sent: its request may have been carried out. waited: a connection was waited for, and none came.
+    """
+
+    def __init__(self, reason: str, *, sent: bool, waited: bool = False) -> None:
         super().__init__(reason)
         self.sent = sent
+        self.waited = waited
 
 
 class Expired(Exception):
@@ -149,7 +153,7 @@ class Channel:
                 raise NotAnswered("this service is stopping", sent=False)
             remaining = limit - time.monotonic()
             if remaining <= 0:
-                raise NotAnswered(self.last_trouble or "no replica answered", sent=False)
+                raise NotAnswered(self.last_trouble or "no replica answered", sent=False, waited=True)
             self._connect_all()
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)

@@ -34,6 +34,7 @@ from fissile.errors import (
 )
 from fissile.rpc.breaker import Breaker, BreakerState
 from fissile.rpc.channel import (
+    CONNECT_SECONDS_MAX,
     AnsweredWithError,
     Channel,
     ClientConnection,
@@ -232,13 +233,16 @@ class RemoteMethod:
         if isinstance(trouble, Expired):
             raise exceeded(self.label, self.timeout) from None
         assert isinstance(trouble, NotAnswered)
-        why_not = may_retry(
-            sent=trouble.sent,
-            idempotent=self.method.idempotent,
-            attempt=attempt,
-            remaining_seconds=deadline - now,
-            budget=self.channel.budget,
-        )
+        if trouble.waited:
+            why_not = f"no replica was there for {CONNECT_SECONDS_MAX:g} s"
+        else:
+            why_not = may_retry(
+                sent=trouble.sent,
+                idempotent=self.method.idempotent,
+                attempt=attempt,
+                remaining_seconds=deadline - now,
+                budget=self.channel.budget,
+            )
         if why_not:
             raise Unavailable(
                 f"{self.label} in service {self.channel.service!r} cannot be reached: {trouble}; "

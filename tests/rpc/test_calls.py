@@ -1,0 +1,148 @@
+"""Calls between services, on a network in memory, on Unix sockets and on TCP."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fissile.errors import IncompatibleContract, Overloaded, PermissionDenied, Unavailable
+
+
+async def test_many_calls_at_once(rig: Any) -> None:
+    await rig.serve()
+    shelf = rig.call()
+    answers = await asyncio.gather(*(shelf.read(f"k{i}") for i in range(200)))
+    assert answers == [f"K{i}" for i in range(200)]
+    assert len(rig.channels[0].ready) == 1
+
+
+async def test_a_full_queue_refuses_at_once(rig: Any, until: Callable[..., Any]) -> None:
+    await rig.serve(concurrency=2, queue=3)
+    shelf = rig.call()
+    calls = [asyncio.create_task(shelf.write()) for _ in range(5)]
+    await until(lambda: rig.servers[0].running == 2 and len(rig.servers[0].waiting) == 3)
+    with pytest.raises(Overloaded) as caught:
+        await shelf.read("more")
+    assert caught.value.retry_after_seconds > 0
+    rig.shelves[0].gate.set()
+    assert sorted(await asyncio.gather(*calls)) == [1, 2, 3, 4, 5]
+    assert await shelf.read("now") == "NOW"
+
+
+async def test_a_call_that_was_given_up_in_the_queue_never_runs(rig: Any, until: Callable[..., Any]) -> None:
+    await rig.serve(concurrency=1, queue=3)
+    shelf = rig.call()
+    first = asyncio.create_task(shelf.write())
+    await until(lambda: rig.servers[0].running == 1)
+    second = asyncio.create_task(shelf.write())
+    await until(lambda: len(rig.servers[0].waiting) == 1)
+    second.cancel()
+    await asyncio.wait({second})
+    assert await_none(rig)
+    rig.shelves[0].gate.set()
+    assert await first == 1
+    assert await shelf.read("x") == "X"
+    assert rig.shelves[0].begun == 1
+
+
+def await_none(rig: Any) -> bool:
+    return rig.shelves[0].begun == 1
+
+
+async def test_calls_go_to_the_less_busy_replica(rig: Any, until: Callable[..., Any]) -> None:
+    for _ in range(3):
+        await rig.serve()
+    shelf = rig.call()
+    await shelf.read("connect")
+    await until(lambda: len(rig.channels[0].ready) == 3)
+    calls = [asyncio.create_task(shelf.wait()) for _ in range(30)]
+    await until(lambda: sum(each.begun for each in rig.shelves) == 30)
+    assert all(5 <= each.begun <= 15 for each in rig.shelves)
+    for each in rig.shelves:
+        each.gate.set()
+    await asyncio.gather(*calls)
+
+
+async def test_a_broken_connection_is_retried_only_where_it_is_safe(rig: Any, until: Callable[..., Any]) -> None:
+    await rig.serve()
+    shelf = rig.call()
+    safe, unsafe = asyncio.create_task(shelf.wait()), asyncio.create_task(shelf.write())
+    await until(lambda: rig.shelves[0].begun == 2)
+    rig.shelves[0].gate.set()
+    for connection in list(rig.servers[0].connections):
+        connection.transport.abort()
+    with pytest.raises(Unavailable, match="not idempotent"):
+        await unsafe
+    assert await safe >= 1
+
+
+async def test_a_replica_that_drains_finishes_what_it_has(rig: Any, until: Callable[..., Any]) -> None:
+    await rig.serve()
+    shelf = rig.call()
+    call = asyncio.create_task(shelf.write())
+    await until(lambda: rig.shelves[0].begun == 1)
+    drain = asyncio.create_task(rig.servers[0].drain(5.0))
+    await until(lambda: not rig.channels[0].ready)
+    assert not drain.done()
+    rig.shelves[0].gate.set()
+    assert await call == 1
+    assert await drain
+
+
+async def test_a_drain_that_takes_too_long_says_so(rig: Any, until: Callable[..., Any]) -> None:
+    await rig.serve()
+    shelf = rig.call()
+    call = asyncio.create_task(shelf.write())
+    await until(lambda: rig.shelves[0].begun == 1)
+    assert not await rig.servers[0].drain(0.05)
+    await rig.servers[0].close()
+    with pytest.raises(Unavailable):
+        await call
+
+
+async def test_a_caller_without_a_reference_is_refused(rig: Any) -> None:
+    await rig.serve()
+    with pytest.raises(PermissionDenied, match="constructor parameter"):
+        await rig.call(caller="Other").read("x")
+    assert await rig.call().read("x") == "X"
+
+
+async def test_a_wrong_token_is_refused(rig: Any) -> None:
+    await rig.serve()
+    with pytest.raises(Unavailable, match="token is not known"):
+        await rig.call(token="guess").read("x")
+
+
+async def test_another_contract_is_refused_for_that_method_alone(rig: Any) -> None:
+    await rig.serve()
+    good = {method.label: method.fingerprint for method in _methods()}
+    shelf = rig.call(contracts={**good, "Shelf.read": "0" * 16})
+    with pytest.raises(IncompatibleContract, match=r"Shelf\.read"):
+        await shelf.read("x")
+    rig.shelves[0].gate.set()
+    assert await shelf.wait() == 1
+
+
+def _methods() -> list[Any]:
+    from tests.rpc.conftest import GRAPH
+
+    return list(GRAPH.components["Shelf"].interface.methods.values())
+
+
+async def test_nobody_there(rig: Any) -> None:
+    rig.addresses.append({"memory": "memory:x", "unix": "unix:/nowhere", "tcp": "tcp:127.0.0.1:1"}[rig.kind])
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await rig.call().read("x")
+
+
+async def test_new_routes_move_the_calls(rig: Any, until: Callable[..., Any]) -> None:
+    first = await rig.serve()
+    second = await rig.serve()
+    rig.addresses = [first]
+    shelf = rig.call()
+    assert await shelf.read("x") == "X"
+    rig.channels[0].route([second])
+    rig.shelves[1].gate.set()
+    assert await shelf.wait() == 1
+    assert rig.shelves[1].begun == 1

@@ -1,0 +1,118 @@
+"""Peers that break the protocol: only their own connection closes, with a reason in the log."""
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from fissile.rpc import server as server_module
+from fissile.wire.codec import encode
+from fissile.wire.connection import Connection
+from fissile.wire.frames import HEADER, REQUEST, Hello, Kind
+from fissile.wire.state import Role
+
+
+def hello(version: int = 1, token: str = "secret") -> bytes:
+    connection = Connection(Role.CALLER)
+    connection.hello(Hello(version, token, "reader", ("Reader",), {}))
+    return bytes(connection.take())
+
+
+ATTACKS = {
+    "garbage": (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "another protocol"),
+    "a huge length": (HEADER.pack(2**32 - 1, Kind.HELLO, 0), "outside"),
+    "a request first": (HEADER.pack(5, Kind.REQUEST, 1), "request"),
+    "a hello of rubbish": (HEADER.pack(9, Kind.HELLO, 0) + b"\xc1\xc1\xc1\xc1", "malformed hello"),
+    "a hello of another shape": (HEADER.pack(5 + len(encode([1])), Kind.HELLO, 0) + encode([1]), "malformed hello"),
+    "a wrong version": (hello(version=99), "protocol version 99 is not 1"),
+    "a wrong token": (hello(token="guess"), "token is not known"),
+    "a request that does not wait for the welcome": (
+        hello() + HEADER.pack(REQUEST.size - 4 + 1, Kind.REQUEST, 1) + bytes(REQUEST.size - HEADER.size) + b"\x90",
+        "before the handshake was done",
+    ),
+}
+
+
+@pytest.mark.parametrize("rig", ["unix", "tcp"], indirect=True)
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_an_attack_closes_its_own_connection_alone(
+    rig: Any, attack: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, reason = ATTACKS[attack]
+    address = await rig.serve()
+    good = rig.call()
+    assert await good.read("before") == "BEFORE"
+    with caplog.at_level(logging.WARNING, "fissile.rpc"):
+        reader, writer = await open_connection(address)
+        writer.write(data)
+        async with asyncio.timeout(5.0):
+            while await reader.read(65536):
+                pass
+        writer.close()
+    assert reason in caplog.text
+    assert await good.read("after") == "AFTER"
+    assert len(rig.servers[0].connections) == 1
+
+
+@pytest.mark.parametrize("rig", ["unix"], indirect=True)
+async def test_a_method_that_is_not_there(rig: Any, caplog: pytest.LogCaptureFixture) -> None:
+    address = await rig.serve()
+    reader, writer = await open_connection(address)
+    connection = Connection(Role.CALLER)
+    connection.hello(Hello(1, "secret", "reader", ("Reader",), {}))
+    writer.write(connection.take())
+    while not connection.receive(await reader.read(65536)):
+        pass
+    connection.send_request(None, (), 65535, 0, 1000, 1, 1, False, "", False)
+    writer.write(connection.take())
+    async with asyncio.timeout(5.0):
+        assert await reader.read(100) == b""
+    assert "asked for method 65535" in caplog.text
+    writer.close()
+
+
+@pytest.mark.parametrize("rig", ["unix"], indirect=True)
+async def test_half_a_frame_and_then_nothing(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that never finishes its hello is closed after a limit."""
+    monkeypatch.setattr(server_module, "HANDSHAKE_SECONDS_MAX", 0.1)
+    address = await rig.serve()
+    reader, writer = await open_connection(address)
+    writer.write(hello()[:10])
+    async with asyncio.timeout(5.0):
+        assert await reader.read(100) == b""
+    writer.close()
+
+
+@pytest.mark.parametrize("rig", ["unix"], indirect=True)
+async def test_a_flood_is_refused_and_memory_stays_bounded(rig: Any) -> None:
+    """Calls beyond the queue are refused at once, and a peer that reads no answers is not read from."""
+    address = await rig.serve(concurrency=1, queue=1)
+    good = rig.call()
+    reader, writer = await open_connection(address)
+    connection = Connection(Role.CALLER)
+    from tests.rpc.conftest import GRAPH
+
+    interface = GRAPH.components["Shelf"].interface
+    contracts = {method.label: method.fingerprint for method in interface.methods.values()}
+    connection.hello(Hello(1, "secret", "reader", ("Reader",), contracts))
+    writer.write(connection.take())
+    while not connection.receive(await reader.read(65536)):
+        pass
+    for _ in range(2000):
+        connection.send_request(None, ("x" * 100,), 0, 0, 1000, 1, 1, False, "", False)
+    writer.write(connection.take())
+    await asyncio.sleep(0.05)
+    (flood,) = [each for each in rig.servers[0].connections if len(each.allowed) and each.wire is not None][:1]
+    assert flood.transport.get_write_buffer_size() < 4 * 1024 * 1024
+    assert len(rig.servers[0].waiting) <= 1
+    assert await good.read("still") == "STILL"
+    writer.close()
+
+
+async def open_connection(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        return await asyncio.open_unix_connection(rest)
+    host, _, port = rest.rpartition(":")
+    return await asyncio.open_connection(host, int(port))
