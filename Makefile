@@ -41,8 +41,12 @@ format: venv  ## put the code into the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Fewer or shorter rounds show that the benchmarks run, not how fast anything is.
+ROUNDS ?= 9
+SECONDS_PER_ROUND ?= 1.0
+BENCH_JSON ?= build/bench.json
 bench: $(VENV)/.bench  ## measure against the peers, side by side; writes build/bench.json
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py --rounds $(ROUNDS) --seconds $(SECONDS_PER_ROUND) --json $(BENCH_JSON)
 
 lock:  ## pin the newest versions of everything in requirements/*.txt
 	$(PYTHON) requirements/lock.py

@@ -1,0 +1,77 @@
+"""Fissile's own call, with everything that a replica has on: deadline, trace, release, permission,
+balancing, breaker, retry budget, bounded queue and counters on both sides.
+
+The server listens on as many sockets as the address names (separated by ","): each is a replica to
+the caller, who balances between them.
+"""
+
+import random
+import socket
+from typing import Any
+
+from work import LOCALE, USER, Caller, Carts
+
+from fissile import Application
+from fissile.component.context import CallContext, call_context
+from fissile.component.wiring import CELLS
+from fissile.rpc.access import token_digest
+from fissile.rpc.channel import Channel, contracts_of
+from fissile.rpc.server import Server
+from fissile.rpc.stub import remote
+from fissile.runtime.host import Host
+from fissile.runtime.replica import access_for
+from fissile.telemetry.recorder import Recorder
+
+TOKEN = "the caller's token"
+TOPOLOGY = {"caller": ("Caller",), "carts": ("Carts",)}
+RELEASE = "r2026-11-01"
+app = Application(Caller, Carts, name="benchmark")
+_kept: list[Any] = []
+
+
+def _listen(address: str) -> socket.socket:
+    scheme, _, rest = address.partition(":")
+    if scheme == "unix":
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(rest)
+    else:
+        host, _, port = rest.rpartition(":")
+        sock = socket.socket(socket.AF_INET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, int(port)))
+    sock.listen(128)
+    sock.setblocking(False)
+    return sock
+
+
+async def serve(address: str) -> None:
+    """Listen."""
+    host = Host(app, ("Carts",))
+    await host.start()
+    access = access_for(app, TOPOLOGY, {token_digest(TOKEN): "caller"})
+    server = Server("carts", host.exports(), access, observe=Recorder(CELLS).observe)
+    for one in address.split(","):
+        await server.start(_listen(one))
+    _kept.append(server)
+
+
+async def connect(address: str) -> Any:
+    """Connect."""
+    interface = app.components["Carts"].interface
+    channel = Channel(
+        "carts",
+        address.split(","),
+        caller_service="caller",
+        token=TOKEN,
+        callers=("Caller",),
+        contracts=contracts_of([interface]),
+    )
+    reference = remote(interface, channel, caller="Caller", observe=Recorder(CELLS).observe)
+    # As in a service: what calls is itself serving a request that has a trace and a release.
+    call_context.set(CallContext(random.getrandbits(128), random.getrandbits(64), False, RELEASE))
+    _kept.append(channel)
+
+    async def call() -> Any:
+        return await reference.cart(USER, LOCALE)
+
+    return call

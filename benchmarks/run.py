@@ -1,0 +1,61 @@
+"""`make bench`: measures everything, prints a table, writes build/bench.json.
+
+Later benchmarks add a module with `measure` and `figures` and a line in `main`.
+"""
+
+import argparse
+import os
+import platform
+import socket
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import local
+import replicas
+import rpc
+
+from fissile.bench.report import Figure, as_json, as_table
+
+ROOT = Path(__file__).parents[1]
+
+
+def free_port() -> int:
+    """A TCP port that nobody uses just now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def machine() -> str:
+    """Where the figures come from, as far as it matters to them."""
+    optimised = "with" if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "") else "without"
+    return f"{os.cpu_count()} cores, Linux, CPython {platform.python_version()} built {optimised} PGO"
+
+
+def main() -> int:
+    """Measure; 0 also where a goal is missed: the table says so, and a busy machine is no failure."""
+    parser = argparse.ArgumentParser(description="Measures Fissile side by side with its peers.")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of load per peer and round")
+    parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json")
+    options = parser.parse_args()
+    found: list[Figure] = []
+    found += local.figures(local.measure(max(options.rounds, 1)))
+    found += replicas.figures(replicas.measure(max(options.rounds, 1)))
+    with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
+        found += rpc.figures(rpc.measure(Path(folder), free_port(), options.rounds, options.seconds))
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_bytes(as_json(found))
+    print(f"{machine()}; medians of {options.rounds} interleaved rounds\n")
+    print(as_table(found))
+    missed = [one.name for one in found if one.holds is False]
+    print(f"\n{len(missed)} goals missed" + "".join(f"\n  {name}" for name in missed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""A customer in a real browser cannot tell how the shop is split, nor that a part of it was killed."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+SHOP = Path(__file__).parents[2] / "examples" / "shop"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+)
+START_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 20.0
+RETURN_SECONDS_MAX = 20.0
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium")
+
+
+class RunningShop:
+    """`fissile run` on a copy of the example, so that its data and state are this test's own."""
+
+    def __init__(self, folder: Path, topology: str) -> None:
+        self.folder = folder
+        self._lines: list[str] = []
+        self._address = ""
+        self._found = threading.Event()
+        command = [sys.executable, "-m", "fissile.cli", "run", str(folder), "--topology", topology, "--port", "0"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.append(line)
+            found = re.match(r"\s*Frontend\s+(http://\S+)", line)
+            if found:
+                self._address = found[1]
+                self._found.set()
+        self._found.set()
+
+    @property
+    def address(self) -> str:
+        """The Frontend's, once it is up."""
+        self._found.wait(START_SECONDS_MAX)
+        assert self._address, f"the shop did not start:\n{self.output}"
+        return self._address
+
+    @property
+    def output(self) -> str:
+        return "".join(self._lines)
+
+    def pid(self, service: str) -> int:
+        """The process of a service's only replica."""
+        endpoints = json.loads((self.folder / ".fissile" / "endpoints.json").read_text())
+        return endpoints["services"][service]["pids"][0]
+
+    def stop(self) -> int:
+        """Ctrl-C; the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(STOP_SECONDS_MAX)
+        finally:
+            self.process.kill()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not pytest's own folder: a path of a Unix socket must be short.
+    with tempfile.TemporaryDirectory(prefix="shop-") as name:
+        ignored = shutil.ignore_patterns("data", ".fissile", "__pycache__")
+        yield Path(shutil.copytree(SHOP, Path(name) / "shop", ignore=ignored))
+
+
+@pytest.fixture
+def shop(folder: Path, topology: str) -> Iterator[RunningShop]:
+    running = RunningShop(folder, topology)
+    try:
+        yield running
+    finally:
+        code = running.stop()
+    assert code == 0, running.output
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, shop: RunningShop) -> Iterator[Page]:
+    # The shop has to be complete without JavaScript.
+    context = browser.new_context(base_url=shop.address, java_script_enabled=False)
+    context.set_default_timeout(15_000)
+    yield context.new_page()
+    context.close()
+
+
+def sign_up(page: Page) -> None:
+    page.get_by_role("link", name="Sign in", exact=True).click()
+    page.get_by_role("link", name="Make an account").click()
+    page.get_by_label("Name").fill("Ada Byron")
+    page.get_by_label("E-mail address").fill("ada@example.com")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Make an account").click()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+def put_into_cart(page: Page, product: str) -> None:
+    page.get_by_role("searchbox", name="Search products").fill(product)
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name=product).click()
+    page.get_by_label("Quantity").select_option("2")
+    page.get_by_role("button", name="Add to cart").click()
+    expect(page.get_by_text(f"{product} is in your cart.")).to_be_visible()
+
+
+def pay(page: Page, number: str) -> None:
+    page.get_by_label("Street and number").fill("12 St James's Square")
+    page.get_by_label("Postcode").fill("SW1Y 4JH")
+    page.get_by_label("City").fill("London")
+    page.get_by_label("Card number").fill(number)
+    page.get_by_label("Expires").fill("12/40")
+    page.get_by_label("Security code").fill("123")
+    page.get_by_role("button", name="Buy now").click()
+
+
+def broken_pictures(page: Page) -> list[str]:
+    pictures = page.get_by_role("main").locator("img")
+    return [
+        source
+        for source in (pictures.nth(i).get_attribute("src") or "" for i in range(pictures.count()))
+        if page.request.get(source).headers["content-type"] != "image/webp"
+    ]
+
+
+@pytest.mark.parametrize("topology", ["monolith", "microservices"])
+def test_buys_something(page: Page, shop: RunningShop) -> None:
+    page.goto("/")
+    expect(page.get_by_role("heading", name="Things worth keeping.")).to_be_visible()
+    assert broken_pictures(page) == []
+    page.get_by_role("link", name="Lighting").click()
+    expect(page.get_by_text("36 products")).to_be_visible()
+    page.get_by_role("link", name="Next").click()
+    expect(page.get_by_text("Page 2 of 2")).to_be_visible()
+
+    put_into_cart(page, "Fjord Teapot")
+    page.get_by_role("link", name="Check out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    sign_up(page)
+    page.goto("/checkout")
+    pay(page, "4000 0000 0000 0002")
+    expect(page.get_by_text("The bank declined this card.")).to_be_visible()
+    pay(page, "4242 4242 4242 4242")
+    expect(page.get_by_role("heading", name="Thank you!")).to_be_visible()
+    expect(page.get_by_text("Card ending in 4242")).to_be_visible()
+
+    page.get_by_role("link", name="All your orders").click()
+    expect(page.get_by_role("main").get_by_text("paid", exact=True)).to_have_count(1)
+    expect(page.get_by_role("main").get_by_text("declined", exact=True)).to_have_count(1)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("link", name="Sign in", exact=True)).to_be_visible()
+
+
+# What must still work while a service is gone; one that is back by itself.
+NEEDED_BY = {
+    "recommendations": None,
+    "images": None,
+    "payments": None,
+    "orders": "/orders",
+    "auth": None,
+    "cart": "/cart",
+    "catalog": "/products",
+}
+
+
+@pytest.mark.parametrize("topology", ["microservices"])
+def test_survives_the_death_of_a_service(page: Page, shop: RunningShop) -> None:
+    page.goto("/")
+    sign_up(page)
+    put_into_cart(page, "Moss Vase")
+    for service, needing in NEEDED_BY.items():
+        killed = shop.pid(service)
+        os.kill(killed, signal.SIGKILL)
+        if service != "catalog":
+            page.goto("/products/ember-bowl")
+            expect(page.get_by_role("heading", name="Ember Bowl")).to_be_visible()
+        deadline = time.monotonic() + RETURN_SECONDS_MAX
+        while shop.pid(service) == killed:
+            assert time.monotonic() < deadline, f"{service} is not back:\n{shop.output}"
+            page.goto("/sign-up")
+        if needing is not None:
+            response = page.goto(needing)
+            assert response is not None
+            assert response.status == 200, service
+    page.goto("/checkout")
+    pay(page, "4242 4242 4242 4242")
+    expect(page.get_by_role("heading", name="Thank you!")).to_be_visible()
