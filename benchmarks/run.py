@@ -32,8 +32,11 @@ def free_port() -> int:
 
 def machine() -> str:
     """Where the figures come from, as far as it matters to them."""
-    optimised = "with" if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "") else "without"
-    return f"{os.cpu_count()} cores, Linux, CPython {platform.python_version()} built {optimised} PGO"
+    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    # Debian builds its own with PGO by other means, and leaves no trace of it in sysconfig.
+    debian = sys.base_prefix == "/usr" and Path("/etc/debian_version").exists()
+    build = "with PGO" if optimised or debian else "without PGO"
+    return f"{os.cpu_count()} cores, {platform.system()}, CPython {platform.python_version()} built {build}"
 
 
 def main() -> int:

@@ -81,6 +81,17 @@ def test_what_cannot_be_encoded_says_why(annotation: Any) -> None:
 
 
 def test_descriptions_tell_types_apart() -> None:
-    different = [int, str, int | None, list[int], tuple[int, ...], Frozen, Loose, Literal[1], Literal[2], dict[str, int]]
+    different = [
+        int,
+        str,
+        int | None,
+        list[int],
+        tuple[int, ...],
+        Frozen,
+        Loose,
+        Literal[1],
+        Literal[2],
+        dict[str, int],
+    ]
     described = [msgspec.json.encode(describe(annotation)) for annotation in different]
     assert len(set(described)) == len(described)

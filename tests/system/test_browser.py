@@ -37,7 +37,8 @@ class RunningShop:
         self._lines: list[str] = []
         self._address = ""
         self._found = threading.Event()
-        command = [sys.executable, "-m", "fissile.cli", "run", str(folder), "--topology", topology, "--port", "0"]
+        fissile = Path(sys.executable).with_name("fissile")
+        command = [str(fissile), "run", str(folder), "--topology", topology, "--port", "0"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -65,8 +66,9 @@ class RunningShop:
 
     def pid(self, service: str) -> int:
         """The process of a service's only replica."""
-        endpoints = json.loads((self.folder / ".fissile" / "endpoints.json").read_text())
-        return endpoints["services"][service]["pids"][0]
+        command = [sys.executable, "-m", "fissile", "status", str(self.folder), "--json"]
+        services = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["services"]
+        return next(each["replicas"][0]["pid"] for each in services if each["name"] == service)
 
     def stop(self) -> int:
         """Ctrl-C; the exit code."""

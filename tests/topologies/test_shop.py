@@ -116,7 +116,9 @@ async def test_pictures(customer: Customer, world: Any) -> None:
     await customer.get(f"/images/{MUG}/320.webp")
     assert customer.last.headers["content-type"] == "image/webp"
     assert customer.last.content[8:12] == b"WEBP"
-    unchanged = await customer.http.get(f"/images/{MUG}/320.webp", headers={"if-none-match": customer.last.headers["etag"]})
+    unchanged = await customer.http.get(
+        f"/images/{MUG}/320.webp", headers={"if-none-match": customer.last.headers["etag"]}
+    )
     assert unchanged.status_code == 304
     original = await customer.http.get(f"/images/{MUG}/original.png")
     assert original.content.startswith(b"\x89PNG")

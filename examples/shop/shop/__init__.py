@@ -5,7 +5,6 @@ Start at `frontend` to follow a request inwards, or at `orders` for how a purcha
 """
 
 from fissile import Application
-
 from shop.auth import Auth
 from shop.cart import Cart
 from shop.catalog import Catalog

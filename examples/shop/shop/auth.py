@@ -10,9 +10,9 @@ from typing import NewType
 import msgspec
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from fissile import component, method
 from sqlalchemy import Column, Connection, Double, Integer, MetaData, String, Table, delete, insert, select, update
 
+from fissile import component, method
 from shop.database import Database, sqlite
 
 UserId = NewType("UserId", str)

@@ -86,4 +86,4 @@ class Bank:
     async def taken(self) -> dict[str, int]:
         """The amounts really taken, by key: for the auditors."""
         wanted = select(_holds.c.key, _holds.c.amount).where(_holds.c.captured)
-        return await self._database.read(lambda connection: {key: amount for key, amount in connection.execute(wanted)})
+        return await self._database.read(lambda connection: dict(connection.execute(wanted).all()))

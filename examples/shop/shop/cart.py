@@ -4,9 +4,22 @@ import time
 from typing import NewType
 
 import msgspec
-from fissile import component, method
-from sqlalchemy import Column, Connection, Double, Integer, MetaData, String, Table, delete, func, insert, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Double,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
+from fissile import component, method
 from shop.catalog import ProductId
 from shop.database import Database, sqlite
 

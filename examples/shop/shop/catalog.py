@@ -3,9 +3,9 @@
 from typing import Literal, NewType
 
 import msgspec
-from fissile import component, method
 from sqlalchemy import Column, Connection, Integer, MetaData, RowMapping, String, Table, and_, func, insert, or_, select
 
+from fissile import component, method
 from shop.database import Database, sqlite
 from shop.goods import CATEGORIES, all_goods
 from shop.money import Cents
@@ -120,7 +120,7 @@ class Catalog:
     async def categories(self) -> tuple[Category, ...]:
         """All categories, in the order of the shop's menu."""
         count = select(_products.c.category, func.count()).group_by(_products.c.category)
-        sizes = await self._database.read(lambda connection: {name: size for name, size in connection.execute(count)})
+        sizes = await self._database.read(lambda connection: dict(connection.execute(count).all()))
         return tuple(Category(name, sizes[name]) for name in CATEGORIES if name in sizes)
 
     @method(timeout=3, idempotent=True)

@@ -8,16 +8,16 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, TypeVar, get_args
 
 import msgspec
-from fissile import CallError, component
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from fissile import CallError, component
 from shop import web
 from shop.auth import Auth, LockedOut, SignUpRefused, WrongPassword
 from shop.cards import Card, InvalidCard
@@ -33,7 +33,12 @@ T = TypeVar("T")
 Handler = Callable[[Visit], Awaitable[Response]]
 
 PICTURE_CACHING = "public, max-age=86400, immutable"
-SORTS = {"featured": "Featured", "price-up": "Price, lowest first", "price-down": "Price, highest first", "name": "Name"}
+SORTS = {
+    "featured": "Featured",
+    "price-up": "Price, lowest first",
+    "price-down": "Price, highest first",
+    "name": "Name",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -357,7 +362,7 @@ def _next(visit: Visit) -> str:
 
 
 def _date(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, timezone.utc):%-d %B %Y, %H:%M} UTC"
+    return f"{datetime.fromtimestamp(seconds, UTC):%-d %B %Y, %H:%M} UTC"
 
 
 def _card(form: dict[str, str]) -> Card:

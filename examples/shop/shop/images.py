@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal, NewType
 
 import msgspec
-from fissile import component, method
 from PIL import Image
 
+from fissile import component, method
 from shop import art
 from shop.database import DATA_FOLDER
 

@@ -16,10 +16,23 @@ from collections.abc import Sequence
 from typing import Literal, NewType
 
 import msgspec
-from fissile import CallError, component, method
-from sqlalchemy import Column, Connection, Double, ForeignKey, Integer, MetaData, String, Table, UniqueConstraint
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Double,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    UniqueConstraint,
+    insert,
+    select,
+    update,
+)
 
+from fissile import CallError, component, method
 from shop.auth import UserId
 from shop.cards import Card, InvalidCard
 from shop.cart import Cart, CartId

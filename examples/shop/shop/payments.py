@@ -12,9 +12,9 @@ import time
 from typing import Literal, NewType
 
 import msgspec
-from fissile import component, method
 from sqlalchemy import Column, Connection, Double, Integer, MetaData, String, Table, insert, select, update
 
+from fissile import component, method
 from shop import bank
 from shop.cards import Card, InvalidCard, check
 from shop.database import Database, sqlite

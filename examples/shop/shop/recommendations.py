@@ -1,8 +1,8 @@
 """Recommendations: what goes well with a product. A nicety: every page works without it."""
 
 import msgspec
-from fissile import component, method
 
+from fissile import component, method
 from shop.catalog import Catalog, Product, ProductId
 
 

@@ -17,6 +17,7 @@ import socket
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -79,7 +80,7 @@ def main(arguments: list[str]) -> int:
     wake, waker = os.pipe()
     os.set_blocking(waker, False)
     os.set_blocking(wake, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, _noted)
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     gc.collect()
     gc.freeze()
@@ -103,6 +104,10 @@ def main(arguments: list[str]) -> int:
             for descriptor in descriptors:
                 os.close(descriptor)
             link.send(msgspec.json.encode(Forked(pid)))
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The wake-up descriptor tells of it; a handler is needed for Python to write there."""
 
 
 def _reap(link: socket.socket) -> None:
