@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from fissile.component.interface import interface, method
+from fissile.component.interface import interface, method, read_interface
 
 DRAIN_SECONDS_MAX = 10.0
 HEARTBEAT_SECONDS = 1.0
@@ -119,6 +119,9 @@ class Control:
         raise NotImplementedError
 
 
+# Read once, when this module is imported: a zygote has done it for all its replicas.
+CONTROL_INTERFACE, _mistakes = read_interface(Control)
+assert not _mistakes, _mistakes
 CONTROL_CALLER = "Replica"
 # Whoever holds the application: may call every component.
 OPERATOR = "Operator"

@@ -10,9 +10,12 @@ import asyncio
 import random
 import socket
 from email.utils import formatdate
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.config import Config
+from uvicorn.lifespan.off import LifespanOff
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import ServerState
 
 from fissile.component.context import CallContext, call_context, parse_traceparent
@@ -38,7 +41,9 @@ class Edge:
         self._clock: asyncio.TimerHandle | None = None
         self._config = Config(
             self._serve,
-            http="httptools",
+            # Classes, not names: a zygote has then imported all that its replicas need.
+            http=HttpToolsProtocol,
+            ws=cast(Any, AutoWebSocketsProtocol) or "none",
             interface="asgi3",
             lifespan="off",
             log_config=None,
@@ -49,14 +54,14 @@ class Edge:
             limit_concurrency=connections_max,
         )
         self._config.load()
+        assert self._config.lifespan_class is LifespanOff, "the lifespan is the host's affair"
 
     async def start(self, sock: socket.socket) -> None:
         """Accept connections on a listening socket, which this edge closes when it drains."""
         loop = asyncio.get_running_loop()
-        protocol: Any = self._config.http_protocol_class
         self._servers.append(
             await loop.create_server(
-                lambda: protocol(config=self._config, server_state=self._state, app_state={}), sock=sock
+                lambda: HttpToolsProtocol(config=self._config, server_state=self._state, app_state={}), sock=sock
             )
         )
         if self._clock is None:

@@ -18,7 +18,6 @@ from typing import Any
 import uvloop
 
 from fissile.component.graph import Graph
-from fissile.component.interface import read_interface
 from fissile.component.wiring import CELLS, Ref, local_reference
 from fissile.errors import CallError, FissileError
 from fissile.rpc.access import Access, token_digest
@@ -29,9 +28,9 @@ from fissile.rpc.server import Export, Server
 from fissile.rpc.stub import remote
 from fissile.runtime.control import (
     CONTROL_CALLER,
+    CONTROL_INTERFACE,
     HEARTBEAT_SECONDS,
     OPERATOR,
-    Control,
     Drain,
     Heartbeat,
     ReplicaFailed,
@@ -61,7 +60,6 @@ def run(spec: ReplicaSpec, sockets: list[socket.socket], control_address: str, c
 
 async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_address: str, control_token: str) -> int:
     replica = Replica(spec, sockets)
-    control = ControlLink(replica, control_address, control_token)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, replica.finish, Drain(spec.drain_seconds_max))
@@ -69,8 +67,9 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
         await replica.start()
     except FissileError as error:
         print(f"cannot start: {error}", file=sys.stderr, flush=True)
-        await control.failed(str(error))
+        await ControlLink(replica, control_address, control_token).failed(str(error))
         return EXIT_CANNOT_START
+    control = ControlLink(replica, control_address, control_token)
     control.start()
     await replica.ended.wait()
     await replica.stop()
@@ -196,16 +195,15 @@ class ControlLink:
 
     def __init__(self, replica: Replica, address: str, token: str) -> None:
         self._replica = replica
-        interface, _ = read_interface(Control)
         self._channel = Channel(
             "supervisor",
             [address],
             caller_service=replica.spec.service,
             token=token,
             callers=(CONTROL_CALLER,),
-            contracts=contracts_of([interface]),
+            contracts=contracts_of([CONTROL_INTERFACE]),
         )
-        self._control: Any = remote(interface, self._channel, caller=CONTROL_CALLER)
+        self._control: Any = remote(CONTROL_INTERFACE, self._channel, caller=CONTROL_CALLER)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
