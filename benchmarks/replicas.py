@@ -27,8 +27,9 @@ from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.stub import remote
 from fissile.runtime.control import OPERATOR, ReplicaSpec
 from fissile.runtime.loading import load_application
-from fissile.supervisor.forker import Forker
-from fissile.supervisor.zygote import Fork
+from fissile.runtime.settings import load
+from fissile.supervisor.messages import Load
+from fissile.supervisor.nursery import Nursery
 
 HELLO = Path(__file__).parents[1] / "examples" / "hello"
 EXEC_REPLICA = Path(__file__).with_name("exec_replica.py")
@@ -143,19 +144,17 @@ async def start_by_exec(spec: ReplicaSpec, listening: list[socket.socket]) -> tu
 async def _measure(rounds: int, folder: Path) -> Found:
     found = Found()
     numbers = iter(range(10_000))
-    ends: dict[int, asyncio.Event] = {}
-    gone = asyncio.Event()
-    zygote = Forker("hello:app", HELLO, lambda pid, code: ends[pid].set(), gone.set)
+    nursery = Nursery(Load(load(HELLO), "microservices"), lambda _: (os.dup(1), os.dup(2)))
 
     async def start_by_fork(spec: ReplicaSpec, listening: list[socket.socket]) -> tuple[int, End]:
-        pid = await zygote.fork(Fork(spec, "unix:/nobody-supervises-it", ""), 2, listening)
-        ended = ends[pid] = asyncio.Event()
+        fds = [1, 2, *(sock.fileno() for sock in listening)]
+        child = await nursery.fork(spec, "unix:/nobody-supervises-it", "", fds)
 
         async def end() -> None:
-            os.kill(pid, signal.SIGKILL)
-            await ended.wait()
+            child.signal(signal.SIGKILL)
+            await child.exited
 
-        return pid, end
+        return child.pid, end
 
     async def once(start: Start) -> float:
         hello = Hello(folder, next(numbers))
@@ -165,7 +164,7 @@ async def _measure(rounds: int, folder: Path) -> Found:
             await hello.stop()
 
     try:
-        await zygote.start()
+        await nursery.start()
         await once(start_by_fork)
         await once(start_by_exec)
         for _ in range(rounds):
@@ -175,7 +174,7 @@ async def _measure(rounds: int, folder: Path) -> Found:
         found.forked_mib = await _memory(folder, numbers, start_by_fork)
         return found
     finally:
-        await zygote.stop()
+        await nursery.close()
 
 
 async def _memory(folder: Path, numbers: Iterable[int], start: Start) -> float:

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import local
 import replicas
 import rpc
+import shop
 
 from fissile.bench.report import Figure, as_json, as_table
 
@@ -51,6 +52,7 @@ def main() -> int:
     found += replicas.figures(replicas.measure(max(options.rounds, 1)))
     with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
         found += rpc.figures(rpc.measure(Path(folder), free_port(), options.rounds, options.seconds))
+    found += shop.figures(shop.measure(options.rounds))
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_bytes(as_json(found))
     print(f"{machine()}; medians of {options.rounds} interleaved rounds\n")

@@ -1,4 +1,4 @@
-"""`python -m fissile`."""
+"""`python -m fissile` is the command `fissile`."""
 
 from fissile.cli import main
 

@@ -142,7 +142,7 @@ def until() -> Callable[..., Any]:
 
     async def wait(condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(5.0):
-            while not condition():  # noqa: ASYNC110 -- it looks into another object's state
+            while not condition():
                 await asyncio.sleep(0.002)
 
     return wait

@@ -94,7 +94,8 @@ def shop(folder: Path, topology: str) -> Iterator[RunningShop]:
         yield running
     finally:
         code = running.stop()
-    assert code == 0, running.output
+        print(running.output)  # pytest shows it if the test failed
+    assert code == 0
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ serialisable isolation, where a loser is run again. So several replicas may shar
 
 import asyncio
 import fcntl
+import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,8 @@ Work = Callable[[Connection], T]
 DATA_FOLDER = Path(__file__).parent.parent / "data"
 CONNECTIONS_MAX = 4
 BUSY_SECONDS_MAX = 10
-ATTEMPTS_MAX = 10
+ATTEMPTS_MAX = 15
+PAUSE_SECONDS_MAX = 0.1
 LOST_RACES = frozenset({"40001", "40P01"})  # serialisation failure, deadlock: PostgreSQL asks to try again
 
 _migrations = Table("migration", MetaData(), Column("step", Integer, primary_key=True), Column("at", Double))
@@ -91,6 +93,8 @@ class Database:
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) not in LOST_RACES or attempt == ATTEMPTS_MAX:
                     raise
+            # A pause of random length parts those who would meet again.
+            time.sleep(random.uniform(0, min(PAUSE_SECONDS_MAX, 0.002 * 2**attempt)))
         raise AssertionError("the last attempt returns or raises")
 
     def _open(self) -> None:

@@ -73,25 +73,25 @@ class Frontend:
 
     def http(self) -> Starlette:
         """The pages as an ASGI app."""
-        page, form = self._page, self._form
+        page = self._page
         return Starlette(
             routes=[
                 Route("/", page(self._home)),
                 Route("/products", page(self._products)),
                 Route("/products/{id}", page(self._product)),
                 Route("/cart", page(self._show_cart)),
-                Route("/cart", form(self._change_cart), methods=["POST"]),
-                Route("/cart/add", form(self._add_to_cart), methods=["POST"]),
+                Route("/cart", page(self._change_cart), methods=["POST"]),
+                Route("/cart/add", page(self._add_to_cart), methods=["POST"]),
                 Route("/sign-up", page(self._show_sign_up)),
-                Route("/sign-up", form(self._sign_up), methods=["POST"]),
+                Route("/sign-up", page(self._sign_up), methods=["POST"]),
                 Route("/sign-in", page(self._show_sign_in)),
-                Route("/sign-in", form(self._sign_in), methods=["POST"]),
-                Route("/sign-out", form(self._sign_out), methods=["POST"]),
+                Route("/sign-in", page(self._sign_in), methods=["POST"]),
+                Route("/sign-out", page(self._sign_out), methods=["POST"]),
                 Route("/checkout", page(self._show_checkout)),
-                Route("/checkout", form(self._check_out), methods=["POST"]),
+                Route("/checkout", page(self._check_out), methods=["POST"]),
                 Route("/orders", page(self._show_orders)),
                 Route("/orders/{id}", page(self._show_order)),
-                Route("/orders/{id}/settle", form(self._settle), methods=["POST"]),
+                Route("/orders/{id}/settle", page(self._settle), methods=["POST"]),
                 Route("/images/{name}/original.png", self._original),
                 Route("/images/{name}/{width:int}.webp", self._thumbnail),
                 Route("/style.css", self._style),
@@ -118,8 +118,6 @@ class Frontend:
             return visit.finish(response, secure=self._config.secure_cookies)
 
         return endpoint
-
-    _form = _page
 
     async def _recognise(self, visit: Visit) -> None:
         """Who comes, and how full the cart is; a page is shown without either if need be."""
@@ -197,7 +195,7 @@ class Frontend:
         lines = await self._cart_lines(visit)
         added = visit.request.query_params.get("added", "")
         return visit.page(
-            "cart.html", lines=lines, total=_total(lines), added=added, quantity_max=QUANTITY_MAX, full=False
+            "cart.html", lines=lines, total=_total(lines), added=added, quantity_max=QUANTITY_MAX
         )
 
     async def _add_to_cart(self, visit: Visit) -> Response:

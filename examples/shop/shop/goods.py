@@ -75,7 +75,7 @@ class Good(NamedTuple):
 
 
 def all_goods() -> list[Good]:
-    """The whole assortment, kinds together."""
+    """The whole assortment; each round has one of every kind, in all colours."""
     return [
         Good(
             id=f"{line.slug}-{kind.slug}",
@@ -84,6 +84,7 @@ def all_goods() -> list[Good]:
             price=round(kind.price * line.factor * 2) * 50 - 10,
             about=f"{kind.about} The {line.name} line is {line.about}.",
         )
-        for kind in KINDS
-        for line in LINES
+        for turn in range(len(LINES))
+        for place, kind in enumerate(KINDS)
+        for line in (LINES[(place + turn) % len(LINES)],)
     ]

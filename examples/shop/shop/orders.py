@@ -181,15 +181,16 @@ class Orders:
         that the customer was shown. Raises EmptyCart, PriceChanged, StillPending or InvalidCard, and
         then nothing was ordered.
         """
-        order = await self._database.read(lambda connection: _by_key(connection, user, key))
+        order = await self._find(user, key)
         if order is None:
-            lines = await self._priced(cart)
-            total = Cents(sum(line.total for line in lines))
-            if total != expected:
-                raise PriceChanged(total)
-            await self._payments.check(card)
-            new = Order(_new_id(), "pending", "", lines, total, address, card.last_four, time.time())
-            order = await self._database.write(lambda connection: _insert(connection, user, key, cart, new))
+            try:
+                new = await self._prepare(cart, expected, address, card)
+                order = await self._database.write(lambda connection: _insert(connection, user, key, cart, new))
+            except (EmptyCart, PriceChanged):
+                # Sent twice at once, the same purchase may have emptied the cart since we looked.
+                order = await self._find(user, key)
+                if order is None:
+                    raise
         if order.state == "pending":
             order = await self._pay(order, card)
         return order
@@ -214,6 +215,17 @@ class Orders:
         """The user's latest orders, newest first."""
         wanted = select(_orders).where(_orders.c.account == user).order_by(_orders.c.placed_at.desc())
         return await self._database.read(lambda connection: _load(connection, wanted.limit(ORDERS_SHOWN_MAX)))
+
+    async def _find(self, user: UserId, key: str) -> Order | None:
+        return await self._database.read(lambda connection: _by_key(connection, user, key))
+
+    async def _prepare(self, cart: CartId, expected: Cents, address: Address, card: Card) -> Order:
+        lines = await self._priced(cart)
+        total = Cents(sum(line.total for line in lines))
+        if total != expected:
+            raise PriceChanged(total)
+        await self._payments.check(card)
+        return Order(_new_id(), "pending", "", lines, total, address, card.last_four, time.time())
 
     async def _priced(self, cart: CartId) -> tuple[OrderLine, ...]:
         wanted = await self._cart.lines(cart)

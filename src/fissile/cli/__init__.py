@@ -1,31 +1,40 @@
-"""The command line: one file per command, which parses, calls what is below, and prints.
+"""SHELL. The command line: one file per command; each parses, asks `daemon`, prints.
 
-Every error of the user's is one message with the next step, exit code 2 and no traceback. Start
-reading at `run`.
+May touch the terminal. Commands import what they need when they run, so that the command line starts
+fast. An error of the user's is one message with the next step, no traceback. Start reading at `run`.
 """
 
 import sys
 
-import typer
-
-from fissile.cli import call, graph, restart, run, status
-from fissile.errors import CallError, FissileError
-
-app = typer.Typer(
-    name="fissile",
-    help="One Python application, run as a monolith, as microservices, or anything between.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for command in (run, graph, call, status, restart):
-    command.register(app)
+EXIT_FAILED = 1
+EXIT_MISTAKE = 2
 
 
 def main() -> None:
-    """The entry point of the `fissile` command."""
+    """The command `fissile`. Exit codes: 1 a call or restart failed, 2 a mistake that the user can mend."""
+    import typer
+
+    from fissile.cli import call, graph, restart, run, status
+    from fissile.cli.output import complain
+    from fissile.errors import CallError, FissileError
+
+    app = typer.Typer(
+        name="fissile",
+        help="One Python application, run as a monolith, as microservices, or anything between.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name, command in {
+        "run": run.run,
+        "graph": graph.graph,
+        "call": call.call,
+        "status": status.status,
+        "restart": restart.restart,
+    }.items():
+        app.command(name)(command)
     try:
         app()
     except FissileError as error:
-        print(f"fissile: {error}", file=sys.stderr)
-        sys.exit(1 if isinstance(error, CallError) else 2)
+        complain(str(error))
+        sys.exit(EXIT_FAILED if isinstance(error, CallError) else EXIT_MISTAKE)

@@ -1,72 +1,124 @@
 """`fissile call`: one method of a running application, over its HTTP/JSON API."""
 
-import http.client
 import sys
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
-from fissile.errors import ConfigError
-from fissile.supervisor.sockets import Endpoints, read_endpoints
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
-ANSWER_SECONDS_MAX = 60.0
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("call")(call_command)
+    from fissile.supervisor.state import Endpoints, ServiceEndpoints
 
 
-def call_command(
+def call(
     method: Annotated[str, typer.Argument(help="Component.method")],
     arguments: Annotated[str, typer.Argument(help="the arguments as a JSON object")] = "{}",
     path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
+    compact: Annotated[bool, typer.Option("--json", help="the result as one line of JSON")] = False,
 ) -> None:
     """Call a method of the application that runs in a folder, and print its result as JSON."""
-    endpoints = read_endpoints(path)
+    import json
+
+    from fissile.errors import ConfigError
+    from fissile.supervisor.state import read_endpoints
+
     component, _, name = method.partition(".")
-    gateway = _gateway(endpoints, component)
-    if not name:
+    if not component or not name:
         raise ConfigError(f"{method!r} names no method", remedy="write Component.method; `fissile graph` lists them")
-    status, answer = _post(gateway, f"/rpc/{component}/{name}", arguments.encode(), endpoints.token)
-    if status == http.HTTPStatus.OK:
-        sys.stdout.write(answer.decode().rstrip("\n") + "\n")
-        return
-    print(f"fissile: {_problem(answer)}", file=sys.stderr)
-    raise typer.Exit(1)
+    try:
+        given = json.loads(arguments)
+    except ValueError as error:
+        raise ConfigError(f"the arguments are not JSON: {error}", remedy="write them as in: '{\"id\": 1}'") from None
+    if not isinstance(given, dict):
+        raise ConfigError("the arguments are no JSON object", remedy="name each, as in: '{\"id\": 1}'")
+    endpoints = read_endpoints(path)
+    service = _service_of(component, endpoints)
+    sys.exit(_post(service.gateway, f"/rpc/{component}/{name}", arguments.encode(), endpoints.token, compact))
 
 
-def _gateway(endpoints: Endpoints, component: str) -> str:
+def _service_of(component: str, endpoints: "Endpoints") -> "ServiceEndpoints":
+    from fissile.errors import ConfigError
+
     for service in endpoints.services.values():
         if component in service.components:
-            return service.gateway
+            return service
     known = ", ".join(name for service in endpoints.services.values() for name in service.components)
     raise ConfigError(f"{endpoints.application} has no component {component!r}", remedy=f"use one of {known}")
 
 
-def _post(gateway: str, path: str, body: bytes, token: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(urlsplit(gateway).netloc, timeout=ANSWER_SECONDS_MAX)
+def _post(gateway: str, path: str, body: bytes, token: str, compact: bool) -> int:
+    """Call, and print what comes; the exit code. The method's own deadline bounds the wait."""
+    import http.client
+    from urllib.parse import quote, urlsplit
+
+    from fissile.cli import EXIT_FAILED
+    from fissile.cli.output import complain
+
+    connection = http.client.HTTPConnection(urlsplit(gateway).netloc)
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     try:
-        connection.request("POST", path, body, headers)
+        connection.request("POST", quote(path), body, headers)
         answer = connection.getresponse()
-        return answer.status, answer.read()
-    except OSError as error:
-        raise ConfigError(f"{gateway} does not answer: {error}", remedy="see whether the service runs") from None
+        if answer.getheader("content-type", "").startswith("application/x-ndjson"):
+            return _print_stream(answer)
+        return _print_result(answer, compact)
+    except (OSError, http.client.HTTPException) as error:
+        complain(f"{gateway} does not answer: {error or type(error).__name__}\n  → see the log of `fissile run`")
+        return EXIT_FAILED
     finally:
         connection.close()
 
 
-def _problem(answer: bytes) -> str:
+def _print_result(answer: "HTTPResponse", compact: bool) -> int:
+    import json
+
+    from fissile.cli import EXIT_FAILED
+    from fissile.cli.output import complain, say
+
+    text = answer.read()
+    if answer.status == 200:
+        say(_shown(json.loads(text), compact))
+        return 0
     try:
-        document: dict[str, Any] = msgspec.json.decode(answer, type=dict[str, Any])
-    except msgspec.DecodeError:
-        return answer.decode(errors="replace")
-    text = f"{document.get('title')}: {document.get('detail')}"
-    fields = document.get("fields")
-    text += f" {msgspec.json.encode(fields).decode()}" if fields else ""
-    remedy = document.get("remedy")
-    return f"{text}\n  → {remedy}" if remedy else text
+        complain(describe(json.loads(text)))
+    except ValueError:
+        complain(f"HTTP {answer.status}: {text[:500].decode(errors='replace')}")
+    return EXIT_FAILED
+
+
+def _print_stream(answer: "HTTPResponse") -> int:
+    """One item per line; an error ends it."""
+    import json
+
+    from fissile.cli import EXIT_FAILED
+    from fissile.cli.output import complain, say
+
+    for line in answer:
+        message = json.loads(line)
+        if "error" in message:
+            complain(describe(message["error"]))
+            return EXIT_FAILED
+        say(_shown(message["item"], compact=True))
+    return 0
+
+
+def _shown(value: Any, compact: bool) -> str:
+    import json
+
+    if compact:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def describe(problem: dict[str, Any]) -> str:
+    """A problem document in words: what, where, the fields of a declared error, the next step."""
+    title, detail = str(problem.get("title", "")), str(problem.get("detail", ""))
+    where = f" in {problem['origin']}" if problem.get("origin") else ""
+    what = f"{problem.get('exception') or title}{where}"
+    fields: dict[str, Any] = problem.get("fields") or {}
+    lines = [f"{what}: {detail}" if detail else what, *(f"  {name}: {value}" for name, value in fields.items())]
+    if problem.get("remedy"):
+        lines.append(f"  → {problem['remedy']}")
+    return "\n".join(lines)

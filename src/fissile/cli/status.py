@@ -3,27 +3,30 @@
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
-from fissile.daemon import status
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("status")(status_command)
-
-
-def status_command(
+def status(
     path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
     json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Print the services of the application that runs in a folder."""
-    services = status(path)
+    """Show the services of the application that runs in a folder."""
+    import msgspec
+
+    from fissile import daemon
+    from fissile.cli.output import say
+
+    found = daemon.status(path)
     if json:
-        print(msgspec.json.format(msgspec.json.encode({"services": services})).decode())
+        document = {
+            "supervisor": {"pid": found.pid, "zygote": found.zygote},
+            "application": found.application,
+            "topology": found.topology,
+            "services": found.services,
+        }
+        say(msgspec.json.format(msgspec.json.encode(document)).decode())
         return
-    width = max(len(service.name) for service in services)
-    for service in services:
+    width = max(len(service.name) for service in found.services)
+    for service in found.services:
         replicas = ", ".join(f"{replica.state} (pid {replica.pid})" for replica in service.replicas) or "none"
-        print(f"{service.name:<{width}}  {replicas}  restarts: {service.restarts}")
+        say(f"{service.name:<{width}}  {replicas}  restarts: {service.restarts}")

@@ -1,4 +1,4 @@
-"""PURE. What should happen to replicas, decided from what is wanted and what was seen.
+"""PURE. Decides what to do on the machines; `supervisor` does it.
 
-May touch data only; `now` and randomness are arguments. Start reading at `restart`.
+May touch data only: time and chance are arguments. Start reading at `restart`, then `order`.
 """

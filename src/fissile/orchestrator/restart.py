@@ -1,40 +1,76 @@
-"""When a replica that ended comes back: at once the first time, later and later if it keeps ending.
+"""When a replica that died is started again.
 
-Exponential back-off with jitter, so that a broken service never starves the machine and many broken
-ones never start in step; a replica that lived long enough has earned a clean record.
+The first death is answered at once, because most are accidents and callers wait. Deaths that follow
+each other are answered with growing pauses, so that a broken service cannot starve the machine, and
+with jitter, so that services that died together do not come back in step. A replica that served for
+a while starts with a clean slate.
 """
+
+import signal
 
 import msgspec
 
-FIRST_PAUSE_SECONDS = 0.1
-PAUSE_SECONDS_MAX = 30.0
-HEALTHY_SECONDS = 10.0
-JITTER_SHARE = 0.2
+
+class RestartPolicy(msgspec.Struct, frozen=True):
+    """How patient: pauses from `pause_seconds`, doubled up to `pause_seconds_max`, less the jitter.
+
+    stable_seconds: a replica that served so long has shown that it works. jitter: the greatest part
+    of a pause that chance may take off it. crash_loop_deaths: deaths in a row that are called a loop.
+    """
+
+    pause_seconds: float = 0.1
+    pause_seconds_max: float = 30.0
+    stable_seconds: float = 10.0
+    jitter: float = 0.3
+    crash_loop_deaths: int = 5
 
 
-class Restarts(msgspec.Struct, frozen=True):
-    """How often in a row a slot's replicas ended young."""
-
-    failures: int = 0
+DEFAULT_POLICY = RestartPolicy()
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """Start again after a pause, and why then."""
+class Deaths(msgspec.Struct, frozen=True):
+    """What one slot remembers: how many replicas in a row died young."""
 
-    pause_seconds: float
+    in_a_row: int = 0
+
+
+class ReplicaExited(msgspec.Struct, frozen=True):
+    """how: in words, as "was killed by SIGKILL". served_seconds: from ready until the end; 0 if it never was."""
+
+    how: str
+    served_seconds: float
+
+
+class StartReplica(msgspec.Struct, frozen=True):
+    """Start a replica in the slot after a pause, and the reason for both."""
+
+    after_seconds: float
+    crash_loop: bool
     reason: str
 
 
-def after_exit(record: Restarts, *, lived_seconds: float, chance: float) -> tuple[Restarts, Decision]:
-    """What follows from the end of a replica.
+def decide(
+    deaths: Deaths, exited: ReplicaExited, chance: float, policy: RestartPolicy = DEFAULT_POLICY
+) -> tuple[Deaths, StartReplica]:
+    """What follows from a replica's end. chance: in [0, 1)."""
+    in_a_row = 1 if exited.served_seconds >= policy.stable_seconds else deaths.in_a_row + 1
+    doublings = min(in_a_row - 2, 64)
+    pause = 0.0 if doublings < 0 else min(policy.pause_seconds * 2.0**doublings, policy.pause_seconds_max)
+    pause *= 1.0 - policy.jitter * chance
+    looping = in_a_row >= policy.crash_loop_deaths
+    many = f", {in_a_row} times in a row" if in_a_row > 1 else ""
+    when = f"starting again in {pause:.1f} s" if pause else "starting again"
+    reason = f"{exited.how}{many}{': it crashes in a loop' if looping else ''}; {when}"
+    return Deaths(in_a_row), StartReplica(pause, looping, reason)
 
-    lived_seconds: from its readiness to its end, 0 if it was never ready. chance: random, 0 to 1.
-    """
-    if lived_seconds >= HEALTHY_SECONDS:
-        record = Restarts()
-    if record.failures == 0:
-        return Restarts(1), Decision(0.0, "it ended: start it again at once")
-    pause = min(PAUSE_SECONDS_MAX, FIRST_PAUSE_SECONDS * 2.0 ** min(record.failures - 1, 20))
-    pause *= 1.0 - JITTER_SHARE * chance
-    failures = record.failures + 1
-    return Restarts(failures), Decision(pause, f"it ended {failures} times in a row: wait {pause:.1f} s")
+
+def described(status: int | None) -> str:
+    """An exit status in words."""
+    if status is None:
+        return "ended, nobody saw how"
+    if status >= 0:
+        return f"ended with exit code {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"

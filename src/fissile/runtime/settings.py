@@ -7,34 +7,42 @@ FISSILE_<COMPONENT>_<FIELD> come last.
 
 import difflib
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, TypeGuard, cast
 
 import msgspec
 
 from fissile.component.graph import Graph
+from fissile.component.topology import BUILT_IN, topology_for
 from fissile.errors import ConfigError
 from fissile.rpc.server import DEFAULT_CONCURRENCY, DEFAULT_QUEUE
 from fissile.runtime.host import field_names
 
 FILE_NAME = "fissile.toml"
+REPLICAS_MAX = 1000
+SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")  # also a file's name, and what `ps` shows
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
 class CallSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[calls]: timeout_seconds is the deadline of methods that name none."""
 
-    timeout_seconds: float = 10.0
+    timeout_seconds: Seconds = 10.0
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[services.NAME]: replicas; calls at once (concurrency) and waiting (queue) in each; gateway port (0: any)."""
 
-    replicas: int = 1
-    concurrency: int = DEFAULT_CONCURRENCY
-    queue: int = DEFAULT_QUEUE
-    port: int = 0
+    replicas: Annotated[int, msgspec.Meta(ge=1, le=REPLICAS_MAX)] = 1
+    concurrency: Count = DEFAULT_CONCURRENCY
+    queue: Annotated[int, msgspec.Meta(ge=0)] = DEFAULT_QUEUE
+    port: Port = 0
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,33 +71,51 @@ def load(path: Path, profile: str | None = None) -> Settings:
     Raises ConfigError with every mistake in it.
     """
     file = path if path.suffix == ".toml" else path / FILE_NAME
-    try:
-        raw = tomllib.loads(file.read_text())
-    except FileNotFoundError:
-        raise ConfigError(
-            f"there is no {FILE_NAME} in {path}",
-            remedy='write one that says at least: app = "module:attribute"',
-        ) from None
-    except NotADirectoryError:
-        raise ConfigError(f"{path} is not a folder", remedy=f"name the folder that holds {FILE_NAME}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}", remedy="mend that line") from None
-    mistakes = _unknown_keys(raw)
+    return settings_from(_read(file), file, profile)
+
+
+def settings_from(document: Mapping[str, Any], file: Path, profile: str | None = None) -> Settings:
+    """The settings that a parsed file holds. Raises ConfigError with every mistake in it."""
+    raw = dict(document)
+    profiles = raw.pop("profiles", {})
+    mistakes = _check_tables(raw, _TOP, "")
+    if not isinstance(profiles, dict):
+        mistakes.append("[profiles] is no table: write [profiles.NAME]")
+        profiles = {}
+    profiles = cast(dict[str, Any], profiles)
+    for name, table in profiles.items():
+        mistakes += _check_tables(table, _PROFILE, f"profiles.{name}")
+    if "app" not in raw:
+        mistakes.append('`app` is missing: write app = "module:attribute"')
+    if profile is not None and profile not in profiles:
+        mistakes.append(f"there is no profile {profile!r}{_near(profile, profiles)}: {_listed(profiles)}")
     if mistakes:
         raise _mistaken(file, mistakes)
-    profiles: dict[str, Any] = raw.pop("profiles", {})
     if profile is not None:
-        if profile not in profiles:
-            known = ", ".join(profiles) or "none"
-            raise ConfigError(f"there is no profile {profile!r} in {file}", remedy=f"those there are: {known}")
         raw = merge(raw, profiles[profile])
+    # Each table was checked by itself, so only a mistake of ours could be found now.
+    return msgspec.convert({**raw, "root": str(file.parent.resolve())}, Settings)
+
+
+def _read(file: Path) -> dict[str, Any]:
     try:
-        return msgspec.convert({**raw, "root": str(file.parent.resolve())}, Settings)
-    except msgspec.ValidationError as error:
-        raise _mistaken(file, [str(error)]) from None
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        where = f"there is no {file.name} in {file.parent.resolve()}"
+        if not file.parent.is_dir():
+            where = f"there is no folder {file.parent}"
+        raise ConfigError(
+            where, remedy='write one that says app = "module:attribute", or run `fissile run module:attribute`'
+        ) from None
+    except NotADirectoryError:
+        raise ConfigError(f"{file.parent} is not a folder", remedy=f"name the folder that holds {FILE_NAME}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}", remedy="mend that line") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}", remedy="see its permissions") from None
 
 
-def _mistaken(file: Path, mistakes: list[str]) -> ConfigError:
+def _mistaken(file: Path, mistakes: Iterable[str]) -> ConfigError:
     listed = "\n".join(f"  - {mistake}" for mistake in mistakes)
     return ConfigError(f"{file} has mistakes:\n{listed}", remedy="mend them; nothing was started")
 
@@ -99,72 +125,138 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         known = merged.get(key)
-        if isinstance(known, dict) and isinstance(value, dict):
-            merged[key] = merge(cast(dict[str, Any], known), cast(dict[str, Any], value))
-        else:
-            merged[key] = value
+        merged[key] = merge(known, value) if _is_table(known) and _is_table(value) else value
     return merged
 
 
-def _unknown_keys(raw: dict[str, Any]) -> list[str]:
-    mistakes = _check(raw, _TOP, "")
-    mistakes += _check_tables(raw, "")
-    for name, profile in _tables_of(raw.get("profiles")).items():
-        where = f"profiles.{name}"
-        mistakes += _check(profile, _PROFILE, where)
-        mistakes += _check_tables(profile, f"{where}.")
-    if "app" not in raw:
-        mistakes.append('`app` is missing: write app = "module:attribute"')
+def _is_table(value: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _check_tables(table: object, allowed: tuple[str, ...], where: str) -> list[str]:
+    """The mistakes of the whole file, or of one profile."""
+    if not _is_table(table):
+        return [f"[{where}] is no table"]
+    prefix = f"{where}." if where else ""
+    mistakes = _unknown(table, allowed, where)
+    for key in ("app", "topology"):
+        if key in table and not (isinstance(table[key], str) and table[key]):
+            mistakes.append(f"`{prefix}{key}` is no text: write it in quotation marks")
+    if "calls" in table:
+        mistakes += _check_struct(table["calls"], CallSettings, f"{prefix}calls")
+    for name, service in _tables(table, "services", prefix, mistakes):
+        mistakes += _check_struct(service, ServiceSettings, f"{prefix}services.{name}")
+    for name, services in _tables(table, "topologies", prefix, mistakes):
+        mistakes += _check_topology(name, services, f"{prefix}topologies.{name}")
+    for name, component in _tables(table, "components", prefix, mistakes):
+        if not _is_table(component):
+            mistakes.append(f"[{prefix}components.{name}] is no table")
     return mistakes
 
 
-def _check_tables(raw: dict[str, Any], prefix: str) -> list[str]:
+def _tables(table: dict[str, Any], key: str, prefix: str, mistakes: list[str]) -> list[tuple[str, object]]:
+    found = table.get(key, {})
+    if not _is_table(found):
+        mistakes.append(f"[{prefix}{key}] is no table: write [{prefix}{key}.NAME]")
+        return []
+    return list(found.items())
+
+
+def _check_struct(table: object, kind: type[msgspec.Struct], where: str) -> list[str]:
+    """Every unknown key and every wrong value, not only the first."""
+    if not _is_table(table):
+        return [f"[{where}] is no table"]
+    mistakes = _unknown(table, kind.__struct_fields__, where)
+    for field in msgspec.structs.fields(kind):
+        if field.name in table:
+            try:
+                msgspec.convert(table[field.name], field.type)
+            except msgspec.ValidationError as error:
+                mistakes.append(f"`{field.name}` in [{where}] is {table[field.name]!r}: {error}")
+    return mistakes
+
+
+def _check_topology(name: str, services: object, where: str) -> list[str]:
+    if name in BUILT_IN:
+        return [f"[{where}] is built in: choose another name"]
+    if not _is_table(services):
+        return [f'[{where}] is no table: write service = ["Component", ...] in it']
     mistakes: list[str] = []
-    if isinstance(raw.get("calls"), dict):
-        mistakes += _check(raw["calls"], CallSettings.__struct_fields__, f"{prefix}calls")
-    for name, table in _tables_of(raw.get("services")).items():
-        mistakes += _check(table, ServiceSettings.__struct_fields__, f"{prefix}services.{name}")
+    for service, components in services.items():
+        if SERVICE_NAME.fullmatch(service) is None:
+            mistakes.append(f"{service!r} in [{where}] is no name of a service: use small letters, digits, - and _")
+        try:
+            msgspec.convert(components, list[str])
+        except msgspec.ValidationError:
+            mistakes.append(f'`{service}` in [{where}] is no list of names: write {service} = ["Component", ...]')
     return mistakes
 
 
-def _tables_of(value: Any) -> dict[str, dict[str, Any]]:
-    if not isinstance(value, dict):
-        return {}
-    tables = cast(dict[str, Any], value)
-    return {name: cast(dict[str, Any], table) for name, table in tables.items() if isinstance(table, dict)}
+def _unknown(table: Mapping[str, Any], allowed: Iterable[str], where: str) -> list[str]:
+    place = f"in [{where}]" if where else "at the top"
+    allowed = tuple(allowed)
+    return [
+        f"unknown key {key!r} {place}{_near(key, allowed)}; allowed are: {', '.join(allowed)}"
+        for key in table
+        if key not in allowed
+    ]
 
 
-def _check(table: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> list[str]:
-    mistakes: list[str] = []
-    for key in table:
-        if key in allowed:
-            continue
-        near = difflib.get_close_matches(key, allowed, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        place = f"in [{where}]" if where else "at the top"
-        mistakes.append(f"unknown key {key!r} {place}{hint}; allowed are: {', '.join(allowed)}")
-    return mistakes
+def _near(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _listed(known: Iterable[str]) -> str:
+    return f"there are {', '.join(known)}" if known else "there are none"
 
 
 def resolve(settings: Settings, graph: Graph, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings checked against the application, with the environment's overrides.
 
-    Raises ConfigError where a component is unknown.
+    Raises ConfigError where a component, a service or a variable belongs to nothing.
     """
     environ = os.environ if environ is None else environ
-    mistakes: list[str] = []
-    for name in settings.components:
-        if name not in graph.components:
-            near = difflib.get_close_matches(name, graph.components, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            mistakes.append(f"[components.{name}] is no component{hint}; there are: {', '.join(graph.components)}")
+    mistakes = [
+        f"[components.{name}] is no component{_near(name, graph.components)}: {_listed(graph.components)}"
+        for name in settings.components
+        if name not in graph.components
+    ]
+    services = _all_services(settings, graph)
+    mistakes += [
+        f"[services.{name}] is a service of no topology{_near(name, services)}: {_listed(services)}"
+        for name in settings.services
+        if name not in services
+    ]
+    overrides = _overrides(graph, environ, mistakes)
     if mistakes:
         raise _mistaken(Path(settings.root) / FILE_NAME, mistakes)
     tables = {name: dict(table) for name, table in settings.components.items()}
-    for name, component in graph.components.items():
-        for config in component.configs:
-            for field in field_names(config.type):
-                value = environ.get(f"FISSILE_{name}_{field}".upper())
-                if value is not None:
-                    tables.setdefault(name, {})[field] = value
+    for (component, field), value in overrides.items():
+        tables.setdefault(component, {})[field] = value
     return msgspec.structs.replace(settings, components=tables)
+
+
+def _all_services(settings: Settings, graph: Graph) -> list[str]:
+    found: dict[str, None] = dict.fromkeys(
+        service for name in BUILT_IN for service in topology_for(graph, name, {}).services
+    )
+    for services in settings.topologies.values():
+        found |= dict.fromkeys(services)
+    return list(found)
+
+
+def _overrides(graph: Graph, environ: Mapping[str, str], mistakes: list[str]) -> dict[tuple[str, str], str]:
+    """Values by component and field; a variable of a component that has no such field is a mistake."""
+    variables = {
+        f"FISSILE_{name}_{field}".upper(): (name, field)
+        for name, component in graph.components.items()
+        for config in component.configs
+        for field in field_names(config.type)
+    }
+    prefixes = tuple({f"FISSILE_{name}_".upper() for name, _ in variables.values()})
+    for variable in environ:
+        if variable.startswith(prefixes) and variable not in variables:
+            known = _near(variable, variables)
+            mistakes.append(f"the environment's {variable} is no component's field{known}: {_listed(variables)}")
+    return {where: environ[variable] for variable, where in variables.items() if variable in environ}

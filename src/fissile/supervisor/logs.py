@@ -1,52 +1,167 @@
-"""Merges what replicas print: line by line, with the service's name in front."""
+"""Replicas' output, merged line by line with the service's name in front.
 
-import asyncio
+A thread of its own reads the pipes and writes, so that a terminal that stands still holds up what is
+printed and nothing else. Lines are never mixed; very long ones are cut into pieces.
+"""
+
 import os
+import selectors
 import sys
-from typing import TextIO
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import BinaryIO
 
-LINE_BYTES_MAX = 64 * 1024
-_COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
+LINE_BYTES_MAX = 16 * 1024
+READ_BYTES = 64 * 1024
+CLOSE_SECONDS_MAX = 2.0
+COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
 
-class Merger:
-    """Writes lines of all services to one stream; coloured only on a terminal."""
+class Lines:
+    """Cuts bytes into lines of at most LINE_BYTES_MAX."""
 
-    def __init__(self, services: list[str], stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
-        self._width = max((len(service) for service in services), default=0)
-        self._colours = {service: _COLOURS[i % len(_COLOURS)] for i, service in enumerate(services)}
-        self._terminal = self._stream.isatty()
+    def __init__(self) -> None:
+        self._rest = b""
 
-    def line(self, service: str, text: str) -> None:
-        """Write one line."""
-        name = f"{service:<{self._width}} |"
-        if self._terminal:
-            name = f"\x1b[{self._colours.get(service, 37)}m{name}\x1b[0m"
-        self._stream.write(f"{name} {text}\n")
-        self._stream.flush()
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that are complete with this data."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        found = [piece for line in lines for piece in _pieces(line)]
+        while len(self._rest) > LINE_BYTES_MAX:
+            found.append(self._rest[:LINE_BYTES_MAX])
+            self._rest = self._rest[LINE_BYTES_MAX:]
+        return found
 
-    def pipe(self, service: str) -> tuple[int, asyncio.Task[None]]:
-        """A descriptor for a replica's output, and the task that ends when all of it is written."""
-        reading, writing = os.pipe()
-        return writing, asyncio.get_running_loop().create_task(self._follow(service, reading))
+    def finish(self) -> list[bytes]:
+        """What is left at the end, where the last line has no end."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest else []
 
-    async def _follow(self, service: str, reading: int) -> None:
-        reader = asyncio.StreamReader(limit=LINE_BYTES_MAX)
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
-        )
+
+def _pieces(line: bytes) -> list[bytes]:
+    line = line.removesuffix(b"\r")
+    return [line[i : i + LINE_BYTES_MAX] for i in range(0, len(line), LINE_BYTES_MAX)] or [b""]
+
+
+class Source:
+    """One pipe: who writes to it, and where its lines go."""
+
+    def __init__(self, prefix: bytes, write: Callable[[bytes], None]) -> None:
+        self.prefix = prefix
+        self.write = write
+        self.lines = Lines()
+
+    def show(self, lines: list[bytes]) -> None:
+        """Write lines with the prefix, as one piece."""
+        if lines:
+            self.write(b"".join(self.prefix + line + b"\n" for line in lines))
+
+
+class Logs:
+    """All pipes. out, err: where lines go; coloured: whether names are; width: of the widest name."""
+
+    def __init__(
+        self,
+        out: Callable[[bytes], None] | None = None,
+        err: Callable[[bytes], None] | None = None,
+        *,
+        coloured: bool | None = None,
+        width: int = 0,
+    ) -> None:
+        self._out = out or writer(sys.stdout.buffer)
+        self._err = err or writer(sys.stderr.buffer)
+        self._coloured = on_terminal() if coloured is None else coloured
+        self.width = width
+        self._colour_of: dict[str, int] = {}
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe()
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._lock = threading.Lock()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="fissile-logs", daemon=True)
+        self._thread.start()
+
+    def pipes(self, name: str) -> tuple[int, int]:
+        """Write ends for a process's stdout and stderr; the caller closes them once it has passed them on."""
+        return self._pipe(name, self._out), self._pipe(name, self._err)
+
+    def _pipe(self, name: str, write: Callable[[bytes], None]) -> int:
+        read_end, write_end = os.pipe()
+        os.set_blocking(read_end, False)
+        with self._lock:
+            self._selector.register(read_end, selectors.EVENT_READ, Source(self.prefix(name), write))
+        os.write(self._wake_write, b"+")
+        return write_end
+
+    def prefix(self, name: str) -> bytes:
+        """What stands in front of a line."""
+        shown = f"{name:<{self.width}} | "
+        if self._coloured:
+            colour = self._colour_of.setdefault(name.partition(".")[0], COLOURS[len(self._colour_of) % len(COLOURS)])
+            shown = f"\x1b[{colour}m{shown}\x1b[0m"
+        return shown.encode()
+
+    def say(self, name: str, text: str) -> None:
+        """A line of our own, among the others."""
+        self._err(b"".join(self.prefix(name) + line.encode() + b"\n" for line in text.splitlines()))
+
+    def close(self) -> None:
+        """Write all that has been printed so far, then stop reading."""
+        if self._closing:
+            return
+        self._closing = True
+        os.write(self._wake_write, b"-")
+        self._thread.join(CLOSE_SECONDS_MAX)
+
+    def _run(self) -> None:
+        while not self._closing:
+            for key, _ in self._selector.select():
+                if key.data is None:
+                    os.read(self._wake_read, 4096)
+                else:
+                    self._read(key.fd, key.data)
+        for key in list(self._selector.get_map().values()):
+            if key.data is not None:
+                while self._read(key.fd, key.data):
+                    pass
+                if key.fd in self._selector.get_map():  # somebody still holds its other end
+                    self._end(key.fd, key.data)
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _read(self, fd: int, source: Source) -> bool:
+        """Read once; whether there may be more."""
         try:
-            while True:
-                try:
-                    data = await reader.readuntil(b"\n")
-                except asyncio.IncompleteReadError as end:
-                    data = end.partial
-                    if not data:
-                        return
-                except asyncio.LimitOverrunError:
-                    data = await reader.read(LINE_BYTES_MAX)  # a line that is too long is cut into several
-                self.line(service, data.rstrip(b"\n").decode(errors="replace"))
-        finally:
-            transport.close()
+            data = os.read(fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._end(fd, source)
+            return False
+        source.show(source.lines.feed(data))
+        return True
+
+    def _end(self, fd: int, source: Source) -> None:
+        source.show(source.lines.finish())
+        with self._lock:
+            self._selector.unregister(fd)
+        os.close(fd)
+
+
+def writer(stream: BinaryIO) -> Callable[[bytes], None]:
+    """Writes whole lines to a stream; once nobody reads it, what is written is dropped."""
+    lock = threading.Lock()
+
+    def write(data: bytes) -> None:
+        with lock, suppress(BrokenPipeError, ValueError):
+            stream.write(data)
+            stream.flush()
+
+    return write
+
+
+def on_terminal() -> bool:
+    """Whether colours are wanted."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

@@ -1,150 +1,262 @@
-"""The process that replicas are forked from: it imports the application once, then forks on demand.
+"""The zygote: a process that imports the application once and forks replicas of it on demand.
 
-A fork serves within milliseconds and shares the imported code's memory; the heap is frozen first, so
-that the collector does not touch, and thereby copy, what is shared. Run as a program with the number
-of an inherited socket. Messages on that socket are JSON, one per packet; a fork request brings the
-replica's listening sockets and the pipe for its output along.
+A fork costs a few milliseconds where an exec costs hundreds, and replicas share the memory of what
+was imported. It has one thread and no event loop, so that a fork copies nothing half done. It is its
+replicas' parent: it tells the supervisor how each one ended, and when the supervisor is gone it ends
+them all, because a foreground run must leave nothing behind.
 """
 
-import contextlib
-import ctypes
 import gc
+import hashlib
 import logging
 import os
 import select
 import signal
 import socket
 import sys
-import traceback
+import threading
+import time
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import msgspec
 
-from fissile.errors import FissileError
-from fissile.runtime.control import ReplicaSpec
+from fissile.component.graph import Graph
+from fissile.component.topology import Topology, topology_for
+from fissile.errors import ConfigError, FissileError
+from fissile.runtime import replica
+from fissile.runtime.edge import Edge
+from fissile.runtime.host import configured
 from fissile.runtime.loading import load_application
-from fissile.runtime.replica import run
+from fissile.runtime.settings import Settings, resolve
+from fissile.supervisor import title
+from fissile.supervisor.messages import (
+    Exited,
+    Fork,
+    Forked,
+    ForkFailed,
+    Load,
+    Loaded,
+    LoadFailed,
+    ToZygote,
+    receive,
+    send,
+)
 
-MESSAGE_BYTES_MAX = 160 * 1024
-DESCRIPTORS_MAX = 64
-PR_SET_PDEATHSIG = 1
-
-
-class Fork(msgspec.Struct, frozen=True, tag="fork"):
-    """Fork a replica."""
-
-    spec: ReplicaSpec
-    control_address: str
-    control_token: str
-
-
-class Imported(msgspec.Struct, frozen=True, tag="imported"):
-    """The application is imported: forks can begin."""
-
-
-class ImportFailed(msgspec.Struct, frozen=True, tag="import_failed"):
-    """The application cannot be imported."""
-
-    message: str
+ORPHAN_SECONDS_MAX = 12.0
+REAP_SECONDS = 0.05
+LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
-class Forked(msgspec.Struct, frozen=True, tag="forked"):
-    """A replica was forked; answers come in the order of the requests."""
+class Birth(msgspec.Struct, frozen=True):
+    """In the child: what it was forked for, and the descriptors that came with the order."""
 
-    pid: int
-
-
-class Exited(msgspec.Struct, frozen=True, tag="exited"):
-    """A replica ended, with its exit code, or minus the signal's number."""
-
-    pid: int
-    code: int
+    order: Fork
+    fds: list[int]
 
 
-Said = Imported | ImportFailed | Forked | Exited
+class Zygote:
+    """Serves orders until the supervisor is gone."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._children: set[int] = set()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        signal.signal(signal.SIGCHLD, _noticed)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+
+    def serve(self) -> Birth | None:
+        """Returns in a child with what it is for; in the zygote with None, at the end."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._wake_read in ready:
+                os.read(self._wake_read, 4096)
+                self._reap(report=True)
+            if self._connection.fileno() in ready:
+                received = receive(self._connection)
+                if received is None:
+                    self._end_orphans()
+                    return None
+                birth = self._obey(*received)
+                if birth is not None:
+                    return birth
+
+    def _obey(self, message: ToZygote, fds: list[int]) -> Birth | None:
+        if isinstance(message, Load):
+            send(self._connection, load(message))
+            return None
+        return self._fork(message, fds)
+
+    def _fork(self, order: Fork, fds: list[int]) -> Birth | None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            _close_all(fds)
+            send(self._connection, ForkFailed(order.order, str(error)))
+            return None
+        if pid == 0:
+            self._leave()
+            return Birth(order, fds)
+        self._children.add(pid)
+        _close_all(fds)
+        handle = _pidfd(pid)
+        send(self._connection, Forked(order.order, pid, bool(handle)), handle)
+        _close_all(handle)
+        return None
+
+    def _leave(self) -> None:
+        """In the child: let go of all that is the zygote's own."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        _close_all([self._wake_read, self._wake_write])
+        self._connection.close()
+
+    def _reap(self, *, report: bool) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self._children:
+                self._children.discard(pid)
+                if report:
+                    try:
+                        send(self._connection, Exited(pid, os.waitstatus_to_exitcode(status)))
+                    except OSError:
+                        return  # the supervisor is gone: poll says so next
+
+    def _end_orphans(self) -> None:
+        """The supervisor is gone: end all replicas, gently first."""
+        limit = time.monotonic() + ORPHAN_SECONDS_MAX
+        self._signal_all(signal.SIGTERM)
+        while self._children and time.monotonic() < limit:
+            time.sleep(REAP_SECONDS)
+            self._reap(report=False)
+        self._signal_all(signal.SIGKILL)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        for pid in self._children:  # not reaped yet, so the numbers are still theirs
+            os.kill(pid, number)
 
 
-def main(arguments: list[str]) -> int:
-    """Serve fork requests until the supervisor is gone."""
-    link = socket.socket(fileno=int(arguments[0]))
-    application, root = arguments[1], Path(arguments[2])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _noticed(_number: int, _frame: Any) -> None:
+    """A handler must exist for the wake-up descriptor to be written."""
+
+
+def _pidfd(pid: int) -> list[int]:
+    """A descriptor that means this process and never another; none where the system has no such thing."""
     try:
-        load_application(application, root)
+        return [os.pidfd_open(pid)]
+    except (AttributeError, OSError):
+        return []
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def load(order: Load) -> Loaded | LoadFailed:
+    """Import, check, and make everything ready that every replica will need."""
+    try:
+        graph = load_application(order.settings.app, Path(order.settings.root))
+        settings = resolve(order.settings, graph)
+        topology = topology_for(graph, order.topology, settings.topologies)
+        _check_config(graph, settings)
     except FissileError as error:
-        link.send(msgspec.json.encode(ImportFailed(str(error))))
-        return 2
-    libc = ctypes.CDLL(None, use_errno=True)
-    wake, waker = os.pipe()
-    os.set_blocking(waker, False)
-    os.set_blocking(wake, False)
-    signal.signal(signal.SIGCHLD, _noted)
-    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        return LoadFailed(str(error))
+    warm()
+    return Loaded(
+        graph.name,
+        topology.services,
+        {c.name: tuple(r.target for r in c.references) for c in graph.components.values()},
+        tuple(c.name for c in graph.components.values() if c.http),
+        settings.components,
+        builds(settings, topology),
+        _thread_warning(),
+    )
+
+
+def _check_config(graph: Graph, settings: Settings) -> None:
+    """All components' tables now: a mistake must not wait for the replica that trips over it."""
+    problems: list[str] = []
+    for name, component in graph.components.items():
+        try:
+            configured(component, settings.components.get(name, {}))
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _thread_warning() -> str:
+    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if not others:
+        return ""
+    return f"importing the application starts threads ({', '.join(others)}): replicas are forked without them"
+
+
+def warm() -> None:
+    """Import what a replica imports late, and take what exists out of the garbage collector's sight.
+
+    Frozen objects are never visited again, so their pages stay shared with every replica.
+    """
+    Edge(None)  # uvicorn imports its protocols when it is configured
     gc.collect()
     gc.freeze()
-    link.send(msgspec.json.encode(Imported()))
-    while True:
-        readable, _, _ = select.select([link, wake], [], [])
-        if wake in readable:
-            with contextlib.suppress(BlockingIOError):
-                os.read(wake, 4096)
-            _reap(link)
-        if link in readable:
-            data, descriptors, _, _ = socket.recv_fds(link, MESSAGE_BYTES_MAX, DESCRIPTORS_MAX)
-            if not data:
-                return 0  # the supervisor is gone; the replicas get SIGTERM from the kernel
-            request = msgspec.json.decode(data, type=Fork)
-            pid = os.fork()
-            if pid == 0:
-                os.close(wake)
-                os.close(waker)
-                _become_replica(request, descriptors, link, libc)
-            for descriptor in descriptors:
-                os.close(descriptor)
-            link.send(msgspec.json.encode(Forked(pid)))
 
 
-def _noted(_number: int, _frame: FrameType | None) -> None:
-    """The wake-up descriptor tells of it; a handler is needed for Python to write there."""
+def builds(settings: Settings, topology: Topology) -> dict[str, str]:
+    """Per service, a hash of the code that was imported from the application's folder, and its config."""
+    root = Path(settings.root)
+    code = hashlib.sha256()
+    for name, module in sorted(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(root) and "site-packages" not in file:
+            code.update(f"{name}\0".encode())
+            code.update(hashlib.sha256(Path(file).read_bytes()).digest())
+    found: dict[str, str] = {}
+    for service, components in topology.services.items():
+        own = code.copy()
+        config = {name: settings.components.get(name, {}) for name in components}
+        own.update(msgspec.json.encode([components, config], order="sorted"))
+        found[service] = own.hexdigest()[:12]
+    return found
 
 
-def _reap(link: socket.socket) -> None:
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        link.send(msgspec.json.encode(Exited(pid, os.waitstatus_to_exitcode(status))))
+def live(birth: Birth) -> int:
+    """In the child: be the replica."""
+    order = birth.order
+    os.setsid()
+    out, err, *listening = birth.fds
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    _close_all([out, err])
+    title.become(f"{order.spec.service}.{order.spec.slot}")
+    gc.enable()
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
+    sockets = [socket.socket(fileno=fd) for fd in listening]
+    return replica.run(order.spec, sockets, order.control_address, order.control_token)
 
 
-def _become_replica(request: Fork, descriptors: list[int], link: socket.socket, libc: Any) -> None:
-    """Never returns. Only what the replica needs is left of the zygote."""
-    code = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        link.close()
-        output, *listening = descriptors
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        os.close(output)
-        sys.stdout.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
-        sockets = [socket.socket(fileno=descriptor) for descriptor in listening]
-        code = run(request.spec, sockets, request.control_address, request.control_token)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+def main() -> int:
+    """The program. Its argument is the number of the inherited socket to the supervisor."""
+    gc.disable()  # while importing it would only make work; replicas turn it on again
+    sys.stdout.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    birth = Zygote(socket.socket(fileno=int(sys.argv[1]))).serve()
+    return 0 if birth is None else live(birth)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

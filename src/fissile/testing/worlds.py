@@ -28,7 +28,7 @@ from fissile.rpc.server import Server
 from fissile.rpc.stub import remote
 from fissile.runtime.control import OPERATOR
 from fissile.runtime.host import Host
-from fissile.supervisor.sockets import Endpoints
+from fissile.supervisor.state import Endpoints
 from fissile.supervisor.supervisor import Supervisor
 from fissile.testing.memory import MemoryNetwork
 
@@ -224,7 +224,7 @@ class ProcessWorld(World):
     def __init__(self, project: Project, runner: str, state: Path) -> None:
         super().__init__(project.graph, runner)
         self._project = project
-        self.supervisor = Supervisor(project.settings, project.graph, project.topology, state=state)
+        self.supervisor = Supervisor(project.settings, project.topology.name, state=state)
         self._channels: list[Channel] = []
         self.endpoints: Endpoints | None = None
 
@@ -288,12 +288,14 @@ async def open_world(
     """The application in a folder, running.
 
     runner: one of `RUNNERS`. state: a folder for its sockets. config: tables by component, laid over
-    those of fissile.toml. topology: how `processes` splits it. seed: for the repetitions in `rpc`.
+    those of fissile.toml (what the application does not have is left out). topology: how `processes`
+    splits it. seed: for the repetitions in `rpc`.
     """
     project = open_project(path, topology=topology, profile=profile)
     tables = {name: dict(table) for name, table in project.settings.components.items()}
     for name, table in (config or {}).items():
-        tables.setdefault(name, {}).update(table)
+        if name in project.graph.components:
+            tables.setdefault(name, {}).update(table)
     project = msgspec.structs.replace(project, settings=msgspec.structs.replace(project.settings, components=tables))
     world: World
     if runner in ("direct", "copied"):

@@ -1,0 +1,27 @@
+"""What `ps` shows for a replica: its service, not the interpreter's command line.
+
+The kernel shows the memory in which the arguments stood when the process was exec'd; writing there is
+all that any library for this does. The zygote is started with padding to have the room.
+"""
+
+import ctypes
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+PADDING = "-" * 64
+_ARG_START, _ARG_END = 48, 49  # fields of /proc/PID/stat, counted from 1; see proc(5)
+
+
+def become(name: str) -> None:
+    """Be shown as `fissile NAME`, where the system is Linux; elsewhere nothing happens."""
+    if sys.platform != "linux":
+        return
+    with suppress(OSError, ValueError, IndexError):
+        Path("/proc/self/comm").write_bytes(name.encode()[:15])
+        # Field 2 is the command in parentheses and may hold spaces.
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        start, end = int(fields[_ARG_START - 3]), int(fields[_ARG_END - 3])
+        room = end - start
+        if 0 < room < 65536:
+            ctypes.memmove(start, f"fissile {name}".encode()[: room - 1].ljust(room, b"\0"), room)

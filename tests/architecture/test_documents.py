@@ -1,0 +1,51 @@
+"""What the documents say is so: the README's example runs, links lead somewhere, figures were measured."""
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from fissile.runtime.host import Host
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+async def test_the_example_of_the_readme_works(monkeypatch: pytest.MonkeyPatch):
+    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len([line for line in source.splitlines() if line.strip()]) <= 20, "the README promises a short example"
+    module = types.ModuleType("quotes")
+    monkeypatch.setitem(sys.modules, "quotes", module)
+    exec(compile(source, "README.md", "exec"), vars(module))
+    host = Host(module.app, module.app.components)
+    await host.start()
+    try:
+        found = await host.reference("Pricing", "Pricing").quote(7)
+        assert (found.title, found.cents) == ("product 7", 1999)
+    finally:
+        assert await host.stop() == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path):
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text())
+    missing = [t for t in targets if "://" not in t and not (document.parent / t).exists()]
+    assert not missing, f"{document.relative_to(ROOT)} links to {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_files_that_are_named_exist(document: Path):
+    if document.name == "CHANGELOG.md":  # it also speaks of what has gone
+        pytest.skip("the change log names files of the past")
+    named = re.findall(r"`((?:src|tests|examples|benchmarks|docs)/[\w./-]+|[\w/]+/\w+\.py)`", document.read_text())
+    places = (ROOT, ROOT / "src" / "fissile", document.parent)
+    missing = [name for name in named if not any((place / name).exists() for place in places)]
+    assert not missing, f"{document.relative_to(ROOT)} names {', '.join(missing)}"
+
+
+def test_make_targets_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^ +make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"the README names `make {target}`"

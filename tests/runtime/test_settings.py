@@ -1,0 +1,217 @@
+"""fissile.toml is read strictly, and every mistake is reported at once."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fissile import Application, ConfigError, component
+from fissile.runtime.settings import FILE_NAME, load, merge, resolve, settings_from
+
+
+class CartConfig(msgspec.Struct, frozen=True):
+    limit: int = 10
+    database: str = "sqlite://"
+
+
+@component
+class Cart:
+    def __init__(self, config: CartConfig) -> None:
+        self.config = config
+
+    async def size(self) -> int:
+        return 0
+
+
+@component
+class Pages:
+    def __init__(self, cart: Cart) -> None:
+        self.cart = cart
+
+    async def page(self) -> str:
+        return ""
+
+
+GRAPH = Application(Pages, Cart, name="probe")
+
+WHOLE = """
+app = "probe:app"
+topology = "pair"
+
+[calls]
+timeout_seconds = 3
+
+[topologies.pair]
+front = ["Pages"]
+back = ["*"]
+
+[services.back]
+replicas = 2
+queue = 5
+
+[components.Cart]
+limit = 20
+
+[profiles.big]
+topology = "microservices"
+[profiles.big.services.back]
+replicas = 4
+[profiles.big.components.Cart]
+database = "postgresql://"
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / FILE_NAME).write_text(text)
+    return folder
+
+
+def mistakes_of(folder: Path, text: str, **options: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(written(folder, text), **options)
+    return [line.strip() for line in caught.value.message.splitlines()[1:]]
+
+
+def test_all_that_can_be_said(tmp_path: Path):
+    settings = load(written(tmp_path, WHOLE))
+    assert (settings.app, settings.topology, settings.root) == ("probe:app", "pair", str(tmp_path))
+    assert settings.calls.timeout_seconds == 3
+    assert (settings.service("back").replicas, settings.service("back").queue) == (2, 5)
+    assert settings.service("front").replicas == 1
+    assert settings.components == {"Cart": {"limit": 20}}
+
+
+def test_the_file_itself_may_be_named(tmp_path: Path):
+    assert load(written(tmp_path, WHOLE) / FILE_NAME) == load(tmp_path)
+
+
+def test_a_profile_is_merged_deeply_over_the_base(tmp_path: Path):
+    settings = load(written(tmp_path, WHOLE), "big")
+    assert settings.topology == "microservices"
+    assert (settings.service("back").replicas, settings.service("back").queue) == (4, 5)
+    assert settings.components == {"Cart": {"limit": 20, "database": "postgresql://"}}
+
+
+def test_every_mistake_is_reported_at_once_with_what_is_allowed(tmp_path: Path):
+    text = """
+    topolgy = "x"
+    [calls]
+    timeout = 3
+    timeout_seconds = 0
+    [topologies.monolith]
+    a = ["B"]
+    [topologies.two]
+    "../up" = ["A"]
+    web = "Pages"
+    [services.web]
+    replicas = 0
+    port = 99999
+    quue = 3
+    [components]
+    Cart = 3
+    [profiles.p]
+    app = "no:no"
+    [profiles.p.services.web]
+    replica = 2
+    """
+    mistakes = "\n".join(mistakes_of(tmp_path, text))
+    for expected in (
+        "unknown key 'topolgy' at the top (did you mean 'topology'?); allowed are: app, topology, calls",
+        "`app` is missing",
+        "unknown key 'timeout' in [calls] (did you mean 'timeout_seconds'?); allowed are: timeout_seconds",
+        "`timeout_seconds` in [calls] is 0: Expected `float` > 0.0",
+        "[topologies.monolith] is built in",
+        "'../up' in [topologies.two] is no name of a service",
+        '`web` in [topologies.two] is no list of names: write web = ["Component", ...]',
+        "`replicas` in [services.web] is 0: Expected `int` >= 1",
+        "`port` in [services.web] is 99999: Expected `int` <= 65535",
+        "unknown key 'quue' in [services.web] (did you mean 'queue'?)",
+        "[components.Cart] is no table",
+        "unknown key 'app' in [profiles.p]",
+        "unknown key 'replica' in [profiles.p.services.web] (did you mean 'replicas'?)",
+    ):
+        assert expected in mistakes
+    assert len(mistakes.splitlines()) == 13
+
+
+def test_a_profile_that_is_not_there(tmp_path: Path):
+    assert mistakes_of(tmp_path, WHOLE, profile="bg") == [
+        "- there is no profile 'bg' (did you mean 'big'?): there are big"
+    ]
+
+
+def test_no_file_says_how_to_write_one(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r'no fissile.toml in .*\n.*app = "module:attribute".*fissile run module:'):
+        load(tmp_path)
+    with pytest.raises(ConfigError, match="there is no folder"):
+        load(tmp_path / "missing")
+
+
+def test_broken_toml_names_the_line(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"not valid TOML: .*line 2"):
+        load(written(tmp_path, 'app = "a:b"\nx = = 3'))
+
+
+def test_a_file_that_is_not_text(tmp_path: Path):
+    (tmp_path / FILE_NAME).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load(tmp_path)
+
+
+def test_the_environment_comes_last(tmp_path: Path):
+    settings = load(written(tmp_path, WHOLE))
+    resolved = resolve(settings, GRAPH, {"FISSILE_CART_LIMIT": "7", "HOME": "/"})
+    assert resolved.components == {"Cart": {"limit": "7"}}
+    assert settings.components == {"Cart": {"limit": 20}}
+
+
+def test_what_belongs_to_nothing_is_an_error(tmp_path: Path):
+    text = 'app = "probe:app"\n[components.Crt]\nx = 1\n[services.bck]\nqueue = 1\n[topologies.t]\nback = ["*"]'
+    with pytest.raises(ConfigError) as caught:
+        resolve(load(written(tmp_path, text)), GRAPH, {"FISSILE_CART_LIMT": "7"})
+    message = caught.value.message
+    assert "[components.Crt] is no component (did you mean 'Cart'?): there are Cart, Pages" in message
+    assert (
+        "[services.bck] is a service of no topology (did you mean 'back'?): there are app, cart, pages, back" in message
+    )
+    assert "FISSILE_CART_LIMT is no component's field (did you mean 'FISSILE_CART_LIMIT'?)" in message
+
+
+tables = st.recursive(
+    st.integers() | st.text(max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from("abc"), tables), st.dictionaries(st.sampled_from("abc"), tables))
+def test_merging_keeps_what_is_not_overlaid_and_never_alters_its_input(base: dict[str, Any], over: dict[str, Any]):
+    before = repr((base, over))
+    merged = merge(base, over)
+    assert repr((base, over)) == before
+    assert set(merged) == set(base) | set(over)
+    assert merge(merged, over) == merged
+    assert merge(base, {}) == base
+    for key, value in over.items():
+        if not isinstance(value, dict):
+            assert merged[key] == value
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["app", "calls", "services", "topologies", "components", "profiles"]), values))
+def test_no_document_gets_past_the_checks_into_a_traceback(document: dict[str, Any]):
+    try:
+        settings_from(document, Path("/nowhere/fissile.toml"))
+    except ConfigError as error:
+        assert "has mistakes" in error.message
+    else:
+        assert isinstance(document["app"], str)

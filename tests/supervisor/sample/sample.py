@@ -1,0 +1,99 @@
+"""An application whose misbehaviour a test commands: by calls, and by files in its folder."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fissile import Application, component, method
+
+FOLDER = Path(__file__).parent
+
+
+class BackConfig(msgspec.Struct, frozen=True):
+    secret: str = ""
+
+
+@component
+class Back:
+    """Serves, or does what it is told to."""
+
+    def __init__(self, config: BackConfig) -> None:
+        self.config = config
+
+    async def start(self) -> None:
+        if (FOLDER / "back-cannot-start").exists():
+            raise RuntimeError("the database is not there")
+        if (FOLDER / "back-dies").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        print("back starts")
+
+    async def stop(self) -> None:
+        print("back stops")
+        print("its last words", file=sys.stderr)
+
+    @method(idempotent=True)
+    async def pid(self) -> int:
+        return os.getpid()
+
+    @method(idempotent=True)
+    async def secret_length(self) -> int:
+        return len(self.config.secret)
+
+    @method(timeout=20.0)
+    async def slow(self, seconds: float) -> int:
+        await asyncio.sleep(seconds)
+        return os.getpid()
+
+    async def exit(self, code: int) -> None:
+        os._exit(code)
+
+    async def say(self, text: str, times: int = 1) -> None:
+        for _ in range(times):
+            print(text)
+
+    async def deaf(self) -> None:
+        """Take no signal and no turn of the loop any more."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        asyncio.get_running_loop().call_soon(time.sleep, 3600)
+
+    async def count(self, to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
+
+
+@component
+class Pages:
+    """A page that needs Back, and one that does not."""
+
+    def __init__(self, back: Back) -> None:
+        self.back = back
+
+    @method(idempotent=True)
+    async def back_pid(self) -> int:
+        return await self.back.pid()
+
+    def http(self) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == "/back":
+                text = str(await self.back.pid())
+            elif scope["path"] == "/slow":
+                await asyncio.sleep(0.3)
+                text = str(os.getpid())
+            else:
+                text = str(os.getpid())
+            body = text.encode()
+            length = (b"content-length", str(len(body)).encode())
+            await send({"type": "http.response.start", "status": 200, "headers": [length]})
+            await send({"type": "http.response.body", "body": body})
+
+        return app
+
+
+app = Application(Pages, Back, name="sample")

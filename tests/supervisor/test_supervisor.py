@@ -1,0 +1,300 @@
+"""Real services in real processes: started, killed, restarted, stopped."""
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from supervised import Output, descendants, lives, running, until
+
+from fissile.errors import ConfigError, InvalidArgument
+from fissile.runtime.settings import load
+from fissile.supervisor.operator import operator
+from fissile.supervisor.slot import StartFailed
+from fissile.supervisor.state import read_endpoints
+from fissile.supervisor.supervisor import StartError, Supervisor
+
+
+async def fails_to_start(folder: Path, error: type[Exception], topology: str = "microservices") -> str:
+    """The message of the one error; nothing may be left."""
+    before = set(descendants(os.getpid()))
+    supervisor = Supervisor(load(folder), topology, port=0, logs=Output().logs())
+    with pytest.raises(error) as caught:
+        await supervisor.start()
+    assert not [pid for pid in set(descendants(os.getpid())) - before if lives(pid)]
+    assert not (folder / ".fissile").exists()
+    return str(caught.value)
+
+
+async def test_every_service_is_a_process_of_its_own_and_they_call_each_other(folder: Path):
+    async with running(folder) as app:
+        back, pages = await app.call("Back.pid"), int((await app.client.get(app.page)).text)
+        assert len({back, pages, os.getpid()}) == 3
+        assert await app.call("Pages.back_pid") == back
+        assert (await app.client.get(f"{app.page}/back")).text == str(back)
+        assert read_endpoints(folder).services["back"].pids == (back,)
+        title = Path(f"/proc/{back}/cmdline").read_bytes().rstrip(b"\0")
+        assert title == b"fissile back.0"
+    assert b"back     | back starts" in app.output.out
+    assert b"back     | back stops" in app.output.out
+    assert b"back     | its last words" in app.output.err
+
+
+async def test_a_named_topology_with_several_replicas(folder: Path):
+    with (folder / "fissile.toml").open("a") as file:
+        file.write("\n[services.back]\nreplicas = 3\n")
+    async with running(folder, "pair") as app:
+        assert len(app.pids("back")) == 3
+        found = {await app.call("Pages.back_pid") for _ in range(60)}
+        assert len(found) > 1
+        assert found <= set(app.pids("back"))
+
+
+async def test_a_killed_replica_is_back_by_itself_on_the_same_sockets(folder: Path):
+    async with running(folder) as app:
+        old = await app.call("Back.pid")
+        os.kill(old, signal.SIGKILL)
+        begun = time.monotonic()
+        new = await app.call("Back.pid")  # waits in the socket's queue, and is answered by the next replica
+        assert new != old
+        assert time.monotonic() - begun < 5.0
+        assert await app.call("Pages.back_pid") == new
+        await until(lambda: read_endpoints(folder).services["back"].pids == (new,), "the endpoints name the new one")
+    assert b"back.0: pid %d was killed by SIGKILL; starting again" % old in app.output.err
+
+
+async def test_a_service_that_keeps_dying_is_started_with_growing_pauses_and_harms_nobody(folder: Path):
+    async with running(folder) as app:
+        (folder / "back-dies").touch()
+        os.kill((await app.call("Back.pid")), signal.SIGKILL)
+        await until(lambda: app.output.err.count(b"starting again in") >= 3, "three pauses")
+        assert (await app.client.get(app.page)).status_code == 200
+        (folder / "back-dies").unlink()
+        await until(lambda: app.pids("back"), "back serves again")
+        assert await app.call("Pages.back_pid") == app.pids("back")[0]
+    assert b"it was killed by SIGKILL before it was ready" in app.output.err
+
+
+async def test_an_exit_is_reported_with_its_code(folder: Path):
+    async with running(folder) as app:
+        with suppress(AssertionError, httpx.HTTPError):
+            await app.call("Back.exit", code=7)
+        await until(lambda: b"ended with exit code 7" in app.output.err, "the code is in the log")
+
+
+async def test_a_dead_zygote_takes_no_replica_with_it_and_is_replaced_when_it_is_needed(folder: Path):
+    async with running(folder) as app:
+        old, zygote = await app.call("Back.pid"), app.supervisor.status().zygote
+        assert zygote is not None
+        os.kill(zygote, signal.SIGKILL)
+        await until(lambda: app.supervisor.status().zygote is None, "the supervisor notices")
+        assert await app.call("Pages.back_pid") == old
+        os.kill(old, signal.SIGKILL)
+        new = await until(lambda: [pid for pid in app.pids("back") if pid != old], "a replica from a new zygote")
+        assert await app.call("Pages.back_pid") == new[0]
+        assert app.supervisor.status().zygote not in (None, zygote)
+
+
+async def test_restart_loses_no_request_on_new_or_kept_connections(folder: Path):
+    async with running(folder) as app:
+        done, failed = asyncio.Event(), list[str]()
+        seen: set[str] = set()
+        counts = {"kept": 0, "new": 0, "rpc": 0}
+
+        async def load(kind: str) -> None:
+            async with httpx.AsyncClient(timeout=30.0) as kept:
+                while not done.is_set():
+                    try:
+                        if kind == "kept":
+                            answer = await kept.get(f"{app.page}/back")
+                        elif kind == "new":
+                            async with httpx.AsyncClient(timeout=30.0) as fresh:
+                                answer = await fresh.get(app.page)
+                        else:
+                            await app.call("Pages.back_pid")
+                            counts[kind] += 1
+                            continue
+                        assert answer.status_code == 200, answer.text
+                        seen.add(answer.text)
+                        counts[kind] += 1
+                    except (httpx.HTTPError, AssertionError) as error:
+                        failed.append(f"{kind}: {error!r}")
+
+        tasks = [asyncio.create_task(load(kind)) for kind in ("kept", "kept", "new", "rpc")]
+        await until(lambda: all(counts.values()), "the load is there")
+        before = {service: app.pids(service)[0] for service in ("pages", "back")}
+        assert await app.supervisor.restart("pages") == 1
+        assert await app.supervisor.restart("back") == 1
+        reached = dict(counts)
+        await until(lambda: all(counts[kind] > reached[kind] for kind in counts), "the load goes on")
+        done.set()
+        await asyncio.gather(*tasks)
+        after = {service: app.pids(service)[0] for service in ("pages", "back")}
+        assert failed == []
+        assert not set(before.values()) & set(after.values())
+        assert {str(after["pages"]), str(after["back"])} <= seen
+
+
+async def test_a_call_in_flight_is_finished_by_the_old_replica(folder: Path):
+    async with running(folder) as app:
+        old = await app.call("Back.pid")
+        slow = asyncio.create_task(app.call("Back.slow", seconds=1.0))
+        await until(lambda: True, "")
+        restart = asyncio.create_task(app.supervisor.restart("back"))
+        assert await slow == old
+        await restart
+        assert await app.call("Back.pid") != old
+
+
+async def test_a_new_replica_that_cannot_start_leaves_the_old_one_serving(folder: Path):
+    async with running(folder) as app:
+        old = await app.call("Back.pid")
+        (folder / "back-cannot-start").touch()
+        with pytest.raises(StartFailed, match="the database is not there"):
+            await app.supervisor.restart("back")
+        assert await app.call("Pages.back_pid") == old
+        (folder / "back-cannot-start").unlink()
+        await app.supervisor.restart("back")
+        assert await app.call("Pages.back_pid") != old
+
+
+async def test_restarts_at_the_same_time_are_all_answered(folder: Path):
+    async with running(folder) as app:
+        assert await asyncio.gather(*(app.supervisor.restart("back") for _ in range(3))) == [1, 1, 1]
+        assert len(app.pids("back")) == 1
+
+
+async def test_tools_reach_the_supervisor_by_its_endpoints(folder: Path):
+    async with running(folder) as app, operator(read_endpoints(folder)) as supervision:
+        old = await app.call("Back.pid")
+        assert await supervision.restart("back") == 1
+        status = await supervision.status()
+        assert [service.name for service in status.services] == ["back", "pages"]
+        assert status.services[0].replicas[0].pid not in (0, old)
+        with pytest.raises(InvalidArgument, match="no service 'bck'"):
+            await supervision.restart("bck")
+
+
+async def test_tokens_and_secrets_stand_in_no_argument_list_and_no_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with (folder / "fissile.toml").open("a") as file:
+        file.write('\n[components.Back]\nsecret = "the secret of back"\n')
+    async with running(folder) as app:
+        assert await app.call("Back.secret_length") == len("the secret of back")
+        secrets = [b"the secret of back", app.endpoints.token.encode(), app.endpoints.control_token.encode()]
+        for pid in descendants(os.getpid()):
+            shown = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+            assert not [secret for secret in secrets if secret in shown]
+
+
+async def test_a_replica_that_hears_nothing_is_killed(folder: Path):
+    output = Output()
+    supervisor = Supervisor(load(folder), "microservices", port=0, logs=output.logs())
+    endpoints = await supervisor.start()
+    (pid,) = endpoints.services["back"].pids
+    async with httpx.AsyncClient() as client:
+        token = {"Authorization": f"Bearer {endpoints.token}"}
+        await client.post(f"{endpoints.services['back'].gateway}/rpc/Back/deaf", headers=token)
+    assert lives(pid)
+    await supervisor.stop(drain_seconds_max=0.0)
+    assert not lives(pid)
+
+
+async def test_stopping_given_up_half_way_still_leaves_nothing(folder: Path):
+    supervisor = Supervisor(load(folder), "microservices", port=0, logs=Output().logs())
+    before = set(descendants(os.getpid()))
+    endpoints = await supervisor.start()
+    started = set(descendants(os.getpid())) - before
+    async with httpx.AsyncClient() as client:
+        token = {"Authorization": f"Bearer {endpoints.token}"}
+        await client.post(f"{endpoints.services['back'].gateway}/rpc/Back/deaf", headers=token)
+    stopping = asyncio.create_task(supervisor.stop())
+    (pages,) = endpoints.services["pages"].pids
+    await until(lambda: not lives(pages), "the first wave has stopped")
+    stopping.cancel()
+    await asyncio.wait({stopping})
+    assert not [pid for pid in started if lives(pid)]
+    assert not (folder / ".fissile").exists()
+
+
+async def test_a_start_given_up_half_way_leaves_nothing(folder: Path):
+    (folder / "sample.py").write_text("import time\ntime.sleep(3600)\n")
+    before = set(descendants(os.getpid()))
+    supervisor = Supervisor(load(folder), "microservices", port=0, logs=Output().logs())
+    starting = asyncio.create_task(supervisor.start())
+    await until(lambda: set(descendants(os.getpid())) - before, "the zygote imports")
+    starting.cancel()
+    await asyncio.wait({starting})
+    assert not [pid for pid in set(descendants(os.getpid())) - before if lives(pid)]
+    assert not (folder / ".fissile").exists()
+
+
+async def test_a_component_that_cannot_start(folder: Path):
+    (folder / "back-cannot-start").touch()
+    message = await fails_to_start(folder, StartError)
+    assert "back cannot be started" in message
+    assert "RuntimeError: the database is not there" in message
+
+
+async def test_an_import_error_names_file_and_line(folder: Path):
+    (folder / "sample.py").write_text("import os\n\nimport no_such_package\n")
+    message = await fails_to_start(folder, ConfigError)
+    assert "imports 'no_such_package', which is not installed" in message
+    assert "sample.py, line 3" in message
+
+
+async def test_configuration_mistakes_are_found_before_anything_starts(folder: Path):
+    with (folder / "fissile.toml").open("a") as file:
+        file.write('\n[components.Back]\nsecret = 3\nsecrt = "x"\n')
+    message = await fails_to_start(folder, ConfigError)
+    assert "unknown key 'secrt'" in message
+    assert "Expected `str`, got `int`" in message
+
+
+async def test_an_unknown_topology(folder: Path):
+    message = await fails_to_start(folder, ConfigError, "quartet")
+    assert "monolith, microservices, pair" in message
+
+
+async def test_a_module_that_ends_the_process_while_it_is_imported(folder: Path):
+    (folder / "sample.py").write_text("import os\nos._exit(4)\n")
+    message = await fails_to_start(folder, Exception)
+    assert "zygote died" in message
+
+
+async def test_two_supervisors_on_one_folder(folder: Path):
+    async with running(folder) as app:
+        second = Supervisor(load(folder), "microservices", port=0, logs=Output().logs())
+        with pytest.raises(ConfigError, match="runs already"):
+            await second.start()
+        assert await app.call("Back.pid") in app.pids("back")
+
+
+async def test_threads_started_at_import_are_warned_of(folder: Path):
+    text = (folder / "sample.py").read_text()
+    extra = "\nimport threading\nthreading.Thread(target=threading.Event().wait, name='poller', daemon=True).start()\n"
+    (folder / "sample.py").write_text(text + extra)
+    async with running(folder) as app:
+        assert await app.call("Back.pid") in app.pids("back")
+    assert b"starts threads (poller)" in app.output.err
+
+
+async def test_output_of_a_replica_is_complete_though_there_is_much_of_it(folder: Path):
+    async with running(folder) as app:
+        await app.call("Back.say", text="x" * 100, times=20_000)
+    assert app.output.out.count(b"back     | " + b"x" * 100 + b"\n") == 20_000
+
+
+async def test_hold_and_release(folder: Path):
+    async with running(folder) as app:
+        (old,) = app.pids("back")
+        await app.supervisor.hold("back")
+        assert not lives(old)
+        assert app.pids("back") == []
+        await app.supervisor.release("back")
+        assert await app.call("Pages.back_pid") == app.pids("back")[0] != old
