@@ -28,6 +28,11 @@ def lives(pid: int) -> bool:
         return False
 
 
+def shown(pid: int, file: str) -> bytes:
+    """What the kernel shows of a process in /proc."""
+    return Path(f"/proc/{pid}/{file}").read_bytes()
+
+
 def descendants(pid: int) -> list[int]:
     """All processes below one."""
     children: dict[int, list[int]] = {}

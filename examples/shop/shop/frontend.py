@@ -194,9 +194,7 @@ class Frontend:
     async def _show_cart(self, visit: Visit) -> Response:
         lines = await self._cart_lines(visit)
         added = visit.request.query_params.get("added", "")
-        return visit.page(
-            "cart.html", lines=lines, total=_total(lines), added=added, quantity_max=QUANTITY_MAX
-        )
+        return visit.page("cart.html", lines=lines, total=_total(lines), added=added, quantity_max=QUANTITY_MAX)
 
     async def _add_to_cart(self, visit: Visit) -> Response:
         try:

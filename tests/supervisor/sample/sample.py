@@ -59,9 +59,9 @@ class Back:
             print(text)
 
     async def deaf(self) -> None:
-        """Take no signal and no turn of the loop any more."""
+        """Once this is answered, take no signal and no turn of the loop any more."""
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        asyncio.get_running_loop().call_soon(time.sleep, 3600)
+        asyncio.get_running_loop().call_later(0.1, time.sleep, 3600)
 
     async def count(self, to: int) -> AsyncIterator[int]:
         for number in range(to):
