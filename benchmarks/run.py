@@ -48,8 +48,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json")
     options = parser.parse_args()
     found: list[Figure] = []
-    found += local.figures(local.measure(max(options.rounds, 1)))
-    found += replicas.figures(replicas.measure(max(options.rounds, 1)))
+    found += local.figures(local.measure(max(options.rounds, 7)))
+    found += replicas.figures(replicas.measure(options.rounds))
     with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
         found += rpc.figures(rpc.measure(Path(folder), free_port(), options.rounds, options.seconds))
     found += shop.figures(shop.measure(options.rounds))

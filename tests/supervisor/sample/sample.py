@@ -16,6 +16,18 @@ from fissile import Application, component, method
 FOLDER = Path(__file__).parent
 
 
+class NoStock(Exception):
+    """Declared by Back."""
+
+    def __init__(self, item: str, left: int) -> None:
+        super().__init__(f"only {left} of {item} are left")
+        self.item = item
+        self.left = left
+
+    item: str
+    left: int
+
+
 class BackConfig(msgspec.Struct, frozen=True):
     secret: str = ""
 
@@ -48,8 +60,15 @@ class Back:
 
     @method(timeout=20.0)
     async def slow(self, seconds: float) -> int:
+        print("slow begins")
         await asyncio.sleep(seconds)
         return os.getpid()
+
+    @method(raises=(NoStock,))
+    async def take(self, item: str) -> None:
+        if item == "bug":
+            raise KeyError(item)
+        raise NoStock(item, 2)
 
     async def exit(self, code: int) -> None:
         os._exit(code)
@@ -75,6 +94,9 @@ class Pages:
     def __init__(self, back: Back) -> None:
         self.back = back
 
+    async def stop(self) -> None:
+        print("pages stops")
+
     @method(idempotent=True)
     async def back_pid(self) -> int:
         return await self.back.pid()
@@ -84,6 +106,7 @@ class Pages:
             if scope["path"] == "/back":
                 text = str(await self.back.pid())
             elif scope["path"] == "/slow":
+                print("slow page begins")
                 await asyncio.sleep(0.3)
                 text = str(os.getpid())
             else:
