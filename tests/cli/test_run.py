@@ -1,5 +1,6 @@
 """`fissile run`: what it prints, how it ends, and what a mistake gets."""
 
+import http.client
 import signal
 import socket
 import time
@@ -34,15 +35,15 @@ def test_other_signals_end_it_as_well(folder: Path, topology: str, number: signa
 @BOTH
 def test_a_request_in_flight_is_answered_before_the_end(folder: Path, topology: str):
     with Run(folder, "--topology", topology) as run:
-        address = run.page.removeprefix("http://")
-        host, port = address.split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as sock:
-            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert sock.recv(65536).startswith(b"HTTP/1.1 200")
-            sock.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-            run.wait_for("slow page begins")
-            run.process.send_signal(signal.SIGINT)
-            assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+        kept = http.client.HTTPConnection(run.page.removeprefix("http://"), timeout=10)
+        kept.request("GET", "/")
+        assert kept.getresponse().read()
+        kept.request("GET", "/slow")
+        run.wait_for("slow page begins")
+        run.process.send_signal(signal.SIGINT)
+        answer = kept.getresponse()
+        assert (answer.status, answer.read().isdigit()) == (200, True)
+        kept.close()
         assert run.process.wait(WAIT_SECONDS_MAX) == 0
 
 
