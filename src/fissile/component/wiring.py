@@ -8,6 +8,8 @@ The clock and the deadline's enforcement come in as arguments: this room does no
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import lru_cache
+from types import CodeType
 from typing import Any, Protocol
 
 import msgspec
@@ -146,13 +148,19 @@ def {name}({parameters}):
 """
 
 
+@lru_cache(maxsize=4096)
+def compiled(source: str, name: str) -> CodeType:
+    """Generated source as code. Kept: what a zygote has compiled, its replicas need not compile again."""
+    return compile(source, name, "exec")
+
+
 def generate(template: str, method: Method, names: dict[str, Any]) -> Any:
     """Compile a template with the exact signature of the method."""
     parameters, passed, defaults = signature_source(method)
     values = "".join(f"{parameter.name}, " for parameter in method.parameters)
     source = template.format(name=method.name, parameters=parameters, passed=passed, values=values)
     namespace: dict[str, Any] = {"_method": method, **defaults, **names}
-    exec(compile(source, f"<reference {method.label}>", "exec"), namespace)
+    exec(compiled(source, f"<reference {method.label}>"), namespace)
     function = namespace[method.name]
     function.__qualname__ = method.label
     function.__doc__ = method.doc

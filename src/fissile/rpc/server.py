@@ -19,7 +19,7 @@ import msgspec
 from fissile.component.context import CallContext, call_context
 from fissile.component.failure import Failure, invalid_argument, to_failure
 from fissile.component.interface import Interface, Method
-from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS
+from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, compiled
 from fissile.errors import (
     CallError,
     Cancelled,
@@ -66,7 +66,8 @@ def _invoker(method: Method, function: Any) -> Any:
     """`function(request.first, request.second, ...)`, generated: a loop over names would cost more."""
     passed = ", ".join(f"{p.name}=r.{p.name}" if p.keyword_only else f"r.{p.name}" for p in method.parameters)
     namespace = {"_function": function}
-    return eval(compile(f"lambda r: _function({passed})", f"<serve {method.label}>", "eval"), namespace)
+    exec(compiled(f"invoke = lambda r: _function({passed})", f"<serve {method.label}>"), namespace)
+    return namespace["invoke"]
 
 
 class Server:

@@ -77,6 +77,27 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
     return EXIT_STOPPED
 
 
+def rehearse(graph: Graph) -> None:
+    """Do once what every replica of the application does first: a zygote calls it before it forks.
+
+    Methods are compiled, protocols imported, an event loop made and closed. The classes stand in for
+    their instances: their methods are looked up and never called.
+    """
+    real = environment(observe=Recorder(CELLS).observe)
+    exports = {name: Export(component.interface, component.cls) for name, component in graph.components.items()}
+    Server("rehearsal", exports, Access({}, {}, {}), observe=real.observe)
+    interfaces = [*(export.interface for export in exports.values()), CONTROL_INTERFACE]
+    channel = Channel("rehearsal", (), caller_service="", token="", callers=("",), contracts=contracts_of(interfaces))
+    for export in exports.values():
+        local_reference(export.interface, export.instance, real)
+    for interface in interfaces:
+        remote(interface, channel, caller="", observe=real.observe)
+    Edge(None)
+    loop = uvloop.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
 def access_for(graph: Graph, topology: dict[str, tuple[str, ...]], peers: dict[str, str]) -> Access:
     """Who may call what in an application: by declared reference; the operator may call everything."""
     references = {

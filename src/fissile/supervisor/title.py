@@ -7,7 +7,6 @@ all that any library for this does. The zygote is started with padding to have t
 import ctypes
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 PADDING = "-" * 64
 _ARG_START, _ARG_END = 48, 49  # fields of /proc/PID/stat, counted from 1; see proc(5)
@@ -18,9 +17,11 @@ def become(name: str) -> None:
     if sys.platform != "linux":
         return
     with suppress(OSError, ValueError, IndexError):
-        Path("/proc/self/comm").write_bytes(name.encode()[:15])
-        # Field 2 is the command in parentheses and may hold spaces.
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        with open("/proc/self/comm", "wb", buffering=0) as comm:
+            comm.write(name.encode()[:15])
+        with open("/proc/self/stat", "rb", buffering=0) as stat:
+            # Field 2 is the command in parentheses and may hold spaces.
+            fields = stat.read(4096).rpartition(b")")[2].split()
         start, end = int(fields[_ARG_START - 3]), int(fields[_ARG_END - 3])
         room = end - start
         if 0 < room < 65536:

@@ -25,7 +25,6 @@ from fissile.component.graph import Graph
 from fissile.component.topology import Topology, topology_for
 from fissile.errors import ConfigError, FissileError
 from fissile.runtime import replica
-from fissile.runtime.edge import Edge
 from fissile.runtime.host import configured
 from fissile.runtime.loading import load_application
 from fissile.runtime.settings import Settings, resolve
@@ -175,7 +174,7 @@ def load(order: Load) -> Loaded | LoadFailed:
         _check_config(graph, settings)
     except FissileError as error:
         return LoadFailed(str(error))
-    warm()
+    warm(graph)
     return Loaded(
         graph.name,
         topology.services,
@@ -206,12 +205,14 @@ def _thread_warning() -> str:
     return f"importing the application starts threads ({', '.join(others)}): replicas are forked without them"
 
 
-def warm() -> None:
-    """Import what a replica imports late, and take what exists out of the garbage collector's sight.
+def warm(graph: Graph) -> None:
+    """Do what every replica does first, and take what exists out of the garbage collector's sight.
 
     Frozen objects are never visited again, so their pages stay shared with every replica.
     """
-    Edge(None)  # uvicorn imports its protocols when it is configured
+    replica.rehearse(graph)
+    # Its stream is descriptor 2, whatever that is in each replica.
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
     gc.collect()
     gc.freeze()
 
@@ -244,7 +245,6 @@ def live(birth: Birth) -> int:
     _close_all([out, err])
     title.become(f"{order.spec.service}.{order.spec.slot}")
     gc.enable()
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
     sockets = [socket.socket(fileno=fd) for fd in listening]
     return replica.run(order.spec, sockets, order.control_address, order.control_token)
 
