@@ -148,7 +148,7 @@ class Replica:
         }
         gateway = Gateway(references, authorize=self._authorize, title=f"{graph.name}: {spec.service}")
         for app, sock in zip([gateway, *(host.asgi(name) for name in spec.http)], self._sockets[1:], strict=True):
-            edge = Edge(app)
+            edge = Edge(app, release=spec.release)
             await edge.start(sock)
             self._edges.append(edge)
 
