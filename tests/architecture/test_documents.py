@@ -1,6 +1,8 @@
 """What the documents say is so: the README's example runs, links lead somewhere, figures were measured."""
 
 import re
+import shlex
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -26,6 +28,36 @@ async def test_the_example_of_the_readme_works(monkeypatch: pytest.MonkeyPatch):
         assert (found.title, found.cents) == ("product 7", 1999)
     finally:
         assert await host.stop() == []
+
+
+def test_the_commands_of_the_readme_work(tmp_path: Path):
+    readme = (ROOT / "README.md").read_text()
+    (source,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "quotes.py").write_text(source)
+    (settings,) = re.findall(r"write `(app = .*?)` into", readme)
+    (tmp_path / "fissile.toml").write_text(settings)
+    commands = [line.split("#")[0].strip() for line in re.findall(r"^    (fissile .*)", readme, re.MULTILINE)]
+    runs = [command for command in commands if command.startswith("fissile run")]
+    assert len(runs) == 2
+    for run in runs:
+        with subprocess.Popen(told(run), cwd=tmp_path, stdout=subprocess.PIPE, text=True) as running:
+            try:
+                assert running.stdout is not None
+                assert "quotes is up" in running.stdout.readline()
+                for command in commands:
+                    if command not in runs:
+                        done = subprocess.run(told(command), cwd=tmp_path, capture_output=True, text=True, timeout=30)
+                        assert (done.returncode, done.stderr) == (0, "")
+                        assert "1999" in done.stdout or "Pricing" in done.stdout
+            finally:
+                running.terminate()
+        assert running.returncode == 0
+
+
+def told(command: str) -> list[str]:
+    """The command as one of this environment."""
+    program, *arguments = shlex.split(command)
+    return [str(Path(sys.executable).with_name(program)), *arguments]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
