@@ -207,9 +207,9 @@ def measure(rounds: int) -> Found:
 def figures(found: Found) -> Iterable[Figure]:
     """The goals of a replica's birth."""
     yield figure(
-        "replica: first answer, by exec / forked from the zygote", ratio(found.exec_ms, found.fork_ms), "times", ">= 15"
+        "replica: first answer, by exec / from the zygote", ratio(found.exec_ms, found.fork_ms), "times", ">= 15"
     )
-    yield figure("replica: first answer, forked", median(found.fork_ms), "ms")
+    yield figure("replica: first answer, from the zygote", median(found.fork_ms), "ms")
     yield figure("replica: first answer, by exec", median(found.exec_ms), "ms")
-    yield figure("replica: memory of one more, forked (PSS)", found.forked_mib, "MiB", "<= 8")
+    yield figure("replica: memory of one more, from the zygote (PSS)", found.forked_mib, "MiB", "<= 8")
     yield figure("replica: memory of one more, by exec (PSS)", found.exec_mib, "MiB")

@@ -86,6 +86,23 @@ async def test_an_exit_is_reported_with_its_code(folder: Path):
         await until(lambda: b"ended with exit code 7" in app.output.err, "the code is in the log")
 
 
+async def test_a_dead_spare_is_not_missed(folder: Path):
+    async with running(folder) as app:
+        zygote = app.supervisor.status().zygote
+        assert zygote is not None
+        for _ in range(3):
+            old = await app.call("Back.pid")
+
+            def spares() -> list[int]:
+                return [pid for pid in descendants(zygote) if pid not in app.pids("back") + app.pids("pages")]
+
+            (spare,) = await until(spares, "a spare is made")
+            os.kill(spare, signal.SIGKILL)
+            os.kill(old, signal.SIGKILL)
+            await until(lambda old=old: app.pids("back") not in ([], [old]), "back is back")
+            assert await app.call("Pages.back_pid") in app.pids("back")
+
+
 async def test_a_dead_zygote_takes_no_replica_with_it_and_is_replaced_when_it_is_needed(folder: Path):
     async with running(folder) as app:
         old, zygote = await app.call("Back.pid"), app.supervisor.status().zygote

@@ -50,12 +50,20 @@ REATTACH_SECONDS = 0.1
 REATTACH_SECONDS_MAX = 2.0
 
 
-def run(spec: ReplicaSpec, sockets: list[socket.socket], control_address: str, control_token: str) -> int:
+def run(
+    spec: ReplicaSpec,
+    sockets: list[socket.socket],
+    control_address: str,
+    control_token: str,
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> int:
     """Serve until drained or stopped; the process's exit code.
 
     sockets: listening sockets: the service's rpc, its gateway, then one per component in `spec.http`.
+    loop: what `rehearse` returned in this process.
     """
-    return uvloop.run(_serve(spec, sockets, control_address, control_token))
+    with asyncio.Runner(loop_factory=lambda: loop or uvloop.new_event_loop()) as runner:
+        return runner.run(_serve(spec, sockets, control_address, control_token))
 
 
 async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_address: str, control_token: str) -> int:
@@ -77,11 +85,12 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
     return EXIT_STOPPED
 
 
-def rehearse(graph: Graph) -> None:
-    """Do once what every replica of the application does first: a zygote calls it before it forks.
+def rehearse(graph: Graph) -> asyncio.AbstractEventLoop:
+    """Do once what every replica of the application does first; an event loop that has run.
 
-    Methods are compiled, protocols imported, an event loop made and closed. The classes stand in for
-    their instances: their methods are looked up and never called.
+    In a zygote methods are compiled and protocols imported by it, for all that it forks; in a process
+    that waits to become a replica the memory that is written to becomes its own. The classes stand in
+    for their instances: their methods are looked up and never called.
     """
     real = environment(observe=Recorder(CELLS).observe)
     exports = {name: Export(component.interface, component.cls) for name, component in graph.components.items()}
@@ -95,7 +104,7 @@ def rehearse(graph: Graph) -> None:
     Edge(None)
     loop = uvloop.new_event_loop()
     loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
+    return loop
 
 
 def access_for(graph: Graph, topology: dict[str, tuple[str, ...]], peers: dict[str, str]) -> Access:

@@ -4,8 +4,12 @@ A fork costs a few milliseconds where an exec costs hundreds, and replicas share
 was imported. It has one thread and no event loop, so that a fork copies nothing half done. It is its
 replicas' parent: it tells the supervisor how each one ended, and when the supervisor is gone it ends
 them all, because a foreground run must leave nothing behind.
+
+A spare waits for the next order: a child that is forked already and has its event loop. Most of what
+a birth costs is paid before anybody waits for it, at the price of one small process per zygote.
 """
 
+import asyncio
 import gc
 import hashlib
 import logging
@@ -44,14 +48,24 @@ from fissile.supervisor.messages import (
 
 ORPHAN_SECONDS_MAX = 12.0
 REAP_SECONDS = 0.05
+# Orders come in bursts: the next spare is made once it is quiet.
+SPARE_AFTER_SECONDS = 0.1
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
 class Birth(msgspec.Struct, frozen=True):
-    """In the child: what it was forked for, and the descriptors that came with the order."""
+    """In the child: what it is for, the descriptors that came with the order, its loop if it was a spare."""
 
     order: Fork
     fds: list[int]
+    loop: asyncio.AbstractEventLoop | None = None
+
+
+class Spare(msgspec.Struct, frozen=True):
+    """A child that waits for its order on the other end of a socket."""
+
+    pid: int
+    connection: socket.socket
 
 
 class Zygote:
@@ -60,6 +74,8 @@ class Zygote:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._children: set[int] = set()
+        self._spare: Spare | None = None
+        self._graph: Graph | None = None
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -72,13 +88,19 @@ class Zygote:
         poll.register(self._connection, select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poll.poll()}
+            wants_spare = self._graph is not None and self._spare is None
+            ready = {fd for fd, _ in poll.poll(SPARE_AFTER_SECONDS * 1000 if wants_spare else None)}
+            if not ready and self._graph is not None:
+                birth = self._make_spare(self._graph)
+                if birth is not None:
+                    return birth
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
                 self._reap(report=True)
             if self._connection.fileno() in ready:
                 received = receive(self._connection)
                 if received is None:
+                    self._drop_spare()
                     self._end_orphans()
                     return None
                 birth = self._obey(*received)
@@ -87,9 +109,61 @@ class Zygote:
 
     def _obey(self, message: ToZygote, fds: list[int]) -> Birth | None:
         if isinstance(message, Load):
-            send(self._connection, load(message))
+            answer, self._graph = load(message)
+            send(self._connection, answer)
+            return None
+        if self._spare is not None and self._use(self._spare, message, fds):
             return None
         return self._fork(message, fds)
+
+    def _make_spare(self, graph: Graph) -> Birth | None:
+        """Returns in the spare, once it is wanted."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            self._graph = None  # the machine is full: no more spares, and who orders a replica hears of it
+            return None
+        if pid:
+            theirs.close()
+            self._spare = Spare(pid, ours)
+            return None
+        ours.close()
+        self._leave()
+        loop = replica.rehearse(graph)
+        received = receive(theirs)
+        theirs.close()
+        if received is None:
+            os._exit(0)
+        order, fds = received
+        assert isinstance(order, Fork)
+        return Birth(order, fds, loop)
+
+    def _use(self, spare: Spare, order: Fork, fds: list[int]) -> bool:
+        """Give the order to the spare; whether it was still there to take it."""
+        self._spare = None
+        try:
+            send(spare.connection, order, fds)
+        except OSError:
+            return False
+        finally:
+            spare.connection.close()
+        self._born(spare.pid, order, fds)
+        return True
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.connection.close()  # it ends by that
+            self._spare = None
+
+    def _born(self, pid: int, order: Fork, fds: list[int]) -> None:
+        self._children.add(pid)
+        _close_all(fds)
+        handle = _pidfd(pid)
+        send(self._connection, Forked(order.order, pid, bool(handle)), handle)
+        _close_all(handle)
 
     def _fork(self, order: Fork, fds: list[int]) -> Birth | None:
         sys.stdout.flush()
@@ -103,11 +177,7 @@ class Zygote:
         if pid == 0:
             self._leave()
             return Birth(order, fds)
-        self._children.add(pid)
-        _close_all(fds)
-        handle = _pidfd(pid)
-        send(self._connection, Forked(order.order, pid, bool(handle)), handle)
-        _close_all(handle)
+        self._born(pid, order, fds)
         return None
 
     def _leave(self) -> None:
@@ -117,16 +187,19 @@ class Zygote:
             signal.signal(number, signal.SIG_DFL)
         _close_all([self._wake_read, self._wake_write])
         self._connection.close()
+        self._drop_spare()  # our copy of its connection
 
     def _reap(self, *, report: bool) -> None:
-        while self._children:
+        while self._children or self._spare is not None:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            if pid in self._children:
+            if self._spare is not None and pid == self._spare.pid:
+                self._drop_spare()
+            elif pid in self._children:
                 self._children.discard(pid)
                 if report:
                     try:
@@ -165,7 +238,7 @@ def _close_all(fds: list[int]) -> None:
         os.close(fd)
 
 
-def load(order: Load) -> Loaded | LoadFailed:
+def load(order: Load) -> tuple[Loaded, Graph] | tuple[LoadFailed, None]:
     """Import, check, and make everything ready that every replica will need."""
     try:
         graph = load_application(order.settings.app, Path(order.settings.root))
@@ -173,9 +246,9 @@ def load(order: Load) -> Loaded | LoadFailed:
         topology = topology_for(graph, order.topology, settings.topologies)
         _check_config(graph, settings)
     except FissileError as error:
-        return LoadFailed(str(error))
+        return LoadFailed(str(error)), None
     warm(graph)
-    return Loaded(
+    loaded = Loaded(
         graph.name,
         topology.services,
         {c.name: tuple(r.target for r in c.references) for c in graph.components.values()},
@@ -184,6 +257,7 @@ def load(order: Load) -> Loaded | LoadFailed:
         builds(settings, topology),
         _thread_warning(),
     )
+    return loaded, graph
 
 
 def _check_config(graph: Graph, settings: Settings) -> None:
@@ -210,7 +284,7 @@ def warm(graph: Graph) -> None:
 
     Frozen objects are never visited again, so their pages stay shared with every replica.
     """
-    replica.rehearse(graph)
+    replica.rehearse(graph).close()
     # Its stream is descriptor 2, whatever that is in each replica.
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
     gc.collect()
@@ -246,7 +320,7 @@ def live(birth: Birth) -> int:
     title.become(f"{order.spec.service}.{order.spec.slot}")
     gc.enable()
     sockets = [socket.socket(fileno=fd) for fd in listening]
-    return replica.run(order.spec, sockets, order.control_address, order.control_token)
+    return replica.run(order.spec, sockets, order.control_address, order.control_token, birth.loop)
 
 
 def main() -> int:
