@@ -11,25 +11,30 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import uvloop
 
+from fissile.api.server import ApiServer
 from fissile.component.graph import Graph
 from fissile.component.topology import MONOLITH_SERVICE, Topology, topology_for
+from fissile.errors import ConfigError, FissileError
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import DRAIN_SECONDS_MAX
 from fissile.runtime.loading import load_application
 from fissile.runtime.monolith import Monolith
 from fissile.runtime.settings import Settings, load, resolve
-from fissile.supervisor.desk import Supervision, SupervisorStatus
-from fissile.supervisor.operator import operator
+from fissile.supervisor.logfiles import LogFiles
+from fissile.supervisor.service import TOKEN_BYTES
 from fissile.supervisor.sockets import listen_public, listen_tcp, url
-from fissile.supervisor.state import Endpoints, ServiceEndpoints, StateFolder, read_endpoints
-from fissile.supervisor.supervisor import TOKEN_BYTES, Supervisor
+from fissile.supervisor.state import FOLDER, LOGS, Endpoints, ServiceEndpoints, StateFolder
+from fissile.supervisor.supervisor import OURSELVES, Supervisor
 
 MONOLITH = "monolith"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -109,22 +114,125 @@ async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | Non
     return None if doing.cancelled() else doing.result()
 
 
-async def _run_services(settings: Settings, topology: str, port: int | None, ready: Ready, say: Say) -> None:
+async def _run_services(
+    settings: Settings, topology: str, port: int | None, ready: Ready, say: Say, *, keep: bool = False
+) -> None:
     signals = StopSignals(say)
-    supervisor = Supervisor(settings, topology, port=port)
-    endpoints = await _unless(signals.first, supervisor.start())
-    if endpoints is not None:
-        try:
+    logs = LogFiles(Path(settings.root) / FOLDER / LOGS) if keep else None
+    supervisor = Supervisor(settings, topology, port=port, logs=logs, keep=keep)
+    api = ApiServer(supervisor, signals.first.set, port=settings.machine.api_port)
+
+    async def start() -> Endpoints:
+        await supervisor.start()
+        await api.start()
+        return supervisor.endpoints()
+
+    async def stop() -> None:
+        await api.close()
+        await supervisor.stop()
+
+    try:
+        endpoints = await _unless(signals.first, start())
+        if endpoints is not None:
             ready(endpoints)
             await signals.first.wait()
-        finally:
-            await _unless(signals.second, supervisor.stop())  # given up half way, it kills what is left
+    finally:
+        await _unless(signals.second, stop())  # given up half way, it kills what is left
+
+
+def supervise(settings: Settings, topology: str, port: int | None, *, ready: Ready, say: Say) -> None:
+    """Be the supervisor of an application in the background, until told to stop; or the successor of a dead one.
+
+    Raises FissileError, and leaves alone what ran before.
+    """
+    uvloop.run(_run_services(settings, topology, port, ready, say, keep=True))
+
+
+class Report:
+    """Tells whoever started this process how the start went: a pipe of `up`, or systemd (sd_notify(3))."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def ready(self, endpoints: Endpoints) -> None:
+        """All is up."""
+        self._say(b"+" + msgspec.json.encode(endpoints))
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        if address:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
+                sock.connect("\0" + address[1:] if address.startswith("@") else address)
+                sock.send(b"READY=1")
+
+    @contextmanager
+    def failures(self) -> Generator[None]:
+        """Within it, an error of the user's is reported before it is raised."""
+        try:
+            yield
+        except FissileError as error:
+            self._say(b"-" + msgspec.json.encode([error.message, error.remedy]))
+            raise
+
+    def _say(self, data: bytes) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with suppress(BrokenPipeError), open(fd, "wb") as pipe:
+                pipe.write(data)
+
+
+def up(settings: Settings, options: list[str]) -> Endpoints:
+    """Start a supervisor in the background and wait until all is up. options: of `fissile supervise`.
+
+    Raises ConfigError with what keeps it from starting.
+    """
+    folder = Path(settings.root) / FOLDER
+    LogFiles(folder / LOGS)
+    log = os.open(folder / LOGS / f"{OURSELVES}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    read_end, write_end = os.pipe()
+    command = [sys.executable, "-m", "fissile", "supervise", *options, "--ready-fd", str(write_end)]
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[write_end],
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+        os.close(write_end)
+    with open(read_end, "rb") as pipe:
+        answer = pipe.read()
+    if answer.startswith(b"+"):
+        return msgspec.json.decode(answer[1:], type=Endpoints)
+    if answer.startswith(b"-"):
+        process.wait()
+        message, remedy = msgspec.json.decode(answer[1:], type=tuple[str, str])
+        raise ConfigError(message, remedy=remedy)
+    raise ConfigError(
+        f"the supervisor ended with exit code {process.wait()} before all was up",
+        remedy=f"see {folder / LOGS / OURSELVES}.log",
+    )
+
+
+def down(root: Path) -> None:
+    """Stop what a dead supervisor left in a folder. Raises ConfigError if there is nothing."""
+
+    supervisor_of = Settings(app="", root=str(root.resolve()))
+
+    async def stop() -> None:
+        supervisor = Supervisor(supervisor_of, "", logs=LogFiles(root / FOLDER / LOGS), keep=True)
+        await supervisor.start(adopt_only=True)
+        await supervisor.stop()
+
+    uvloop.run(stop())
 
 
 async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say: Say) -> None:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     state = StateFolder(Path(settings.root))
     state.open()
+    state.clean()
     sockets: list[socket.socket] = []
     try:
         graph = load_application(settings.app, Path(settings.root))
@@ -176,23 +284,3 @@ async def _serve(monolith: Monolith, endpoints: Endpoints, state: StateFolder, r
             await signals.first.wait()
     finally:
         await _unless(signals.second, stop())
-
-
-def restart(root: Path, service: str) -> int:
-    """Replace a running service's replicas without losing a request; how many were replaced."""
-    return _ask(root, lambda supervision: supervision.restart(service))
-
-
-def status(root: Path) -> SupervisorStatus:
-    """The services of the application that runs in this folder."""
-    return _ask(root, lambda supervision: supervision.status())
-
-
-def _ask(root: Path, question: Callable[[Supervision], Awaitable[T]]) -> T:
-    endpoints = read_endpoints(root)
-
-    async def ask() -> T:
-        async with operator(endpoints) as supervision:
-            return await question(supervision)
-
-    return uvloop.run(ask())

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from supervised import descendants, lives
+from supervised import descendants, left_in, lives
 
 WAIT_SECONDS_MAX = 30.0
 
@@ -76,5 +76,5 @@ class Run:
         self.process.send_signal(number)
         assert self.process.wait(WAIT_SECONDS_MAX) == 0, self.output
         assert not [pid for pid in self.started if lives(pid)]
-        assert not (self.folder / ".fissile").exists()
+        assert left_in(self.folder) <= {"journal.db"}
         assert "Traceback" not in self.output

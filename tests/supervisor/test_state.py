@@ -52,6 +52,7 @@ def test_what_a_killed_supervisor_left_is_cleaned(tmp_path: Path):
     socket.socket(socket.AF_UNIX).bind(str(tmp_path / ".fissile" / "cart.0.sock"))
     state = StateFolder(tmp_path)
     state.open()
+    state.clean()
     assert [file.name for file in state.path.iterdir()] == ["lock"]
     assert stat.S_IMODE(state.path.stat().st_mode) == 0o700
     state.close()

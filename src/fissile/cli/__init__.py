@@ -8,13 +8,15 @@ import sys
 
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
 
 
 def main() -> None:
     """The command `fissile`. Exit codes: 1 a call or restart failed, 2 a mistake that the user can mend."""
     import typer
 
-    from fissile.cli import call, graph, restart, run, status
+    from fissile.cli import call, down, graph, history, logs, restart, run, scale, status, up
+    from fissile.cli.client import Refused
     from fissile.cli.output import complain
     from fissile.errors import CallError, FissileError
 
@@ -27,14 +29,22 @@ def main() -> None:
     )
     for name, command in {
         "run": run.run,
+        "up": up.up,
+        "down": down.down,
         "graph": graph.graph,
         "call": call.call,
         "status": status.status,
+        "logs": logs.logs,
+        "scale": scale.scale,
         "restart": restart.restart,
+        "history": history.history,
     }.items():
         app.command(name)(command)
+    app.command("supervise", hidden=True)(up.supervise)
     try:
         app()
     except FissileError as error:
         complain(str(error))
-        sys.exit(EXIT_FAILED if isinstance(error, CallError) else EXIT_MISTAKE)
+        sys.exit(EXIT_FAILED if isinstance(error, (CallError, Refused)) else EXIT_MISTAKE)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

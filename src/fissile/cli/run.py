@@ -25,16 +25,16 @@ def run(
     daemon.run(settings, topology or settings.topology, port, ready=announce, say=note)
 
 
-def announce(endpoints: "Endpoints") -> None:
+def announce(endpoints: "Endpoints", how_to_stop: str = "Ctrl-C stops it") -> None:
     """Print where the application is reached: its pages first."""
     from fissile.cli.output import say
 
     services = endpoints.services
     public = {name: address for service in services.values() for name, address in service.public.items()}
     width = max(len(name) for name in [*public, *services])
-    one = endpoints.topology == "monolith"
+    one = endpoints.topology == "monolith" and not endpoints.api
     size = "one process" if one else f"{len(services)} service{'s' if len(services) > 1 else ''}"
-    lines = [f"{endpoints.application} is up as {endpoints.topology} ({size}); Ctrl-C stops it"]
+    lines = [f"{endpoints.application} is up as {endpoints.topology} ({size}); {how_to_stop}"]
     lines += [f"{name:<{width}}  {address}" for name, address in public.items()]
     lines.append("HTTP/JSON API, for `fissile call` and others (/openapi.json at each):")
     lines += [f"  {name:<{width}}  {service.gateway}" for name, service in services.items()]

@@ -1,32 +1,63 @@
 """`fissile status`: the services of a running application and their processes."""
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+WATCH_SECONDS = 0.5
 
 
 def status(
     path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="go on, until Ctrl-C")] = False,
     json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Show the services of the application that runs in a folder."""
-    import msgspec
+    from fissile.cli.client import Client
+    from fissile.cli.output import say, show
 
-    from fissile import daemon
-    from fissile.cli.output import say
-
-    found = daemon.status(path)
-    if json:
-        document = {
-            "supervisor": {"pid": found.pid, "zygote": found.zygote},
-            "application": found.application,
-            "topology": found.topology,
-            "services": found.services,
-        }
-        say(msgspec.json.format(msgspec.json.encode(document)).decode())
+    client = Client(path)
+    if not watch:
+        found = client.get("/status")
+        show(found) if json else say(as_text(found))
         return
-    width = max(len(service.name) for service in found.services)
-    for service in found.services:
-        replicas = ", ".join(f"{replica.state} (pid {replica.pid})" for replica in service.replicas) or "none"
-        say(f"{service.name:<{width}}  {replicas}  restarts: {service.restarts}")
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(Text(""), auto_refresh=False) as live:
+        while True:
+            found = client.get("/status")
+            if json:
+                show(found, one_line=True)
+            else:
+                live.update(Text(as_text(found)), refresh=True)
+            time.sleep(WATCH_SECONDS)
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """The status as a table of lines."""
+    supervisor = found["supervisor"]
+    lines = [f"{found['application']} as {found['topology']}, release {found['release']}, pid {supervisor['pid']}"]
+    if found["journal"]:
+        lines.append(f"! the journal cannot be written: {found['journal']}")
+    width = max(len(service["name"]) for service in found["services"])
+    for service in found["services"]:
+        scale = service["scale"]
+        wanted = f"{scale['wanted']}"
+        if scale["min"] != scale["max"]:
+            wanted += f" of {scale['min']}..{scale['max']}"
+        ready = sum(replica["state"] == "ready" for replica in service["replicas"])
+        limits = ", ".join(f"{k} {v}" for k, v in service["limits"].items() if v is not None)
+        lines.append(f"{service['name']:<{width}}  {ready}/{wanted} ready  restarts {service['restarts']}  {limits}")
+        if service["trouble"]:
+            lines.append(f"{'':<{width}}  ! {service['trouble']}")
+        for replica in service["replicas"]:
+            memory = f"  {replica['memory_bytes'] / 2**20:.0f} MiB" if replica["memory_bytes"] else ""
+            lines.append(
+                f"{'':<{width}}  {replica['slot']:>3}  {replica['state']:<8}  pid {replica['pid']:<7}  "
+                f"build {replica['build']}  {replica['in_flight']:.0f} in flight"
+                f"  lag {replica['lag_seconds'] * 1000:.0f} ms{memory}{'  ' + replica['stuck']}".rstrip()
+            )
+    return "\n".join(lines)

@@ -137,6 +137,10 @@ class Channel:
             return ready[0]
         return ready[choose(ready, self._draw)] if ready else None
 
+    def in_flight(self) -> int:
+        """Calls that wait for an answer, or for a connection."""
+        return sum(connection.load() for connection in self.ready) + len(self._waiters)
+
     async def connected(self, seconds_max: float) -> "ClientConnection":
         """A connection, waiting for one if need be. Raises NotAnswered (not sent) if none comes."""
         limit = time.monotonic() + min(seconds_max, CONNECT_SECONDS_MAX)

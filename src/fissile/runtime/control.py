@@ -23,7 +23,9 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
     application: "module:attribute". root: folder put first on the path. routes: addresses by service.
     token: proves this service to others. peers: service by SHA-256 (hex) of its token. config: tables
     of this service's components alone. gateway_token: SHA-256 (hex) of the HTTP/JSON token.
-    http: components with a public listener, in the order of their inherited sockets.
+    http: components with a public listener, in the order of their inherited sockets. serial: no other
+    replica of the application has it. revision: of the service. stacks: the file in which it writes where
+    it stands when its event loop is stuck ("": nowhere).
     """
 
     application: str
@@ -44,16 +46,21 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
     queue: int = 256
     http: tuple[str, ...] = ()
     drain_seconds_max: float = DRAIN_SECONDS_MAX
+    serial: int = 0
+    revision: int = 1
+    stacks: str = ""
 
 
 class ReplicaHello(msgspec.Struct, frozen=True):
-    """Who attaches."""
+    """Who attaches. draining: it was told to end already, so it is not ready."""
 
     service: str
     slot: int
+    serial: int
     pid: int
     build: str
     release: str
+    draining: bool = False
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
@@ -94,11 +101,18 @@ class ReplicaFailed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
-    """The replica lives. lag_seconds: how late its event loop is; in_flight: calls being served."""
+    """The replica lives. lag_seconds: how late its event loop is.
+
+    in_flight, queued: calls that run and that wait here. requests: HTTP requests in flight at its public
+    doors. calls: its own calls in flight, by the service called.
+    """
 
     hello: ReplicaHello
     lag_seconds: float
     in_flight: int
+    queued: int = 0
+    requests: int = 0
+    calls: dict[str, int] = {}
 
 
 Observed = ReplicaReady | ReplicaFailed | Heartbeat

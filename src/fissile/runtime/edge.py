@@ -59,13 +59,18 @@ class Edge:
     async def start(self, sock: socket.socket) -> None:
         """Accept connections on a listening socket, which this edge closes when it drains."""
         loop = asyncio.get_running_loop()
+        listen = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
         self._servers.append(
-            await loop.create_server(
+            await listen(
                 lambda: HttpToolsProtocol(config=self._config, server_state=self._state, app_state={}), sock=sock
             )
         )
         if self._clock is None:
             self._date()
+
+    def in_flight(self) -> int:
+        """Requests being answered."""
+        return len(self._state.tasks)
 
     def _date(self) -> None:
         self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]

@@ -5,6 +5,7 @@ nobody listens there. It ends in three ways only: drained, told to stop, or unab
 """
 
 import asyncio
+import faulthandler
 import hmac
 import os
 import signal
@@ -15,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 
 from fissile.component.graph import Graph
@@ -47,6 +49,9 @@ from fissile.telemetry.recorder import Recorder
 EXIT_STOPPED = 0
 EXIT_CANNOT_START = 3
 REATTACH_SECONDS = 0.1
+SAMPLE_SECONDS = 0.1
+# Later than the loop of a busy replica ever is, sooner than its supervisor gives it up.
+STUCK_SECONDS = 2.5
 REATTACH_SECONDS_MAX = 2.0
 
 
@@ -122,7 +127,7 @@ class Replica:
 
     def __init__(self, spec: ReplicaSpec, sockets: list[socket.socket]) -> None:
         self.spec = spec
-        self.hello = ReplicaHello(spec.service, spec.slot, os.getpid(), spec.build, spec.release)
+        self.hello = ReplicaHello(spec.service, spec.slot, spec.serial, os.getpid(), spec.build, spec.release)
         self.ended = asyncio.Event()
         self.order = Drain(spec.drain_seconds_max)
         self.recorder = Recorder(CELLS)
@@ -195,12 +200,21 @@ class Replica:
 
         return make
 
-    def in_flight(self) -> int:
-        """Calls being served for other services."""
-        return self._server.running if self._server is not None else 0
+    def heartbeat(self, lag_seconds: float) -> Heartbeat:
+        """What this replica does just now."""
+        server = self._server
+        return Heartbeat(
+            self.hello,
+            lag_seconds,
+            server.running if server is not None else 0,
+            len(server.waiting) if server is not None else 0,
+            sum(edge.in_flight() for edge in self._edges),
+            {service: count for service, channel in self.channels.items() if (count := channel.in_flight())},
+        )
 
     def finish(self, order: Drain) -> None:
         """End: drain within the order's limit, then stop."""
+        self.hello = msgspec.structs.replace(self.hello, draining=True)
         self.order = order
         self.ended.set()
 
@@ -218,6 +232,28 @@ class Replica:
                 print(f"while stopping: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         for channel in self.channels.values():
             await channel.close()
+
+
+class Watchdog:
+    """Writes all stacks to a file when it was not fed for a while: the event loop is stuck then.
+
+    It is faulthandler's own thread, which needs neither the loop nor the interpreter's lock.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "w") if path else None  # noqa: SIM115 -- open for as long as the replica lives
+
+    def feed(self) -> None:
+        """All is well."""
+        if self._file is not None:
+            self._file.seek(0)
+            self._file.truncate()  # what it wrote when it was late, and not stuck
+            faulthandler.dump_traceback_later(STUCK_SECONDS, file=self._file)
+
+    def rest(self) -> None:
+        """Nobody feeds it any more."""
+        if self._file is not None:
+            faulthandler.cancel_dump_traceback_later()
 
 
 class ControlLink:
@@ -262,12 +298,25 @@ class ControlLink:
             self._replica.finish(command if isinstance(command, Drain) else Drain(0.0))
 
     async def _beat(self) -> None:
-        while True:
-            due = time.monotonic() + HEARTBEAT_SECONDS
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-            lag = max(0.0, time.monotonic() - due)
-            with suppress(CallError):
-                await self._control.report(Heartbeat(self._replica.hello, lag, self._replica.in_flight()))
+        """Report every second; earlier, when there is suddenly more to do."""
+        watchdog = Watchdog(self._replica.spec.stacks)
+        reported = -HEARTBEAT_SECONDS
+        last = 0
+        try:
+            while True:
+                due = time.monotonic() + SAMPLE_SECONDS
+                await asyncio.sleep(SAMPLE_SECONDS)
+                now = time.monotonic()
+                beat = self._replica.heartbeat(max(0.0, now - due))
+                busy = beat.in_flight + beat.queued + beat.requests + sum(beat.calls.values())
+                if now - reported < HEARTBEAT_SECONDS and abs(busy - last) <= max(1, last // 4):
+                    continue
+                reported, last = now, busy
+                watchdog.feed()
+                with suppress(CallError):
+                    await self._control.report(beat)
+        finally:
+            watchdog.rest()
 
     async def failed(self, message: str) -> None:
         """Report that the replica cannot start."""

@@ -36,6 +36,13 @@ class CallSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: Seconds = 10.0
 
 
+class MachineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[machine]: cores that automatic scaling may fill (0: all there are); port of the supervisor's API (0: any)."""
+
+    cores: Annotated[int, msgspec.Meta(ge=0)] = 0
+    api_port: Port = 0
+
+
 class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[services.NAME]: replicas; calls at once (concurrency) and waiting (queue) in each; gateway port (0: any)."""
 
@@ -52,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     root: str = ""
     topology: str = "monolith"
     calls: CallSettings = CallSettings()
+    machine: MachineSettings = MachineSettings()
     topologies: dict[str, dict[str, list[str]]] = {}
     services: dict[str, ServiceSettings] = {}
     components: dict[str, dict[str, Any]] = {}
@@ -61,7 +69,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.services.get(name, ServiceSettings())
 
 
-_TOP = ("app", "topology", "calls", "topologies", "services", "components", "profiles")
+_TOP = ("app", "topology", "calls", "machine", "topologies", "services", "components", "profiles")
 _PROFILE = tuple(key for key in _TOP if key not in ("app", "profiles"))
 
 
@@ -144,6 +152,8 @@ def _check_tables(table: object, allowed: tuple[str, ...], where: str) -> list[s
             mistakes.append(f"`{prefix}{key}` is no text: write it in quotation marks")
     if "calls" in table:
         mistakes += _check_struct(table["calls"], CallSettings, f"{prefix}calls")
+    if "machine" in table:
+        mistakes += _check_struct(table["machine"], MachineSettings, f"{prefix}machine")
     for name, service in _tables(table, "services", prefix, mistakes):
         mistakes += _check_struct(service, ServiceSettings, f"{prefix}services.{name}")
     for name, services in _tables(table, "topologies", prefix, mistakes):

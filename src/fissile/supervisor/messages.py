@@ -1,4 +1,4 @@
-"""What supervisor and zygote say to each other over their socket pair.
+"""What supervisor and zygote say to each other over a Unix socket.
 
 A message is four bytes of length and a msgpack body; file descriptors travel with the length. Tokens
 and configuration go this way too, so that they never stand in an argument list or an environment.
@@ -19,19 +19,67 @@ HEAD = struct.Struct("!I")
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """Import the application and check it against the settings and the topology's name."""
+    """Import the application and check it against the settings and the topology's name.
+
+    keep: when the supervisor is gone, keep all running and wait for the next one; else end all.
+    """
 
     settings: Settings
     topology: str
+    keep: bool = False
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
-    """Fork a replica. With it travel: its stdout, its stderr, then its listening sockets."""
+    """Fork a replica. With it travel: its stdout, its stderr, then its listening sockets.
+
+    groups: files of control groups that its process number is written to. files_max: open files, if limited.
+    """
 
     order: int
     spec: ReplicaSpec
     control_address: str
     control_token: str
+    groups: tuple[str, ...] = ()
+    files_max: int | None = None
+
+
+class Exec(msgspec.Struct, frozen=True, tag="exec"):
+    """Run a program as a replica. With it travel: its stdout, its stderr, then its listening sockets.
+
+    The sockets become descriptors 3 and following, and the environment says so as systemd does (see
+    sd_listen_fds(3)). spec: who it is; nothing in it is told to the program.
+    """
+
+    order: int
+    spec: ReplicaSpec
+    arguments: tuple[str, ...]
+    environment: dict[str, str]
+    folder: str
+    groups: tuple[str, ...] = ()
+    files_max: int | None = None
+
+
+class Keep(msgspec.Struct, frozen=True, tag="keep"):
+    """Keep a listening socket, which travels with this, for the next supervisor."""
+
+    name: str
+
+
+class Drop(msgspec.Struct, frozen=True, tag="drop"):
+    """Close a kept socket."""
+
+    name: str
+
+
+class Foster(msgspec.Struct, frozen=True, tag="foster"):
+    """Know of a replica of a dead zygote; its pidfd travels with this."""
+
+    pid: int
+    spec: ReplicaSpec
+
+
+class Enquire(msgspec.Struct, frozen=True, tag="enquire"):
+    """A new supervisor asks what there is. Answered by Known and Kept for each, then Told."""
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
@@ -73,14 +121,47 @@ class ForkFailed(msgspec.Struct, frozen=True, tag="fork_failed"):
 
 
 class Exited(msgspec.Struct, frozen=True, tag="exited"):
-    """A replica ended. status: its exit code, or the negative number of the signal that killed it."""
+    """A replica ended. status: its exit code, or the negative number of the signal that killed it.
+
+    None: another zygote forked it, so nobody saw how.
+    """
 
     pid: int
-    status: int
+    status: int | None
 
 
-ToZygote = Load | Fork
-FromZygote = Loaded | LoadFailed | Forked | ForkFailed | Exited
+class Known(msgspec.Struct, frozen=True, tag="known"):
+    """A replica that lives. With it travels its pidfd (`handle`)."""
+
+    pid: int
+    spec: ReplicaSpec
+    handle: bool
+
+
+class Buried(msgspec.Struct, frozen=True, tag="buried"):
+    """A replica that ended while nobody supervised. status: None where nobody saw how."""
+
+    pid: int
+    spec: ReplicaSpec
+    status: int | None
+
+
+class Kept(msgspec.Struct, frozen=True, tag="kept"):
+    """A socket that was kept travels with this."""
+
+    name: str
+
+
+class Told(msgspec.Struct, frozen=True, tag="told"):
+    """That was all. What was loaded, and by which order."""
+
+    pid: int
+    load: Load
+    loaded: Loaded
+
+
+ToZygote = Load | Fork | Exec | Keep | Drop | Foster | Enquire
+FromZygote = Loaded | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Told
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_zygote = msgspec.msgpack.Decoder(ToZygote).decode
@@ -96,7 +177,7 @@ def send(sock: socket.socket, message: ToZygote | FromZygote, fds: list[int] | N
 
 def receive(sock: socket.socket) -> tuple[ToZygote, list[int]] | None:
     """The next message on a blocking socket with its file descriptors; None at the end."""
-    head, fds, _, _ = socket.recv_fds(sock, HEAD.size, FDS_MAX)
+    head, fds, _, _ = socket.recv_fds(sock, HEAD.size, FDS_MAX, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
     if len(head) < HEAD.size:
         return None
     body = bytearray(HEAD.unpack(head)[0])

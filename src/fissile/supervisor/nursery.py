@@ -1,8 +1,9 @@
 """The supervisor's side of the zygote: orders forks, and knows when each child ends.
 
 The zygote sends a pidfd with every child, so that a signal never hits a stranger that got the number
-of a dead one. A zygote that dies takes no replica with it: the next fork brings up another, and the
-children of the old one are watched by their pidfds.
+of a dead one. A zygote that dies takes no replica with it: the next fork brings up another, which is
+told of the children, and they are watched by their pidfds. A supervisor that dies takes nothing with it
+either: the next one asks the zygote what there is (`adopt`).
 """
 
 import asyncio
@@ -14,25 +15,38 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
+
 from fissile.errors import ConfigError, FissileError
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor import title
 from fissile.supervisor.messages import (
     FDS_MAX,
     HEAD,
+    Buried,
+    Drop,
+    Enquire,
+    Exec,
     Exited,
     Fork,
     Forked,
     ForkFailed,
+    Foster,
     FromZygote,
+    Keep,
+    Kept,
+    Known,
     Load,
     Loaded,
     LoadFailed,
+    Told,
     ToZygote,
     decode_from_zygote,
     encode,
 )
+from fissile.supervisor.sockets import listen_unix
 
+ADOPT_SECONDS_MAX = 10.0
 CLOSE_SECONDS_MAX = 5.0
 READ_BYTES = 64 * 1024
 
@@ -47,47 +61,69 @@ class Child:
     def __init__(self, pid: int, handle: int | None) -> None:
         self.pid = pid
         self.exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        self._handle = handle
+        self.handle = handle
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if it still lives."""
         if self.exited.done():
             return
         with suppress(ProcessLookupError):
-            if self._handle is not None:
-                signal.pidfd_send_signal(self._handle, number)
+            if self.handle is not None:
+                signal.pidfd_send_signal(self.handle, number)
             else:
                 os.kill(self.pid, number)
 
     def watch(self) -> None:
         """Learn of the end by the pidfd: nobody is left to report it."""
         loop = asyncio.get_running_loop()
-        if self._handle is None:
+        if self.handle is None:
             self.ended(None)
         else:
-            loop.add_reader(self._handle, self.ended, None)
+            loop.add_reader(self.handle, self.ended, None)
 
     def ended(self, status: int | None) -> None:
         """It has ended."""
-        if self._handle is not None:
-            asyncio.get_running_loop().remove_reader(self._handle)
-            os.close(self._handle)
-            self._handle = None
+        if self.handle is not None:
+            asyncio.get_running_loop().remove_reader(self.handle)
+            os.close(self.handle)
+            self.handle = None
         if not self.exited.done():
             self.exited.set_result(status)
 
 
-class Nursery:
-    """One zygote and its children. pipes: gives a process's stdout and stderr by its name."""
+class Found(msgspec.Struct, frozen=True):
+    """What a zygote that outlived its supervisor had kept. buried: who died meanwhile, and how."""
 
-    def __init__(self, load: Load, pipes: Callable[[str], tuple[int, int]]) -> None:
+    zygote: int
+    load: Load
+    loaded: Loaded
+    children: tuple[tuple[Child, ReplicaSpec], ...]
+    buried: tuple[tuple[ReplicaSpec, int | None], ...]
+    sockets: dict[str, socket.socket]
+
+
+class Nursery:
+    """One zygote and its children.
+
+    pipes: gives a process's stdout and stderr by its name. path: the Unix socket at which a zygote that
+    outlives the supervisor is found; without one it ends with the supervisor, and all replicas too.
+    """
+
+    def __init__(self, load: Load, pipes: Callable[[str], tuple[int, int]], path: str | None = None) -> None:
         self.children: dict[int, Child] = {}
         self._load = load
         self._pipes = pipes
+        self._path = path
+        self._listener: socket.socket | None = None
         self._zygote: subprocess.Popen[bytes] | None = None
+        self._zygote_pid: int | None = None
         self._socket: socket.socket | None = None
         self._loaded: asyncio.Future[Loaded | LoadFailed] | None = None
+        self._told: asyncio.Future[Told] | None = None
         self._orders: dict[int, asyncio.Future[Child]] = {}
+        self._specs: dict[int, ReplicaSpec] = {}
+        self._sockets: dict[str, socket.socket] = {}
+        self._buried: list[tuple[ReplicaSpec, int | None]] = []
         self._last_order = 0
         self._data = bytearray()
         self._handles: list[int] = []
@@ -97,19 +133,26 @@ class Nursery:
     @property
     def pid(self) -> int | None:
         """The zygote's own pid while it lives."""
-        return self._zygote.pid if self._zygote is not None and self._socket is not None else None
+        return self._zygote_pid if self._socket is not None else None
 
     async def start(self) -> Loaded:
         """Start the zygote and have it load the application. Raises ConfigError with the author's mistake."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        inherited = [theirs.fileno()]
+        if self._path is not None:
+            if self._listener is not None:
+                self._listener.close()
+            self._listener = listen_unix(self._path)
+            inherited.append(self._listener.fileno())
         out, err = self._pipes("zygote")
+        listener = str(inherited[1]) if len(inherited) > 1 else "-1"
         try:
             self._zygote = subprocess.Popen(  # noqa: ASYNC220 -- milliseconds, once
-                [sys.executable, "-m", "fissile.supervisor.zygote", str(theirs.fileno()), title.PADDING],
+                [sys.executable, "-m", "fissile.supervisor.zygote", str(inherited[0]), listener, title.PADDING],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                pass_fds=[theirs.fileno()],
+                pass_fds=inherited,
                 start_new_session=True,
             )
         except OSError as error:
@@ -119,28 +162,118 @@ class Nursery:
             theirs.close()
             os.close(out)
             os.close(err)
-        ours.setblocking(False)
-        self._socket = ours
-        loop = asyncio.get_running_loop()
-        self._loaded = loop.create_future()
-        loop.add_reader(ours.fileno(), self._readable, ours)
+        self._zygote_pid = self._zygote.pid
+        self._loaded = asyncio.get_running_loop().create_future()
+        self._listen(ours)
         await self._send(self._load, [])
         answer = await self._loaded
         if isinstance(answer, LoadFailed):
             raise ConfigError(answer.message)
+        await self._hand_down()
         return answer
 
-    async def fork(self, spec: ReplicaSpec, control_address: str, control_token: str, fds: list[int]) -> Child:
+    async def _hand_down(self) -> None:
+        """To a new zygote what an old one knew."""
+        for child in list(self.children.values()):
+            spec = self._specs.get(child.pid)
+            if spec is not None and child.handle is not None:
+                await self._send(Foster(child.pid, spec), [child.handle])
+        for name, sock in list(self._sockets.items()):
+            await self._send(Keep(name), [sock.fileno()])
+
+    async def adopt(self) -> Found | None:
+        """Take over the zygote of a dead supervisor; None if there is none."""
+        if self._path is None:
+            return None
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(self._path)
+        except OSError:
+            sock.close()
+            return None
+        self._listen(sock)
+        self._told = asyncio.get_running_loop().create_future()
+        try:
+            await self._send(Enquire(), [])
+            async with asyncio.timeout(ADOPT_SECONDS_MAX):
+                told = await self._told
+        except (ForkError, TimeoutError):
+            self._lost()
+            return None
+        self._load = told.load
+        self._zygote_pid = told.pid
+        self._loaded = asyncio.get_running_loop().create_future()
+        self._loaded.set_result(told.loaded)
+        children = tuple((child, self._specs[child.pid]) for child in self.children.values())
+        buried, self._buried = tuple(self._buried), []
+        return Found(told.pid, told.load, told.loaded, children, buried, self._sockets)
+
+    def _listen(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._readable, sock)
+
+    async def keep(self, name: str, sock: socket.socket) -> None:
+        """Have the zygote keep a listening socket for the next supervisor."""
+        self._sockets[name] = sock
+        if self._path is not None:
+            with suppress(ForkError):  # the next zygote gets them all
+                await self._send(Keep(name), [sock.fileno()])
+
+    async def drop(self, name: str) -> None:
+        """Such a socket is needed no more; closes it here too."""
+        sock = self._sockets.pop(name, None)
+        if sock is None:
+            return
+        sock.close()
+        if self._path is not None:
+            with suppress(ForkError):
+                await self._send(Drop(name), [])
+
+    async def fork(
+        self,
+        spec: ReplicaSpec,
+        control_address: str,
+        control_token: str,
+        fds: list[int],
+        *,
+        groups: tuple[str, ...] = (),
+        files_max: int | None = None,
+    ) -> Child:
         """Fork a replica; fds: stdout, stderr, listening sockets. Raises ForkError."""
+        return await self._order(
+            lambda number: Fork(number, spec, control_address, control_token, groups, files_max), fds
+        )
+
+    async def execute(
+        self,
+        spec: ReplicaSpec,
+        arguments: tuple[str, ...],
+        environment: dict[str, str],
+        folder: str,
+        fds: list[int],
+        *,
+        groups: tuple[str, ...] = (),
+        files_max: int | None = None,
+    ) -> Child:
+        """Run a program as a replica; fds: stdout, stderr, listening sockets. Raises ForkError."""
+        return await self._order(
+            lambda number: Exec(number, spec, arguments, environment, folder, groups, files_max), fds
+        )
+
+    async def _order(self, make: Callable[[int], Fork | Exec], fds: list[int]) -> Child:
         async with self._starting:
             if self._socket is None:
                 await self.start()
         self._last_order += 1
-        order = Fork(self._last_order, spec, control_address, control_token)
+        order = make(self._last_order)
         answer = self._orders[order.order] = asyncio.get_running_loop().create_future()
         try:
             await self._send(order, fds)
-            return await answer
+            child = await answer
+            if not child.exited.done():
+                self._specs[child.pid] = order.spec
+            return child
         finally:
             self._orders.pop(order.order, None)
 
@@ -165,7 +298,7 @@ class Nursery:
 
     def _readable(self, sock: socket.socket) -> None:
         try:
-            data, handles, _, _ = socket.recv_fds(sock, READ_BYTES, FDS_MAX)
+            data, handles, _, _ = socket.recv_fds(sock, READ_BYTES, FDS_MAX, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
         except BlockingIOError:
             return
         except OSError:
@@ -186,9 +319,7 @@ class Nursery:
     def _act(self, message: FromZygote) -> None:
         if isinstance(message, Forked):
             # Descriptors come in the order of the messages that they belong to.
-            handle = self._handles.pop(0) if message.handle else None
-            child = self.children[message.pid] = Child(message.pid, handle)
-            child.exited.add_done_callback(lambda _: self._forget(child))
+            child = self._child(message.pid, message.handle)
             waiting = self._orders.get(message.order)
             if waiting is not None and not waiting.done():
                 waiting.set_result(child)
@@ -204,12 +335,29 @@ class Nursery:
                 waiting.set_exception(
                     ForkError(f"the system refuses a process: {message.message}", remedy="raise its limits")
                 )
+        elif isinstance(message, Known):
+            self._child(message.pid, message.handle)
+            self._specs[message.pid] = message.spec
+        elif isinstance(message, Buried):
+            self._buried.append((message.spec, message.status))
+        elif isinstance(message, Kept):
+            self._sockets[message.name] = sock = socket.socket(fileno=self._handles.pop(0))
+            sock.setblocking(False)
+        elif isinstance(message, Told):
+            if self._told is not None and not self._told.done():
+                self._told.set_result(message)
         elif self._loaded is not None and not self._loaded.done():
             self._loaded.set_result(message)
+
+    def _child(self, pid: int, handle: bool) -> Child:
+        child = self.children[pid] = Child(pid, self._handles.pop(0) if handle else None)
+        child.exited.add_done_callback(lambda _: self._forget(child))
+        return child
 
     def _forget(self, child: Child) -> None:
         if self.children.get(child.pid) is child:
             del self.children[child.pid]
+            self._specs.pop(child.pid, None)
 
     def _lost(self) -> None:
         sock, self._socket = self._socket, None
@@ -222,13 +370,18 @@ class Nursery:
             os.close(handle)
         self._handles.clear()
         error = ForkError("the zygote died", remedy="see the log for its last words")
-        if self._loaded is not None and not self._loaded.done():
-            self._loaded.set_exception(error)
-        for waiting in self._orders.values():
-            if not waiting.done():
+        for waiting in (self._loaded, self._told, *self._orders.values()):
+            if waiting is not None and not waiting.done():
                 waiting.set_exception(error)
         for child in list(self.children.values()):
             child.watch()
+
+    def let_go(self) -> None:
+        """Leave the zygote and all its children as they are, and know of them no more."""
+        self.children.clear()
+        self._lost()
+        if self._listener is not None:
+            self._listener.close()
 
     async def close(self) -> None:
         """End all children that are left, and the zygote."""
@@ -238,6 +391,8 @@ class Nursery:
         if left:
             await asyncio.wait(left, timeout=CLOSE_SECONDS_MAX)
         self._lost()
+        if self._listener is not None:
+            self._listener.close()
         if self._zygote is not None:
             # It ends with its socket; what may hold it up is the application's own import.
             try:

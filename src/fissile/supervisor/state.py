@@ -19,6 +19,7 @@ from fissile.errors import ConfigError
 FOLDER = ".fissile"
 ENDPOINTS = "endpoints.json"
 LOCK = "lock"
+LOGS = "logs"
 # A Unix socket's path may have 107 bytes on Linux and 103 on macOS.
 SOCKET_PATH_BYTES_MAX = 103
 SOCKET_NAME_BYTES_MAX = 56
@@ -34,31 +35,78 @@ class ServiceEndpoints(msgspec.Struct, frozen=True):
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """What endpoints.json holds. token: for HTTP/JSON. control: the supervisor's address, if there is one."""
+    """What endpoints.json holds. token: for HTTP/JSON. zygote: 0 where it ends with the supervisor.
+
+    api: the supervisor's own address, if there is one, with its token; and the Unix socket of the same.
+    """
 
     pid: int
     application: str
     topology: str
     token: str
     services: dict[str, ServiceEndpoints]
-    control: str = ""
-    control_token: str = ""
+    zygote: int = 0
+    api: str = ""
+    api_token: str = ""
+    api_socket: str = ""
+
+
+ZYGOTE_SOCKET = "zygote"
+
+
+def nothing_runs(root: Path) -> ConfigError:
+    """The error of whoever asks for something that runs."""
+    return ConfigError(
+        f"nothing runs in {root.resolve()}",
+        remedy="start it with `fissile run` or `fissile up`, or name its folder with --path",
+    )
 
 
 def read_endpoints(root: Path) -> Endpoints:
-    """What runs in an application's folder. Raises ConfigError if nothing does."""
+    """What runs in an application's folder. Raises ConfigError if nothing does.
+
+    Its supervisor may be dead: see `supervised`.
+    """
     file = root / FOLDER / ENDPOINTS
     try:
         found = msgspec.json.decode(file.read_bytes(), type=Endpoints)
-        os.kill(found.pid, 0)
-    except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
-        raise ConfigError(
-            f"nothing runs in {root.resolve()}", remedy="start it with `fissile run`, or name its folder with --path"
-        ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise nothing_runs(root) from None
     except PermissionError:
         raise ConfigError(f"{file} belongs to somebody else", remedy="be the user who started it") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}", remedy="start the application anew") from None
+    if not lives(found.pid) and not (found.zygote and lives(found.zygote)):
+        raise nothing_runs(root)
+    return found
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there, and has not ended without anybody fetching its status (a zombie)."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    except OSError:
+        return not Path("/proc/self/stat").exists()  # no such file system: the signal alone has to do
+
+
+def supervised(root: Path) -> Endpoints:
+    """The endpoints of what runs in a folder, with a living supervisor. Raises ConfigError."""
+    found = read_endpoints(root)
+    if not lives(found.pid):
+        raise ConfigError(
+            f"the supervisor of {found.application} (pid {found.pid}) died; its services go on without it",
+            remedy="`fissile up` starts another, which takes them over",
+        )
+    if not found.api:
+        raise ConfigError(
+            f"{found.application} runs as one process (pid {found.pid}): nothing supervises it",
+            remedy="run it with `fissile up`, or restart that process",
+        )
     return found
 
 
@@ -71,7 +119,7 @@ class StateFolder:
         self._lock = -1
 
     def open(self) -> None:
-        """Make the folder, lock it, clean it. Raises ConfigError."""
+        """Make the folder and lock it. Raises ConfigError."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.chmod(0o700)
@@ -81,7 +129,6 @@ class StateFolder:
                 f"{self.path} cannot be used: {error.strerror}", remedy="make its parent a folder you can write to"
             ) from None
         self.sockets = self._socket_folder()
-        self._clean()
 
     def _locked(self) -> int:
         file = self.path / LOCK
@@ -119,9 +166,10 @@ class StateFolder:
             )
         return short
 
-    def _clean(self) -> None:
+    def clean(self) -> None:
+        """Remove what was left of those who run no more."""
         for file in [*self.path.iterdir(), *self.sockets.iterdir()]:
-            if file.suffix == ".sock" or file.name == ENDPOINTS:
+            if file.suffix in (".sock", ".stacks") or file.name == ENDPOINTS:
                 file.unlink(missing_ok=True)
 
     def socket_path(self, name: str) -> str:
@@ -136,11 +184,17 @@ class StateFolder:
             file.write(msgspec.json.format(msgspec.json.encode(endpoints)))
         draft.rename(self.path / ENDPOINTS)
 
+    def let_go(self) -> None:
+        """Leave the folder to the next supervisor as it is."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
     def close(self) -> None:
         """Remove what was made, the folder too if nothing else is in it."""
         if self._lock < 0:
             return
-        self._clean()
+        self.clean()
         (self.path / LOCK).unlink(missing_ok=True)
         os.close(self._lock)
         self._lock = -1

@@ -1,25 +1,30 @@
 """The zygote: a process that imports the application once and forks replicas of it on demand.
 
 A fork costs a few milliseconds where an exec costs hundreds, and replicas share the memory of what
-was imported. It has one thread and no event loop, so that a fork copies nothing half done. It is its
-replicas' parent: it tells the supervisor how each one ended, and when the supervisor is gone it ends
-them all, because a foreground run must leave nothing behind.
+was imported. It has one thread and no event loop, so that a fork copies nothing half done.
+
+It is its replicas' parent and keeps a copy of their listening sockets. So a supervisor may die: the
+zygote remembers what there is, and tells the next one all of it. In the foreground, where nothing may
+be left behind, it ends all replicas instead.
 
 A spare waits for the next order: a child that is forked already and has its event loop. Most of what
 a birth costs is paid before anybody waits for it, at the price of one small process per zygote.
 """
 
 import asyncio
+import fcntl
 import gc
 import hashlib
 import logging
 import os
+import resource
 import select
 import signal
 import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +34,28 @@ from fissile.component.graph import Graph
 from fissile.component.topology import Topology, topology_for
 from fissile.errors import ConfigError, FissileError
 from fissile.runtime import replica
+from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.host import configured
 from fissile.runtime.loading import load_application
 from fissile.runtime.settings import Settings, resolve
 from fissile.supervisor import title
 from fissile.supervisor.messages import (
+    Buried,
+    Drop,
+    Exec,
     Exited,
     Fork,
     Forked,
     ForkFailed,
+    Foster,
+    FromZygote,
+    Keep,
+    Kept,
+    Known,
     Load,
     Loaded,
     LoadFailed,
+    Told,
     ToZygote,
     receive,
     send,
@@ -50,13 +65,15 @@ ORPHAN_SECONDS_MAX = 12.0
 REAP_SECONDS = 0.05
 # Orders come in bursts: the next spare is made once it is quiet.
 SPARE_AFTER_SECONDS = 0.1
+LISTEN_FDS_START = 3
+EXIT_NOT_FOUND = 127
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
 class Birth(msgspec.Struct, frozen=True):
     """In the child: what it is for, the descriptors that came with the order, its loop if it was a spare."""
 
-    order: Fork
+    order: Fork | Exec
     fds: list[int]
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -68,14 +85,33 @@ class Spare(msgspec.Struct, frozen=True):
     connection: socket.socket
 
 
-class Zygote:
-    """Serves orders until the supervisor is gone."""
+class Ward(msgspec.Struct):
+    """A replica. status: how it ended, once it has. pidfd: of one that another zygote forked, else -1."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._children: set[int] = set()
+    pid: int
+    spec: ReplicaSpec
+    pidfd: int = -1
+    ended: bool = False
+    status: int | None = None
+
+
+class Zygote:
+    """Serves orders until the supervisor is gone; with `keep`, until all its replicas are gone too.
+
+    listener: where the next supervisor finds it.
+    """
+
+    def __init__(self, connection: socket.socket, listener: socket.socket | None = None) -> None:
+        self._connection: socket.socket | None = connection
+        self._listener = listener
+        self._wards: dict[int, Ward] = {}
+        self._kept: dict[str, int] = {}
         self._spare: Spare | None = None
         self._graph: Graph | None = None
+        self._load: Load | None = None
+        self._loaded: Loaded | None = None
+        self._spares = True
+        self._poll = select.poll()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -84,37 +120,118 @@ class Zygote:
 
     def serve(self) -> Birth | None:
         """Returns in a child with what it is for; in the zygote with None, at the end."""
-        poll = select.poll()
-        poll.register(self._connection, select.POLLIN)
-        poll.register(self._wake_read, select.POLLIN)
+        if self._connection is not None:
+            self._poll.register(self._connection, select.POLLIN)
+        self._poll.register(self._wake_read, select.POLLIN)
+        if self._listener is not None:
+            self._poll.register(self._listener, select.POLLIN)
         while True:
-            wants_spare = self._graph is not None and self._spare is None
-            ready = {fd for fd, _ in poll.poll(SPARE_AFTER_SECONDS * 1000 if wants_spare else None)}
+            wants_spare = self._graph is not None and self._spare is None and self._spares
+            ready = {fd for fd, _ in self._poll.poll(SPARE_AFTER_SECONDS * 1000 if wants_spare else None)}
             if not ready and self._graph is not None:
                 birth = self._make_spare(self._graph)
                 if birth is not None:
                     return birth
             if self._wake_read in ready:
                 os.read(self._wake_read, 4096)
-                self._reap(report=True)
-            if self._connection.fileno() in ready:
-                received = receive(self._connection)
-                if received is None:
-                    self._drop_spare()
-                    self._end_orphans()
-                    return None
-                birth = self._obey(*received)
-                if birth is not None:
-                    return birth
+                self._reap()
+            self._bury_fosterlings(ready)
+            if self._listener is not None and self._listener.fileno() in ready:
+                self._meet(self._listener)
+            elif self._connection is not None and self._connection.fileno() in ready:
+                received = self._received()
+                if received is not None:
+                    birth = self._obey(*received)
+                    if birth is not None:
+                        return birth
+            if self._connection is None and not self._stays():
+                return None
+
+    def _received(self) -> tuple[ToZygote, list[int]] | None:
+        """The supervisor's next order; if it is gone, None, and it is forgotten."""
+        received = None
+        with suppress(OSError):
+            received = receive(self._connection) if self._connection is not None else None
+        if received is None:
+            self._forsaken()
+        return received
+
+    def _forsaken(self) -> None:
+        """The supervisor is gone."""
+        if self._connection is not None:
+            self._poll.unregister(self._connection)
+            self._connection.close()
+            self._connection = None
+
+    def _stays(self) -> bool:
+        """Whether there is something to wait for without a supervisor; if not, nothing is left behind."""
+        if self._load is not None and self._load.keep and any(not ward.ended for ward in self._wards.values()):
+            return True
+        self._drop_spare()
+        if self._load is None or not self._load.keep:
+            self._end_orphans()
+        return False
+
+    def _meet(self, listener: socket.socket) -> None:
+        """Another supervisor takes over: the folder's lock says that there is no other."""
+        connection, _ = listener.accept()
+        self._forsaken()
+        self._connection = connection
+        self._poll.register(connection, select.POLLIN)
 
     def _obey(self, message: ToZygote, fds: list[int]) -> Birth | None:
+        if isinstance(message, (Fork, Exec)):
+            if isinstance(message, Fork) and self._spare is not None and self._use(self._spare, message, fds):
+                return None
+            return self._fork(message, fds)
         if isinstance(message, Load):
             answer, self._graph = load(message)
-            send(self._connection, answer)
-            return None
-        if self._spare is not None and self._use(self._spare, message, fds):
-            return None
-        return self._fork(message, fds)
+            self._load = message
+            self._loaded = answer if isinstance(answer, Loaded) else None
+            self._tell(answer)
+        elif isinstance(message, Keep):
+            self._drop(message.name)
+            (self._kept[message.name],) = fds
+        elif isinstance(message, Drop):
+            self._drop(message.name)
+        elif isinstance(message, Foster):
+            (pidfd,) = fds
+            self._wards[message.pid] = Ward(message.pid, message.spec, pidfd)
+            self._poll.register(pidfd, select.POLLIN)
+        else:
+            self._introduce()
+        return None
+
+    def _drop(self, name: str) -> None:
+        fd = self._kept.pop(name, None)
+        if fd is not None:
+            os.close(fd)
+
+    def _introduce(self) -> None:
+        """Tell a new supervisor all that it has to know."""
+        for ward in list(self._wards.values()):
+            if ward.ended:
+                self._tell(Buried(ward.pid, ward.spec, ward.status))
+                del self._wards[ward.pid]
+            else:
+                handle = _pidfd(ward.pid)
+                self._tell(Known(ward.pid, ward.spec, bool(handle)), handle)
+                _close_all(handle)
+        for name, fd in self._kept.items():
+            self._tell(Kept(name), [fd])
+        assert self._load is not None
+        assert self._loaded is not None
+        self._tell(Told(os.getpid(), self._load, self._loaded))
+
+    def _tell(self, message: FromZygote, fds: list[int] | None = None) -> bool:
+        """Say something to the supervisor; whether there was one to hear it."""
+        if self._connection is None:
+            return False
+        try:
+            send(self._connection, message, fds)
+        except OSError:
+            return False  # it is gone: poll says so next
+        return True
 
     def _make_spare(self, graph: Graph) -> Birth | None:
         """Returns in the spare, once it is wanted."""
@@ -124,7 +241,7 @@ class Zygote:
         except OSError:
             ours.close()
             theirs.close()
-            self._graph = None  # the machine is full: no more spares, and who orders a replica hears of it
+            self._spares = False  # the machine is full, and who orders a replica hears of it
             return None
         if pid:
             theirs.close()
@@ -158,21 +275,21 @@ class Zygote:
             self._spare.connection.close()  # it ends by that
             self._spare = None
 
-    def _born(self, pid: int, order: Fork, fds: list[int]) -> None:
-        self._children.add(pid)
+    def _born(self, pid: int, order: Fork | Exec, fds: list[int]) -> None:
+        self._wards[pid] = Ward(pid, order.spec)
         _close_all(fds)
         handle = _pidfd(pid)
-        send(self._connection, Forked(order.order, pid, bool(handle)), handle)
+        self._tell(Forked(order.order, pid, bool(handle)), handle)
         _close_all(handle)
 
-    def _fork(self, order: Fork, fds: list[int]) -> Birth | None:
+    def _fork(self, order: Fork | Exec, fds: list[int]) -> Birth | None:
         sys.stdout.flush()
         sys.stderr.flush()
         try:
             pid = os.fork()
         except OSError as error:
             _close_all(fds)
-            send(self._connection, ForkFailed(order.order, str(error)))
+            self._tell(ForkFailed(order.order, str(error)))
             return None
         if pid == 0:
             self._leave()
@@ -181,16 +298,19 @@ class Zygote:
         return None
 
     def _leave(self) -> None:
-        """In the child: let go of all that is the zygote's own."""
+        """In the child: let go of all that is the zygote's own, other services' sockets above all."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        _close_all([self._wake_read, self._wake_write])
-        self._connection.close()
+        _close_all([self._wake_read, self._wake_write, *self._kept.values()])
+        _close_all([ward.pidfd for ward in self._wards.values() if ward.pidfd >= 0])
+        for sock in (self._connection, self._listener):
+            if sock is not None:
+                sock.close()
         self._drop_spare()  # our copy of its connection
 
-    def _reap(self, *, report: bool) -> None:
-        while self._children or self._spare is not None:
+    def _reap(self) -> None:
+        while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
@@ -199,26 +319,37 @@ class Zygote:
                 return
             if self._spare is not None and pid == self._spare.pid:
                 self._drop_spare()
-            elif pid in self._children:
-                self._children.discard(pid)
-                if report:
-                    try:
-                        send(self._connection, Exited(pid, os.waitstatus_to_exitcode(status)))
-                    except OSError:
-                        return  # the supervisor is gone: poll says so next
+            elif pid in self._wards:
+                self._bury(self._wards[pid], os.waitstatus_to_exitcode(status))
+
+    def _bury_fosterlings(self, ready: set[int]) -> None:
+        for ward in [ward for ward in self._wards.values() if ward.pidfd in ready]:
+            self._poll.unregister(ward.pidfd)
+            os.close(ward.pidfd)
+            ward.pidfd = -1
+            self._bury(ward, None)
+
+    def _bury(self, ward: Ward, status: int | None) -> None:
+        """Report an end, or remember it for the next supervisor."""
+        ward.ended, ward.status = True, status
+        if self._tell(Exited(ward.pid, status)):
+            del self._wards[ward.pid]
 
     def _end_orphans(self) -> None:
-        """The supervisor is gone: end all replicas, gently first."""
+        """The supervisor is gone for good: end all replicas, gently first."""
         limit = time.monotonic() + ORPHAN_SECONDS_MAX
         self._signal_all(signal.SIGTERM)
-        while self._children and time.monotonic() < limit:
+        while self._living() and time.monotonic() < limit:
             time.sleep(REAP_SECONDS)
-            self._reap(report=False)
+            self._reap()
         self._signal_all(signal.SIGKILL)
 
+    def _living(self) -> list[Ward]:
+        return [ward for ward in self._wards.values() if not ward.ended]
+
     def _signal_all(self, number: signal.Signals) -> None:
-        for pid in self._children:  # not reaped yet, so the numbers are still theirs
-            os.kill(pid, number)
+        for ward in self._living():  # not reaped yet, so the numbers are still theirs
+            os.kill(ward.pid, number)
 
 
 def _noticed(_number: int, _frame: Any) -> None:
@@ -317,18 +448,51 @@ def live(birth: Birth) -> int:
     os.dup2(out, 1)
     os.dup2(err, 2)
     _close_all([out, err])
+    _confine(order)
+    if isinstance(order, Exec):
+        return execute(order, listening)
     title.become(f"{order.spec.service}.{order.spec.slot}")
     gc.enable()
     sockets = [socket.socket(fileno=fd) for fd in listening]
     return replica.run(order.spec, sockets, order.control_address, order.control_token, birth.loop)
 
 
+def _confine(order: Fork | Exec) -> None:
+    """Enter the limits before anything is done that they should hold."""
+    for file in order.groups:
+        with open(file, "w") as group:
+            group.write(str(os.getpid()))
+    if order.files_max is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (order.files_max, order.files_max))
+
+
+def execute(order: Exec, listening: list[int]) -> int:
+    """In the child: become another program. Returns only when that cannot be."""
+    first = LISTEN_FDS_START
+    # Out of the way first: a source may lie where a target is to be.
+    parked = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first + len(listening)) for fd in listening]
+    for number, fd in enumerate(parked):
+        os.dup2(fd, first + number)
+    environment = dict(order.environment)
+    if listening:
+        environment |= {"LISTEN_FDS": str(len(listening)), "LISTEN_PID": str(os.getpid())}
+    program = order.arguments[0]
+    try:
+        os.chdir(order.folder)
+        os.execvpe(program, list(order.arguments), environment)
+    except OSError as error:
+        print(f"{program} cannot be run: {error.strerror}", file=sys.stderr, flush=True)
+        return EXIT_NOT_FOUND
+
+
 def main() -> int:
-    """The program. Its argument is the number of the inherited socket to the supervisor."""
+    """The program. Its arguments: the inherited socket to the supervisor, and where the next one comes (-1: none)."""
     gc.disable()  # while importing it would only make work; replicas turn it on again
     sys.stdout.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    birth = Zygote(socket.socket(fileno=int(sys.argv[1]))).serve()
+    connection, listener = (int(number) for number in sys.argv[1:3])
+    sock = None if listener < 0 else socket.socket(fileno=listener)
+    birth = Zygote(socket.socket(fileno=connection), sock).serve()
     return 0 if birth is None else live(birth)
 
 

@@ -1,0 +1,234 @@
+"""The API of a supervisor: what runs, what happened, and the changes that people make.
+
+Each route is one line of a table, of which its OpenAPI document is made too. On the Unix socket the
+folder's permissions say who may ask; on TCP the token does.
+"""
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
+from typing import Any, cast
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from fissile.errors import CallError, FissileError, InvalidArgument
+from fissile.journal.journal import Entry
+from fissile.rpc.access import token_digest
+from fissile.supervisor.status import SupervisorStatus
+from fissile.supervisor.supervisor import StartFailed, Supervisor
+
+HISTORY_MAX = 10_000
+EVENTS_POLL_SECONDS = 0.2
+PROBLEM = "application/problem+json"
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """RFC 9457, with the next step."""
+
+    title: str
+    detail: str
+    status: int
+    remedy: str = ""
+
+
+class ScaleOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """replicas: so many; or from min to max as the autoscaler finds right; or auto: as the file says."""
+
+    replicas: int | None = None
+    min: int | None = None
+    max: int | None = None
+    auto: bool = False
+    who: str = "operator"
+    why: str = ""
+
+
+class RestartOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who wants it, and why."""
+
+    who: str = "operator"
+    why: str = ""
+
+
+class Done(msgspec.Struct, frozen=True):
+    """replicas: how many are wanted now, or were replaced."""
+
+    replicas: int
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One line of the table."""
+
+    verb: str
+    path: str
+    summary: str
+    answer: Any
+    body: Any = None
+    query: tuple[str, ...] = ()
+
+
+OPERATIONS = {
+    "status": Operation("GET", "/status", "What runs now", SupervisorStatus),
+    "history": Operation(
+        "GET", "/history", "What happened, oldest first", list[Entry], query=("service", "after", "limit")
+    ),
+    "events": Operation("GET", "/events", "What happens, as server-sent events", None, query=("service", "after")),
+    "restart": Operation("POST", "/services/{service}/restart", "New replicas, no request lost", Done, RestartOrder),
+    "scale": Operation("POST", "/services/{service}/scale", "More or fewer replicas", Done, ScaleOrder),
+    "down": Operation("POST", "/down", "Stop all, in order", None),
+}
+
+
+class Api:
+    """The operations on one supervisor. down: asks the process to end. token: for TCP; None where none is asked for."""
+
+    def __init__(self, supervisor: Supervisor, down: Callable[[], None], token: str | None) -> None:
+        self._supervisor = supervisor
+        self._down = down
+        self._digest = None if token is None else token_digest(token)
+
+    def asgi(self) -> Starlette:
+        """The ASGI app."""
+        routes = [
+            Route(one.path, self._guarded(getattr(self, name)), methods=[one.verb]) for name, one in OPERATIONS.items()
+        ]
+        return Starlette(routes=[*routes, Route("/openapi.json", self.openapi)])
+
+    def _guarded(self, operation: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            if self._digest is not None:
+                given = request.headers.get("authorization", "").removeprefix("Bearer ")
+                if not hmac.compare_digest(token_digest(given), self._digest):
+                    return _problem(
+                        401, "Unauthorized", "the token is wrong", "send the api_token of .fissile/endpoints.json"
+                    )
+            try:
+                return await operation(request)
+            except (msgspec.DecodeError, ValueError) as error:
+                return _problem(400, "Bad request", str(error), "see /openapi.json")
+            except InvalidArgument as error:
+                return _problem(404, "Not found", error.message, error.remedy)
+            except StartFailed as error:
+                return _problem(409, "Not restarted", error.message, error.remedy)
+            except CallError as error:
+                return _problem(503, type(error).__name__, error.message, error.remedy)
+            except FissileError as error:
+                return _problem(409, "Refused", error.message, error.remedy)
+
+        return answer
+
+    async def openapi(self, request: Request) -> Response:
+        """This API's own document."""
+        return _json(document())
+
+    async def status(self, request: Request) -> Response:
+        """See the table."""
+        return _json(self._supervisor.status())
+
+    async def history(self, request: Request) -> Response:
+        """See the table."""
+        query = request.query_params
+        limit = min(int(query.get("limit", "100")), HISTORY_MAX)
+        return _json(await self._entries(query.get("service", ""), int(query.get("after", "0")), limit))
+
+    async def _entries(self, service: str, after: int, limit: int) -> list[Entry]:
+        journal = self._supervisor.journal
+        return await asyncio.to_thread(lambda: journal.history(service=service, after=after, limit=limit))
+
+    async def events(self, request: Request) -> Response:
+        """See the table."""
+        service = request.query_params.get("service", "")
+        after = request.query_params.get("after") or request.headers.get("last-event-id")
+        if after is None:
+            newest = await self._entries(service, 0, 1)
+            after = str(newest[-1].id if newest else 0)
+        return StreamingResponse(self._stream(service, int(after)), media_type="text/event-stream")
+
+    async def _stream(self, service: str, after: int) -> AsyncIterator[bytes]:
+        yield b": what happens from now on\n\n"
+        while True:
+            for entry in await self._entries(service, after, HISTORY_MAX):
+                after = entry.id
+                yield b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.id, entry.kind.encode(), msgspec.json.encode(entry))
+            await asyncio.sleep(EVENTS_POLL_SECONDS)
+
+    async def restart(self, request: Request) -> Response:
+        """See the table."""
+        order = msgspec.json.decode(await request.body() or b"{}", type=RestartOrder)
+        count = await self._supervisor.restart(request.path_params["service"], who=order.who, why=order.why)
+        return _json(Done(count))
+
+    async def scale(self, request: Request) -> Response:
+        """See the table."""
+        order = msgspec.json.decode(await request.body(), type=ScaleOrder)
+        service = request.path_params["service"]
+        low, high = order.min, order.max
+        if order.auto:
+            low, high = self._supervisor.bounds(service)
+        elif order.replicas is not None:
+            low = high = order.replicas
+        if low is None or high is None:
+            raise ValueError("say replicas, or min and max, or auto")
+        await self._supervisor.scale(service, low, high, who=order.who, why=order.why)
+        return _json(Done(self._supervisor.desired.services[service].replicas))
+
+    async def down(self, request: Request) -> Response:
+        """See the table."""
+        asyncio.get_running_loop().call_later(0.05, self._down)  # the answer goes first
+        return _json({})
+
+
+def _json(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _problem(status: int, title: str, detail: str, remedy: str) -> Response:
+    body = msgspec.json.encode(Problem(title, detail, status, remedy))
+    return Response(body, status_code=status, media_type=PROBLEM)
+
+
+def document() -> dict[str, Any]:
+    """The API as OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1.html)."""
+    kinds = [one for operation in OPERATIONS.values() for one in (operation.answer, operation.body) if one is not None]
+    schemas, components = msgspec.json.schema_components([*kinds, Problem], ref_template="#/components/schemas/{name}")
+    schema_of = {id(kind): schema for kind, schema in zip(kinds, schemas, strict=False)}
+    paths: dict[str, dict[str, Any]] = {}
+    for name, one in OPERATIONS.items():
+        found: dict[str, Any] = {
+            "operationId": name,
+            "summary": one.summary,
+            "parameters": [
+                *(_parameter(part, "path") for part in ("service",) if "{service}" in one.path),
+                *(_parameter(part, "query") for part in one.query),
+            ],
+            "responses": {
+                "200": {"description": "done", **_content(schema_of.get(id(one.answer)))},
+                "default": {
+                    "description": "refused",
+                    "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                },
+            },
+        }
+        if one.body is not None:
+            found["requestBody"] = {"required": True, **_content(schema_of[id(one.body)])}
+        paths.setdefault(one.path, {})[one.verb.lower()] = found
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Fissile: supervisor", "version": version("fissile")},
+        "security": [{"token": cast(list[str], [])}],
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _parameter(name: str, place: str) -> dict[str, Any]:
+    kind = "string" if name == "service" else "integer"
+    return {"name": name, "in": place, "required": place == "path", "schema": {"type": kind}}
+
+
+def _content(schema: Any) -> dict[str, Any]:
+    return {} if schema is None else {"content": {"application/json": {"schema": schema}}}

@@ -1,0 +1,76 @@
+"""How commands ask a running supervisor: HTTP over its Unix socket."""
+
+import json
+import socket
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+from fissile.errors import FissileError
+from fissile.supervisor.state import supervised
+
+CONNECT_SECONDS_MAX = 5.0
+# A restart waits for replicas to finish what they do.
+ANSWER_SECONDS_MAX = 300.0
+
+
+class Refused(FissileError):
+    """The supervisor said no; its own words."""
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("supervisor", timeout=ANSWER_SECONDS_MAX)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(CONNECT_SECONDS_MAX)
+        self.sock.connect(self._path)
+        self.sock.settimeout(self.timeout)
+
+
+class Client:
+    """The API of the supervisor in a folder. Raises ConfigError where there is none."""
+
+    def __init__(self, root: Path) -> None:
+        self.endpoints = supervised(root)
+
+    def _open(self, verb: str, path: str, body: Any = None) -> Any:
+        connection = _UnixConnection(self.endpoints.api_socket)
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            connection.request(verb, path, data, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+        except (OSError, HTTPException) as error:
+            raise Refused(
+                f"the supervisor (pid {self.endpoints.pid}) does not answer: {error or type(error).__name__}",
+                remedy="see .fissile/logs/fissile.log; `fissile up` after its death starts another",
+            ) from None
+        if answer.status != 200:
+            raise _refused(answer.read())
+        return answer
+
+    def get(self, path: str) -> Any:
+        """Ask. Raises Refused."""
+        return json.loads(self._open("GET", path).read())
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """Order. Raises Refused."""
+        return json.loads(self._open("POST", path, body or {}).read())
+
+    def events(self, path: str) -> Iterator[Any]:
+        """Server-sent events, for as long as they come."""
+        with self._open("GET", path) as answer:
+            for line in answer:
+                if line.startswith(b"data: "):
+                    yield json.loads(line[6:])
+
+
+def _refused(body: bytes) -> Refused:
+    try:
+        problem = json.loads(body)
+        return Refused(problem["detail"], remedy=problem.get("remedy", ""))
+    except (ValueError, KeyError, TypeError):
+        return Refused(body.decode(errors="replace")[:500])

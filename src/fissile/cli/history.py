@@ -1,0 +1,41 @@
+"""`fissile history`: who changed what, and what was seen."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def history(
+    service: Annotated[str, typer.Argument(help="of this service alone")] = "",
+    path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="how many, the newest")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as things happen")] = False,
+    json: Annotated[bool, typer.Option("--json", help="print JSON, a line each")] = False,
+) -> None:
+    """Show the newest changes and observations, oldest first; each with its reason."""
+    from fissile.cli.client import Client
+    from fissile.cli.output import show
+
+    client = Client(path)
+    entries = client.get(f"/history?limit={limit}&service={service}")
+    for entry in entries:
+        show(entry, one_line=True) if json else _print(entry)
+    if follow:
+        after = entries[-1]["id"] if entries else 0
+        for entry in client.events(f"/events?after={after}&service={service}"):
+            show(entry, one_line=True) if json else _print(entry)
+
+
+def _print(entry: dict[str, Any]) -> None:
+    from fissile.cli.output import faint, say
+
+    when = time.strftime("%m-%d %H:%M:%S", time.localtime(entry["at"]))
+    data = entry["data"]
+    where = entry["service"] + (f".{data['slot']}" if "slot" in data else "")
+    who = f" by {entry['who']}" if entry["kind"] == "change" else ""
+    numbers = ", ".join(f"{k} {v}" for k, v in data.items() if k not in ("slot", "stacks", "build") and v != "")
+    say(f"{when}  {where:<16} {entry['what']}{who}{faint(f' ({numbers})') if numbers else ''}  {entry['reason']}")
+    for line in str(data.get("stacks", "")).splitlines():
+        say(f"{'':<34}{line}")

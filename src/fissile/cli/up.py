@@ -1,0 +1,93 @@
+"""`fissile up`: the application in the background, each service looked after."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Target = Annotated[str, typer.Argument(help="folder with fissile.toml, or module:attribute")]
+Topology = Annotated[str | None, typer.Option(help="monolith, microservices, or a name from fissile.toml")]
+Port = Annotated[
+    int | None,
+    typer.Option(min=0, max=65535, help="of the public page; 0: any free one  [default: 8000, or any free one]"),
+]
+Profile = Annotated[str | None, typer.Option(help="a profile from fissile.toml")]
+
+
+def up(
+    path: Target = ".",
+    topology: Topology = None,
+    port: Port = None,
+    profile: Profile = None,
+    systemd: Annotated[
+        bool, typer.Option("--systemd", help="print a unit file for systemd, and start nothing")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="print the endpoints as JSON")] = False,
+) -> None:
+    """Start the application in the background; take it over if its supervisor has died."""
+    import msgspec
+
+    from fissile import daemon
+    from fissile.cli.output import say
+    from fissile.cli.run import announce
+
+    settings = daemon.settings_of(path, profile)
+    options = _options(path, topology, port, profile)
+    if systemd:
+        say(unit(Path(settings.root), options))
+        return
+    endpoints = daemon.up(settings, options)
+    if json:
+        say(msgspec.json.format(msgspec.json.encode(endpoints)).decode())
+    else:
+        announce(endpoints, how_to_stop="`fissile down` stops it")
+
+
+def supervise(
+    path: Target = ".",
+    topology: Topology = None,
+    port: Port = None,
+    profile: Profile = None,
+    ready_fd: Annotated[int, typer.Option(help="a descriptor that is told how the start went")] = -1,
+) -> None:
+    """Be the supervisor of an application in the background: what `up` starts, and a unit of systemd."""
+    from fissile import daemon
+    from fissile.cli.output import note
+
+    report = daemon.Report(ready_fd)
+    with report.failures():
+        settings = daemon.settings_of(path, profile)
+        daemon.supervise(settings, topology or settings.topology, port, ready=report.ready, say=note)
+
+
+def _options(path: str, topology: str | None, port: int | None, profile: str | None) -> list[str]:
+    options = [str(Path(path).resolve()) if Path(path).exists() else path]
+    for name, value in (("--topology", topology), ("--port", port), ("--profile", profile)):
+        if value is not None:
+            options += [name, str(value)]
+    return options
+
+
+def unit(root: Path, options: list[str]) -> str:
+    """A systemd unit (systemd.service(5)). Killed or not, the supervisor alone is restarted: replicas go on."""
+    import shlex
+    import sys
+
+    command = shlex.join([sys.executable, "-m", "fissile", "supervise", *options])
+    return f"""[Unit]
+Description=Fissile: {root.name}
+After=network.target
+
+[Service]
+Type=notify
+WorkingDirectory={root}
+ExecStart={command}
+Restart=always
+RestartSec=1
+KillMode=process
+TimeoutStopSec=60
+# The supervisor may make control groups of its own, by which limits are held.
+Delegate=yes
+
+[Install]
+WantedBy=multi-user.target"""

@@ -1,0 +1,249 @@
+"""What to do now, so that what is observed becomes what is desired.
+
+Level-triggered: it looks at the states alone, never at how they came about, so it may be asked again
+at any time, and after any death of whoever asks. `Plan.due` says when to ask at the latest, should
+nothing be observed before. In the steady state it is one quick look at each replica.
+"""
+
+from collections.abc import Iterable
+from math import inf
+
+import msgspec
+
+from fissile.orchestrator.change import Desired, DesiredService
+from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedService, Replica
+
+# Between the polite signal and the other one.
+TERMINATE_SECONDS_MAX = 2.0
+# Of the whole application at once: a burst of starts must not starve what serves.
+STARTING_MAX = 32
+
+
+class StartReplica(msgspec.Struct, frozen=True):
+    """Start a replica in a slot."""
+
+    service: str
+    slot: int
+    revision: int
+    reason: str
+
+
+class DrainReplica(msgspec.Struct, frozen=True):
+    """Let it finish its work and end. replaced: another one takes over in its slot."""
+
+    replica: Replica
+    replaced: bool
+    reason: str
+
+
+class StopReplica(msgspec.Struct, frozen=True):
+    """Tell it by signal to end: its time to drain is over."""
+
+    replica: Replica
+    reason: str
+
+
+class KillReplica(msgspec.Struct, frozen=True):
+    """End it at once. fault: it has not done what it should have, so its end counts as a death."""
+
+    replica: Replica
+    reason: str
+    fault: bool = False
+
+
+class AbandonRestart(msgspec.Struct, frozen=True):
+    """Keep the replicas that are there: the new one did not come up."""
+
+    service: str
+    reason: str
+
+
+Action = StartReplica | DrainReplica | StopReplica | KillReplica | AbandonRestart
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to do now, and when to ask again (monotonic seconds)."""
+
+    actions: tuple[Action, ...]
+    due: float
+
+
+def plan(desired: Desired, observed: Observed, now: float, *, starting_max: int = STARTING_MAX) -> Plan:
+    """What to do at `now` (monotonic seconds)."""
+    actions: list[Action] = []
+    due = inf
+    found = observed.services
+    for name, want in desired.services.items():
+        service = found.get(name)
+        if service is None:
+            service = ObservedService()
+        when = _steady(want, service, now)
+        if when is None:
+            step = _Step(name, want, service, now)
+            step.decide()
+            actions += step.actions
+            when = step.due
+        if when < due:
+            due = when
+    for name, service in found.items():
+        if name not in desired.services and service.replicas:
+            step = _Step(name, DesiredService(replicas=0, replicas_min=0, replicas_max=0), service, now)
+            step.decide()
+            actions += step.actions
+            due = min(due, step.due)
+    if any(type(action) is StartReplica for action in actions):
+        actions = _not_too_many(actions, found.values(), starting_max)
+    return Plan(tuple(actions), due)
+
+
+def _steady(want: DesiredService, service: ObservedService, now: float) -> float | None:
+    """When to look again, if nothing is to be done and nothing is under way; else None."""
+    replicas = service.replicas
+    if len(replicas) != want.replicas:
+        return None
+    revision = want.revision
+    oldest = inf
+    for replica in replicas.values():
+        if replica.state is not READY or replica.revision < revision or replica.stuck or replica.ending:
+            return None
+        if replica.heard_at < oldest:
+            oldest = replica.heard_at
+    silent = oldest + want.silent_seconds_max
+    return silent if silent > now else None
+
+
+def _not_too_many(actions: list[Action], services: Iterable[ObservedService], starting_max: int) -> list[Action]:
+    starting = sum(1 for service in services for replica in service.replicas.values() if replica.state is STARTING)
+    left = starting_max - starting
+    kept: list[Action] = []
+    for action in actions:
+        if type(action) is StartReplica:
+            left -= 1
+            if left < 0:
+                continue  # asked again when one of those becomes ready
+        kept.append(action)
+    return kept
+
+
+class _Step:
+    """One service that is not as it should be."""
+
+    def __init__(self, name: str, want: DesiredService, service: ObservedService, now: float) -> None:
+        self.actions: list[Action] = []
+        self.due = inf
+        self._name = name
+        self._want = want
+        self._service = service
+        self._now = now
+        self._in_slot: dict[int, list[Replica]] = {}
+
+    def decide(self) -> None:
+        """Fill `actions` and `due`."""
+        for replica in self._service.replicas.values():
+            if not self._overdue(replica) and replica.lives():
+                self._in_slot.setdefault(replica.slot, []).append(replica)
+        slots = self._slots()
+        busy = sum(1 for slot in slots if len(self._in_slot.get(slot, ())) > 1)
+        surge = max(1, len(slots) // 4)
+        for slot in slots:
+            here = self._in_slot.get(slot, [])
+            if not here:
+                self._start_empty(slot)
+            else:
+                busy += self._replace(slot, here, busy < surge)
+
+    def _at(self, when: float) -> bool:
+        """Whether the time has come; if not, it is noted."""
+        if when <= self._now:
+            return True
+        self.due = min(self.due, when)
+        return False
+
+    def _overdue(self, replica: Replica) -> bool:
+        """Whether it has used up its time, and is therefore ended by force."""
+        want = self._want
+        if replica.state is DRAINING:
+            limit = replica.since + want.drain_seconds_max + want.stop_seconds_max
+            if not replica.told_to_stop:
+                if self._at(limit):
+                    self.actions.append(StopReplica(replica, "its time to drain is over"))
+            elif not replica.ending and self._at(limit + TERMINATE_SECONDS_MAX):
+                self.actions.append(KillReplica(replica, "it does not end by itself"))
+            return True
+        if replica.ending:
+            return True
+        why = replica.stuck
+        if not why and replica.state is STARTING and self._at(replica.since + want.start_seconds_max):
+            why = f"it was not ready within {want.start_seconds_max:g} s"
+        if not why and replica.state is READY and self._at(replica.heard_at + want.silent_seconds_max):
+            why = f"it gave no sign of life for {self._now - replica.heard_at:.1f} s"
+        if why:
+            self.actions.append(KillReplica(replica, why, fault=True))
+        return bool(why)
+
+    def _slots(self) -> list[int]:
+        """The slots that are to have a replica; what is in others is let go."""
+        want = self._want.replicas
+        memories = self._service.slots
+        waiting = [slot for slot, memory in memories.items() if slot not in self._in_slot and memory.reason]
+        kept = sorted({*self._in_slot, *waiting})
+        if len(kept) > want:
+            leaving = sorted(kept, key=self._worth)[: len(kept) - want]
+            for slot in leaving:
+                self._let_go(slot)
+            kept = [slot for slot in kept if slot not in leaving]
+        draining = {replica.slot for replica in self._service.replicas.values() if replica.state is DRAINING}
+        taken = {*kept, *draining}
+        number = 0
+        while len(kept) < want:
+            if number not in taken:
+                kept.append(number)
+            number += 1
+        return sorted(kept)
+
+    def _worth(self, slot: int) -> tuple[int, float, float]:
+        """Least first: broken ones, then those that start, then the idlest, the youngest of equals."""
+        here = self._in_slot.get(slot)
+        if not here:
+            return (0, 0.0, -slot)
+        ready = [replica for replica in here if replica.state is READY]
+        if not ready:
+            return (1, 0.0, -here[0].since)
+        return (2, sum(replica.load for replica in ready), -ready[0].since)
+
+    def _let_go(self, slot: int) -> None:
+        reason = f"{self._want.replicas} wanted, and it is the least busy"
+        for replica in self._in_slot.get(slot, ()):
+            if replica.state is READY:
+                self.actions.append(DrainReplica(replica, False, reason))
+            else:
+                self.actions.append(KillReplica(replica, f"{self._want.replicas} wanted, and it serves nobody yet"))
+
+    def _start_empty(self, slot: int) -> None:
+        memory = self._service.slots.get(slot)
+        if memory is not None and not self._at(memory.not_before):
+            return
+        count = self._want.replicas
+        reason = memory.reason if memory is not None else ""
+        reason = reason or f"{count} {'replica' if count == 1 else 'replicas'} wanted, slot {slot} is empty"
+        self.actions.append(StartReplica(self._name, slot, self._want.revision, reason))
+
+    def _replace(self, slot: int, here: list[Replica], may_start: bool) -> bool:
+        """Start first, drain after: there is always somebody. Whether one more slot has two replicas now."""
+        revision = self._want.revision
+        old = [replica for replica in here if replica.revision < revision]
+        new = [replica for replica in here if replica.revision >= revision]
+        if any(replica.state is READY for replica in new):
+            for replica in old:
+                if replica.state is READY:
+                    self.actions.append(DrainReplica(replica, True, "a new replica has taken over"))
+                else:
+                    self.actions.append(KillReplica(replica, "a new replica has taken over"))
+        elif old and not new:
+            memory = self._service.slots.get(slot)
+            if memory is not None and memory.failed_revision == revision:
+                self.actions.append(AbandonRestart(self._name, memory.last_trouble))
+            elif may_start:
+                self.actions.append(StartReplica(self._name, slot, revision, "a restart is wanted"))
+                return True
+        return False

@@ -1,0 +1,216 @@
+"""What is known of replicas: their one-way states, and the one door by which observations alter them.
+
+A replica is one process in a slot of a service. It never goes back: a dead one is followed by another
+with a serial of its own, and what its slot remembers of the deaths says when.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from math import inf
+
+import msgspec
+
+from fissile.orchestrator.restart import DEFAULT_POLICY, Deaths, ReplicaExited, RestartPolicy, decide
+
+
+class ReplicaState(StrEnum):
+    """starting → ready → draining → stopped; failed is the end that nobody ordered."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+TRANSITIONS: Mapping[ReplicaState, frozenset[ReplicaState]] = {
+    ReplicaState.STARTING: frozenset({ReplicaState.READY, ReplicaState.STOPPED, ReplicaState.FAILED}),
+    ReplicaState.READY: frozenset({ReplicaState.DRAINING, ReplicaState.STOPPED, ReplicaState.FAILED}),
+    ReplicaState.DRAINING: frozenset({ReplicaState.STOPPED}),
+    ReplicaState.STOPPED: frozenset(),
+    ReplicaState.FAILED: frozenset(),
+}
+
+# Hot in a plan of thousands of replicas: a global is found faster than an attribute of the class.
+STARTING, READY, DRAINING = ReplicaState.STARTING, ReplicaState.READY, ReplicaState.DRAINING
+
+
+class Replica(msgspec.Struct, eq=False):
+    """One process as it is known. Times are monotonic seconds.
+
+    revision: of its service, when it was started. since: when its state began. heard_at: its last sign
+    of life. load: calls in flight at it. stuck: why it is at fault, as that it hangs, else "". ending: it
+    was ordered to end at once, so it counts no more.
+    """
+
+    serial: int
+    service: str
+    slot: int
+    revision: int
+    build: str
+    since: float
+    state: ReplicaState = ReplicaState.STARTING
+    pid: int = 0
+    heard_at: float = 0.0
+    ready_at: float | None = None
+    load: float = 0.0
+    stuck: str = ""
+    ending: str = ""
+    told_to_stop: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its name among all replicas that ever lived here."""
+        return f"{self.service}.{self.slot}.{self.serial}"
+
+    def become(self, state: ReplicaState, now: float) -> None:
+        """The one door by which the state changes."""
+        assert state in TRANSITIONS[self.state], f"{self.key}: {self.state} → {state}"
+        self.state = state
+        self.since = now
+
+    def lives(self) -> bool:
+        """Whether it serves, or is about to."""
+        return (self.state is READY or self.state is STARTING) and not self.ending
+
+
+class SlotMemory(msgspec.Struct):
+    """What outlives a slot's replicas: its deaths, when the next may start, and why there is a next."""
+
+    deaths: Deaths = Deaths()
+    not_before: float = -inf
+    reason: str = ""
+    looping: bool = False
+    failed_revision: int = 0
+    last_trouble: str = ""
+
+
+class ObservedService(msgspec.Struct):
+    """A service's replicas by serial, in the order of their starts, and its slots' memories."""
+
+    replicas: dict[int, Replica] = {}
+    slots: dict[int, SlotMemory] = {}
+    restarts: int = 0
+
+    def memory(self, slot: int) -> SlotMemory:
+        """What a slot remembers; a new one, nothing."""
+        return self.slots.setdefault(slot, SlotMemory())
+
+    def newest_revision(self) -> int:
+        """The highest that any replica has or had, of those remembered."""
+        return max(
+            (
+                *(replica.revision for replica in self.replicas.values()),
+                *(memory.failed_revision for memory in self.slots.values()),
+            ),
+            default=0,
+        )
+
+    def trouble_of(self, revision: int) -> str:
+        """Why a replica of a revision did not come up."""
+        return next((m.last_trouble for m in self.slots.values() if m.failed_revision == revision), "")
+
+    def ready(self) -> int:
+        """How many replicas serve."""
+        return sum(1 for replica in self.replicas.values() if replica.state is READY and not replica.ending)
+
+
+class ReplicaReady(msgspec.Struct, frozen=True):
+    """It serves."""
+
+
+class ReplicaHeard(msgspec.Struct, frozen=True):
+    """It lives. load: calls in flight at it."""
+
+    load: float = 0.0
+
+
+class ReplicaHung(msgspec.Struct, frozen=True):
+    """Its event loop is stuck, by its own watchdog or by long silence."""
+
+    why: str
+
+
+class ReplicaEnded(msgspec.Struct, frozen=True):
+    """Its process is gone, or never came to be. how: in words. chance: in [0, 1), for the jitter."""
+
+    how: str
+    chance: float = 0.0
+
+
+Observation = ReplicaReady | ReplicaHeard | ReplicaHung | ReplicaEnded
+
+
+class Observed(msgspec.Struct):
+    """All that is known of one application's replicas."""
+
+    services: dict[str, ObservedService] = {}
+    last_serial: int = 0
+
+    def service(self, name: str) -> ObservedService:
+        """What is known of a service; at first, nothing."""
+        return self.services.setdefault(name, ObservedService())
+
+    def begin(self, service: str, slot: int, revision: int, build: str, now: float) -> Replica:
+        """A replica is about to be started: from now on it is reckoned with."""
+        self.last_serial += 1
+        replica = Replica(self.last_serial, service, slot, revision, build, now, heard_at=now)
+        self.adopt(replica)
+        return replica
+
+    def adopt(self, replica: Replica) -> None:
+        """A replica that somebody else started."""
+        found = self.service(replica.service)
+        found.replicas[replica.serial] = replica
+        found.memory(replica.slot).reason = ""
+        self.last_serial = max(self.last_serial, replica.serial)
+
+    def end(self, replica: Replica, reason: str, *, fault: bool) -> None:
+        """A replica is about to be killed: from now on it counts no more."""
+        replica.ending = reason
+        if fault:
+            replica.stuck = replica.stuck or reason
+
+    def observe(
+        self, replica: Replica, observation: Observation, now: float, policy: RestartPolicy = DEFAULT_POLICY
+    ) -> str:
+        """Something was seen of a replica; what follows from it in words, "" where nothing is to be said.
+
+        What comes late, as a report of a replica that is gone, changes nothing.
+        """
+        found = self.service(replica.service)
+        if found.replicas.get(replica.serial) is not replica:
+            return ""
+        if isinstance(observation, ReplicaEnded):
+            return self._ended(found, replica, observation, now, policy)
+        replica.heard_at = max(replica.heard_at, now)
+        if isinstance(observation, ReplicaReady):
+            if replica.state is STARTING:
+                replica.become(READY, now)
+                replica.ready_at = now
+        elif isinstance(observation, ReplicaHeard):
+            replica.load = observation.load
+        else:
+            replica.stuck = replica.stuck or observation.why
+        return ""
+
+    def _ended(
+        self, found: ObservedService, replica: Replica, ended: ReplicaEnded, now: float, policy: RestartPolicy
+    ) -> str:
+        wished = replica.state is DRAINING or (bool(replica.ending) and not replica.stuck)
+        was_ready = replica.ready_at is not None
+        replica.become(ReplicaState.STOPPED if wished else ReplicaState.FAILED, now)
+        del found.replicas[replica.serial]
+        if wished:
+            return ""
+        how = f"{replica.stuck}; {ended.how}" if replica.stuck else ended.how
+        memory = found.memory(replica.slot)
+        memory.failed_revision = 0 if was_ready else replica.revision
+        memory.last_trouble = how
+        served = now - replica.ready_at if replica.ready_at is not None else 0.0
+        memory.deaths, order = decide(memory.deaths, ReplicaExited(how, served), ended.chance, policy)
+        memory.not_before = now + order.after_seconds
+        memory.reason = order.reason
+        memory.looping = order.crash_loop
+        found.restarts += 1
+        return order.reason

@@ -1,0 +1,225 @@
+"""`fissile up` and what follows: the application in the background, and a supervisor that may die."""
+
+import json
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import WAIT_SECONDS_MAX, fissile
+from supervised import left_in, lives
+
+
+class Up:
+    """An application in the background."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.seen: set[int] = set()
+
+    def up(self, *options: str) -> dict[str, Any]:
+        """Start it; its endpoints."""
+        result = fissile("up", self.folder, "--port", "0", "--topology", "microservices", "--json", *options)
+        assert result.returncode == 0, result
+        found = json.loads(result.stdout)
+        self.status()
+        return found
+
+    def status(self) -> dict[str, Any]:
+        result = fissile("status", self.folder, "--json")
+        assert result.returncode == 0, result
+        found = json.loads(result.stdout)
+        self.seen |= {found["supervisor"]["pid"], found["supervisor"]["zygote"]}
+        self.seen |= {replica["pid"] for service in found["services"] for replica in service["replicas"]}
+        return found
+
+    def pids(self, service: str) -> list[int]:
+        (found,) = [one for one in self.status()["services"] if one["name"] == service]
+        return [replica["pid"] for replica in found["replicas"]]
+
+    def supervisor(self) -> int:
+        return int(self.status()["supervisor"]["pid"])
+
+    def kill(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not lives(pid), "it is dead")
+
+    def down(self) -> None:
+        result = fissile("down", self.folder)
+        assert result.returncode == 0, result
+        assert not [pid for pid in self.seen if pid and lives(pid)]
+        assert left_in(self.folder) <= {"journal.db", "logs"}
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    limit = time.monotonic() + WAIT_SECONDS_MAX
+    while not (found := condition()):
+        assert time.monotonic() < limit, f"waited in vain: {what}"
+        time.sleep(0.02)
+    return found
+
+
+@contextmanager
+def background(folder: Path) -> Iterator[Up]:
+    app = Up(folder)
+    try:
+        yield app
+    finally:
+        if (folder / ".fissile" / "endpoints.json").exists():
+            fissile("down", folder)
+        for pid in app.seen:
+            if pid and lives(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+def text_at(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def test_up_status_scale_restart_history_logs_down(folder: Path):
+    with background(folder) as app:
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        (old,) = app.pids("back")
+        assert text_at(f"{page}/back") == str(old)
+        assert fissile("scale", "back", "3", "--path", folder, "--why", "a sale").returncode == 0
+        wait_until(lambda: len(app.pids("back")) == 3, "three replicas")
+        assert fissile("restart", "back", "--path", folder).stdout == "back: 3 replicas replaced\n"
+        assert old not in app.pids("back")
+        assert fissile("scale", "back", "1", "--path", folder).returncode == 0
+        wait_until(lambda: len(app.pids("back")) == 1, "one replica")
+        text_at(f"{page}/back")
+        history = fissile("history", "--path", folder).stdout
+        assert "ScaleService by " in history
+        assert "a sale" in history
+        assert "back starts" in fissile("logs", "back", "--path", folder).stdout
+        assert fissile("logs", "--since", "1h", "--path", folder).stdout
+        called = fissile("call", "Back.pid", "--path", folder)
+        assert int(called.stdout) == app.pids("back")[0]
+        app.down()
+        assert "nothing runs in" in fissile("status", folder).stderr
+
+
+def test_the_next_up_adopts_what_a_killed_supervisor_left(folder: Path):
+    with background(folder) as app:
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        fissile("scale", "back", "2", "--path", folder)
+        wait_until(lambda: len(app.pids("back")) == 2, "two replicas")
+        before = {name: sorted(app.pids(name)) for name in ("back", "pages")}
+        for _ in range(3):
+            app.kill(app.supervisor())
+            assert int(text_at(f"{page}/back")) in before["back"]
+            assert "`fissile up` starts another" in fissile("status", folder).stderr
+            assert int(fissile("call", "Back.pid", "--path", folder).stdout) in before["back"]
+            app.up()
+            assert {name: sorted(app.pids(name)) for name in ("back", "pages")} == before
+            assert int(text_at(f"{page}/back")) in before["back"]
+        wait_until(
+            lambda: all(r["state"] == "ready" for s in app.status()["services"] for r in s["replicas"]), "all report"
+        )
+        # The adopted are looked after: one that dies is replaced, on the same sockets.
+        app.kill(before["back"][0])
+        wait_until(lambda: len(set(app.pids("back")) - {0, before["back"][0]}) == 2, "a replacement")
+        assert fissile("restart", "pages", "--path", folder).returncode == 0
+        assert int(text_at(f"{page}/back")) in app.pids("back")
+        app.down()
+
+
+def test_down_without_a_supervisor(folder: Path):
+    with background(folder) as app:
+        app.up()
+        app.kill(app.supervisor())
+        app.down()
+
+
+def test_what_died_while_nobody_supervised_is_started_again(folder: Path):
+    with background(folder) as app:
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        (old,) = app.pids("back")
+        app.kill(app.supervisor())
+        app.kill(old)
+        app.up()
+        assert text_at(f"{page}/back") == str(wait_until(lambda: app.pids("back"), "a new one")[0])
+        assert "nobody supervised" in fissile("history", "--path", folder).stdout
+        app.down()
+
+
+def test_a_dead_zygote_and_then_a_dead_supervisor(folder: Path):
+    with background(folder) as app:
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        (old,) = app.pids("pages")
+        app.kill(app.status()["supervisor"]["zygote"])
+        # The next start brings up another zygote, which is told of all that live.
+        app.kill(app.pids("back")[0])
+        assert text_at(f"{page}/back")
+        app.kill(app.supervisor())
+        app.up()
+        assert app.pids("pages") == [old]
+        assert text_at(f"{page}/back") == str(app.pids("back")[0])
+        app.down()
+
+
+def test_a_second_supervisor_is_refused_and_what_runs_goes_on(folder: Path):
+    with background(folder) as app:
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        second = fissile("up", folder, "--topology", "microservices")
+        assert second.returncode == 2
+        assert "runs already" in second.stderr
+        assert text_at(f"{page}/back")
+        app.kill(app.supervisor())
+        other = fissile("up", folder, "--topology", "monolith")
+        assert other.returncode == 2
+        assert "runs as microservices already" in other.stderr
+        assert text_at(f"{page}/back")
+        app.up()
+        app.down()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda file: file.write_bytes(b"no database at all, and long enough to be looked at" * 100), "is damaged"),
+        (lambda file: os.system(f"python3 -c \"import sqlite3; c = sqlite3.connect('{file}'); "
+                                'c.execute(\'pragma user_version = 99\')"'), "newer Fissile"),
+    ],
+)  # fmt: skip
+def test_a_broken_journal_is_named_and_what_runs_goes_on(folder: Path, damage: Callable[[Path], Any], words: str):
+    with background(folder) as app:
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        app.kill(app.supervisor())
+        journal = folder / ".fissile" / "journal.db"
+        good = {file: file.read_bytes() for file in journal.parent.glob("journal.db*")}
+        for file in good:
+            file.unlink()
+        journal.write_bytes(good[journal])
+        damage(journal)
+        result = fissile("up", folder, "--topology", "microservices")
+        assert result.returncode == 2
+        assert words in result.stderr
+        assert "Traceback" not in result.stderr
+        assert text_at(f"{page}/back")
+        for file, data in good.items():
+            file.write_bytes(data)
+        app.up()
+        app.down()
+
+
+def test_a_systemd_unit(folder: Path):
+    unit = fissile("up", folder, "--systemd", "--topology", "microservices").stdout
+    assert f"supervise {folder.resolve()} --topology microservices" in unit
+    assert "KillMode=process" in unit
+    assert not (folder / ".fissile").exists()
+
+
+def test_a_start_that_fails_leaves_nothing(folder: Path):
+    (folder / "back-cannot-start").touch()
+    result = fissile("up", folder, "--topology", "microservices")
+    assert result.returncode == 2
+    assert "back cannot be started" in result.stderr
+    assert "the database is not there" in result.stderr
+    assert left_in(folder) <= {"journal.db", "logs"}
