@@ -40,7 +40,7 @@ class Up:
 
     def pids(self, service: str) -> list[int]:
         (found,) = [one for one in self.status()["services"] if one["name"] == service]
-        return [replica["pid"] for replica in found["replicas"]]
+        return [replica["pid"] for replica in found["replicas"] if replica["pid"]]
 
     def supervisor(self) -> int:
         return int(self.status()["supervisor"]["pid"])
