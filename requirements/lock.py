@@ -24,7 +24,7 @@ def main() -> None:
         venv.create(folder, with_pip=True)
         python = Path(folder) / "bin" / "python"
         install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, f"{HERE.parent}[shop,testing]", "hatchling", "editables"], check=True)
+        subprocess.run([*install, f"{HERE.parent}[polyglot,shop,testing]", "hatchling", "editables"], check=True)
         subprocess.run([*install, "-r", HERE / "dev.in"], check=True)
         developing = freeze(python)
         write("dev", developing)

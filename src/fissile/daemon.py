@@ -77,7 +77,7 @@ def run(settings: Settings, topology: str, port: int | None, *, ready: Ready, sa
 
     ready: called once all is up. say: for what people should know. Raises FissileError.
     """
-    if topology == MONOLITH:
+    if topology == MONOLITH and settings.app and not any(one.foreign for one in settings.services.values()):
         uvloop.run(_run_monolith(settings, port, ready, say))
     else:
         uvloop.run(_run_services(settings, topology, port, ready, say))

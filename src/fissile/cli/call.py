@@ -35,7 +35,11 @@ def call(
         raise ConfigError("the arguments are no JSON object", remedy="name each, as in: '{\"id\": 1}'")
     endpoints = read_endpoints(path)
     service = _service_of(component, endpoints)
-    sys.exit(_post(service.gateway, f"/rpc/{component}/{name}", arguments.encode(), endpoints.token, compact))
+    sys.exit(
+        _post(
+            service.gateway, f"/rpc/{component}/{name}", arguments.encode(), service.token or endpoints.token, compact
+        )
+    )
 
 
 def _service_of(component: str, endpoints: "Endpoints") -> "ServiceEndpoints":

@@ -37,5 +37,5 @@ def announce(endpoints: "Endpoints", how_to_stop: str = "Ctrl-C stops it") -> No
     lines = [f"{endpoints.application} is up as {endpoints.topology} ({size}); {how_to_stop}"]
     lines += [f"{name:<{width}}  {address}" for name, address in public.items()]
     lines.append("HTTP/JSON API, for `fissile call` and others (/openapi.json at each):")
-    lines += [f"  {name:<{width}}  {service.gateway}" for name, service in services.items()]
+    lines += [f"  {name:<{width}}  {service.gateway}" for name, service in services.items() if service.gateway]
     say("\n".join(lines))

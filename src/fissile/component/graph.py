@@ -34,7 +34,11 @@ class ConfigParameter(msgspec.Struct, frozen=True):
 
 
 class Component(msgspec.Struct, frozen=True, eq=False):
-    """One component of an application. `http`: it has a public listener."""
+    """One component of an application.
+
+    http: it has a public listener. foreign: only its interface is known here; a program in any language
+    implements it.
+    """
 
     name: str
     cls: type
@@ -42,6 +46,7 @@ class Component(msgspec.Struct, frozen=True, eq=False):
     references: tuple[Reference, ...]
     configs: tuple[ConfigParameter, ...]
     http: bool
+    foreign: bool = False
 
 
 class Graph:
@@ -53,7 +58,10 @@ class Graph:
         read = _read_classes(components, mistakes)
         providers = _providers(read)
         found = {
-            name: _read_component(name, cls, interface, providers, mistakes) for name, (cls, interface) in read.items()
+            name: _read_component(name, cls, interface, providers, mistakes)
+            if _implemented(cls)
+            else Component(name, cls, interface, (), (), False, foreign=True)
+            for name, (cls, interface) in read.items()
         }
         order = _start_order(found, mistakes)
         if mistakes:
@@ -83,7 +91,7 @@ def _read_classes(components: tuple[type, ...], mistakes: list[str]) -> dict[str
         mistakes.append("no components: pass the classes, as in Application(Frontend, Catalog)")
     for cls in components:
         mark = class_mark(cls)
-        if mark is None or mark.kind != "component":
+        if mark is None:
             shown = getattr(cls, "__name__", repr(cls))
             mistakes.append(f"{shown} is not a component: decorate the class with @component")
             continue
@@ -113,6 +121,11 @@ def _read_classes(components: tuple[type, ...], mistakes: list[str]) -> dict[str
                 interface = declared
         read[mark.name] = (cls, _named(interface, mark.name))
     return read
+
+
+def _implemented(cls: type) -> bool:
+    mark = class_mark(cls)
+    return mark is not None and mark.kind == "component"
 
 
 def _named(interface: Interface, name: str) -> Interface:

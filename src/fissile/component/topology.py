@@ -37,7 +37,10 @@ def topology_for(graph: Graph, name: str, named: Mapping[str, Mapping[str, Seque
     services or in none, two services that take the rest.
     """
     if name == "monolith":
-        return Topology(name, {MONOLITH_SERVICE: tuple(graph.components)})
+        # What other programs implement cannot be in the one process.
+        own = tuple(c.name for c in graph.components.values() if not c.foreign)
+        others = {c.name.lower(): (c.name,) for c in graph.components.values() if c.foreign}
+        return Topology(name, {MONOLITH_SERVICE: own, **others} if own else others)
     if name == "microservices":
         return Topology(name, {component.lower(): (component,) for component in graph.components})
     if name not in named:

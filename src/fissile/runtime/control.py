@@ -24,8 +24,10 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
     token: proves this service to others. peers: service by SHA-256 (hex) of its token. config: tables
     of this service's components alone. gateway_token: SHA-256 (hex) of the HTTP/JSON token.
     http: components with a public listener, in the order of their inherited sockets. serial: no other
-    replica of the application has it. revision: of the service. stacks: the file in which it writes where
-    it stands when its event loop is stuck ("": nowhere).
+    replica of the application has it. revision: of the service. stacks: the file in which it writes where it
+    stands when its event loop is stuck ("": nowhere). foreign: tokens of callees in other technologies, by
+    service. gateway_peers: SHA-256 (hex) of further tokens that HTTP/JSON accepts. guest: "asgi" or "wsgi",
+    where `application` knows nothing of Fissile. port: of a program that opens its own.
     """
 
     application: str
@@ -49,6 +51,10 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
     serial: int = 0
     revision: int = 1
     stacks: str = ""
+    foreign: dict[str, str] = {}
+    gateway_peers: tuple[str, ...] = ()
+    guest: str = ""
+    port: int = 0
 
 
 class ReplicaHello(msgspec.Struct, frozen=True):

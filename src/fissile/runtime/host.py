@@ -77,6 +77,12 @@ class Host:
         self.graph = graph
         wanted = set(components)
         self.components = tuple(name for name in graph.components if name in wanted)
+        others = [name for name in self.components if graph.components[name].foreign]
+        if others:
+            raise ConfigError(
+                f"{', '.join(others)} is implemented by no class: another program does that",
+                remedy=f'write command = "..." under [services.{others[0].lower()}], and use `fissile run`',
+            )
         self._config = config or {}
         self._environment = environment or real_environment()
         self._remote = remote

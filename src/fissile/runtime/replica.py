@@ -22,6 +22,7 @@ import uvloop
 from fissile.component.graph import Graph
 from fissile.component.wiring import CELLS, Ref, local_reference
 from fissile.errors import CallError, FissileError
+from fissile.rpc import foreign
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.deadline import environment
@@ -98,7 +99,8 @@ def rehearse(graph: Graph) -> asyncio.AbstractEventLoop:
     for their instances: their methods are looked up and never called.
     """
     real = environment(observe=Recorder(CELLS).observe)
-    exports = {name: Export(component.interface, component.cls) for name, component in graph.components.items()}
+    own = [component for component in graph.components.values() if not component.foreign]
+    exports = {component.name: Export(component.interface, component.cls) for component in own}
     Server("rehearsal", exports, Access({}, {}, {}), observe=real.observe)
     interfaces = [*(export.interface for export in exports.values()), CONTROL_INTERFACE]
     channel = Channel("rehearsal", (), caller_service="", token="", callers=("",), contracts=contracts_of(interfaces))
@@ -131,7 +133,7 @@ class Replica:
         self.ended = asyncio.Event()
         self.order = Drain(spec.drain_seconds_max)
         self.recorder = Recorder(CELLS)
-        self.channels: dict[str, Channel] = {}
+        self.channels: dict[str, Channel | foreign.ForeignChannel] = {}
         self._sockets = sockets
         self._edges: list[Edge] = []
         self._server: Server | None = None
@@ -167,7 +169,8 @@ class Replica:
             self._edges.append(edge)
 
     def _authorize(self, token: str) -> bool:
-        return hmac.compare_digest(token_digest(token), self.spec.gateway_token)
+        digest = token_digest(token)
+        return any(hmac.compare_digest(digest, one) for one in (self.spec.gateway_token, *self.spec.gateway_peers))
 
     def _make_channels(self, graph: Graph) -> None:
         spec = self.spec
@@ -178,6 +181,11 @@ class Replica:
                 if service_of[reference.target] != spec.service:
                     wanted.setdefault(service_of[reference.target], {})[reference.target] = None
         for service, targets in wanted.items():
+            if service in spec.foreign:
+                foreign.library()
+                addresses = spec.routes.get(service, ())
+                self.channels[service] = foreign.ForeignChannel(service, addresses, token=spec.foreign[service])
+                continue
             self.channels[service] = Channel(
                 service,
                 spec.routes.get(service, ()),
@@ -190,9 +198,17 @@ class Replica:
 
     def _remote_maker(self, graph: Graph) -> Any:
         def make(caller: str, target: str) -> Ref:
+            channel = self.channels[self._service_of[target]]
+            if isinstance(channel, foreign.ForeignChannel):
+                return foreign.foreign(
+                    graph.components[target].interface,
+                    channel,
+                    timeout_seconds=self.spec.calls_timeout_seconds,
+                    observe=self.recorder.observe,
+                )
             return remote(
                 graph.components[target].interface,
-                self.channels[self._service_of[target]],
+                channel,
                 caller=caller,
                 timeout_seconds=self.spec.calls_timeout_seconds,
                 observe=self.recorder.observe,

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeGuard, cast
+from typing import Annotated, Any, Literal, TypeGuard, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ from fissile.runtime.host import field_names
 
 FILE_NAME = "fissile.toml"
 REPLICAS_MAX = 1000
+FOREIGN = ("command", "asgi", "wsgi")
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")  # also a file's name, and what `ps` shows
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -43,19 +44,77 @@ class MachineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_port: Port = 0
 
 
+class ScaleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[services.NAME.scale]: how many replicas automatic scaling may choose, and by what.
+
+    target: calls in flight and waiting that one replica is meant for. weight: its share of the machine's
+    cores when there are too few. idle_seconds: with min = 0, how long nothing happens before it sleeps.
+    """
+
+    min: Annotated[int, msgspec.Meta(ge=0, le=REPLICAS_MAX)] = 1
+    max: Annotated[int, msgspec.Meta(ge=1, le=REPLICAS_MAX)] = 1
+    target: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    weight: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    idle_seconds: Seconds = 60.0
+
+
+class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[services.NAME.limits]: what each replica may use. memory: as "256M"; cpu: cores; files, processes: counts."""
+
+    memory: str | int | None = None
+    cpu: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    files: Count | None = None
+    processes: Count | None = None
+
+
 class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[services.NAME]: replicas; calls at once (concurrency) and waiting (queue) in each; gateway port (0: any)."""
+    """[services.NAME].
+
+    replicas; calls at once (concurrency) and waiting (queue) in each; gateway port (0: any). command: run
+    this program instead of Python components; asgi, wsgi: or this "module:attribute" that knows nothing of
+    Fissile. folder: where it runs, from fissile.toml on. environment: of it alone. ready: a path that
+    answers 200 when it serves, or "tcp". ports: a port for "each" replica, or one that all inherit
+    ("inherited", by LISTEN_FDS) or bind together ("reuseport"). calls: components that a program may call.
+    after: services that are to be ready before it starts. The seconds are limits.
+    """
 
     replicas: Annotated[int, msgspec.Meta(ge=1, le=REPLICAS_MAX)] = 1
     concurrency: Count = DEFAULT_CONCURRENCY
     queue: Annotated[int, msgspec.Meta(ge=0)] = DEFAULT_QUEUE
     port: Port = 0
+    scale: ScaleSettings | None = None
+    limits: LimitSettings = LimitSettings()
+    spawn: bool = False
+    command: str = ""
+    asgi: str = ""
+    wsgi: str = ""
+    folder: str = "."
+    environment: dict[str, str] = {}
+    ready: str = ""
+    ports: Literal["each", "inherited", "reuseport"] = "each"
+    calls: list[str] = []
+    after: list[str] = []
+    start_seconds: Seconds = 30.0
+    drain_seconds: Seconds = 10.0
+
+    @property
+    def guest(self) -> str:
+        """ "asgi" or "wsgi" where it is an application that knows nothing of Fissile, else ""."""
+        return "asgi" if self.asgi else "wsgi" if self.wsgi else ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is something else than Python components."""
+        return bool(self.command or self.asgi or self.wsgi)
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What fissile.toml says, with a profile and the environment applied. root: its folder."""
+    """What fissile.toml says, with a profile and the environment applied.
 
-    app: str
+    app: "" where there are only services in other technologies. root: its folder.
+    """
+
+    app: str = ""
     root: str = ""
     topology: str = "monolith"
     calls: CallSettings = CallSettings()
@@ -93,8 +152,8 @@ def settings_from(document: Mapping[str, Any], file: Path, profile: str | None =
     profiles = cast(dict[str, Any], profiles)
     for name, table in profiles.items():
         mistakes += _check_tables(table, _PROFILE, f"profiles.{name}")
-    if "app" not in raw:
-        mistakes.append('`app` is missing: write app = "module:attribute"')
+    if "app" not in raw and not _has_foreign(raw, profiles.get(profile or "")):
+        mistakes.append('`app` is missing: write app = "module:attribute", or a service with command, asgi or wsgi')
     if profile is not None and profile not in profiles:
         mistakes.append(f"there is no profile {profile!r}{_near(profile, profiles)}: {_listed(profiles)}")
     if mistakes:
@@ -103,6 +162,16 @@ def settings_from(document: Mapping[str, Any], file: Path, profile: str | None =
         raw = merge(raw, profiles[profile])
     # Each table was checked by itself, so only a mistake of ours could be found now.
     return msgspec.convert({**raw, "root": str(file.parent.resolve())}, Settings)
+
+
+def _has_foreign(*tables: object) -> bool:
+    """Whether some service is something else than Python components."""
+    for table in tables:
+        services = table.get("services") if _is_table(table) else None
+        for service in services.values() if _is_table(services) else ():
+            if _is_table(service) and any(key in service for key in FOREIGN):
+                return True
+    return False
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -155,7 +224,7 @@ def _check_tables(table: object, allowed: tuple[str, ...], where: str) -> list[s
     if "machine" in table:
         mistakes += _check_struct(table["machine"], MachineSettings, f"{prefix}machine")
     for name, service in _tables(table, "services", prefix, mistakes):
-        mistakes += _check_struct(service, ServiceSettings, f"{prefix}services.{name}")
+        mistakes += _check_service(name, service, f"{prefix}services.{name}")
     for name, services in _tables(table, "topologies", prefix, mistakes):
         mistakes += _check_topology(name, services, f"{prefix}topologies.{name}")
     for name, component in _tables(table, "components", prefix, mistakes):
@@ -183,6 +252,27 @@ def _check_struct(table: object, kind: type[msgspec.Struct], where: str) -> list
                 msgspec.convert(table[field.name], field.type)
             except msgspec.ValidationError as error:
                 mistakes.append(f"`{field.name}` in [{where}] is {table[field.name]!r}: {error}")
+    return mistakes
+
+
+def _check_service(name: str, table: object, where: str) -> list[str]:
+    mistakes = _check_struct(table, ServiceSettings, where)
+    if not _is_table(table):
+        return mistakes
+    if SERVICE_NAME.fullmatch(name) is None:
+        mistakes.append(f"{name!r} in [{where}] is no name of a service: use small letters, digits, - and _")
+    for key, kind in (("scale", ScaleSettings), ("limits", LimitSettings)):
+        if _is_table(table.get(key)):
+            # Said once, and with the table's own name.
+            mistakes = [mistake for mistake in mistakes if not mistake.startswith(f"`{key}` in [{where}]")]
+            mistakes += _check_struct(table[key], kind, f"{where}.{key}")
+    scale = table.get("scale")
+    low, high = (scale.get("min", 1), scale.get("max", 1)) if _is_table(scale) else (1, 1)
+    if isinstance(low, int) and isinstance(high, int) and low > high:
+        mistakes.append(f"[{where}.scale] has min above max: write the greater one as max")
+    several = [key for key in FOREIGN if table.get(key)]
+    if len(several) > 1:
+        mistakes.append(f"[{where}] has {' and '.join(several)}: a service is one of them")
     return mistakes
 
 
@@ -235,8 +325,18 @@ def resolve(settings: Settings, graph: Graph, environ: Mapping[str, str] | None 
     services = _all_services(settings, graph)
     mistakes += [
         f"[services.{name}] is a service of no topology{_near(name, services)}: {_listed(services)}"
-        for name in settings.services
-        if name not in services
+        for name, service in settings.services.items()
+        if name not in services and not service.foreign
+    ]
+    mistakes += [
+        f"[services.{name}] has {key} = {other!r}, which is no {kind}{_near(other, known)}: {_listed(known)}"
+        for name, service in settings.services.items()
+        for key, others, kind, known in (
+            ("calls", service.calls, "component", list(graph.components)),
+            ("after", service.after, "service", [*services, *settings.services]),
+        )
+        for other in others
+        if other not in known
     ]
     overrides = _overrides(graph, environ, mistakes)
     if mistakes:

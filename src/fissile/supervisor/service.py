@@ -6,25 +6,65 @@ from collections.abc import Iterator
 
 import msgspec
 
+from fissile.runtime.settings import ServiceSettings
+from fissile.supervisor.probe import TCP
+from fissile.supervisor.sockets import HOST
+
 TOKEN_BYTES = 24
 
 
 class Service:
-    """One service. slots: the listening sockets of its replicas, by slot; public: by component."""
+    """One service.
 
-    def __init__(self, name: str, components: tuple[str, ...], http: tuple[str, ...], gateway: socket.socket) -> None:
+    slots: the listening sockets of its replicas, by slot; public: by component, or by the service's own name
+    where it has none; ports: of the programs that open their own, by slot. gateway: of HTTP/JSON; None where
+    another program is the service.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        components: tuple[str, ...],
+        http: tuple[str, ...],
+        settings: ServiceSettings,
+        gateway: socket.socket | None = None,
+    ) -> None:
         self.name = name
         self.components = components
         self.http = http
+        self.settings = settings
         self.gateway = gateway
         self.public: dict[str, socket.socket] = {}
         self.slots: dict[int, socket.socket] = {}
+        self.ports: dict[int, int] = {}
 
     def sockets(self) -> Iterator[socket.socket]:
         """All that listen for it."""
         yield from self.slots.values()
-        yield self.gateway
+        if self.gateway is not None:
+            yield self.gateway
         yield from self.public.values()
+
+    def port(self, slot: int) -> int:
+        """Where the program in a slot listens; the same for all that follow each other there."""
+        if self.settings.ports == "inherited":
+            return int(self.public[self.name].getsockname()[1])
+        if self.settings.ports == "reuseport":
+            slot = 0
+        if slot not in self.ports:
+            self.ports[slot] = self.settings.port + slot if self.settings.port else free_port()
+        return self.ports[slot]
+
+    def ready(self) -> str:
+        """How to see that its program serves."""
+        return self.settings.ready or ("/health" if self.components else TCP)
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.bind((HOST, 0))
+        return int(sock.getsockname()[1])
 
 
 class Secrets(msgspec.Struct):

@@ -26,12 +26,17 @@ SOCKET_NAME_BYTES_MAX = 56
 
 
 class ServiceEndpoints(msgspec.Struct, frozen=True):
-    """Where a service is reached. gateway: its HTTP/JSON address; public: addresses by component."""
+    """Where a service is reached.
+
+    gateway: its HTTP/JSON address; public: addresses by component. token: its own for HTTP/JSON, where it
+    is a program that has one.
+    """
 
     gateway: str
     public: dict[str, str]
     components: tuple[str, ...]
     pids: tuple[int, ...]
+    token: str = ""
 
 
 class Endpoints(msgspec.Struct, frozen=True):

@@ -11,8 +11,11 @@ the next supervisor has to know, and the journal what was desired.
 import asyncio
 import os
 import random
+import shlex
+import shutil
 import signal
 import socket
+import sys
 import time
 from contextlib import suppress
 from math import inf
@@ -21,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from fissile.errors import FissileError, InvalidArgument
+from fissile.errors import ConfigError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator import replica as known
 from fissile.orchestrator.change import (
@@ -62,10 +65,12 @@ from fissile.runtime.settings import Settings
 from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
-from fissile.supervisor.messages import Load, Loaded
+from fissile.supervisor.messages import Fork, Load, Loaded
 from fissile.supervisor.nursery import Child, Found, Nursery
+from fissile.supervisor.probe import until_it_serves
 from fissile.supervisor.service import Secrets, Service
-from fissile.supervisor.sockets import listen_public, listen_tcp, listen_unix, url
+from fissile.supervisor.sockets import HOST, listen_public, listen_tcp, listen_unix, url
+from fissile.supervisor.spawned import order_file
 from fissile.supervisor.state import ZYGOTE_SOCKET, Endpoints, ServiceEndpoints, StateFolder, nothing_runs
 from fissile.supervisor.status import ReplicaStatus, Scale, ServiceStatus, SupervisorProcess, SupervisorStatus
 
@@ -79,6 +84,7 @@ STOP_SECONDS_MAX = 5.0
 IDLE_SECONDS_MAX = 5.0
 # After an adoption, routes stay as they are until all have reported, or for so long.
 SETTLE_SECONDS_MAX = 3.0
+SILENT_SECONDS_MAX = 10.0
 # A stuck replica has written where it stands by then.
 STUCK_SECONDS = 3.0
 WATCH_SECONDS = 0.5
@@ -221,12 +227,42 @@ class Supervisor:
         for name in loaded.services:
             self._secrets.add(name)
         await self._open_sockets(loaded)
+        self._hold_back(loaded)
         await self._open_desk()
         await self._record("ApplicationUp", f"{loaded.name} as {self._topology}")
 
     def _wish(self, name: str) -> DesiredService:
         settings = self._settings.service(name)
-        return DesiredService(settings.replicas, settings.replicas, settings.replicas)
+        scale = settings.scale
+        low, high = (scale.min, scale.max) if scale is not None else (settings.replicas, settings.replicas)
+        return DesiredService(
+            replicas=min(max(settings.replicas, low, 1), high),
+            replicas_min=low,
+            replicas_max=high,
+            start_seconds_max=settings.start_seconds,
+            # A program that knows nothing of us gives no sign of life but that it is there.
+            silent_seconds_max=inf if settings.command else SILENT_SECONDS_MAX,
+            drain_seconds_max=settings.drain_seconds,
+        )
+
+    def _hold_back(self, loaded: Loaded) -> None:
+        """Those that need others start after them: every service after the programs that stand alone."""
+        alone = [name for name, components in loaded.services.items() if not components and self._command(name)]
+        for name in loaded.services:
+            after = [*self._settings.service(name).after, *(alone if name not in alone else ())]
+            waits = [other for other in dict.fromkeys(after) if other in loaded.services and other != name]
+            if waits:
+                self._held[name] = self.desired.services[name]
+                self._wish_for(name, msgspec.structs.replace(self.desired.services[name], replicas=0))
+                self._spawn(self._start_after(name, waits))
+
+    async def _start_after(self, name: str, others: list[str]) -> None:
+        while any(other in self._held or not self.observed.service(other).ready() for other in others):
+            await self._next_step()
+        self._wish_for(name, self._held.pop(name))
+
+    def _command(self, name: str) -> bool:
+        return bool(self._settings.service(name).command)
 
     def _name_release(self, loaded: Loaded) -> None:
         self._release = token_digest(" ".join(loaded.builds.values()))[:12]
@@ -256,6 +292,8 @@ class Supervisor:
         now = time.monotonic()
         for child, spec in found.children:
             replica = Replica(spec.serial, spec.service, spec.slot, spec.revision, spec.build, now, pid=child.pid)
+            if spec.port:
+                self._services[spec.service].ports[spec.slot] = spec.port
             replica.heard_at = now
             self.observed.adopt(replica)
             self._settle_in(replica, child)
@@ -271,12 +309,18 @@ class Supervisor:
         kept = kept or {}
         for name, components in loaded.services.items():
             settings = self._settings.service(name)
-            gateway = kept.get(f"gateway {name}") or listen_tcp(
+            http = tuple(component for component in components if component in loaded.http)
+            service = self._services[name] = Service(name, components, http, settings)
+            if settings.guest or (settings.command and settings.ports == "inherited"):
+                setting = f"`port` under [services.{name}]"
+                sock = kept.get(f"public {name}") or listen_tcp(settings.port, name, setting)
+                await self._public_socket(service, name, sock)
+            if settings.foreign:
+                continue
+            service.gateway = kept.get(f"gateway {name}") or listen_tcp(
                 settings.port, f"the HTTP/JSON API of {name}", f"`port` under [services.{name}]"
             )
-            http = tuple(component for component in components if component in loaded.http)
-            service = self._services[name] = Service(name, components, http, gateway)
-            await self._nursery.keep(f"gateway {name}", gateway)
+            await self._nursery.keep(f"gateway {name}", service.gateway)
             for label, sock in kept.items():
                 kind, _, rest = label.partition(" ")
                 if kind == "slot" and rest.rpartition(".")[0] == name:
@@ -287,10 +331,14 @@ class Supervisor:
         # The page that people open is the last in start order: nobody else calls it.
         for component in reversed(loaded.http):
             service = next(s for s in self._services.values() if component in s.components)
-            sock = kept.get(f"public {component}") or listen_public(port, component)
-            service.public[component] = sock
-            await self._nursery.keep(f"public {component}", sock)
+            await self._public_socket(
+                service, component, kept.get(f"public {component}") or listen_public(port, component)
+            )
             port = 0
+
+    async def _public_socket(self, service: Service, name: str, sock: socket.socket) -> None:
+        service.public[name] = sock
+        await self._nursery.keep(f"public {name}", sock)
 
     async def _slot_socket(self, service: Service, number: int) -> socket.socket:
         """The socket of a slot; it stays while the slot's replicas come and go."""
@@ -301,6 +349,8 @@ class Supervisor:
         return found
 
     def _address(self, service: str, slot: int) -> str:
+        if self._command(service):
+            return f"http://{HOST}:{self._services[service].port(slot)}"
         return f"unix:{self._state.socket_path(f'{service}.{slot}')}"
 
     async def _open_desk(self) -> None:
@@ -366,18 +416,15 @@ class Supervisor:
 
     async def _start(self, replica: Replica, reason: str) -> None:
         service = self._services[replica.service]
-        link = self._desk.link(replica.serial)
         name = replica.service if self.desired.services[replica.service].replicas_max == 1 else replica.key
         name = name.rpartition(".")[0] if name == replica.key else name
+        self._desk.link(replica.serial)
         out, err = self._logs.pipes(name)
         try:
-            slot = await self._slot_socket(service, replica.slot)
-            public = [service.public[component].fileno() for component in service.http]
-            fds = [out, err, slot.fileno(), service.gateway.fileno(), *public]
-            address = f"unix:{self._state.socket_path(CONTROL_SOCKET)}"
-            child = await self._nursery.fork(
-                self._spec(service, replica), address, self._secrets.control[service.name], fds
-            )
+            if service.settings.command:
+                child = await self._execute(service, replica, [out, err])
+            else:
+                child = await self._fork(service, replica, [out, err])
         except (FissileError, OSError) as error:
             self._desk.forget(replica.serial)
             self._see(replica, ReplicaEnded(f"cannot start: {error}", random.random()))
@@ -387,16 +434,80 @@ class Supervisor:
             os.close(err)
         replica.pid = child.pid
         self._note("ReplicaStarted", replica.service, reason, slot=replica.slot, pid=child.pid, build=replica.build)
-        process = self._settle_in(replica, child)
-        assert process.link is link
+        self._settle_in(replica, child)
         if replica.ending:
             child.signal(signal.SIGKILL)
 
-    def _settle_in(self, replica: Replica, child: Child) -> Process:
+    async def _fork(self, service: Service, replica: Replica, fds: list[int]) -> Child:
+        """A replica that speaks with us."""
+        if service.settings.guest:
+            fds = [*fds, service.public[service.name].fileno()]
+        else:
+            slot = await self._slot_socket(service, replica.slot)
+            assert service.gateway is not None
+            public = [service.public[component].fileno() for component in service.http]
+            fds = [*fds, slot.fileno(), service.gateway.fileno(), *public]
+        spec = self._spec(service, replica)
+        address = f"unix:{self._state.socket_path(CONTROL_SOCKET)}"
+        token = self._secrets.control[service.name]
+        if not service.settings.spawn:
+            return await self._nursery.fork(spec, address, token, fds)
+        order = order_file(Fork(0, spec, address, token))
+        try:
+            program = (sys.executable, "-m", "fissile.supervisor.spawned")
+            fds.insert(2, order)
+            return await self._nursery.execute(spec, program, dict(os.environ), self._settings.root, fds)
+        finally:
+            os.close(order)
+
+    async def _execute(self, service: Service, replica: Replica, fds: list[int]) -> Child:
+        """A program that knows nothing of us."""
+        settings = service.settings
+        arguments = tuple(shlex.split(settings.command))
+        folder = Path(self._settings.root) / settings.folder
+        _check_program(service.name, arguments, folder)
+        port = service.port(replica.slot)
+        if settings.ports == "inherited":
+            fds = [*fds, service.public[service.name].fileno()]
+        spec = msgspec.structs.replace(self._spec(service, replica), port=port)
+        return await self._nursery.execute(spec, arguments, self._environment(service, port), str(folder), fds)
+
+    def _environment(self, service: Service, port: int) -> dict[str, str]:
+        """What a program is told: its port, its token, where its peers are; and nobody else's secrets."""
+        own = f"FISSILE_{service.name}_".upper().replace("-", "_")
+        found = {k: v for k, v in os.environ.items() if not k.startswith("FISSILE_") or k.startswith(own)}
+        found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._secrets.services[service.name]}
+        for other in self._services.values():
+            if other is service:
+                continue
+            if other.gateway is not None and set(self._calls(service)).intersection(other.components):
+                found[f"FISSILE_PEER_{other.name}".upper().replace("-", "_")] = url(other.gateway)
+            elif other.settings.command and not other.components:
+                found[f"FISSILE_PEER_{other.name}".upper().replace("-", "_")] = f"{HOST}:{other.port(0)}"
+        return found | service.settings.environment
+
+    def _calls(self, service: Service) -> list[str]:
+        """The components that a service may call."""
+        assert self._loaded is not None
+        called = [target for name in service.components for target in self._loaded.references[name]]
+        return [*called, *service.settings.calls]
+
+    async def _probe(self, replica: Replica, service: Service) -> None:
+        await until_it_serves(HOST, service.port(replica.slot), service.ready())
+        self._see(replica, known.ReplicaReady())
+
+    def _settle_in(self, replica: Replica, child: Child) -> None:
         """From now on its end is noticed."""
         process = self._processes[replica.serial] = Process(child, self._desk.link(replica.serial))
-        child.exited.add_done_callback(lambda exited: self._exited(replica, process, exited.result()))
-        return process
+        service = self._services[replica.service]
+        probe = self._spawn(self._probe(replica, service)) if service.settings.command else None
+
+        def exited(status: "asyncio.Future[int | None]") -> None:
+            if probe is not None:
+                probe.cancel()
+            self._exited(replica, process, status.result())
+
+        child.exited.add_done_callback(exited)
 
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
         self._desk.forget(replica.serial)
@@ -462,6 +573,8 @@ class Supervisor:
             want = self.desired.services.get(replica.service, DesiredService())
             order = Drain(want.drain_seconds_max, idle_seconds_max=IDLE_SECONDS_MAX if others else 0.0)
             process.link.commands.put_nowait(order)
+            if self._command(replica.service):
+                process.child.signal(signal.SIGTERM)
 
     def _kill(self, action: KillReplica) -> None:
         replica = action.replica
@@ -531,8 +644,7 @@ class Supervisor:
         return tuple(self._address(service, slot) for slot in slots)
 
     def _callees(self, service: Service) -> list[str]:
-        assert self._loaded is not None
-        called = {target for name in service.components for target in self._loaded.references[name]}
+        called = set(self._calls(service))
         return [s.name for s in self._services.values() if s is not service and called.intersection(s.components)]
 
     def _routes_for(self, service: str) -> Routes:
@@ -562,8 +674,9 @@ class Supervisor:
         assert loaded is not None
         settings = self._settings.service(service.name)
         tokens = {**self._secrets.services, OPERATOR: self._secrets.operator}
+        guest = service.settings.guest
         return ReplicaSpec(
-            application=self._settings.app,
+            application=getattr(service.settings, guest) if guest else self._settings.app,
             root=self._settings.root,
             service=service.name,
             slot=replica.slot,
@@ -583,6 +696,14 @@ class Supervisor:
             serial=replica.serial,
             revision=replica.revision,
             stacks=str(self._stacks(replica)),
+            foreign={name: self._secrets.services[name] for name in self._callees(service) if self._command(name)},
+            gateway_peers=tuple(
+                token_digest(self._secrets.services[other.name])
+                for other in self._services.values()
+                if other.settings.command and set(self._calls(other)).intersection(service.components)
+            ),
+            guest=guest,
+            drain_seconds_max=service.settings.drain_seconds,
         )
 
     # -- what people ask for ----------------------------------------------------------------------
@@ -663,7 +784,11 @@ class Supervisor:
         """Wait until all have the replicas that are wanted. Raises StartError."""
         while True:
             await self._next_step()
-            missing = [n for n in services if self.observed.service(n).ready() < self.desired.services[n].replicas]
+            missing = [
+                n
+                for n in services
+                if n in self._held or self.observed.service(n).ready() < self.desired.services[n].replicas
+            ]
             if not missing:
                 return
             for name in missing:
@@ -701,8 +826,9 @@ class Supervisor:
             token=self._secrets.gateway,
             services={
                 name: ServiceEndpoints(
-                    gateway=url(service.gateway),
+                    gateway=self._gateway(service),
                     public={component: url(sock) for component, sock in service.public.items()},
+                    token=self._secrets.services[name] if service.settings.command else "",
                     components=service.components,
                     pids=tuple(r.pid for r in self.observed.service(name).replicas.values() if r.state is READY),
                 )
@@ -713,6 +839,11 @@ class Supervisor:
             api_token=self._secrets.api if self._api else "",
             api_socket=self._api_socket,
         )
+
+    def _gateway(self, service: Service) -> str:
+        if service.gateway is not None:
+            return url(service.gateway)
+        return f"http://{HOST}:{service.port(0)}" if service.settings.command else ""
 
     def _publish(self) -> None:
         if not self._serving:
@@ -823,8 +954,10 @@ class Supervisor:
     def _waves(self) -> list[tuple[str, ...]]:
         if self._loaded is None:
             return []
-        members = {name: service.components for name, service in self._services.items()}
-        return stop_waves(members, {name: set(to) for name, to in self._loaded.references.items()})
+        alone = tuple(n for n, service in self._services.items() if self._command(n) and not service.components)
+        members = {name: service.components for name, service in self._services.items() if name not in alone}
+        waves = stop_waves(members, {name: set(to) for name, to in self._loaded.references.items()})
+        return [*waves, alone]
 
     async def _close(self) -> None:
         await self._nursery.close()
@@ -838,6 +971,18 @@ class Supervisor:
             await asyncio.to_thread(self._journal.close)
         self._state.close()
         await asyncio.to_thread(self._logs.close)
+
+
+def _check_program(service: str, arguments: tuple[str, ...], folder: Path) -> None:
+    """Raises ConfigError where a program or its folder is not there."""
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}", remedy=f"mend `folder` under [services.{service}]")
+    program = arguments[0]
+    found = shutil.which(program) or (folder / program).is_file()
+    if not found:
+        raise ConfigError(
+            f"there is no program {program!r}", remedy=f"install it, or mend `command` under [services.{service}]"
+        )
 
 
 async def _end(children: list[Child], seconds_max: float) -> None:

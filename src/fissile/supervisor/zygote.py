@@ -31,7 +31,7 @@ from typing import Any
 import msgspec
 
 from fissile.component.graph import Graph
-from fissile.component.topology import Topology, topology_for
+from fissile.component.topology import BUILT_IN, Topology, topology_for
 from fissile.errors import ConfigError, FissileError
 from fissile.runtime import replica
 from fissile.runtime.control import ReplicaSpec
@@ -369,26 +369,67 @@ def _close_all(fds: list[int]) -> None:
         os.close(fd)
 
 
-def load(order: Load) -> tuple[Loaded, Graph] | tuple[LoadFailed, None]:
+def load(order: Load) -> tuple[Loaded, Graph | None] | tuple[LoadFailed, None]:
     """Import, check, and make everything ready that every replica will need."""
+    settings = order.settings
+    graph: Graph | None = None
+    services: dict[str, tuple[str, ...]] = {}
     try:
-        graph = load_application(order.settings.app, Path(order.settings.root))
-        settings = resolve(order.settings, graph)
-        topology = topology_for(graph, order.topology, settings.topologies)
-        _check_config(graph, settings)
+        if settings.app:
+            graph = load_application(settings.app, Path(settings.root))
+            settings = resolve(settings, graph)
+            topology = topology_for(graph, order.topology, settings.topologies)
+            _check_config(graph, settings)
+            _check_foreign(graph, topology, settings)
+            services = dict(topology.services)
+        found = builds(settings, services)
     except FissileError as error:
         return LoadFailed(str(error)), None
-    warm(graph)
+    components = list(graph.components.values()) if graph is not None else []
+    # A database has to be there before those who use it.
+    alone = {
+        name: () for name, one in settings.services.items() if one.foreign and _stands_alone(name, graph, settings)
+    }
+    if graph is not None:
+        warm(graph)
     loaded = Loaded(
-        graph.name,
-        topology.services,
-        {c.name: tuple(r.target for r in c.references) for c in graph.components.values()},
-        tuple(c.name for c in graph.components.values() if c.http),
+        graph.name if graph is not None else Path(settings.root).name,
+        {**alone, **services},
+        {c.name: tuple(r.target for r in c.references) for c in components},
+        tuple(c.name for c in components if c.http),
         settings.components,
-        builds(settings, topology),
+        found,
         _thread_warning(),
     )
     return loaded, graph
+
+
+def _stands_alone(name: str, graph: Graph | None, settings: Settings) -> bool:
+    """Whether a service has no components in any topology."""
+    if graph is None:
+        return True
+    named = {service for services in settings.topologies.values() for service in services}
+    built_in = {service for one in BUILT_IN for service in topology_for(graph, one, {}).services}
+    return name not in named | built_in
+
+
+def _check_foreign(graph: Graph, topology: Topology, settings: Settings) -> None:
+    """Every component has somebody who implements it."""
+    mistakes: list[str] = []
+    for service, components in topology.services.items():
+        one = settings.service(service)
+        missing = [name for name in components if graph.components[name].foreign]
+        if missing and not one.command:
+            mistakes.append(
+                f"{', '.join(missing)} is implemented by no class: name its program with "
+                f'command = "..." under [services.{service}]'
+            )
+        elif one.guest:
+            mistakes.append(f"[services.{service}] has {one.guest}, but {service} consists of components: use command")
+        elif one.command and any(graph.components[name].http for name in components):
+            mistakes.append(f"[services.{service}] has a command, but a component with http(): leave it in Python")
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
 
 
 def _check_config(graph: Graph, settings: Settings) -> None:
@@ -422,7 +463,7 @@ def warm(graph: Graph) -> None:
     gc.freeze()
 
 
-def builds(settings: Settings, topology: Topology) -> dict[str, str]:
+def builds(settings: Settings, services: dict[str, tuple[str, ...]]) -> dict[str, str]:
     """Per service, a hash of the code that was imported from the application's folder, and its config."""
     root = Path(settings.root)
     code = hashlib.sha256()
@@ -432,10 +473,11 @@ def builds(settings: Settings, topology: Topology) -> dict[str, str]:
             code.update(f"{name}\0".encode())
             code.update(hashlib.sha256(Path(file).read_bytes()).digest())
     found: dict[str, str] = {}
-    for service, components in topology.services.items():
+    for service in {**services, **{name: () for name, one in settings.services.items() if one.foreign}}:
+        components = services.get(service, ())
         own = code.copy()
         config = {name: settings.components.get(name, {}) for name in components}
-        own.update(msgspec.json.encode([components, config], order="sorted"))
+        own.update(msgspec.json.encode([components, config, settings.service(service)], order="sorted"))
         found[service] = own.hexdigest()[:12]
     return found
 

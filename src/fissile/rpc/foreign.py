@@ -1,0 +1,338 @@
+"""What a caller holds when its callee is a program in another language: the same methods, over HTTP/JSON.
+
+The wire's promises as far as HTTP can carry them: deadline as remaining time, trace, declared errors as
+themselves, retry only where it is safe, the less busy of two replicas. aiohttp speaks the protocol; it is
+imported only where there is such a callee.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fissile.component.context import CallContext, call_context
+from fissile.component.failure import DECLARED, Failure, from_failure
+from fissile.component.interface import Interface, Method
+from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, DEFAULT_TIMEOUT_SECONDS, Ref, generate
+from fissile.errors import CALL_ERRORS, ConfigError, RemoteError, Unavailable
+from fissile.rpc.balancer import choose
+from fissile.rpc.breaker import Breaker, BreakerState
+from fissile.rpc.deadline import exceeded
+from fissile.rpc.exact import to_json
+from fissile.rpc.openapi import HTTP_STATUS
+from fissile.rpc.retry import BUDGET_RATIO, BUDGET_RETRIES_MAX, RetryBudget, may_retry
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import aiohttp
+
+CONNECT_SECONDS_MAX = 1.0
+RECONNECT_SECONDS = 0.02
+# Shorter than servers have it (Node: 5 s), so that it is not the server who closes a connection in use.
+KEEP_ALIVE_SECONDS = 4.0
+ITEM_BYTES_MAX = 16 * 1024 * 1024
+DECLARED_KIND = f"urn:fissile:{DECLARED}:"
+ERROR_KIND = "urn:fissile:error:"
+
+_CALL = """
+def {name}({parameters}):
+    return _call(({values}))
+"""
+
+
+class Replica:
+    """One of the callee's addresses, with how many calls are in flight to it from here."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.in_flight = 0
+
+    def load(self) -> int:
+        """Calls in flight."""
+        return self.in_flight
+
+
+class ForeignChannel:
+    """The way to a service in another language.
+
+    addresses: "http://host:port" of each replica. token: what it asks its callers for.
+    """
+
+    def __init__(self, service: str, addresses: Iterable[str], *, token: str) -> None:
+        self.service = service
+        self.budget = RetryBudget()
+        self.headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        self._replicas = [Replica(address) for address in addresses]
+        self._session: aiohttp.ClientSession | None = None
+
+    def route(self, addresses: Iterable[str]) -> None:
+        """The replicas are at these addresses from now on."""
+        known = {replica.address: replica for replica in self._replicas}
+        self._replicas = [known.get(address) or Replica(address) for address in addresses]
+
+    def in_flight(self) -> int:
+        """Calls that wait for an answer."""
+        return sum(replica.in_flight for replica in self._replicas)
+
+    def pick(self) -> Replica:
+        """The replica for a call. Raises Unavailable where there is none."""
+        if not self._replicas:
+            raise Unavailable(f"{self.service} has no replica", remedy=f"see whether {self.service!r} runs")
+        return self._replicas[choose(self._replicas, random.randrange)]
+
+    @property
+    def session(self) -> "aiohttp.ClientSession":
+        """Connections, kept."""
+        session = self._session
+        if session is None:
+            aiohttp = library()
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
+            session = self._session = aiohttp.ClientSession(connector=connector, read_bufsize=ITEM_BYTES_MAX)
+        return session
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def library() -> "ModuleType":
+    """aiohttp. Raises ConfigError where it is not installed."""
+    try:
+        import aiohttp
+    except ImportError:
+        raise ConfigError(
+            "calling a service in another language needs aiohttp", remedy="pip install 'fissile[polyglot]'"
+        ) from None
+    return aiohttp
+
+
+def foreign(
+    interface: Interface,
+    channel: ForeignChannel,
+    *,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    observe: Callable[[str, str], list[int]] | None = None,
+) -> Ref:
+    """A reference to a component that a program in another language implements."""
+    reference = Ref(interface)
+    breaker = Breaker()
+    for name, method in interface.methods.items():
+        cells = observe(method.component, name) if observe is not None else None
+        timeout = timeout_seconds if method.timeout is None else method.timeout
+        one = ForeignMethod(method, channel, breaker, timeout, cells)
+        vars(reference)[name] = generate(_CALL, method, {"_call": one.stream if method.streaming else one.call})
+    return reference
+
+
+class NotAnswered(Exception):
+    """Inside this room: a request got no answer. sent: it may have been carried out."""
+
+    def __init__(self, reason: str, *, sent: bool) -> None:
+        super().__init__(reason)
+        self.sent = sent
+
+
+class ForeignMethod:
+    """One method of such a component, as one caller calls it."""
+
+    def __init__(
+        self, method: Method, channel: ForeignChannel, breaker: Breaker, timeout: float, cells: list[int] | None
+    ) -> None:
+        self.method = method
+        self.channel = channel
+        self.breaker = breaker
+        self.timeout = timeout
+        self.cells = cells
+        self.path = f"/rpc/{method.component}/{method.name}"
+        # Not strict: a string of digits is an integer.
+        self.decode = msgspec.json.Decoder(method.result, strict=False).decode
+        self.decode_line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+    async def call(self, values: tuple[Any, ...]) -> Any:
+        """Call and decode the answer."""
+        started = time.perf_counter_ns()
+        cells = self.cells
+        try:
+            return await self._call(values)
+        except BaseException:
+            if cells is not None:
+                cells[CELL_FAILURES] += 1
+            raise
+        finally:
+            if cells is not None:
+                elapsed = time.perf_counter_ns() - started
+                cells[elapsed.bit_length()] += 1
+                cells[CELL_SUM_NS] += elapsed
+
+    async def _call(self, values: tuple[Any, ...]) -> Any:
+        context, deadline = self._begin()
+        body = self._body(values)
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                async with self._post(body, context, deadline) as (answer, _):
+                    data = await self._read(answer)
+                    if answer.status != 200:
+                        raise self._failure(answer.status, data)
+                    return self._value(data)
+            except NotAnswered as trouble:
+                await self._judge(trouble, attempt, deadline)
+
+    def _begin(self) -> tuple[CallContext, float]:
+        context = call_context.get() or CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
+        now = time.monotonic()
+        deadline = min(now + self.timeout, context.deadline)
+        if self.breaker.state is not BreakerState.CLOSED and not self.breaker.admits(now):
+            raise Unavailable(
+                f"{self.method.label}: service {self.channel.service!r} did not answer "
+                f"{self.breaker.failures} times in a row, so it is left alone for a moment (its breaker is open)",
+                origin=self.method.label,
+                remedy=f"see whether {self.channel.service!r} runs, and its log",
+            )
+        budget = self.channel.budget
+        if budget.retries < BUDGET_RETRIES_MAX:
+            budget.retries += BUDGET_RATIO
+        return context, deadline
+
+    def _body(self, values: tuple[Any, ...]) -> bytes:
+        names = (parameter.name for parameter in self.method.parameters)
+        return to_json(dict(zip(names, values, strict=True)))
+
+    @asynccontextmanager
+    async def _post(
+        self, body: bytes, context: CallContext, deadline: float
+    ) -> "AsyncGenerator[tuple[aiohttp.ClientResponse, Replica]]":
+        """The answer to the request. Raises NotAnswered, or DeadlineExceeded."""
+        aiohttp = library()
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            self.breaker.failed(time.monotonic())
+            raise exceeded(self.method.label, self.timeout)
+        replica = self.channel.pick()
+        headers = {**self.channel.headers, "traceparent": context.traceparent()}
+        if remaining != inf:
+            headers["Fissile-Timeout-Ms"] = str(int(remaining * 1000) + 1)
+        limit = aiohttp.ClientTimeout(total=None if remaining == inf else remaining, sock_connect=CONNECT_SECONDS_MAX)
+        replica.in_flight += 1
+        try:
+            async with self.channel.session.post(
+                replica.address + self.path, data=body, headers=headers, timeout=limit
+            ) as answer:
+                yield answer, replica
+                self.breaker.succeeded()
+        except aiohttp.ClientConnectorError as error:
+            raise NotAnswered(f"cannot connect: {error}", sent=False) from None
+        except TimeoutError:
+            if deadline - time.monotonic() > 0.001:
+                raise NotAnswered("no connection in time", sent=False) from None
+            self.breaker.failed(time.monotonic())
+            raise exceeded(self.method.label, self.timeout) from None
+        except aiohttp.ClientError as error:
+            raise NotAnswered(f"the connection broke: {error or type(error).__name__}", sent=True) from None
+        finally:
+            replica.in_flight -= 1
+
+    async def _judge(self, trouble: NotAnswered, attempt: int, deadline: float) -> None:
+        """Return if the call may be tried again; else raise what its caller is to get."""
+        now = time.monotonic()
+        self.breaker.failed(now)
+        why_not = may_retry(
+            sent=trouble.sent,
+            idempotent=self.method.idempotent,
+            attempt=attempt,
+            remaining_seconds=deadline - now,
+            budget=self.channel.budget,
+        )
+        if why_not:
+            raise Unavailable(
+                f"{self.method.label} in service {self.channel.service!r} cannot be reached: {trouble}; "
+                f"not tried again: {why_not}",
+                origin=self.method.label,
+                remedy=f"see whether {self.channel.service!r} runs, and its log",
+            ) from None
+        await asyncio.sleep(min(RECONNECT_SECONDS * attempt, max(0.0, deadline - now)))
+
+    async def _read(self, answer: "aiohttp.ClientResponse") -> bytes:
+        data = await answer.content.read(ITEM_BYTES_MAX + 1)
+        while not answer.content.at_eof() and len(data) <= ITEM_BYTES_MAX:
+            data += await answer.content.read(ITEM_BYTES_MAX + 1 - len(data))
+        if len(data) > ITEM_BYTES_MAX:
+            raise RemoteError(
+                f"its answer has more than {ITEM_BYTES_MAX} bytes", origin=self.method.label, type_name="ValueError"
+            )
+        return data
+
+    def _value(self, data: bytes) -> Any:
+        try:
+            return self.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RemoteError(
+                f"its answer does not fit its declared type: {error}",
+                origin=self.method.label,
+                type_name=type(error).__name__,
+                remedy="answer what the method's schema in /openapi.json says",
+            ) from None
+
+    def _failure(self, status: int, data: bytes) -> Exception:
+        """The exception that a problem document stands for (RFC 9457, and docs/reference/http.md)."""
+        try:
+            problem = msgspec.json.decode(data, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            text = data[:500].decode(errors="replace")
+            return RemoteError(f"HTTP {status}: {text}", origin=self.method.label, type_name="HTTP error")
+        return self._from_problem(status, problem)
+
+    def _from_problem(self, status: int, problem: dict[str, Any]) -> Exception:
+        kind = str(problem.get("type", ""))
+        code = DECLARED if kind.startswith(DECLARED_KIND) else kind.removeprefix(ERROR_KIND)
+        if code != DECLARED and code not in CALL_ERRORS:
+            code = next((c for c, s in HTTP_STATUS.items() if s == status and c in CALL_ERRORS), RemoteError.code)
+        message = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
+        failure = Failure(
+            code,
+            message,
+            str(problem.get("origin") or self.method.label),
+            str(problem.get("remedy", "")),
+            kind.removeprefix(DECLARED_KIND) if code == DECLARED else str(problem.get("exception", "")),
+            retry_after_seconds=float(problem.get("retry_after_seconds", 0.0)),
+            args=list(problem.get("args") or [message]),
+            fields=dict(problem.get("fields") or {}),
+        )
+        try:
+            return from_failure(failure, self.method)
+        except msgspec.ValidationError as error:
+            return RemoteError(f"{message} (its fields do not fit: {error})", origin=self.method.label)
+
+    async def stream(self, values: tuple[Any, ...]) -> AsyncIterator[Any]:
+        """Call and yield the items as they come; unread ones wait in TCP's own buffers."""
+        context, deadline = self._begin()
+        body = self._body(values)
+        attempt, begun = 0, False
+        while True:
+            attempt += 1
+            try:
+                async with self._post(body, context, deadline) as (answer, _):
+                    if answer.status != 200:
+                        raise self._failure(answer.status, await self._read(answer))
+                    async for line in answer.content:
+                        begun = True
+                        found = self.decode_line(line)
+                        if "error" in found:
+                            problem = msgspec.json.decode(found["error"], type=dict[str, Any])
+                            raise self._from_problem(int(problem.get("status", 500)), problem)
+                        yield self._value(bytes(found["item"]))
+                    return
+            except NotAnswered as trouble:
+                if begun:
+                    # Items were seen already: a stream is never begun again behind its consumer's back.
+                    self.breaker.failed(time.monotonic())
+                    raise Unavailable(f"{self.method.label}: {trouble}", origin=self.method.label) from None
+                await self._judge(trouble, attempt, deadline)

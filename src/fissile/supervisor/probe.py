@@ -1,0 +1,36 @@
+"""Whether a program that knows nothing of us serves: by HTTP, or because it accepts connections."""
+
+import asyncio
+from contextlib import suppress
+
+PROBE_SECONDS_MAX = 1.0
+PAUSE_SECONDS = 0.02
+PAUSE_SECONDS_MAX = 0.5
+TCP = "tcp"
+
+
+async def serves(host: str, port: int, ready: str) -> bool:
+    """ready: a path that is to be answered with 200, or "tcp"."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS_MAX):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                if ready == TCP:
+                    return True
+                writer.write(f"GET {ready} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+                line = await reader.readline()
+                return line.split()[1:2] == [b"200"]
+            finally:
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, TimeoutError, ValueError):
+        return False
+
+
+async def until_it_serves(host: str, port: int, ready: str) -> None:
+    """Ask again and again; whoever waits knows for how long."""
+    pause = PAUSE_SECONDS
+    while not await serves(host, port, ready):
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, PAUSE_SECONDS_MAX)
