@@ -112,6 +112,11 @@ class Running:
         found = next(s for s in self.supervisor.status().services if s.name == service)
         return [replica.pid for replica in found.replicas if replica.pid]
 
+    def ready(self, service: str) -> int:
+        """How many replicas of a service are ready."""
+        found = next(s for s in self.supervisor.status().services if s.name == service)
+        return sum(replica.state == "ready" for replica in found.replicas)
+
     @property
     def page(self) -> str:
         """The address of Pages."""

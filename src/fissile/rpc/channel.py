@@ -215,10 +215,13 @@ class Channel:
                 waiter.set_result(None)
 
     def retire(self, connection: "ClientConnection") -> None:
-        """No new calls go there; a new connection is made at once if it was in use."""
+        """No new calls go there; a new connection is made at once if somebody needs it.
+
+        Where nobody does, the next call makes it: a service without calls may sleep.
+        """
         if connection in self.ready:
             self.ready.remove(connection)
-            if not self.closed:
+            if not self.closed and (self.ready or self._waiters or connection.load()):
                 asyncio.get_running_loop().call_soon(self._connect_all)
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ the next supervisor has to know, and the journal what was desired.
 import asyncio
 import os
 import random
+import select
 import shlex
 import shutil
 import signal
@@ -27,6 +28,7 @@ import msgspec
 from fissile.errors import ConfigError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator import replica as known
+from fissile.orchestrator.autoscale import Autoscaler, Decision, Demand, ScalingPolicy
 from fissile.orchestrator.change import (
     Change,
     Desired,
@@ -34,6 +36,7 @@ from fissile.orchestrator.change import (
     GiveUpRestart,
     RestartService,
     ScaleService,
+    SetReplicas,
     apply,
 )
 from fissile.orchestrator.order import stop_waves
@@ -61,7 +64,7 @@ from fissile.runtime.control import (
     ReplicaSpec,
     Routes,
 )
-from fissile.runtime.settings import Settings
+from fissile.runtime.settings import ScaleSettings, Settings
 from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
@@ -88,6 +91,7 @@ SILENT_SECONDS_MAX = 10.0
 # A stuck replica has written where it stands by then.
 STUCK_SECONDS = 3.0
 WATCH_SECONDS = 0.5
+SCALE_SECONDS = 0.1
 STACKS_CHARACTERS_MAX = 20_000
 
 
@@ -151,6 +155,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.Task[None] | None = None
         self._held: dict[str, DesiredService] = {}
+        self._autoscaler = Autoscaler()
         self._api = self._api_socket = ""
 
     @property
@@ -205,6 +210,7 @@ class Supervisor:
             self._serving = True
             self._loop = self._spawn(self._run())
             self._spawn(self._watch())
+            self._spawn(self._scale())
             if not adopted:
                 await self._all_ready(list(self._services))
             self._publish()
@@ -628,6 +634,61 @@ class Supervisor:
                     if quiet and self._read_stacks(replica):
                         self._see(replica, known.ReplicaHung(f"its event loop has been stuck for {silent:.1f} s"))
 
+    async def _scale(self) -> None:
+        """Ask the autoscaler, again and again."""
+        while True:
+            await asyncio.sleep(SCALE_SECONDS)
+            policies = {name: self._policy(name) for name, want in self.desired.services.items() if want.automatic}
+            if not policies:
+                continue
+            decisions = self._autoscaler.decide(
+                {name: policy for name, policy in policies.items() if name not in self._held},
+                {name: self.desired.services[name].replicas for name in policies},
+                {name: self._demand(name) for name in policies},
+                cores=self._settings.machine.cores or os.cpu_count() or 1,
+                now=time.monotonic(),
+            )
+            for decision in decisions:
+                await self._rescale(decision)
+
+    async def _rescale(self, decision: Decision) -> None:
+        if decision.replicas == decision.previous:
+            self._note("ScalingHeld", decision.service, decision.reason)
+            return
+        change = Change("autoscaler", SetReplicas(decision.service, decision.replicas), decision.reason)
+        try:
+            await self.change(change)
+        except JournalError as error:
+            # What nobody could account for later is not done; the load itself is answered by what runs.
+            self._say(f"{decision.service}: not scaled: {error}")
+
+    def _policy(self, service: str) -> ScalingPolicy:
+        want, scale = self.desired.services[service], self._settings.service(service).scale or ScaleSettings()
+        return ScalingPolicy(want.replicas_min, want.replicas_max, scale.target, scale.weight, scale.idle_seconds)
+
+    def _demand(self, name: str) -> Demand:
+        """What its callers, its public doors and its replicas say of a service."""
+        called = running = requests = 0
+        waiting: dict[str, float] = {}
+        for process in self._processes.values():
+            beat = process.link.heartbeat
+            if beat is None:
+                continue
+            called += beat.calls.get(name, 0)
+            if beat.hello.service == name:
+                running += beat.in_flight + beat.queued
+                requests += beat.requests
+                for callee, count in beat.calls.items():
+                    waiting[callee] = waiting.get(callee, 0.0) + count
+        asleep = self.desired.services[name].replicas == 0
+        return Demand(
+            # Tools call too, and report nothing: what runs is the least that there is.
+            in_flight=float(max(called, running) + requests),
+            ready=self.observed.service(name).ready(),
+            waiting=waiting,
+            wake=asleep and _knocked(self._services[name]),
+        )
+
     def _stacks(self, replica: Replica) -> Path:
         return self._state.path / f"{replica.key}.stacks"
 
@@ -983,6 +1044,14 @@ def _check_program(service: str, arguments: tuple[str, ...], folder: Path) -> No
         raise ConfigError(
             f"there is no program {program!r}", remedy=f"install it, or mend `command` under [services.{service}]"
         )
+
+
+def _knocked(service: Service) -> bool:
+    """Whether a connection waits at one of its sockets, on which nobody accepts."""
+    poll = select.poll()
+    for sock in service.sockets():
+        poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def _end(children: list[Child], seconds_max: float) -> None:

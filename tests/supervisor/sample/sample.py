@@ -64,6 +64,11 @@ class Back:
         await asyncio.sleep(seconds)
         return os.getpid()
 
+    @method(timeout=20.0, idempotent=True)
+    async def wait(self, seconds: float) -> int:
+        await asyncio.sleep(seconds)
+        return os.getpid()
+
     @method(raises=(NoStock,))
     async def take(self, item: str) -> None:
         if item == "bug":
@@ -100,6 +105,10 @@ class Pages:
     @method(idempotent=True)
     async def back_pid(self) -> int:
         return await self.back.pid()
+
+    @method(timeout=20.0, idempotent=True)
+    async def slow_back(self, seconds: float) -> int:
+        return await self.back.wait(seconds)
 
     def http(self) -> Any:
         async def app(scope: Any, receive: Any, send: Any) -> None:
