@@ -69,7 +69,9 @@ def _post(gateway: str, path: str, body: bytes, token: str, compact: bool) -> in
             return _print_stream(answer)
         return _print_result(answer, compact)
     except (OSError, http.client.HTTPException) as error:
-        complain(f"{gateway} does not answer: {error or type(error).__name__}\n  → see the log of `fissile run`")
+        complain(
+            f"{gateway} does not answer: {error or type(error).__name__}\n  → see its log: where `fissile run` prints, or `fissile logs`"
+        )
         return EXIT_FAILED
     finally:
         connection.close()

@@ -36,6 +36,7 @@ def announce(endpoints: "Endpoints", how_to_stop: str = "Ctrl-C stops it") -> No
     size = "one process" if one else f"{len(services)} service{'s' if len(services) > 1 else ''}"
     lines = [f"{endpoints.application} is up as {endpoints.topology} ({size}); {how_to_stop}"]
     lines += [f"{name:<{width}}  {address}" for name, address in public.items()]
-    lines.append("HTTP/JSON API, for `fissile call` and others (/openapi.json at each):")
+    if any(service.gateway for service in services.values()):
+        lines.append("HTTP/JSON API, for `fissile call` and others (/openapi.json at each):")
     lines += [f"  {name:<{width}}  {service.gateway}" for name, service in services.items() if service.gateway]
     say("\n".join(lines))

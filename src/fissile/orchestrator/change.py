@@ -21,7 +21,8 @@ class DesiredService(msgspec.Struct, frozen=True):
 
     replicas: wanted now, by a person or the autoscaler, within minimum and maximum. revision: replicas
     of a lower one are replaced. The seconds are limits: until ready; without a sign of life; for
-    finishing what is in flight; and for stopping the components after that.
+    finishing what is in flight; and for stopping the components after that. overlap: whether a new replica may
+    run beside the one that it replaces.
     """
 
     replicas: int = 1
@@ -32,6 +33,7 @@ class DesiredService(msgspec.Struct, frozen=True):
     silent_seconds_max: float = 10.0
     drain_seconds_max: float = 10.0
     stop_seconds_max: float = 5.0
+    overlap: bool = True
 
     @property
     def automatic(self) -> bool:

@@ -144,6 +144,8 @@ class _Step:
                 self._in_slot.setdefault(replica.slot, []).append(replica)
         slots = self._slots()
         busy = sum(1 for slot in slots if len(self._in_slot.get(slot, ())) > 1)
+        if not self._want.overlap:
+            busy = self._want.replicas - self._service.ready()
         surge = max(1, len(slots) // 4)
         for slot in slots:
             here = self._in_slot.get(slot, [])
@@ -193,7 +195,7 @@ class _Step:
                 self._let_go(slot)
             kept = [slot for slot in kept if slot not in leaving]
         draining = {replica.slot for replica in self._service.replicas.values() if replica.state is DRAINING}
-        taken = {*kept, *draining}
+        taken = {*kept, *draining} if self._want.overlap else set(kept)
         number = 0
         while len(kept) < want:
             if number not in taken:
@@ -223,6 +225,8 @@ class _Step:
         memory = self._service.slots.get(slot)
         if memory is not None and not self._at(memory.not_before):
             return
+        if not self._want.overlap and any(replica.slot == slot for replica in self._service.replicas.values()):
+            return  # its end is observed
         count = self._want.replicas
         reason = memory.reason if memory is not None else ""
         reason = reason or f"{count} {'replica' if count == 1 else 'replicas'} wanted, slot {slot} is empty"
@@ -239,6 +243,12 @@ class _Step:
                     self.actions.append(DrainReplica(replica, True, "a new replica has taken over"))
                 else:
                     self.actions.append(KillReplica(replica, "a new replica has taken over"))
+        elif old and not new and not self._want.overlap:
+            if may_start:
+                reason = "a restart is wanted, and two must not run at once"
+                self.actions += [DrainReplica(r, True, reason) for r in old if r.state is READY]
+                self.actions += [KillReplica(r, reason) for r in old if r.state is not READY]
+                return True
         elif old and not new:
             memory = self._service.slots.get(slot)
             if memory is not None and memory.failed_revision == revision:

@@ -174,6 +174,7 @@ class ForeignMethod:
     async def _call(self, values: tuple[Any, ...]) -> Any:
         context, deadline = self._begin()
         body = self._body(values)
+        patience = time.monotonic() + CONNECT_SECONDS_MAX
         attempt = 0
         while True:
             attempt += 1
@@ -184,7 +185,7 @@ class ForeignMethod:
                         raise self._failure(answer.status, data)
                     return self._value(data)
             except NotAnswered as trouble:
-                await self._judge(trouble, attempt, deadline)
+                await self._judge(trouble, attempt, deadline, patience)
 
     def _begin(self) -> tuple[CallContext, float]:
         context = call_context.get() or CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
@@ -240,9 +241,13 @@ class ForeignMethod:
         finally:
             replica.in_flight -= 1
 
-    async def _judge(self, trouble: NotAnswered, attempt: int, deadline: float) -> None:
+    async def _judge(self, trouble: NotAnswered, attempt: int, deadline: float, patience: float) -> None:
         """Return if the call may be tried again; else raise what its caller is to get."""
         now = time.monotonic()
+        if not trouble.sent and now < min(patience, deadline):
+            # Nothing was sent, and a replacement may be about to serve.
+            await asyncio.sleep(RECONNECT_SECONDS)
+            return
         self.breaker.failed(now)
         why_not = may_retry(
             sent=trouble.sent,
@@ -315,6 +320,7 @@ class ForeignMethod:
         """Call and yield the items as they come; unread ones wait in TCP's own buffers."""
         context, deadline = self._begin()
         body = self._body(values)
+        patience = time.monotonic() + CONNECT_SECONDS_MAX
         attempt, begun = 0, False
         while True:
             attempt += 1
@@ -335,4 +341,4 @@ class ForeignMethod:
                     # Items were seen already: a stream is never begun again behind its consumer's back.
                     self.breaker.failed(time.monotonic())
                     raise Unavailable(f"{self.method.label}: {trouble}", origin=self.method.label) from None
-                await self._judge(trouble, attempt, deadline)
+                await self._judge(trouble, attempt, deadline, patience)

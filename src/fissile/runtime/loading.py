@@ -10,13 +10,28 @@ from fissile.errors import ConfigError, DeclarationError
 
 
 def load_application(target: str, root: Path) -> Graph:
+    """Import the application "module:attribute" with `root` first on the path.
+
+    Raises ConfigError with file and line of the author's mistake, never the importer's own stack.
+    """
+    found = load_object(target, root)
+    if not isinstance(found, Graph):
+        module, _, attribute = target.partition(":")
+        raise ConfigError(
+            f"{module} has no application {attribute!r}: it is a {type(found).__name__}",
+            remedy=f"write {attribute} = Application(...) in it",
+        )
+    return found
+
+
+def load_object(target: str, root: Path) -> object:
     """Import "module:attribute" with `root` first on the path.
 
     Raises ConfigError with file and line of the author's mistake, never the importer's own stack.
     """
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
-        raise ConfigError(f"app = {target!r} is not of the form module:attribute", remedy='write app = "shop:app"')
+        raise ConfigError(f"{target!r} is not of the form module:attribute", remedy='write app = "shop:app"')
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     try:
@@ -26,7 +41,7 @@ def load_application(target: str, root: Path) -> Graph:
     except ModuleNotFoundError as error:
         if error.name in (module_name, module_name.partition(".")[0]):
             raise ConfigError(
-                f"there is no module {error.name!r} in {root}", remedy="check `app` in fissile.toml and the folder"
+                f"there is no module {error.name!r} in {root}", remedy="check its name in fissile.toml, and the folder"
             ) from None
         raise ConfigError(
             f"{module_name} imports {error.name!r}, which is not installed{_place(error, root)}",
@@ -38,10 +53,9 @@ def load_application(target: str, root: Path) -> Graph:
             remedy="mend that line; nothing was started",
         ) from None
     found = getattr(module, attribute, None)
-    if not isinstance(found, Graph):
-        what = "is not there" if found is None else f"is a {type(found).__name__}"
+    if found is None:
         raise ConfigError(
-            f"{module_name} has no application {attribute!r}: it {what}",
+            f"{module_name} has no application {attribute!r}: it is not there",
             remedy=f"write {attribute} = Application(...) in it",
         )
     return found

@@ -43,6 +43,7 @@ from fissile.runtime.control import (
     Routes,
 )
 from fissile.runtime.edge import Edge
+from fissile.runtime.guest import Guest
 from fissile.runtime.host import Host
 from fissile.runtime.loading import load_application
 from fissile.telemetry.recorder import Recorder
@@ -73,7 +74,7 @@ def run(
 
 
 async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_address: str, control_token: str) -> int:
-    replica = Replica(spec, sockets)
+    replica = Guest(spec, sockets) if spec.guest else Replica(spec, sockets)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, replica.finish, Drain(spec.drain_seconds_max))
@@ -275,7 +276,7 @@ class Watchdog:
 class ControlLink:
     """The replica's connection to whoever supervises it now."""
 
-    def __init__(self, replica: Replica, address: str, token: str) -> None:
+    def __init__(self, replica: Replica | Guest, address: str, token: str) -> None:
         self._replica = replica
         self._channel = Channel(
             "supervisor",
@@ -316,6 +317,7 @@ class ControlLink:
     async def _beat(self) -> None:
         """Report every second; earlier, when there is suddenly more to do."""
         watchdog = Watchdog(self._replica.spec.stacks)
+        watchdog.feed()
         reported = -HEARTBEAT_SECONDS
         last = 0
         try:

@@ -75,7 +75,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Fissile. folder: where it runs, from fissile.toml on. environment: of it alone. ready: a path that
     answers 200 when it serves, or "tcp". ports: a port for "each" replica, or one that all inherit
     ("inherited", by LISTEN_FDS) or bind together ("reuseport"). calls: components that a program may call.
-    after: services that are to be ready before it starts. The seconds are limits.
+    after: services that are to be ready before it starts. overlap: whether a restart may run the new
+    program beside the old one; not by default where `port` is fixed.
+    stop_signal: by which a program ends in order. The seconds are limits.
     """
 
     replicas: Annotated[int, msgspec.Meta(ge=1, le=REPLICAS_MAX)] = 1
@@ -94,6 +96,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ports: Literal["each", "inherited", "reuseport"] = "each"
     calls: list[str] = []
     after: list[str] = []
+    overlap: bool | None = None
+    stop_signal: Literal["TERM", "INT", "QUIT", "HUP"] = "TERM"
     start_seconds: Seconds = 30.0
     drain_seconds: Seconds = 10.0
 

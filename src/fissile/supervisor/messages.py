@@ -21,24 +21,28 @@ HEAD = struct.Struct("!I")
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """Import the application and check it against the settings and the topology's name.
 
-    keep: when the supervisor is gone, keep all running and wait for the next one; else end all.
+    keep: when the supervisor is gone, keep all running and wait for the next one; else end all. variables:
+    those of the environment that belong to components.
     """
 
     settings: Settings
     topology: str
     keep: bool = False
+    variables: dict[str, str] = {}
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
     """Fork a replica. With it travel: its stdout, its stderr, then its listening sockets.
 
-    groups: files of control groups that its process number is written to. files_max: open files, if limited.
+    environment: added to the zygote's. groups: files of control groups that its process number is written
+    to. files_max: open files, if limited.
     """
 
     order: int
     spec: ReplicaSpec
     control_address: str
     control_token: str
+    environment: dict[str, str] = {}
     groups: tuple[str, ...] = ()
     files_max: int | None = None
 
@@ -76,6 +80,12 @@ class Foster(msgspec.Struct, frozen=True, tag="foster"):
 
     pid: int
     spec: ReplicaSpec
+
+
+class Noted(msgspec.Struct, frozen=True, tag="noted"):
+    """The supervisor knows of an end: it need not be remembered for the next one."""
+
+    pid: int
 
 
 class Enquire(msgspec.Struct, frozen=True, tag="enquire"):
@@ -160,7 +170,7 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
     loaded: Loaded
 
 
-ToZygote = Load | Fork | Exec | Keep | Drop | Foster | Enquire
+ToZygote = Load | Fork | Exec | Keep | Drop | Foster | Noted | Enquire
 FromZygote = Loaded | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Told
 
 encode = msgspec.msgpack.Encoder().encode

@@ -39,6 +39,7 @@ from fissile.supervisor.messages import (
     Load,
     Loaded,
     LoadFailed,
+    Noted,
     Told,
     ToZygote,
     decode_from_zygote,
@@ -47,6 +48,7 @@ from fissile.supervisor.messages import (
 from fissile.supervisor.sockets import listen_unix
 
 ADOPT_SECONDS_MAX = 10.0
+VARIABLES = "FISSILE_"
 CLOSE_SECONDS_MAX = 5.0
 READ_BYTES = 64 * 1024
 
@@ -124,6 +126,7 @@ class Nursery:
         self._specs: dict[int, ReplicaSpec] = {}
         self._sockets: dict[str, socket.socket] = {}
         self._buried: list[tuple[ReplicaSpec, int | None]] = []
+        self._notes: set[asyncio.Task[None]] = set()
         self._last_order = 0
         self._data = bytearray()
         self._handles: list[int] = []
@@ -153,6 +156,8 @@ class Nursery:
                 stdout=out,
                 stderr=err,
                 pass_fds=inherited,
+                # Components' own variables go by the order to load, each to its own service alone.
+                env={k: v for k, v in os.environ.items() if not k.startswith(VARIABLES)},
                 start_new_session=True,
             )
         except OSError as error:
@@ -165,7 +170,8 @@ class Nursery:
         self._zygote_pid = self._zygote.pid
         self._loaded = asyncio.get_running_loop().create_future()
         self._listen(ours)
-        await self._send(self._load, [])
+        variables = {k: v for k, v in os.environ.items() if k.startswith(VARIABLES)}
+        await self._send(msgspec.structs.replace(self._load, variables=variables), [])
         answer = await self._loaded
         if isinstance(answer, LoadFailed):
             raise ConfigError(answer.message)
@@ -237,12 +243,13 @@ class Nursery:
         control_token: str,
         fds: list[int],
         *,
+        environment: dict[str, str] | None = None,
         groups: tuple[str, ...] = (),
         files_max: int | None = None,
     ) -> Child:
         """Fork a replica; fds: stdout, stderr, listening sockets. Raises ForkError."""
         return await self._order(
-            lambda number: Fork(number, spec, control_address, control_token, groups, files_max), fds
+            lambda number: Fork(number, spec, control_address, control_token, environment or {}, groups, files_max), fds
         )
 
     async def execute(
@@ -329,6 +336,7 @@ class Nursery:
             child = self.children.get(message.pid)
             if child is not None:
                 child.ended(message.status)
+            self._note(message.pid)
         elif isinstance(message, ForkFailed):
             waiting = self._orders.get(message.order)
             if waiting is not None and not waiting.done():
@@ -340,6 +348,7 @@ class Nursery:
             self._specs[message.pid] = message.spec
         elif isinstance(message, Buried):
             self._buried.append((message.spec, message.status))
+            self._note(message.pid)
         elif isinstance(message, Kept):
             self._sockets[message.name] = sock = socket.socket(fileno=self._handles.pop(0))
             sock.setblocking(False)
@@ -348,6 +357,17 @@ class Nursery:
                 self._told.set_result(message)
         elif self._loaded is not None and not self._loaded.done():
             self._loaded.set_result(message)
+
+    def _note(self, pid: int) -> None:
+        """Tell the zygote that an end is known."""
+
+        async def tell() -> None:
+            with suppress(ForkError):
+                await self._send(Noted(pid), [])
+
+        task = asyncio.get_running_loop().create_task(tell())
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
 
     def _child(self, pid: int, handle: bool) -> Child:
         child = self.children[pid] = Child(pid, self._handles.pop(0) if handle else None)

@@ -17,7 +17,8 @@ class Service:
     """One service.
 
     slots: the listening sockets of its replicas, by slot; public: by component, or by the service's own name
-    where it has none; ports: of the programs that open their own, by slot. gateway: of HTTP/JSON; None where
+    where it has none; ports: of the programs that open their own, by
+    serial. gateway: of HTTP/JSON; None where
     another program is the service.
     """
 
@@ -45,15 +46,23 @@ class Service:
             yield self.gateway
         yield from self.public.values()
 
-    def port(self, slot: int) -> int:
-        """Where the program in a slot listens; the same for all that follow each other there."""
+    def port(self, slot: int, serial: int) -> int:
+        """Where the program in a slot listens: at its slot's fixed port, or at one of its own."""
         if self.settings.ports == "inherited":
             return int(self.public[self.name].getsockname()[1])
         if self.settings.ports == "reuseport":
-            slot = 0
-        if slot not in self.ports:
-            self.ports[slot] = self.settings.port + slot if self.settings.port else free_port()
-        return self.ports[slot]
+            slot = serial = 0
+        if self.settings.port:
+            return self.settings.port + slot
+        if serial not in self.ports:
+            self.ports[serial] = free_port()
+        return self.ports[serial]
+
+    @property
+    def overlap(self) -> bool:
+        """Whether a new replica may run beside the one that it replaces."""
+        own_port = self.settings.port and self.settings.ports == "each" and self.settings.command
+        return not own_port if self.settings.overlap is None else self.settings.overlap
 
     def ready(self) -> str:
         """How to see that its program serves."""

@@ -66,6 +66,7 @@ from fissile.runtime.control import (
 )
 from fissile.runtime.settings import ScaleSettings, Settings
 from fissile.supervisor.desk import Desk, Link
+from fissile.supervisor.limits import Enforcement, Limits, detect, limits_of, over, resident_bytes, verdict
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
 from fissile.supervisor.messages import Fork, Load, Loaded
@@ -92,6 +93,7 @@ SILENT_SECONDS_MAX = 10.0
 STUCK_SECONDS = 3.0
 WATCH_SECONDS = 0.5
 SCALE_SECONDS = 0.1
+NO_LIMITS = Limits()
 STACKS_CHARACTERS_MAX = 20_000
 
 
@@ -156,6 +158,8 @@ class Supervisor:
         self._loop: asyncio.Task[None] | None = None
         self._held: dict[str, DesiredService] = {}
         self._autoscaler = Autoscaler()
+        self._limits: dict[str, Limits] = {}
+        self._enforcement = Enforcement()
         self._api = self._api_socket = ""
 
     @property
@@ -225,6 +229,7 @@ class Supervisor:
     async def _begin(self) -> None:
         """Nothing runs yet."""
         self._state.clean()
+        self._set_limits()
         loaded = self._loaded = await self._nursery.start()
         if loaded.warning:
             self._say(f"warning: {loaded.warning}")
@@ -249,6 +254,7 @@ class Supervisor:
             # A program that knows nothing of us gives no sign of life but that it is there.
             silent_seconds_max=inf if settings.command else SILENT_SECONDS_MAX,
             drain_seconds_max=settings.drain_seconds,
+            overlap=Service(name, (), (), settings).overlap,
         )
 
     def _hold_back(self, loaded: Loaded) -> None:
@@ -274,6 +280,13 @@ class Supervisor:
         self._release = token_digest(" ".join(loaded.builds.values()))[:12]
         self._logs.width = max(len(name) for name in [*loaded.services, OURSELVES])
 
+    def _set_limits(self) -> None:
+        """Raises ConfigError where they do not fit this machine."""
+        settings = self._settings.services
+        self._limits = {name: limits_of(name, one.limits) for name, one in settings.items()}
+        if any(limits.grouped for limits in self._limits.values()):
+            self._enforcement = detect(token_digest(str(self._state.path.resolve()))[:12])
+
     async def _take_over(self, found: Found) -> None:
         """Another supervisor died: be its successor."""
         self._topology = self._topology or found.load.topology
@@ -291,6 +304,7 @@ class Supervisor:
             )
         loaded = self._loaded = found.loaded
         self._settings = found.load.settings
+        self._set_limits()
         self.desired = msgspec.msgpack.decode(desired, type=Desired)
         self._secrets = msgspec.msgpack.decode(kept, type=Secrets)
         self._name_release(loaded)
@@ -299,12 +313,13 @@ class Supervisor:
         for child, spec in found.children:
             replica = Replica(spec.serial, spec.service, spec.slot, spec.revision, spec.build, now, pid=child.pid)
             if spec.port:
-                self._services[spec.service].ports[spec.slot] = spec.port
+                self._services[spec.service].ports[spec.serial] = spec.port
             replica.heard_at = now
             self.observed.adopt(replica)
             self._settle_in(replica, child)
         for spec, status in found.buried:
             self._note("ReplicaExited", spec.service, f"pid of slot {spec.slot} {described(status)}, nobody supervised")
+        self._enforcement.sweep({f"{spec.service}.{spec.slot}.{spec.serial}" for _, spec in found.children})
         self._routes_wait_until = now + SETTLE_SECONDS_MAX
         self._told_routes = {name: self._routes(name) for name in self._services}
         await self._open_desk()
@@ -356,8 +371,14 @@ class Supervisor:
 
     def _address(self, service: str, slot: int) -> str:
         if self._command(service):
-            return f"http://{HOST}:{self._services[service].port(slot)}"
+            return f"http://{HOST}:{self._port_of(service, slot)}"
         return f"unix:{self._state.socket_path(f'{service}.{slot}')}"
+
+    def _port_of(self, service: str, slot: int = 0) -> int:
+        """Where the program in a slot is called: the newest that is ready, or else the newest."""
+        here = [r for r in self.observed.service(service).replicas.values() if r.slot == slot]
+        newest = max(here, key=lambda r: (r.state is READY, r.serial), default=None)
+        return self._services[service].port(slot, newest.serial if newest is not None else 0)
 
     async def _open_desk(self) -> None:
         self._server = self._desk.server(self._secrets.control)
@@ -457,12 +478,21 @@ class Supervisor:
         address = f"unix:{self._state.socket_path(CONTROL_SOCKET)}"
         token = self._secrets.control[service.name]
         if not service.settings.spawn:
-            return await self._nursery.fork(spec, address, token, fds)
+            return await self._nursery.fork(
+                spec,
+                address,
+                token,
+                fds,
+                environment=service.settings.environment,
+                groups=self._groups(replica),
+                files_max=self._limits_of(replica).files,
+            )
         order = order_file(Fork(0, spec, address, token))
         try:
             program = (sys.executable, "-m", "fissile.supervisor.spawned")
             fds.insert(2, order)
-            return await self._nursery.execute(spec, program, dict(os.environ), self._settings.root, fds)
+            environment = self._environment(service, 0)
+            return await self._run_program(replica, spec, program, environment, self._settings.root, fds)
         finally:
             os.close(order)
 
@@ -472,11 +502,32 @@ class Supervisor:
         arguments = tuple(shlex.split(settings.command))
         folder = Path(self._settings.root) / settings.folder
         _check_program(service.name, arguments, folder)
-        port = service.port(replica.slot)
+        port = service.port(replica.slot, replica.serial)
         if settings.ports == "inherited":
             fds = [*fds, service.public[service.name].fileno()]
         spec = msgspec.structs.replace(self._spec(service, replica), port=port)
-        return await self._nursery.execute(spec, arguments, self._environment(service, port), str(folder), fds)
+        return await self._run_program(replica, spec, arguments, self._environment(service, port), str(folder), fds)
+
+    async def _run_program(
+        self,
+        replica: Replica,
+        spec: ReplicaSpec,
+        arguments: tuple[str, ...],
+        environment: dict[str, str],
+        folder: str,
+        fds: list[int],
+    ) -> Child:
+        groups, files_max = self._groups(replica), self._limits_of(replica).files
+        return await self._nursery.execute(
+            spec, arguments, environment, folder, fds, groups=groups, files_max=files_max
+        )
+
+    def _limits_of(self, replica: Replica) -> Limits:
+        return self._limits.get(replica.service, NO_LIMITS)
+
+    def _groups(self, replica: Replica) -> tuple[str, ...]:
+        limits = self._limits_of(replica)
+        return self._enforcement.prepare(replica.key, limits) if limits.grouped else ()
 
     def _environment(self, service: Service, port: int) -> dict[str, str]:
         """What a program is told: its port, its token, where its peers are; and nobody else's secrets."""
@@ -489,7 +540,7 @@ class Supervisor:
             if other.gateway is not None and set(self._calls(service)).intersection(other.components):
                 found[f"FISSILE_PEER_{other.name}".upper().replace("-", "_")] = url(other.gateway)
             elif other.settings.command and not other.components:
-                found[f"FISSILE_PEER_{other.name}".upper().replace("-", "_")] = f"{HOST}:{other.port(0)}"
+                found[f"FISSILE_PEER_{other.name}".upper().replace("-", "_")] = f"{HOST}:{self._port_of(other.name)}"
         return found | service.settings.environment
 
     def _calls(self, service: Service) -> list[str]:
@@ -499,7 +550,7 @@ class Supervisor:
         return [*called, *service.settings.calls]
 
     async def _probe(self, replica: Replica, service: Service) -> None:
-        await until_it_serves(HOST, service.port(replica.slot), service.ready())
+        await until_it_serves(HOST, service.port(replica.slot, replica.serial), service.ready())
         self._see(replica, known.ReplicaReady())
 
     def _settle_in(self, replica: Replica, child: Child) -> None:
@@ -518,12 +569,18 @@ class Supervisor:
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
         self._desk.forget(replica.serial)
         self._processes.pop(replica.serial, None)
+        self._services[replica.service].ports.pop(replica.serial, None)
         if process.link.trouble:
             how = f"cannot start: {process.link.trouble}"
         elif replica.ready_at is None:
             how = f"it {described(status)} before it was ready"
         else:
             how = f"pid {replica.pid} {described(status)}"
+        limits = self._limits_of(replica)
+        if limits.grouped:
+            memory = verdict(self._enforcement.usage(replica.key, replica.pid), limits)
+            how = f"pid {replica.pid} {memory}" if memory else how
+            self._spawn(asyncio.to_thread(self._enforcement.remove, replica.key))
         with suppress(OSError):
             self._stacks(replica).unlink(missing_ok=True)
         self._see(replica, ReplicaEnded(how, random.random()))
@@ -580,7 +637,10 @@ class Supervisor:
             order = Drain(want.drain_seconds_max, idle_seconds_max=IDLE_SECONDS_MAX if others else 0.0)
             process.link.commands.put_nowait(order)
             if self._command(replica.service):
-                process.child.signal(signal.SIGTERM)
+                process.child.signal(self._stop_signal(replica.service))
+
+    def _stop_signal(self, service: str) -> signal.Signals:
+        return signal.Signals[f"SIG{self._settings.service(service).stop_signal}"]
 
     def _kill(self, action: KillReplica) -> None:
         replica = action.replica
@@ -633,6 +693,11 @@ class Supervisor:
                     quiet = replica.state is READY and not replica.stuck and silent > STUCK_SECONDS
                     if quiet and self._read_stacks(replica):
                         self._see(replica, known.ReplicaHung(f"its event loop has been stuck for {silent:.1f} s"))
+                    limits = self._limits_of(replica)
+                    if limits.memory_bytes is not None and replica.pid and not replica.ending:
+                        why = over(self._enforcement.usage(replica.key, replica.pid), limits)
+                        if why:
+                            self._kill(KillReplica(replica, why, fault=True))
 
     async def _scale(self) -> None:
         """Ask the autoscaler, again and again."""
@@ -738,7 +803,7 @@ class Supervisor:
         guest = service.settings.guest
         return ReplicaSpec(
             application=getattr(service.settings, guest) if guest else self._settings.app,
-            root=self._settings.root,
+            root=str(Path(self._settings.root) / service.settings.folder),
             service=service.name,
             slot=replica.slot,
             build=replica.build,
@@ -888,7 +953,7 @@ class Supervisor:
             services={
                 name: ServiceEndpoints(
                     gateway=self._gateway(service),
-                    public={component: url(sock) for component, sock in service.public.items()},
+                    public=self._public(service),
                     token=self._secrets.services[name] if service.settings.command else "",
                     components=service.components,
                     pids=tuple(r.pid for r in self.observed.service(name).replicas.values() if r.state is READY),
@@ -901,10 +966,15 @@ class Supervisor:
             api_socket=self._api_socket,
         )
 
+    def _public(self, service: Service) -> dict[str, str]:
+        if service.settings.command and not service.components and not service.public:
+            return {service.name: f"{HOST}:{self._port_of(service.name)}"}
+        return {component: url(sock) for component, sock in service.public.items()}
+
     def _gateway(self, service: Service) -> str:
         if service.gateway is not None:
             return url(service.gateway)
-        return f"http://{HOST}:{service.port(0)}" if service.settings.command else ""
+        return "" if not service.components else f"http://{HOST}:{self._port_of(service.name)}"
 
     def _publish(self) -> None:
         if not self._serving:
@@ -938,11 +1008,21 @@ class Supervisor:
             topology=self._topology,
             components=service.components,
             scale=Scale(want.replicas, want.replicas_min, want.replicas_max),
-            limits={"concurrency": settings.concurrency},
+            limits={
+                "concurrency": settings.concurrency,
+                **self._limits.get(service.name, NO_LIMITS).shown(),
+                "enforced_by": self._enforced_by(service.name),
+            },
             replicas=tuple(self._replica_status(replica) for replica in found.replicas.values()),
             restarts=found.restarts,
             trouble=broken[0] if broken else "",
         )
+
+    def _enforced_by(self, service: str) -> str | None:
+        if not self._limits.get(service, NO_LIMITS).grouped:
+            return None
+        missing = f" ({self._enforcement.missing})" if self._enforcement.missing else ""
+        return f"{self._enforcement.name}{missing}"
 
     def _replica_status(self, replica: Replica) -> ReplicaStatus:
         process = self._processes.get(replica.serial)
@@ -956,6 +1036,7 @@ class Supervisor:
             revision=replica.revision,
             lag_seconds=beat.lag_seconds if beat is not None else 0.0,
             in_flight=replica.load,
+            memory_bytes=resident_bytes(replica.pid) if replica.pid else None,
             stuck=replica.stuck,
         )
 
@@ -974,10 +1055,25 @@ class Supervisor:
             for wave in self._waves():
                 left = max(0.0, limit - time.monotonic())
                 left += STOP_SECONDS_MAX if drain_seconds_max else 0.0
-                children = [p.child for p in self._processes.values() if self._service_of(p) in wave]
-                await _end(children, left)
+                await self._end(wave, left)
         finally:
             await self._close()
+
+    async def _end(self, services: tuple[str, ...], seconds_max: float) -> None:
+        """Ask their replicas to end by signal, and kill those that do not within the limit."""
+        ending = [process for process in self._processes.values() if self._service_of(process) in services]
+        children = [process.child for process in ending]
+        for process in ending:
+            replica = self._replica(process.link.serial)
+            if replica is not None:
+                self.observed.end(replica, "all is stopped", fault=False)
+                process.child.signal(self._stop_signal(replica.service))
+        if children:
+            await asyncio.wait([child.exited for child in children], timeout=seconds_max)
+        for child in children:
+            child.signal(signal.SIGKILL)
+        if children:
+            await asyncio.wait([child.exited for child in children])
 
     def _service_of(self, process: Process) -> str:
         replica = self._replica(process.link.serial)
@@ -1028,6 +1124,7 @@ class Supervisor:
         for sock in [*sockets, *([self._control] if self._control is not None else [])]:
             sock.close()
         self._services.clear()
+        await asyncio.to_thread(self._enforcement.sweep, set[str]())
         if self._journal is not None:
             await asyncio.to_thread(self._journal.close)
         self._state.close()
@@ -1052,15 +1149,3 @@ def _knocked(service: Service) -> bool:
     for sock in service.sockets():
         poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))
-
-
-async def _end(children: list[Child], seconds_max: float) -> None:
-    """Ask them to end by signal, and kill those that do not within the limit."""
-    for child in children:
-        child.signal(signal.SIGTERM)
-    if children:
-        await asyncio.wait([child.exited for child in children], timeout=seconds_max)
-    for child in children:
-        child.signal(signal.SIGKILL)
-    if children:
-        await asyncio.wait([child.exited for child in children])

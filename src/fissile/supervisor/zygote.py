@@ -36,7 +36,7 @@ from fissile.errors import ConfigError, FissileError
 from fissile.runtime import replica
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.host import configured
-from fissile.runtime.loading import load_application
+from fissile.runtime.loading import load_application, load_object
 from fissile.runtime.settings import Settings, resolve
 from fissile.supervisor import title
 from fissile.supervisor.messages import (
@@ -55,6 +55,7 @@ from fissile.supervisor.messages import (
     Load,
     Loaded,
     LoadFailed,
+    Noted,
     Told,
     ToZygote,
     receive,
@@ -194,6 +195,10 @@ class Zygote:
             (self._kept[message.name],) = fds
         elif isinstance(message, Drop):
             self._drop(message.name)
+        elif isinstance(message, Noted):
+            ward = self._wards.get(message.pid)
+            if ward is not None and ward.ended:
+                del self._wards[message.pid]
         elif isinstance(message, Foster):
             (pidfd,) = fds
             self._wards[message.pid] = Ward(message.pid, message.spec, pidfd)
@@ -212,7 +217,6 @@ class Zygote:
         for ward in list(self._wards.values()):
             if ward.ended:
                 self._tell(Buried(ward.pid, ward.spec, ward.status))
-                del self._wards[ward.pid]
             else:
                 handle = _pidfd(ward.pid)
                 self._tell(Known(ward.pid, ward.spec, bool(handle)), handle)
@@ -308,6 +312,9 @@ class Zygote:
             if sock is not None:
                 sock.close()
         self._drop_spare()  # our copy of its connection
+        # Other services' settings and tokens are not for the child.
+        self._wards.clear()
+        self._load = self._loaded = None
 
     def _reap(self) -> None:
         while True:
@@ -330,10 +337,9 @@ class Zygote:
             self._bury(ward, None)
 
     def _bury(self, ward: Ward, status: int | None) -> None:
-        """Report an end, or remember it for the next supervisor."""
+        """Report an end, and remember it until a supervisor has noted it: this one may be dying."""
         ward.ended, ward.status = True, status
-        if self._tell(Exited(ward.pid, status)):
-            del self._wards[ward.pid]
+        self._tell(Exited(ward.pid, status))
 
     def _end_orphans(self) -> None:
         """The supervisor is gone for good: end all replicas, gently first."""
@@ -377,11 +383,17 @@ def load(order: Load) -> tuple[Loaded, Graph | None] | tuple[LoadFailed, None]:
     try:
         if settings.app:
             graph = load_application(settings.app, Path(settings.root))
-            settings = resolve(settings, graph)
+            settings = resolve(settings, graph, order.variables)
             topology = topology_for(graph, order.topology, settings.topologies)
             _check_config(graph, settings)
             _check_foreign(graph, topology, settings)
             services = dict(topology.services)
+        elif len(settings.services) == 1:
+            # Imported here once, its replicas are forks that share its memory. Several could get in each other's way.
+            (guest,) = settings.services.values()
+            if guest.guest:
+                os.environ.update(guest.environment)
+                load_object(getattr(guest, guest.guest), Path(settings.root) / guest.folder)
         found = builds(settings, services)
     except FissileError as error:
         return LoadFailed(str(error)), None
@@ -493,6 +505,7 @@ def live(birth: Birth) -> int:
     _confine(order)
     if isinstance(order, Exec):
         return execute(order, listening)
+    os.environ.update(order.environment)
     title.become(f"{order.spec.service}.{order.spec.slot}")
     gc.enable()
     sockets = [socket.socket(fileno=fd) for fd in listening]

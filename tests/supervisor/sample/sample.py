@@ -69,6 +69,20 @@ class Back:
         await asyncio.sleep(seconds)
         return os.getpid()
 
+    async def eat(self, mebibytes: int) -> int:
+        self.eaten = bytearray(mebibytes * 2**20)
+        self.eaten[::4096] = b"x" * len(self.eaten[::4096])
+        return len(self.eaten)
+
+    async def stick(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    async def variables(self, prefix: str) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
+
+    async def files(self, count: int) -> int:
+        return len([open(os.devnull) for _ in range(count)])
+
     @method(raises=(NoStock,))
     async def take(self, item: str) -> None:
         if item == "bug":

@@ -1,0 +1,128 @@
+"""An ASGI or WSGI application that knows nothing of Fissile, served as a replica.
+
+It is imported, its lifespan is run where it has one, and the edge serves it: so it is started, drained,
+watched and scaled as any other service, without a line of ours in it.
+"""
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fissile.errors import ConfigError, FissileError
+from fissile.runtime.control import Drain, Heartbeat, ReplicaHello, ReplicaSpec
+from fissile.runtime.edge import Edge
+from fissile.runtime.loading import load_object
+
+LIFESPAN_SECONDS_MAX = 60.0
+
+
+class GuestFailed(FissileError):
+    """The application did not start: its author's to mend."""
+
+
+class Guest:
+    """One application on inherited listening sockets; the same as a Replica to whoever supervises it."""
+
+    def __init__(self, spec: ReplicaSpec, sockets: list[socket.socket]) -> None:
+        self.spec = spec
+        self.hello = ReplicaHello(spec.service, spec.slot, spec.serial, os.getpid(), spec.build, spec.release)
+        self.ended = asyncio.Event()
+        self.order = Drain(spec.drain_seconds_max)
+        self.channels: dict[str, Any] = {}
+        self._sockets = sockets
+        self._edge: Edge | None = None
+        self._lifespan: Lifespan | None = None
+
+    async def start(self) -> None:
+        """Import the application, start it, then open the door. Raises FissileError."""
+        app = load_guest(self.spec.guest, self.spec.application, Path(self.spec.root), self.spec.concurrency)
+        if self.spec.guest == "asgi":
+            self._lifespan = Lifespan(app)
+            await self._lifespan.start()
+        self._edge = Edge(app, release=self.spec.release)
+        for sock in self._sockets:
+            await self._edge.start(sock)
+
+    def heartbeat(self, lag_seconds: float) -> Heartbeat:
+        """What it does just now."""
+        return Heartbeat(self.hello, lag_seconds, 0, requests=self._edge.in_flight() if self._edge is not None else 0)
+
+    def finish(self, order: Drain) -> None:
+        """End: drain within the order's limit, then stop."""
+        self.hello = msgspec.structs.replace(self.hello, draining=True)
+        self.order = order
+        self.ended.set()
+
+    async def stop(self) -> None:
+        """Answer what is asked, then stop the application."""
+        if self._edge is not None:
+            await self._edge.drain(self.order.seconds_max, idle_seconds_max=self.order.idle_seconds_max)
+        if self._lifespan is not None:
+            await self._lifespan.stop()
+
+
+class Lifespan:
+    """The ASGI lifespan protocol (asgi.readthedocs.io/en/latest/specs/lifespan.html), seen from the server."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._orders: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        self._answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises GuestFailed. An application that does not know the protocol needs no start."""
+        self._task = asyncio.create_task(self._run())
+        answer = await self._ask("lifespan.startup")
+        if answer.get("type") == "lifespan.startup.failed":
+            raise GuestFailed(f"the application does not start: {answer.get('message') or 'it does not say why'}")
+
+    async def stop(self) -> None:
+        """Have it stop; its failure to do so keeps nobody waiting for long."""
+        with suppress(GuestFailed):
+            await self._ask("lifespan.shutdown")
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _ask(self, kind: str) -> dict[str, Any]:
+        task = self._task
+        if task is None or task.done():
+            return {}
+        self._orders.put_nowait({"type": kind})
+        answer = asyncio.create_task(self._answers.get())
+        try:
+            await asyncio.wait({answer, task}, timeout=LIFESPAN_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            if task.done():
+                return {}  # it raised: by the protocol's words, it does without
+            raise GuestFailed(f"the application has not answered {kind} within {LIFESPAN_SECONDS_MAX:g} s")
+        finally:
+            answer.cancel()
+
+    async def _run(self) -> None:
+        scope: dict[str, Any] = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
+        with suppress(Exception):
+            await self._app(scope, self._orders.get, self._answers.put)
+
+
+def load_guest(kind: str, target: str, root: Path, threads_max: int) -> Any:
+    """The application as ASGI. Raises ConfigError with file and line of its author's mistake."""
+    app = load_object(target, root)
+    if not callable(app):
+        raise ConfigError(
+            f"{target} is no application: it is a {type(app).__name__}", remedy=f"name its {kind} callable"
+        )
+    if kind == "asgi":
+        return app
+    try:
+        from a2wsgi import WSGIMiddleware
+    except ImportError:
+        raise ConfigError("a WSGI application needs a2wsgi", remedy="pip install 'fissile[polyglot]'") from None
+    wsgi: Any = app
+    return WSGIMiddleware(wsgi, workers=threads_max)
