@@ -75,13 +75,13 @@ class Back:
         return len(self.eaten)
 
     async def stick(self, seconds: float) -> None:
-        time.sleep(seconds)
+        time.sleep(seconds)  # noqa: ASYNC251 -- that is the mistake to be found
 
     async def variables(self, prefix: str) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
 
     async def files(self, count: int) -> int:
-        return len([open(os.devnull) for _ in range(count)])
+        return len([os.open(os.devnull, os.O_RDONLY) for _ in range(count)])
 
     @method(raises=(NoStock,))
     async def take(self, item: str) -> None:
