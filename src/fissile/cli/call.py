@@ -70,7 +70,8 @@ def _post(gateway: str, path: str, body: bytes, token: str, compact: bool) -> in
         return _print_result(answer, compact)
     except (OSError, http.client.HTTPException) as error:
         complain(
-            f"{gateway} does not answer: {error or type(error).__name__}\n  → see its log: where `fissile run` prints, or `fissile logs`"
+            f"{gateway} does not answer: {error or type(error).__name__}\n"
+            "  → see its log: where `fissile run` prints, or `fissile logs`"
         )
         return EXIT_FAILED
     finally:
