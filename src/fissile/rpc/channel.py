@@ -30,13 +30,15 @@ Connect = Callable[[Callable[[], asyncio.BaseProtocol], str], Awaitable[Any]]
 class NotAnswered(Exception):
     """Inside this room: a call got no answer.
 
-    sent: its request may have been carried out. waited: a connection was waited for, and none came.
+    sent: its request may have been carried out. waited: a connection was waited for, and none came. judged:
+    a breaker has counted it; a connection that breaks under many calls is one trouble, not many.
     """
 
     def __init__(self, reason: str, *, sent: bool, waited: bool = False) -> None:
         super().__init__(reason)
         self.sent = sent
         self.waited = waited
+        self.judged = False
 
 
 class Expired(Exception):

@@ -229,10 +229,13 @@ class RemoteMethod:
             else:
                 self.breaker.succeeded()
             raise error
-        self.breaker.failed(now)
         if isinstance(trouble, Expired):
+            self.breaker.failed(now)
             raise exceeded(self.label, self.timeout) from None
         assert isinstance(trouble, NotAnswered)
+        if not trouble.judged:
+            trouble.judged = True
+            self.breaker.failed(now)
         if trouble.waited:
             why_not = f"no replica was there for {CONNECT_SECONDS_MAX:g} s"
         else:

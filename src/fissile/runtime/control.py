@@ -94,9 +94,10 @@ Command = Drain | Stop | Routes
 
 
 class ReplicaReady(msgspec.Struct, frozen=True, tag="ready"):
-    """The replica serves."""
+    """The replica serves. imported: modules that it had to import to come to that."""
 
     hello: ReplicaHello
+    imported: tuple[str, ...] = ()
 
 
 class ReplicaFailed(msgspec.Struct, frozen=True, tag="failed"):

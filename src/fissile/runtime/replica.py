@@ -74,6 +74,7 @@ def run(
 
 
 async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_address: str, control_token: str) -> int:
+    known = set(sys.modules)
     replica = Guest(spec, sockets) if spec.guest else Replica(spec, sockets)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,6 +86,7 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
         await ControlLink(replica, control_address, control_token).failed(str(error))
         return EXIT_CANNOT_START
     control = ControlLink(replica, control_address, control_token)
+    control.imported = tuple(name for name in sys.modules if name not in known)
     control.start()
     await replica.ended.wait()
     await replica.stop()
@@ -287,6 +289,7 @@ class ControlLink:
             contracts=contracts_of([CONTROL_INTERFACE]),
         )
         self._control: Any = remote(CONTROL_INTERFACE, self._channel, caller=CONTROL_CALLER)
+        self.imported: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -298,7 +301,7 @@ class ControlLink:
         pause = REATTACH_SECONDS
         while True:
             try:
-                await self._control.report(ReplicaReady(self._replica.hello))
+                await self._control.report(ReplicaReady(self._replica.hello, self.imported))
                 async for command in self._control.attach(self._replica.hello):
                     pause = REATTACH_SECONDS
                     self._obey(command)

@@ -63,6 +63,12 @@ class Exec(msgspec.Struct, frozen=True, tag="exec"):
     files_max: int | None = None
 
 
+class Import(msgspec.Struct, frozen=True, tag="import"):
+    """Import what replicas import when they start, for all that come."""
+
+    modules: tuple[str, ...]
+
+
 class Keep(msgspec.Struct, frozen=True, tag="keep"):
     """Keep a listening socket, which travels with this, for the next supervisor."""
 
@@ -170,7 +176,7 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
     loaded: Loaded
 
 
-ToZygote = Load | Fork | Exec | Keep | Drop | Foster | Noted | Enquire
+ToZygote = Load | Fork | Exec | Import | Keep | Drop | Foster | Noted | Enquire
 FromZygote = Loaded | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Told
 
 encode = msgspec.msgpack.Encoder().encode

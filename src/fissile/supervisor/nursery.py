@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import msgspec
@@ -33,6 +33,7 @@ from fissile.supervisor.messages import (
     ForkFailed,
     Foster,
     FromZygote,
+    Import,
     Keep,
     Kept,
     Known,
@@ -126,6 +127,7 @@ class Nursery:
         self._specs: dict[int, ReplicaSpec] = {}
         self._sockets: dict[str, socket.socket] = {}
         self._buried: list[tuple[ReplicaSpec, int | None]] = []
+        self._imported: set[str] = set()
         self._notes: set[asyncio.Task[None]] = set()
         self._last_order = 0
         self._data = bytearray()
@@ -184,6 +186,8 @@ class Nursery:
             spec = self._specs.get(child.pid)
             if spec is not None and child.handle is not None:
                 await self._send(Foster(child.pid, spec), [child.handle])
+        if self._imported:
+            await self._send(Import(tuple(self._imported)), [])
         for name, sock in list(self._sockets.items()):
             await self._send(Keep(name), [sock.fileno()])
 
@@ -218,6 +222,14 @@ class Nursery:
         sock.setblocking(False)
         self._socket = sock
         asyncio.get_running_loop().add_reader(sock.fileno(), self._readable, sock)
+
+    async def prepare(self, modules: Iterable[str]) -> None:
+        """Have the zygote import what a replica had to import by itself, so that the next need not."""
+        new = tuple(name for name in modules if name not in self._imported)
+        if new:
+            self._imported.update(new)
+            with suppress(ForkError):  # only time is lost
+                await self._send(Import(new), [])
 
     async def keep(self, name: str, sock: socket.socket) -> None:
         """Have the zygote keep a listening socket for the next supervisor."""

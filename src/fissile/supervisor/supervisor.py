@@ -612,6 +612,8 @@ class Supervisor:
             else:
                 link.commands.put_nowait(self._routes_for(replica.service))
                 self._see(replica, known.ReplicaReady())
+                if report.imported and not self._services[replica.service].settings.spawn:
+                    self._spawn(self._nursery.prepare(report.imported))
         elif isinstance(report, Heartbeat):
             self._see(replica, ReplicaHeard(float(report.in_flight + report.queued + report.requests)))
 

@@ -15,6 +15,7 @@ import asyncio
 import fcntl
 import gc
 import hashlib
+import importlib
 import logging
 import os
 import resource
@@ -24,6 +25,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ from fissile.supervisor.messages import (
     ForkFailed,
     Foster,
     FromZygote,
+    Import,
     Keep,
     Kept,
     Known,
@@ -190,6 +193,9 @@ class Zygote:
             self._load = message
             self._loaded = answer if isinstance(answer, Loaded) else None
             self._tell(answer)
+        elif isinstance(message, Import):
+            import_all(message.modules)
+            self._drop_spare()  # the next one knows them
         elif isinstance(message, Keep):
             self._drop(message.name)
             (self._kept[message.name],) = fds
@@ -471,6 +477,15 @@ def warm(graph: Graph) -> None:
     replica.rehearse(graph).close()
     # Its stream is descriptor 2, whatever that is in each replica.
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
+    gc.collect()
+    gc.freeze()
+
+
+def import_all(modules: Iterable[str]) -> None:
+    """Import modules that replicas were seen to import. One that cannot be is left to them."""
+    for name in modules:
+        with suppress(Exception):
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
