@@ -1,6 +1,13 @@
 """What runs now, as it is shown to people and programs."""
 
+import os
+
 import msgspec
+
+from fissile.orchestrator.replica import Replica
+from fissile.supervisor.fleet import NO_LIMITS, Fleet
+from fissile.supervisor.limits import resident_bytes
+from fissile.supervisor.service import Service
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
@@ -60,3 +67,59 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
     release: str
     services: tuple[ServiceStatus, ...]
     journal: str = ""
+
+
+def status_of(fleet: Fleet, *, zygote: int | None, journal: str) -> SupervisorStatus:
+    """The status of a fleet. journal: what is wrong with it, or ""."""
+    return SupervisorStatus(
+        supervisor=SupervisorProcess(os.getpid(), zygote),
+        application=fleet.loaded.name if fleet.loaded is not None else "",
+        topology=fleet.topology,
+        release=fleet.release,
+        services=tuple(_service_status(fleet, service) for service in fleet.services.values()),
+        journal=journal,
+    )
+
+
+def _service_status(fleet: Fleet, service: Service) -> ServiceStatus:
+    want, found = fleet.desired.services[service.name], fleet.observed.service(service.name)
+    settings = fleet.settings.service(service.name)
+    broken = [memory.reason for memory in found.slots.values() if memory.reason]
+    return ServiceStatus(
+        name=service.name,
+        topology=fleet.topology,
+        components=service.components,
+        scale=Scale(want.replicas, want.replicas_min, want.replicas_max),
+        limits={
+            "concurrency": settings.concurrency,
+            **fleet.limits.get(service.name, NO_LIMITS).shown(),
+            "enforced_by": _enforced_by(fleet, service.name),
+        },
+        replicas=tuple(_replica_status(fleet, replica) for replica in found.replicas.values()),
+        restarts=found.restarts,
+        trouble=broken[0] if broken else "",
+    )
+
+
+def _enforced_by(fleet: Fleet, service: str) -> str | None:
+    if not fleet.limits.get(service, NO_LIMITS).grouped:
+        return None
+    missing = f" ({fleet.enforcement.missing})" if fleet.enforcement.missing else ""
+    return f"{fleet.enforcement.name}{missing}"
+
+
+def _replica_status(fleet: Fleet, replica: Replica) -> ReplicaStatus:
+    process = fleet.processes.get(replica.serial)
+    beat = process.link.heartbeat if process is not None else None
+    return ReplicaStatus(
+        slot=replica.slot,
+        serial=replica.serial,
+        pid=replica.pid,
+        state=replica.state.value,
+        build=replica.build,
+        revision=replica.revision,
+        lag_seconds=beat.lag_seconds if beat is not None else 0.0,
+        in_flight=replica.load,
+        memory_bytes=resident_bytes(replica.pid) if replica.pid else None,
+        stuck=replica.stuck,
+    )
