@@ -13,7 +13,8 @@ Where it differs, and why:
 - Going down needs a tenth less than the lower count could carry (the tolerance of the Kubernetes HPA), so
   that a load at the border of two counts does not swing between them.
 - All services share one machine. Replicas above a service's minimum are counted against its cores; where
-  they do not suffice, they are shared by weight, the emptiest share first (water-filling).
+  they do not suffice, they are shared by weight, the emptiest share first (water-filling). The one replica of
+  a service that wakes counts as its minimum: no neighbour's load keeps it asleep.
 - A service whose calls only wait for another service is not scaled: more of it would wait as well. The
   reason names the other.
 """
@@ -167,7 +168,8 @@ class Autoscaler:
                 if replicas < wish:
                     reason = f"{reason or f'{wish} wanted'}, but the {cores} cores are shared: {replicas}"
                 decisions.append(Decision(name, replicas, previous, reason or "bounds were altered"))
-        return decisions
+        # What is given back first is what others may have.
+        return sorted(decisions, key=lambda decision: decision.replicas - decision.previous)
 
 
 def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int, now: float) -> tuple[int, str]:
@@ -216,7 +218,8 @@ def _held(demand: Demand, replicas: int, previous: int) -> str:
 
 def _share(policies: Mapping[str, ScalingPolicy], wishes: Mapping[str, tuple[int, str]], cores: int) -> dict[str, int]:
     """The wishes, cut to what the cores allow."""
-    extras = {name: max(0, wish - policies[name].replicas_min) for name, (wish, _) in wishes.items()}
+    floors = {name: max(policies[name].replicas_min, min(1, wish)) for name, (wish, _) in wishes.items()}
+    extras = {name: wish - floors[name] for name, (wish, _) in wishes.items()}
     if sum(extras.values()) <= cores:
         return {name: wish for name, (wish, _) in wishes.items()}
     given = dict.fromkeys(extras, 0)
@@ -224,4 +227,4 @@ def _share(policies: Mapping[str, ScalingPolicy], wishes: Mapping[str, tuple[int
         hungry = [name for name in extras if given[name] < extras[name]]
         name = min(hungry, key=lambda name: ((given[name] + 1) / policies[name].weight, name))
         given[name] += 1
-    return {name: min(wish, policies[name].replicas_min + given[name]) for name, (wish, _) in wishes.items()}
+    return {name: floors[name] + given[name] for name in wishes}

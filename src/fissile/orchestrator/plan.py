@@ -136,6 +136,7 @@ class _Step:
         self._service = service
         self._now = now
         self._in_slot: dict[int, list[Replica]] = {}
+        self._abandoned = False
 
     def decide(self) -> None:
         """Fill `actions` and `due`."""
@@ -218,7 +219,7 @@ class _Step:
         for replica in self._in_slot.get(slot, ()):
             if replica.state is READY:
                 self.actions.append(DrainReplica(replica, False, reason))
-            else:
+            elif not replica.unheard:
                 self.actions.append(KillReplica(replica, f"{self._want.replicas} wanted, and it serves nobody yet"))
 
     def _start_empty(self, slot: int) -> None:
@@ -234,26 +235,40 @@ class _Step:
 
     def _replace(self, slot: int, here: list[Replica], may_start: bool) -> bool:
         """Start first, drain after: there is always somebody. Whether one more slot has two replicas now."""
+        if len(here) > 1:
+            self._one_stays(here)
+            return False
+        (only,) = here
         revision = self._want.revision
-        old = [replica for replica in here if replica.revision < revision]
-        new = [replica for replica in here if replica.revision >= revision]
-        if any(replica.state is READY for replica in new):
-            for replica in old:
-                if replica.state is READY:
-                    self.actions.append(DrainReplica(replica, True, "a new replica has taken over"))
-                else:
-                    self.actions.append(KillReplica(replica, "a new replica has taken over"))
-        elif old and not new and not self._want.overlap:
-            if may_start:
+        if only.revision >= revision:
+            return False
+        memory = self._service.slots.get(slot)
+        if not self._want.overlap:
+            if may_start and not only.unheard:
                 reason = "a restart is wanted, and two must not run at once"
-                self.actions += [DrainReplica(r, True, reason) for r in old if r.state is READY]
-                self.actions += [KillReplica(r, reason) for r in old if r.state is not READY]
-                return True
-        elif old and not new:
-            memory = self._service.slots.get(slot)
-            if memory is not None and memory.failed_revision == revision:
-                self.actions.append(AbandonRestart(self._name, memory.last_trouble))
-            elif may_start:
-                self.actions.append(StartReplica(self._name, slot, revision, "a restart is wanted"))
-                return True
+                ready = only.state is READY
+                self.actions.append(DrainReplica(only, True, reason) if ready else KillReplica(only, reason))
+            return may_start
+        if memory is not None and memory.failed_revision == revision:
+            self.actions.append(AbandonRestart(self._name, memory.last_trouble))
+            self._abandoned = True
+        elif may_start and not self._abandoned:
+            self.actions.append(StartReplica(self._name, slot, revision, "a restart is wanted"))
+            return True
         return False
+
+    def _one_stays(self, here: list[Replica]) -> None:
+        """Several live in one slot: the newest that serves, unless one that is wanted is on its way."""
+        ready = [replica for replica in here if replica.state is READY]
+        best = max(ready, key=lambda replica: (replica.revision, replica.serial), default=None)
+        if best is None:
+            return
+        for replica in here:
+            if replica is best or replica.unheard:
+                continue
+            if replica.state is READY:
+                self.actions.append(DrainReplica(replica, True, "a new replica has taken over"))
+            elif replica.revision <= best.revision:
+                self.actions.append(KillReplica(replica, "a new replica has taken over"))
+            elif replica.revision != self._want.revision:
+                self.actions.append(KillReplica(replica, "it is not wanted any more"))

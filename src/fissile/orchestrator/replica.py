@@ -57,6 +57,7 @@ class Replica(msgspec.Struct, eq=False):
     stuck: str = ""
     ending: str = ""
     told_to_stop: bool = False
+    unheard: bool = False
 
     @property
     def key(self) -> str:
@@ -151,19 +152,37 @@ class Observed(msgspec.Struct):
         """What is known of a service; at first, nothing."""
         return self.services.setdefault(name, ObservedService())
 
+    def unheard(self) -> set[str]:
+        """The services of which not all replicas have said how they are."""
+        return {name for name, service in self.services.items() if any(r.unheard for r in service.replicas.values())}
+
     def begin(self, service: str, slot: int, revision: int, build: str, now: float) -> Replica:
         """A replica is about to be started: from now on it is reckoned with."""
         self.last_serial += 1
         replica = Replica(self.last_serial, service, slot, revision, build, now, heard_at=now)
-        self.adopt(replica)
+        self._enter(replica)
         return replica
 
-    def adopt(self, replica: Replica) -> None:
-        """A replica that somebody else started."""
+    def adopt(self, serial: int, service: str, slot: int, revision: int, build: str, pid: int, now: float) -> Replica:
+        """A replica that somebody else started is found."""
+        replica = Replica(serial, service, slot, revision, build, now, pid=pid, heard_at=now, unheard=True)
+        self._enter(replica)
+        return replica
+
+    def _enter(self, replica: Replica) -> None:
         found = self.service(replica.service)
         found.replicas[replica.serial] = replica
         found.memory(replica.slot).reason = ""
         self.last_serial = max(self.last_serial, replica.serial)
+
+    def drain(self, replica: Replica, now: float) -> None:
+        """A replica takes no new work from now on."""
+        replica.unheard = False
+        replica.become(DRAINING, now)
+
+    def stop(self, replica: Replica) -> None:
+        """A replica is about to be told by signal to end: its time to drain is over."""
+        replica.told_to_stop = True
 
     def end(self, replica: Replica, reason: str, *, fault: bool) -> None:
         """A replica is about to be killed: from now on it counts no more."""
@@ -184,6 +203,7 @@ class Observed(msgspec.Struct):
         if isinstance(observation, ReplicaEnded):
             return self._ended(found, replica, observation, now, policy)
         replica.heard_at = max(replica.heard_at, now)
+        replica.unheard = False
         if isinstance(observation, ReplicaReady):
             if replica.state is STARTING:
                 replica.become(READY, now)

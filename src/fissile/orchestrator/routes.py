@@ -4,6 +4,9 @@ Those with a ready replica. Where there is none, those that will have one: calls
 the slot's socket, for as long as their deadline allows, instead of failing.
 """
 
+from collections.abc import Collection, Mapping
+from math import inf
+
 from fissile.orchestrator.change import DesiredService
 from fissile.orchestrator.replica import DRAINING, READY, ObservedService
 
@@ -16,3 +19,44 @@ def routes(want: DesiredService, service: ObservedService) -> tuple[int, ...]:
     coming = {r.slot for r in service.replicas.values() if r.state is not DRAINING and not r.ending}
     coming |= {slot for slot, memory in service.slots.items() if memory.reason}
     return tuple(sorted(coming or range(want.replicas) or {0}))
+
+
+class RouteTable:
+    """What replicas were told last, by service: addresses in order.
+
+    A supervisor that takes over knows for a while less than the replicas do: of a service whose replicas have
+    not all reported, others keep what they have, until the time is over.
+    """
+
+    def __init__(self) -> None:
+        self.told: dict[str, tuple[str, ...]] = {}
+        self.due = inf
+        self._held_until = -inf
+
+    def take_over(self, held_until: float) -> None:
+        """What replicas know is not known. held_until: monotonic seconds."""
+        self.told = {}
+        self._held_until = held_until
+
+    def close(self) -> None:
+        """Nothing is told any more."""
+        self._held_until = inf
+
+    def held(self, now: float) -> bool:
+        """Whether what replicas know may be better than what is known here."""
+        return now < self._held_until
+
+    def update(self, current: Mapping[str, tuple[str, ...]], unheard: Collection[str], now: float) -> set[str]:
+        """The services whose callers are to be told; `due` says when to ask again at the latest.
+
+        unheard: the services of which not all replicas have said how they are.
+        """
+        self.due = inf
+        if self._held_until == inf:
+            return set()
+        held = set(unheard) if self.held(now) else set[str]()
+        if held:
+            self.due = self._held_until
+        changed = {name for name, to in current.items() if name not in held and self.told.get(name) != to}
+        self.told.update((name, current[name]) for name in changed)
+        return changed

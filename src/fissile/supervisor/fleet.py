@@ -11,6 +11,7 @@ import msgspec
 from fissile.orchestrator.change import Desired
 from fissile.orchestrator.order import stop_waves
 from fissile.orchestrator.replica import READY, Observed, Replica
+from fissile.orchestrator.routes import RouteTable
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import Routes
@@ -36,7 +37,7 @@ class Process(msgspec.Struct, frozen=True, eq=False):
 
 
 class Fleet:
-    """One application's services, replicas and secrets. told_routes: addresses by service, as replicas know them."""
+    """One application's services, replicas and secrets. routed: the addresses, as replicas know them."""
 
     def __init__(self, settings: Settings, topology: str, state: StateFolder) -> None:
         self.settings = settings
@@ -51,7 +52,7 @@ class Fleet:
         self.secrets = Secrets.new()
         self.limits: dict[str, Limits] = {}
         self.enforcement = Enforcement()
-        self.told_routes: dict[str, tuple[str, ...]] = {}
+        self.routed = RouteTable()
 
     def command(self, name: str) -> bool:
         """Whether a service is a program that knows nothing of us."""
@@ -110,7 +111,7 @@ class Fleet:
     def routes_for(self, service: str) -> Routes:
         """All that a service's replicas have to know of their callees."""
         callees = self.callees(self.services[service])
-        return Routes({callee: self.told_routes.get(callee) or self.routes(callee) for callee in callees})
+        return Routes({callee: self.routed.told.get(callee) or self.routes(callee) for callee in callees})
 
     def gateway(self, service: Service) -> str:
         """The HTTP/JSON address of a service, "" if it has none."""

@@ -125,7 +125,6 @@ class Supervisor:
         self._control: socket.socket | None = None
         self._serving = False
         self._published: Endpoints | None = None
-        self._routes_wait_until = -inf
         self._woken = asyncio.Event()
         self._stepped: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -288,17 +287,16 @@ class Supervisor:
         await self._doors.open(loaded, self._port, found.sockets)
         now = time.monotonic()
         for child, spec in found.children:
-            replica = Replica(spec.serial, spec.service, spec.slot, spec.revision, spec.build, now, pid=child.pid)
+            replica = self._fleet.observed.adopt(
+                spec.serial, spec.service, spec.slot, spec.revision, spec.build, child.pid, now
+            )
             if spec.port:
                 self._fleet.services[spec.service].ports[spec.serial] = spec.port
-            replica.heard_at = now
-            self._fleet.observed.adopt(replica)
             self._settle_in(replica, child)
         for spec, status in found.buried:
             self._note("ReplicaExited", spec.service, f"pid of slot {spec.slot} {described(status)}, nobody supervised")
         self._fleet.enforcement.sweep({f"{spec.service}.{spec.slot}.{spec.serial}" for _, spec in found.children})
-        self._routes_wait_until = now + SETTLE_SECONDS_MAX
-        self._fleet.told_routes = {name: self._fleet.routes(name) for name in self._fleet.services}
+        self._fleet.routed.take_over(now + SETTLE_SECONDS_MAX)
         await self._open_desk()
         await self._record("SupervisorReturned", f"{len(found.children)} replicas adopted")
 
@@ -337,8 +335,9 @@ class Supervisor:
                 self._stepped = None
             if step.actions:
                 continue
+            due = min(step.due, self._fleet.routed.due)
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if step.due == inf else max(0.0, step.due - time.monotonic())):
+                async with asyncio.timeout(None if due == inf else max(0.0, due - time.monotonic())):
                     await self._woken.wait()
 
     async def _next_step(self) -> None:
@@ -358,7 +357,7 @@ class Supervisor:
         elif isinstance(action, AbandonRestart):
             self._abandon(action)
         elif isinstance(action, StopReplica):
-            action.replica.told_to_stop = True
+            self._fleet.observed.stop(action.replica)
             self._signal(action.replica, signal.SIGTERM)
         else:
             self._kill(action)
@@ -441,10 +440,11 @@ class Supervisor:
             if report.hello.draining and replica.state is not DRAINING and process is not None:
                 if replica.state is not READY:
                     self._see(replica, known.ReplicaReady())
-                replica.become(DRAINING, time.monotonic())
+                self._fleet.observed.drain(replica, time.monotonic())
                 self._woken.set()
             else:
-                link.commands.put_nowait(self._fleet.routes_for(replica.service))
+                if not (replica.unheard and self._fleet.routed.held(time.monotonic())):
+                    link.commands.put_nowait(self._fleet.routes_for(replica.service))
                 self._see(replica, known.ReplicaReady())
                 if report.imported and not self._fleet.services[replica.service].settings.spawn:
                     self._spawn(self._nursery.prepare(report.imported))
@@ -458,7 +458,7 @@ class Supervisor:
 
     def _drain(self, action: DrainReplica, now: float) -> None:
         replica = action.replica
-        replica.become(DRAINING, now)
+        self._fleet.observed.drain(replica, now)
         self._note("ReplicaDraining", replica.service, action.reason, slot=replica.slot, pid=replica.pid)
         process = self._fleet.processes.get(replica.serial)
         if process is not None:
@@ -547,15 +547,11 @@ class Supervisor:
     # -- routes -----------------------------------------------------------------------------------
 
     def _tell_routes(self, now: float) -> None:
-        if now < self._routes_wait_until:
-            found = [r for service in self._fleet.observed.services.values() for r in service.replicas.values()]
-            if any(replica.state is ReplicaState.STARTING for replica in found):
-                return
         current = {name: self._fleet.routes(name) for name in self._fleet.services}
-        changed = {name for name, addresses in current.items() if self._fleet.told_routes.get(name) != addresses}
+        unheard = self._fleet.observed.unheard()
+        changed = self._fleet.routed.update(current, unheard, now)
         if not changed:
             return
-        self._fleet.told_routes = current
         for service in self._fleet.services.values():
             if changed.intersection(self._fleet.callees(service)):
                 order = self._fleet.routes_for(service.name)
@@ -723,7 +719,7 @@ class Supervisor:
         Given up half way (cancelled), it kills what is left. May be called again.
         """
         self._serving = False
-        self._routes_wait_until = inf
+        self._fleet.routed.close()
         try:
             await self._still()
             limit = time.monotonic() + drain_seconds_max

@@ -1,0 +1,170 @@
+"""A machine that is not there: a clock, a zygote and processes, which fail as real ones do.
+
+Time passes only from event to event. Every service draws from dice of its own, so that what befalls one
+does not alter the fate of another.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+FORK_SECONDS = 0.01
+KILL_SECONDS = 0.002
+
+
+class Clock:
+    """Virtual seconds, and what is to happen when."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.events = 0
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+
+    def at(self, when: float, do: Callable[..., None], *arguments: Any) -> None:
+        """Do something at a time, or at once if it has passed. Equal times: in the order of asking."""
+        self.events += 1
+        heapq.heappush(self._heap, (max(when, self.now), self.events, do, arguments))
+
+    def after(self, seconds: float, do: Callable[..., None], *arguments: Any) -> None:
+        """Do something later."""
+        self.at(self.now + seconds, do, *arguments)
+
+    def run(self, until: float) -> None:
+        """Let time pass."""
+        heap = self._heap
+        while heap and heap[0][0] <= until:
+            self.now, _, do, arguments = heapq.heappop(heap)
+            do(*arguments)
+        self.now = until
+
+
+class Phase(StrEnum):
+    """Of a process, as it really is, whatever anybody knows of it."""
+
+    BOOTING = "booting"
+    SERVING = "serving"
+    HUNG = "hung"
+    DRAINING = "draining"
+    DEAD = "dead"
+
+
+class Process(msgspec.Struct, eq=False):
+    """A replica's process. mute_until: what it reports is lost until then. told: of whom it may hear."""
+
+    pid: int
+    serial: int
+    service: str
+    slot: int
+    revision: int
+    phase: Phase = Phase.BOOTING
+    dead_at: float = 0.0
+    failed_at: float = 0.0
+    mute_until: float = 0.0
+    deaf: bool = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether it accepts calls."""
+        return self.phase is Phase.SERVING
+
+
+class Habits(msgspec.Struct):
+    """How a service's processes behave. Seconds; shares are of starts, in [0, 1]."""
+
+    start_seconds: float = 0.05
+    drain_seconds: float = 0.3
+    slow_share: float = 0.0
+    stillborn_share: float = 0.0
+    deaf_share: float = 0.0
+
+
+class Machine:
+    """Processes by pid, and the zygote that makes them. It outlives supervisors."""
+
+    def __init__(self, clock: Clock, seed: int, habits: dict[str, Habits]) -> None:
+        self.clock = clock
+        self.habits = habits
+        self.processes: dict[int, Process] = {}
+        self.zygote_returns_at = 0.0
+        self.buried: list[int] = []
+        self.report: Callable[[Process, str], None] = lambda process, what: None
+        self._dice = {name: random.Random(f"{seed} {name}") for name in habits}
+        self._last_pid = 0
+
+    def dice(self, service: str) -> random.Random:
+        """A service's own chance."""
+        return self._dice[service]
+
+    def alive(self, service: str) -> list[Process]:
+        """Its processes, in the order of their births."""
+        return [p for p in self.processes.values() if p.service == service]
+
+    def fork(self, serial: int, service: str, slot: int, revision: int, born: Callable[[Process | None], None]) -> None:
+        """Order a process; it comes, or does not, whoever still waits for it then."""
+
+        def fork() -> None:
+            if self.clock.now < self.zygote_returns_at:
+                born(None)
+                return
+            self._last_pid += 1
+            process = Process(self._last_pid, serial, service, slot, revision)
+            self.processes[process.pid] = process
+            self._boot(process)
+            born(process)
+
+        self.clock.after(FORK_SECONDS, fork)
+
+    def _boot(self, process: Process) -> None:
+        habits, dice = self.habits[process.service], self.dice(process.service)
+        process.deaf = dice.random() < habits.deaf_share
+        taken = habits.start_seconds * (0.5 + dice.random())
+        if dice.random() < habits.stillborn_share:
+            self.clock.after(taken * dice.random(), self.kill, process)
+        elif dice.random() < habits.slow_share:
+            self.clock.after(60.0, self._serve, process)
+        else:
+            self.clock.after(taken, self._serve, process)
+
+    def _serve(self, process: Process) -> None:
+        if process.phase is Phase.BOOTING:
+            process.phase = Phase.SERVING
+            self.report(process, "ready")
+
+    def kill(self, process: Process) -> None:
+        """It is gone at once."""
+        if process.phase is Phase.DEAD:
+            return
+        if process.phase is Phase.SERVING:
+            process.failed_at = self.clock.now
+        process.phase = Phase.DEAD
+        process.dead_at = self.clock.now
+        del self.processes[process.pid]
+        self.report(process, "ended")
+
+    def signal(self, process: Process) -> None:
+        """A kill that takes its moment."""
+        self.clock.after(KILL_SECONDS, self.kill, process)
+
+    def hang(self, process: Process) -> None:
+        """It is there, and does nothing any more."""
+        if process.phase is Phase.SERVING:
+            process.phase = Phase.HUNG
+            process.failed_at = self.clock.now
+
+    def drain(self, process: Process) -> None:
+        """It is asked to finish, and does so in its time, unless it is deaf to that."""
+        if process.phase is not Phase.SERVING:
+            return
+        process.phase = Phase.DRAINING
+        if not process.deaf:
+            seconds = self.habits[process.service].drain_seconds * 2 * self.dice(process.service).random()
+            self.clock.after(seconds, self.kill, process)
+
+    def terminate(self, process: Process) -> None:
+        """The polite signal; half of the deaf hear that."""
+        if not process.deaf or self.dice(process.service).random() < 0.5:
+            self.signal(process)

@@ -1,0 +1,41 @@
+"""Thousands of seeds: `python tests/simulation/run.py [--seeds N] [--from SEED]`. Failed ones go to seeds.txt."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scenarios import settled, troubled
+
+
+def main() -> int:
+    """0 if all promises were kept."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3000)
+    parser.add_argument("--from", type=int, default=1000, dest="first")
+    parser.add_argument("-v", action="store_true", help="print what was done")
+    options = parser.parse_args()
+    failed: list[str] = []
+    begun = time.perf_counter()
+    for seed in range(options.first, options.first + options.seeds):
+        world = troubled(seed)
+        try:
+            settled(world)
+        except AssertionError as error:
+            failed.append(f"{seed}  # at {world.clock.now:.3f} s: {error}"[:300])
+            print(failed[-1])
+        if options.v:
+            for when, service, what in world.trail:
+                print(f"{when:9.3f} {service:<10} {what}")
+    taken = time.perf_counter() - begun
+    print(f"{options.seeds} seeds in {taken:.1f} s, {60 * options.seeds / taken:.0f} a minute; {len(failed)} failed")
+    if failed:
+        with (Path(__file__).parent / "seeds.txt").open("a") as kept:
+            kept.writelines(f"{line}\n" for line in failed)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

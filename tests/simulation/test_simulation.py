@@ -1,0 +1,74 @@
+"""Whole systems by seed: what must never be so, and what must become so when the faults are over.
+
+A few hundred seeds run here, and all that failed once. `python tests/simulation/run.py` runs thousands.
+"""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from scenarios import FAULT_SECONDS, settled, steady, troubled, with_neighbour
+
+from fissile.orchestrator.autoscale import STABLE_SECONDS
+
+SEEDS = 200
+KEPT = [
+    int(line.split()[0]) for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines() if line[:1] != "#"
+]
+
+
+def test_a_troubled_world_keeps_its_promises_and_recovers():
+    routed = deaths = 0
+    for seed in [*KEPT, *range(SEEDS)]:
+        world = troubled(seed)
+        try:
+            settled(world)
+        except AssertionError as error:
+            pytest.fail(f"seed {seed} at {world.clock.now:.3f} s: {error}")
+        routed += world.calls_routed
+        deaths += sum(what.startswith("adopted") for _, _, what in world.trail)
+    # Worlds in which nothing happens prove nothing.
+    assert routed > 100 * SEEDS
+    assert deaths > SEEDS
+
+
+def test_the_same_seed_is_the_same_world():
+    worlds = [troubled(4), troubled(4)]
+    for world in worlds:
+        settled(world)
+    assert worlds[0].trail == worlds[1].trail != []
+
+
+def test_nothing_swings_under_a_load_that_does_not_change():
+    for seed in range(40):
+        world = steady(seed)
+        world.clock.run(4 * STABLE_SECONDS)
+        settled_at = len(world.trail)
+        reversals = {name: _reversals(world.trail, name) for name in world.services}
+        assert max(reversals.values()) <= 1, f"seed {seed}: {reversals}"
+        world.clock.run(8 * STABLE_SECONDS)
+        assert len(world.trail) == settled_at, f"seed {seed}: {world.trail[settled_at:]}"
+
+
+def _reversals(trail: list[tuple[float, str, str]], service: str) -> int:
+    """How often the autoscaler went the other way."""
+    counts = [
+        int(what.rsplit("replicas=", 1)[1].rstrip(")"))
+        for _, name, what in trail
+        if name == service and what.startswith("autoscaler")
+    ]
+    ways = [later > earlier for earlier, later in itertools.pairwise(counts)]
+    return sum(one != other for one, other in itertools.pairwise(ways))
+
+
+def test_a_crash_loop_changes_nothing_for_the_others():
+    for seed in range(40):
+        trails = []
+        for broken in (False, True):
+            world = with_neighbour(seed, broken=broken)
+            world.clock.run(FAULT_SECONDS)
+            trails.append([entry for entry in world.trail if entry[1] not in ("neighbour", "")])
+        starts = sum(name == "neighbour" for _, name, _ in world.trail)
+        assert trails[0] == trails[1] != [], f"seed {seed}"
+        # Back-off keeps four looping slots from starving the machine: without it, they would start thousands.
+        assert 20 < starts < 60, f"seed {seed}: {starts} starts"
