@@ -23,6 +23,7 @@ from fissile.orchestrator.plan import (
     plan,
 )
 from fissile.orchestrator.replica import (
+    DRAINING,
     READY,
     Observation,
     Observed,
@@ -318,6 +319,9 @@ class Loop:
                 world.machine.terminate(process)
         else:
             assert isinstance(action, KillReplica)
+            cut_off = process is not None and process.phase is Phase.DRAINING and replica.state is not DRAINING
+            if cut_off and not action.fault:
+                raise Broken(f"{replica.key}: it finishes its work, and is killed: {action.reason}")
             world.log(replica.service, f"kill {replica.slot}: {action.reason}")
             self.observed.end(replica, action.reason, fault=action.fault)
             if process is not None:

@@ -203,8 +203,8 @@ class Observed(msgspec.Struct):
         if isinstance(observation, ReplicaEnded):
             return self._ended(found, replica, observation, now, policy)
         replica.heard_at = max(replica.heard_at, now)
-        replica.unheard = False
         if isinstance(observation, ReplicaReady):
+            replica.unheard = False
             if replica.state is STARTING:
                 replica.become(READY, now)
                 replica.ready_at = now
