@@ -1,0 +1,72 @@
+"""The one door by which anybody alters what is desired."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fissile.orchestrator.change import (
+    REPLICAS_MAX,
+    Change,
+    ChangeRefused,
+    Desired,
+    DesiredService,
+    GiveUpRestart,
+    RestartService,
+    ScaleService,
+    SetReplicas,
+    apply,
+)
+
+DESIRED = Desired({"cart": DesiredService(2, 1, 4), "orders": DesiredService()})
+
+
+def changed(act: ScaleService | SetReplicas | RestartService | GiveUpRestart) -> DesiredService:
+    after = apply(DESIRED, Change("anna", act, "because"))
+    assert after.services["orders"] == DESIRED.services["orders"]
+    return after.services["cart"]
+
+
+@pytest.mark.parametrize(
+    ("act", "counts"),
+    [
+        (ScaleService("cart", 3, 3), (3, 3, 3)),
+        (ScaleService("cart", 0, 1), (1, 0, 1)),
+        (ScaleService("cart", 0, 0), (0, 0, 0)),
+        (ScaleService("cart", 1, 9), (2, 1, 9)),
+        (SetReplicas("cart", 4), (4, 1, 4)),
+        (SetReplicas("cart", 9), (4, 1, 4)),
+        (SetReplicas("cart", 0), (1, 1, 4)),
+        (RestartService("cart", 7), (2, 1, 4)),
+    ],
+)
+def test_counts(act: ScaleService | SetReplicas | RestartService, counts: tuple[int, int, int]):
+    after = changed(act)
+    assert (after.replicas, after.replicas_min, after.replicas_max) == counts
+    assert after.automatic == (counts[1] < counts[2])
+
+
+def test_revisions():
+    assert changed(RestartService("cart", 7)).revision == 7
+    assert changed(GiveUpRestart("cart", 1)).revision == 1
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1, 1), (3, 2), (0, REPLICAS_MAX + 1)])
+def test_bounds_that_cannot_be(low: int, high: int):
+    with pytest.raises(ChangeRefused, match=f"cart cannot have {low}..{high} replicas"):
+        apply(DESIRED, Change("anna", ScaleService("cart", low, high), ""))
+
+
+def test_an_unknown_service():
+    with pytest.raises(ChangeRefused, match=r"there is no service 'carts'(.|\n)*cart, orders"):
+        apply(DESIRED, Change("anna", RestartService("carts", 2), ""))
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 30))
+def test_the_wish_is_always_between_its_bounds_and_survives_the_journal(low: int, high: int, wanted: int):
+    if low > high:
+        return
+    after = apply(DESIRED, Change("anna", ScaleService("cart", low, high), ""))
+    after = apply(after, Change("autoscaler", SetReplicas("cart", wanted), ""))
+    assert low <= after.services["cart"].replicas <= high
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(after), type=Desired) == after

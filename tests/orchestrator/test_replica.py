@@ -1,0 +1,115 @@
+"""Replicas go one way only, and what comes late changes nothing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fissile.orchestrator.replica import (
+    DRAINING,
+    READY,
+    STARTING,
+    TRANSITIONS,
+    Observation,
+    Observed,
+    ReplicaEnded,
+    ReplicaHeard,
+    ReplicaHung,
+    ReplicaReady,
+    ReplicaState,
+)
+
+ORDER = list(ReplicaState)
+
+
+def test_there_is_no_way_back():
+    for state, following in TRANSITIONS.items():
+        assert all(ORDER.index(after) > ORDER.index(state) for after in following)
+    ends = {state for state, following in TRANSITIONS.items() if not following}
+    assert ends == {ReplicaState.STOPPED, ReplicaState.FAILED}
+
+
+@pytest.mark.parametrize(
+    ("before", "end", "state", "counted"),
+    [
+        ([], ReplicaEnded("ended"), ReplicaState.FAILED, True),
+        ([ReplicaReady()], ReplicaEnded("ended"), ReplicaState.FAILED, True),
+        ([ReplicaReady(), "drain"], ReplicaEnded("ended"), ReplicaState.STOPPED, False),
+        ([ReplicaReady(), "end"], ReplicaEnded("ended"), ReplicaState.STOPPED, False),
+        ([ReplicaReady(), ReplicaHung("stuck"), "end"], ReplicaEnded("ended"), ReplicaState.FAILED, True),
+        (["fault"], ReplicaEnded("ended"), ReplicaState.FAILED, True),
+    ],
+)
+def test_an_end_is_a_failure_unless_it_was_ordered(
+    before: list[Observation | str], end: ReplicaEnded, state: ReplicaState, counted: bool
+):
+    observed = Observed()
+    replica = observed.begin("shop", 0, 1, "build", 0.0)
+    for event in before:
+        if event == "drain":
+            observed.drain(replica, 0.0)
+        elif event in ("end", "fault"):
+            observed.end(replica, "why", fault=event == "fault")
+        else:
+            assert not isinstance(event, str)
+            observed.observe(replica, event, 0.0)
+    observed.observe(replica, end, 1.0)
+    service = observed.service("shop")
+    assert replica.state is state
+    assert service.replicas == {}
+    assert service.restarts == counted
+    assert bool(service.memory(0).reason) == counted
+
+
+def test_the_reason_names_the_fault_and_how_it_ended():
+    observed = Observed()
+    replica = observed.begin("shop", 0, 1, "build", 0.0)
+    observed.observe(replica, ReplicaHung("its event loop is stuck"), 1.0)
+    text = observed.observe(replica, ReplicaEnded("pid 7 was killed by SIGKILL"), 2.0)
+    assert text == "its event loop is stuck; pid 7 was killed by SIGKILL; starting again"
+
+
+def test_what_comes_late_changes_nothing():
+    observed = Observed()
+    dead = observed.begin("shop", 0, 1, "build", 0.0)
+    observed.observe(dead, ReplicaEnded("ended"), 1.0)
+    following = observed.begin("shop", 0, 1, "build", 1.0)
+    for late in (ReplicaReady(), ReplicaHeard(3.0), ReplicaHung("stuck"), ReplicaEnded("ended")):
+        assert observed.observe(dead, late, 2.0) == ""
+    assert following.state is STARTING
+    assert observed.service("shop").restarts == 1
+
+
+def test_serials_grow_even_past_those_that_were_found():
+    observed = Observed()
+    observed.adopt(41, "shop", 0, 1, "build", 4711, 0.0)
+    assert observed.begin("shop", 1, 1, "build", 0.0).key == "shop.1.42"
+    assert observed.unheard() == {"shop"}
+
+
+EVENTS = st.one_of(
+    st.just(ReplicaReady()),
+    st.builds(ReplicaHeard, st.floats(0, 100)),
+    st.just(ReplicaHung("stuck")),
+    st.builds(ReplicaEnded, st.just("ended"), st.floats(0, 0.99)),
+    st.sampled_from(["drain", "end"]),
+)
+
+
+@given(st.lists(EVENTS, max_size=20))
+def test_no_sequence_of_events_breaks_a_replica(events: list[Observation | str]):
+    observed = Observed()
+    replica = observed.begin("shop", 0, 1, "build", 0.0)
+    seen = [replica.state]
+    for number, event in enumerate(events):
+        if event == "drain":
+            if replica.state is READY:
+                observed.drain(replica, float(number))
+        elif event == "end":
+            observed.end(replica, "why", fault=False)
+        else:
+            assert not isinstance(event, str)
+            observed.observe(replica, event, float(number))
+        seen.append(replica.state)
+    assert [ORDER.index(state) for state in seen] == sorted(ORDER.index(state) for state in seen)
+    assert observed.service("shop").ready() == (replica.state is READY and not replica.ending)
+    assert (replica.serial in observed.service("shop").replicas) == (replica.state in (STARTING, READY, DRAINING))
