@@ -12,6 +12,7 @@ from supervised import Output, running, until
 
 from fissile.errors import ConfigError
 from fissile.runtime.settings import LimitSettings, load
+from fissile.supervisor.landlock import interface_version
 from fissile.supervisor.limits import Groups, Limits, Usage, detect, limits_of, over, parse_size, size_text, verdict
 from fissile.supervisor.supervisor import Supervisor
 
@@ -38,11 +39,12 @@ def test_a_size_in_words_is_about_that_size(count: int):
         (LimitSettings(memory="1M"), "write between 16M"),
         (LimitSettings(cpu=1000.0), "the cores of this machine"),
         (LimitSettings(files=10), "write between 64"),
+        (LimitSettings(disk=("nowhere",)), "there is no folder /nowhere: make it"),
     ],
 )
 def test_limits_that_do_not_fit_the_machine(limits: LimitSettings, words: str):
     with pytest.raises(ConfigError, match=words):
-        limits_of("back", limits)
+        limits_of("back", limits, "/")
 
 
 async def test_limits_that_do_not_fit_start_nothing(folder: Path):
@@ -144,6 +146,28 @@ async def test_open_files_are_limited(folder: Path):
         with pytest.raises(AssertionError, match="Too many open files"):
             await app.call("Back.files", count=200)
         assert await app.call("Pages.back_pid") in app.pids("back")
+
+
+@pytest.mark.skipif(not interface_version(), reason="this kernel has no Landlock")
+@pytest.mark.parametrize("spawn", ["false", "true"])
+async def test_a_service_writes_to_its_own_folders_alone(folder: Path, spawn: str):
+    (folder / "data").mkdir()
+    with (folder / "fissile.toml").open("a") as file:
+        file.write(f'\n[services.back]\nspawn = {spawn}\n[services.back.limits]\ndisk = ["data"]\n')
+    async with running(folder) as app:
+        assert await app.call("Back.write", path="data/note") == "written"
+        assert await app.call("Back.write", path="/dev/null") == "written"
+        for elsewhere in ("note", "fissile.toml", ".fissile/journal.db", "/tmp/note"):
+            assert await app.call("Back.write", path=elsewhere) == "Permission denied"
+        (back,) = [s for s in app.supervisor.status().services if s.name == "back"]
+        assert (back.limits["disk"], back.limits["enforced_by"]) == ([str(folder / "data")], "Landlock")
+        # Its watchdog still writes where it stands.
+        (old,) = app.pids("back")
+        with pytest.raises((AssertionError, httpx.HTTPError)):
+            await app.call("Back.stick", seconds=60.0)
+        await until(lambda: app.pids("back") not in ([], [old]), "another one")
+        (hung,) = [e for e in app.supervisor.journal.history(service="back") if e.what == "ReplicaHung"]
+        assert "in stick" in hung.data["stacks"]
 
 
 async def test_a_stuck_replica_is_replaced_and_its_stacks_are_in_the_history(folder: Path):

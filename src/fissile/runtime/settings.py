@@ -59,12 +59,17 @@ class ScaleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """[services.NAME.limits]: what each replica may use. memory: as "256M"; cpu: cores; files, processes: counts."""
+    """[services.NAME.limits]: what each replica may use.
+
+    memory: as "256M". cpu: cores. files, processes: counts. disk: the folders that it may write to, from
+    fissile.toml on; without it, all that its user may.
+    """
 
     memory: str | int | None = None
     cpu: Annotated[float, msgspec.Meta(gt=0)] | None = None
     files: Count | None = None
     processes: Count | None = None
+    disk: tuple[str, ...] | None = None
 
 
 class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

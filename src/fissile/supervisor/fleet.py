@@ -61,7 +61,7 @@ class Fleet:
     def set_limits(self) -> None:
         """Raises ConfigError where they do not fit this machine."""
         settings = self.settings.services
-        self.limits = {name: limits_of(name, one.limits) for name, one in settings.items()}
+        self.limits = {name: limits_of(name, one.limits, self.settings.root) for name, one in settings.items()}
         if any(limits.grouped for limits in self.limits.values()):
             self.enforcement = detect(token_digest(str(self.state.path.resolve()))[:12])
 

@@ -14,7 +14,7 @@ from fissile.rpc.access import token_digest
 from fissile.runtime.control import OPERATOR, ReplicaSpec
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.fleet import CONTROL_SOCKET, Fleet
-from fissile.supervisor.messages import Fork
+from fissile.supervisor.messages import Confinement, Fork
 from fissile.supervisor.nursery import Child, Nursery
 from fissile.supervisor.service import Service
 from fissile.supervisor.sockets import HOST, url
@@ -55,8 +55,7 @@ class Launcher:
                 token,
                 fds,
                 environment=service.settings.environment,
-                groups=self._groups(replica),
-                files_max=self._fleet.limits_of(replica).files,
+                confinement=self._confinement(replica, spec),
             )
         order = order_file(Fork(0, spec, address, token))
         try:
@@ -88,14 +87,17 @@ class Launcher:
         folder: str,
         fds: list[int],
     ) -> Child:
-        groups, files_max = self._groups(replica), self._fleet.limits_of(replica).files
-        return await self._nursery.execute(
-            spec, arguments, environment, folder, fds, groups=groups, files_max=files_max
-        )
+        confinement = self._confinement(replica, spec)
+        return await self._nursery.execute(spec, arguments, environment, folder, fds, confinement=confinement)
 
-    def _groups(self, replica: Replica) -> tuple[str, ...]:
+    def _confinement(self, replica: Replica, spec: ReplicaSpec) -> Confinement:
         limits = self._fleet.limits_of(replica)
-        return self._fleet.enforcement.prepare(replica.key, limits) if limits.grouped else ()
+        disk = limits.disk
+        if disk is not None and spec.stacks:
+            Path(spec.stacks).touch(mode=0o600)
+            disk = (*disk, spec.stacks)
+        groups = self._fleet.enforcement.prepare(replica.key, limits) if limits.grouped else ()
+        return Confinement(groups, limits.files, disk)
 
     def _environment(self, service: Service, port: int) -> dict[str, str]:
         """What a program is told: its port, its token, where its peers are; and nobody else's secrets."""

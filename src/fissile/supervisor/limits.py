@@ -20,6 +20,7 @@ import msgspec
 
 from fissile.errors import ConfigError
 from fissile.runtime.settings import LimitSettings
+from fissile.supervisor import landlock
 
 CPU_PERIOD_US = 100_000
 MEMORY_BYTES_MIN = 16 * 1024 * 1024
@@ -30,24 +31,36 @@ V2_CONTROLLERS = ("memory", "cpu", "pids")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
+LimitStatus = dict[str, str | int | float | list[str] | None]
+
+
 class Limits(msgspec.Struct, frozen=True):
-    """memory_bytes; cpu in cores; open files of a process; processes and threads. None: as much as there is."""
+    """memory_bytes; cpu in cores; open files of a process; processes and threads; disk: folders to write to.
+
+    None: as much as there is.
+    """
 
     memory_bytes: int | None = None
     cpu: float | None = None
     files: int | None = None
     processes: int | None = None
+    disk: tuple[str, ...] | None = None
 
     @property
     def grouped(self) -> bool:
         """Whether something of it needs a control group."""
         return self.memory_bytes is not None or self.cpu is not None or self.processes is not None
 
-    def shown(self) -> dict[str, str | int | float | None]:
+    def shown(self) -> "LimitStatus":
         """For people and programs."""
         memory = None if self.memory_bytes is None else size_text(self.memory_bytes)
-        found: dict[str, str | int | float | None] = {"memory": memory, "cpu": self.cpu}
-        return {**found, "files": self.files, "processes": self.processes}
+        return {
+            "memory": memory,
+            "cpu": self.cpu,
+            "files": self.files,
+            "processes": self.processes,
+            "disk": None if self.disk is None else list(self.disk),
+        }
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -76,8 +89,11 @@ def size_text(count: int) -> str:
     return str(count)
 
 
-def limits_of(service: str, settings: LimitSettings) -> Limits:
-    """The limits of a service, checked against this machine. Raises ConfigError with every one that does not fit."""
+def limits_of(service: str, settings: LimitSettings, root: str) -> Limits:
+    """The limits of a service, checked against this machine. root: where its folders are.
+
+    Raises ConfigError with every one that does not fit.
+    """
     mistakes: list[str] = []
     memory: int | None = None
     if settings.memory is not None:
@@ -98,12 +114,16 @@ def limits_of(service: str, settings: LimitSettings) -> Limits:
     files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if settings.files is not None and not 64 <= settings.files <= files_max:
         mistakes.append(f"files = {settings.files}: write between 64 and {files_max}, which this user may open")
+    disk = None if settings.disk is None else tuple(str((Path(root) / folder).resolve()) for folder in settings.disk)
+    mistakes += [f"disk: there is no folder {folder}: make it" for folder in disk or () if not Path(folder).is_dir()]
+    if disk is not None and not landlock.interface_version():
+        mistakes.append("disk: this kernel does not confine writing (it has no Landlock): leave it out")
     if mistakes:
         listed = "\n".join(f"  - {mistake}" for mistake in mistakes)
         raise ConfigError(
             f"[services.{service}.limits] does not fit:\n{listed}", remedy="mend them; what runs goes on as it is"
         )
-    return Limits(memory, settings.cpu, settings.files, settings.processes)
+    return Limits(memory, settings.cpu, settings.files, settings.processes, disk)
 
 
 class Enforcement:

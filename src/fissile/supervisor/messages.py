@@ -31,11 +31,22 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     variables: dict[str, str] = {}
 
 
+class Confinement(msgspec.Struct, frozen=True):
+    """What a replica enters before its own code runs.
+
+    groups: files of control groups that its process number is written to. files_max: open files, if limited.
+    disk: the folders and files it may write to; None: all.
+    """
+
+    groups: tuple[str, ...] = ()
+    files_max: int | None = None
+    disk: tuple[str, ...] | None = None
+
+
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
     """Fork a replica. With it travel: its stdout, its stderr, then its listening sockets.
 
-    environment: added to the zygote's. groups: files of control groups that its process number is written
-    to. files_max: open files, if limited.
+    environment: added to the zygote's.
     """
 
     order: int
@@ -43,8 +54,7 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
     control_address: str
     control_token: str
     environment: dict[str, str] = {}
-    groups: tuple[str, ...] = ()
-    files_max: int | None = None
+    confinement: Confinement = Confinement()
 
 
 class Exec(msgspec.Struct, frozen=True, tag="exec"):
@@ -59,8 +69,7 @@ class Exec(msgspec.Struct, frozen=True, tag="exec"):
     arguments: tuple[str, ...]
     environment: dict[str, str]
     folder: str
-    groups: tuple[str, ...] = ()
-    files_max: int | None = None
+    confinement: Confinement = Confinement()
 
 
 class Import(msgspec.Struct, frozen=True, tag="import"):

@@ -24,6 +24,7 @@ from fissile.supervisor.messages import (
     FDS_MAX,
     HEAD,
     Buried,
+    Confinement,
     Drop,
     Enquire,
     Exec,
@@ -256,12 +257,11 @@ class Nursery:
         fds: list[int],
         *,
         environment: dict[str, str] | None = None,
-        groups: tuple[str, ...] = (),
-        files_max: int | None = None,
+        confinement: Confinement,
     ) -> Child:
         """Fork a replica; fds: stdout, stderr, listening sockets. Raises ForkError."""
         return await self._order(
-            lambda number: Fork(number, spec, control_address, control_token, environment or {}, groups, files_max), fds
+            lambda number: Fork(number, spec, control_address, control_token, environment or {}, confinement), fds
         )
 
     async def execute(
@@ -272,13 +272,10 @@ class Nursery:
         folder: str,
         fds: list[int],
         *,
-        groups: tuple[str, ...] = (),
-        files_max: int | None = None,
+        confinement: Confinement,
     ) -> Child:
         """Run a program as a replica; fds: stdout, stderr, listening sockets. Raises ForkError."""
-        return await self._order(
-            lambda number: Exec(number, spec, arguments, environment, folder, groups, files_max), fds
-        )
+        return await self._order(lambda number: Exec(number, spec, arguments, environment, folder, confinement), fds)
 
     async def _order(self, make: Callable[[int], Fork | Exec], fds: list[int]) -> Child:
         async with self._starting:

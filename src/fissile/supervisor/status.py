@@ -6,7 +6,7 @@ import msgspec
 
 from fissile.orchestrator.replica import Replica
 from fissile.supervisor.fleet import NO_LIMITS, Fleet
-from fissile.supervisor.limits import resident_bytes
+from fissile.supervisor.limits import LimitStatus, resident_bytes
 from fissile.supervisor.service import Service
 
 
@@ -45,7 +45,7 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     topology: str
     components: tuple[str, ...]
     scale: Scale
-    limits: dict[str, str | int | float | None]
+    limits: LimitStatus
     replicas: tuple[ReplicaStatus, ...]
     restarts: int
     trouble: str = ""
@@ -102,10 +102,12 @@ def _service_status(fleet: Fleet, service: Service) -> ServiceStatus:
 
 
 def _enforced_by(fleet: Fleet, service: str) -> str | None:
-    if not fleet.limits.get(service, NO_LIMITS).grouped:
-        return None
+    limits = fleet.limits.get(service, NO_LIMITS)
     missing = f" ({fleet.enforcement.missing})" if fleet.enforcement.missing else ""
-    return f"{fleet.enforcement.name}{missing}"
+    by = [f"{fleet.enforcement.name}{missing}"] if limits.grouped else []
+    by += ["rlimits"] if limits.files is not None else []
+    by += ["Landlock"] if limits.disk is not None else []
+    return ", ".join(by) or None
 
 
 def _replica_status(fleet: Fleet, replica: Replica) -> ReplicaStatus:

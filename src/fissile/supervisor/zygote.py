@@ -40,7 +40,7 @@ from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.host import configured
 from fissile.runtime.loading import load_application, load_object
 from fissile.runtime.settings import Settings, resolve
-from fissile.supervisor import title
+from fissile.supervisor import landlock, title
 from fissile.supervisor.messages import (
     Buried,
     Drop,
@@ -529,11 +529,14 @@ def live(birth: Birth) -> int:
 
 def _confine(order: Fork | Exec) -> None:
     """Enter the limits before anything is done that they should hold."""
-    for file in order.groups:
+    limits = order.confinement
+    for file in limits.groups:
         with open(file, "w") as group:
             group.write(str(os.getpid()))
-    if order.files_max is not None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (order.files_max, order.files_max))
+    if limits.files_max is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits.files_max, limits.files_max))
+    if limits.disk is not None:
+        landlock.confine(limits.disk)
 
 
 def execute(order: Exec, listening: list[int]) -> int:

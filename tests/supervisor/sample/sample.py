@@ -83,6 +83,13 @@ class Back:
     async def files(self, count: int) -> int:
         return len([Path(os.devnull).open() for _ in range(count)])  # noqa: ASYNC230
 
+    async def write(self, path: str) -> str:
+        try:
+            (FOLDER / path).write_text("x")
+        except OSError as error:
+            return error.strerror or ""
+        return "written"
+
     @method(raises=(NoStock,))
     async def take(self, item: str) -> None:
         if item == "bug":
