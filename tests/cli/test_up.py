@@ -164,6 +164,27 @@ def test_a_dead_zygote_and_then_a_dead_supervisor(folder: Path):
         app.down()
 
 
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_when_supervisor_and_zygote_die_together_nobody_is_left_behind(folder: Path, command: str):
+    with background(folder) as app:
+        app.up()
+        left = [*app.pids("back"), *app.pids("pages")]
+        found = app.status()["supervisor"]
+        app.kill(found["pid"])
+        app.kill(found["zygote"])
+        assert all(lives(pid) for pid in left)
+        if command == "down":
+            app.down()
+        else:
+            app.up()
+            assert not set(left) & {*app.pids("back"), *app.pids("pages")}
+            lines = fissile("history", "--path", folder, "--json").stdout.splitlines()
+            history = [json.loads(line) for line in lines]
+            (ended,) = [entry for entry in history if entry["what"] == "OrphansEnded"]
+            assert "2 replicas, whose supervisor and zygote had died, were ended" in ended["reason"]
+        assert not [pid for pid in left if lives(pid)]
+
+
 def test_a_second_supervisor_is_refused_and_what_runs_goes_on(folder: Path):
     with background(folder) as app:
         page = app.up()["services"]["pages"]["public"]["Pages"]

@@ -30,10 +30,11 @@ STACKS_CHARACTERS_MAX = 20_000
 
 
 class Process(msgspec.Struct, frozen=True, eq=False):
-    """What stands behind a replica: its process, and its reports."""
+    """What stands behind a replica: its process and when that began (see orphans), and its reports."""
 
     child: Child
     link: Link
+    born: int | None
 
 
 class Fleet:

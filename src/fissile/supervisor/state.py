@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.supervisor.orphans import orphans
 
 FOLDER = ".fissile"
 ENDPOINTS = "endpoints.json"
@@ -43,6 +44,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     """What endpoints.json holds. token: for HTTP/JSON. zygote: 0 where it ends with the supervisor.
 
     api: the supervisor's own address, if there is one, with its token; and the Unix socket of the same.
+    births: of all replicas in the background, as `orphans` knows them, by process number.
     """
 
     pid: int
@@ -51,6 +53,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     token: str
     services: dict[str, ServiceEndpoints]
     zygote: int = 0
+    births: dict[int, int] = {}
     api: str = ""
     api_token: str = ""
     api_socket: str = ""
@@ -81,7 +84,7 @@ def read_endpoints(root: Path) -> Endpoints:
         raise ConfigError(f"{file} belongs to somebody else", remedy="be the user who started it") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}", remedy="start the application anew") from None
-    if not lives(found.pid) and not (found.zygote and lives(found.zygote)):
+    if not lives(found.pid) and not (found.zygote and lives(found.zygote)) and not orphans(found.births):
         raise nothing_runs(root)
     return found
 
@@ -170,6 +173,12 @@ class StateFolder:
                 f"{short} is not a private folder of yours", remedy="remove it, or set TMPDIR to a folder of your own"
             )
         return short
+
+    def left(self) -> dict[int, int]:
+        """The births of the replicas that were known here last."""
+        with suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode((self.path / ENDPOINTS).read_bytes(), type=Endpoints).births
+        return {}
 
     def clean(self) -> None:
         """Remove what was left of those who run no more."""

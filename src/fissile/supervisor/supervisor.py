@@ -14,6 +14,7 @@ import random
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -65,6 +66,8 @@ from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
 from fissile.supervisor.messages import Load, Loaded
 from fissile.supervisor.nursery import Child, Found, Nursery
+from fissile.supervisor.orphans import born
+from fissile.supervisor.orphans import end as end_orphans
 from fissile.supervisor.probe import until_it_serves
 from fissile.supervisor.scaling import Scaling
 from fissile.supervisor.service import Secrets, Service
@@ -191,9 +194,12 @@ class Supervisor:
             journal = Journal(self._fleet.state.path / JOURNAL)
             await asyncio.to_thread(journal.open)
             self._journal = journal
-            if found is None and adopt_only:
-                raise nothing_runs(self._fleet.state.path.parent)
             if found is None:
+                ended = await self._end_orphans()
+                if adopt_only:
+                    if not ended:
+                        raise nothing_runs(self._fleet.state.path.parent)
+                    return self.endpoints()
                 await self._begin()
             else:
                 await self._take_over(found)
@@ -211,6 +217,15 @@ class Supervisor:
             else:
                 await self.stop(drain_seconds_max=0.0)
             raise
+
+    async def _end_orphans(self) -> int:
+        """Whoever was left when a supervisor and its zygote died both; how many."""
+        ended = await end_orphans(self._fleet.state.left(), DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
+        if ended:
+            text = f"{ended} replicas, whose supervisor and zygote had died, were ended"
+            self._say(text)
+            self._note("OrphansEnded", "", text)
+        return ended
 
     async def _begin(self) -> None:
         """Nothing runs yet."""
@@ -388,7 +403,9 @@ class Supervisor:
 
     def _settle_in(self, replica: Replica, child: Child) -> None:
         """From now on its end is noticed."""
-        process = self._fleet.processes[replica.serial] = Process(child, self._desk.link(replica.serial))
+        process = Process(child, self._desk.link(replica.serial), born(child.pid))
+        self._fleet.processes[replica.serial] = process
+        self._woken.set()
         service = self._fleet.services[replica.service]
         probe = self._spawn(self._probe(replica, service)) if service.settings.command else None
 
@@ -688,11 +705,17 @@ class Supervisor:
                 )
                 for name, service in self._fleet.services.items()
             },
+            births=dict(self._births()) if self._keep else {},
             zygote=self._nursery.pid or 0 if self._keep else 0,
             api=self._api,
             api_token=self._fleet.secrets.api if self._api else "",
             api_socket=self._api_socket,
         )
+
+    def _births(self) -> Iterator[tuple[int, int]]:
+        for process in self._fleet.processes.values():
+            if process.born is not None:
+                yield process.child.pid, process.born
 
     def _publish(self) -> None:
         if not self._serving:
