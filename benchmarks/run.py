@@ -14,10 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import autoscalers
 import local
 import replicas
 import rpc
 import shop
+import supervision
 
 from fissile.bench.report import Figure, as_json, as_table
 
@@ -53,11 +55,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
         found += rpc.figures(rpc.measure(Path(folder), free_port(), options.rounds, options.seconds))
     found += shop.figures(shop.measure(options.rounds))
+    found += supervision.measure(options.rounds)
+    found += autoscalers.figures()
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_bytes(as_json(found))
     print(f"{machine()}; medians of {options.rounds} interleaved rounds\n")
     print(as_table(found))
     missed = [one.name for one in found if one.holds is False]
+    print(f"\nThe autoscaler beside models of others:\n\n{autoscalers.table()}")
     print(f"\n{len(missed)} goals missed" + "".join(f"\n  {name}" for name in missed))
     return 0
 
