@@ -138,7 +138,7 @@ async def starts(rounds: int) -> list[Figure]:
         figure("start: decision to first answer, shop's services, median", statistics.median(taken), "ms", "<= 25"),
         figure("start: decision to first answer, shop's services, p99", percentile(taken, 0.99), "ms", "<= 50"),
         figure("start: memory of ten replicas and zygote, forked / exec'd", forked / executed, "times", "<= 0.5"),
-        figure("start: memory of ten replicas and zygote, each (PSS)", forked / 10, "MiB"),
+        figure("start: one of ten replicas, zygote shared (PSS)", forked / 10, "MiB"),
     ]
 
 
@@ -394,12 +394,12 @@ def planning() -> list[Figure]:
     return [figure("plan() for 1,000 services and 10,000 replicas", statistics.median(taken), "ms", "<= 20")]
 
 
-async def idle() -> list[Figure]:
+async def idle(replicas: int = IDLE_REPLICAS) -> list[Figure]:
     """Many replicas that do nothing: what looking after them costs."""
     with tempfile.TemporaryDirectory() as data:
         yard = Path(shutil.copytree(YARD, Path(data) / "yard", ignore=shutil.ignore_patterns(".*")))
         (yard / "fissile.toml").write_text(
-            (yard / "fissile.toml").read_text() + f"[services.worker]\nreplicas = {IDLE_REPLICAS - 2}\n"
+            (yard / "fissile.toml").read_text() + f"[services.worker]\nreplicas = {replicas - 2}\n"
         )
         up = [sys.executable, "-m", "fissile", "up", str(yard), "--port", "0", "--json"]
         result = await _run(up)

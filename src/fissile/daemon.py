@@ -143,7 +143,8 @@ async def _run_services(
 def supervise(settings: Settings, topology: str, port: int | None, *, ready: Ready, say: Say) -> None:
     """Be the supervisor of an application in the background, until told to stop; or the successor of a dead one.
 
-    Raises FissileError, and leaves alone what ran before.
+    topology: "" is the one that runs already, or else that of the settings. Raises FissileError, and leaves
+    alone what ran before.
     """
     uvloop.run(_run_services(settings, topology, port, ready, say, keep=True))
 

@@ -56,15 +56,25 @@ def test_a_step_is_answered_within_a_second_and_the_reason_is_told():
     assert life.wanted == {"cart": 1}
     made = life.run(1.0, lambda *_: 20.0)
     assert life.wanted == {"cart": 10}
-    assert "in flight over 0.5 s, 1 replicas are meant for 2: panic" in made[0].reason
+    assert "in flight over 0.5 s, 1 ready are meant for 2: panic" in made[0].reason
 
 
-def test_a_slow_rise_is_followed_by_the_stable_window():
+def test_a_slow_rise_is_followed_without_a_burst():
     life = one()
     life.run(60, lambda *_: 2.0)
     made = life.run(240, lambda _, seconds: 2.0 + seconds / 60)
-    assert all("over 60 s" in decision.reason for decision in made)
+    assert not any("over 0.5 s" in decision.reason for decision in made)
     assert life.wanted == {"cart": 3}
+
+
+def test_half_as_much_again_is_answered_within_seconds():
+    life = one()
+    life.run(120, lambda *_: 7.0)
+    assert life.wanted == {"cart": 4}
+    (made,) = life.run(3.0, lambda *_: 12.0)
+    assert "over 6 s" in made.reason
+    life.run(7.0, lambda *_: 12.0)
+    assert life.wanted == {"cart": 6}
 
 
 def test_after_a_panic_it_stays_up_for_a_stable_window_and_then_goes_down_by_halves():

@@ -286,11 +286,11 @@ def test_an_obedient_world_becomes_as_desired(world: tuple[DesiredService, Obser
                 if isinstance(action, KillReplica):
                     observed.end(action.replica, action.reason, fault=action.fault)
                 observed.observe(action.replica, ReplicaEnded("ended"), now)
-        for one in found.replicas.values():
-            observed.observe(one, ReplicaReady() if one.state is STARTING else ReplicaHeard(one.load), now)
         if not step.actions:
             assert step.due < inf, "there is something to do, and it says never to ask again"
             now = max(now, step.due)
+        for one in found.replicas.values():
+            observed.observe(one, ReplicaReady() if one.state is STARTING else ReplicaHeard(one.load), now)
     assert [r.state for r in found.replicas.values()] == [READY] * want.replicas
     assert all(r.revision >= want.revision for r in found.replicas.values())
     assert len({r.slot for r in found.replicas.values()}) == want.replicas

@@ -57,7 +57,7 @@ def supervise(
     report = daemon.Report(ready_fd)
     with report.failures():
         settings = daemon.settings_of(path, profile)
-        daemon.supervise(settings, topology or settings.topology, port, ready=report.ready, say=note)
+        daemon.supervise(settings, topology or "", port, ready=report.ready, say=note)
 
 
 def _options(path: str, topology: str | None, port: int | None, profile: str | None) -> list[str]:

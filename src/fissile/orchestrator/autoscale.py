@@ -2,14 +2,17 @@
 
 The model is Knative's pod autoscaler (KPA; knative.dev/docs/serving/autoscaling, pkg/autoscaler/scaling
 in knative/serving): the calls in flight and waiting, averaged over a stable window of 60 s, divided by what
-one replica is meant for. When a short window shows twice what the ready replicas are meant for, it panics:
-it follows the short window, and never goes down until the panic has been over for a stable window. One
+one replica is meant for. When a short window shows far more than the ready replicas are meant for, it
+panics: it follows the short window, and never goes down until the panic has been over for a stable window. One
 step down takes at most half.
 
 Where it differs, and why:
 - Callers push what they see within a tenth of a second, where KPA scrapes every one or two seconds. So
   beside the panic window of 6 s, in which a sudden load is diluted for seconds, there is a burst window of
   0.5 s: enough replicas are wanted within a second of a step.
+- KPA panics at twice what is ready, and leaves less to the stable window, which may take a minute to see it.
+  Here the burst window panics at twice, and the panic window at a tenth more than what is ready: calls that
+  have waited for six seconds have waited long enough.
 - Going down needs a tenth less than the lower count could carry (the tolerance of the Kubernetes HPA), so
   that a load at the border of two counts does not swing between them.
 - All services share one machine. Replicas above a service's minimum are counted against its cores; where
@@ -27,7 +30,8 @@ import msgspec
 STABLE_SECONDS = 60.0
 PANIC_SECONDS = 6.0
 BURST_SECONDS = 0.5
-PANIC_THRESHOLD = 2.0
+BURST_THRESHOLD = 2.0
+PANIC_THRESHOLD = 1.1
 SCALE_DOWN_RATE_MAX = 2.0
 DOWN_TOLERANCE = 0.1
 WAITING_SHARE = 0.8
@@ -108,13 +112,14 @@ class Window:
 class _Memory:
     """What is remembered of one service."""
 
-    __slots__ = ("burst", "busy_at", "held", "panic", "panic_at", "panic_peak", "stable")
+    __slots__ = ("burst", "burst_at", "busy_at", "held", "panic", "panic_at", "panic_peak", "stable")
 
     def __init__(self, now: float) -> None:
         self.stable = Window(STABLE_SECONDS, 60)
         self.panic = Window(PANIC_SECONDS, 30)
         self.burst = Window(BURST_SECONDS, 5)
         self.busy_at = now
+        self.burst_at = -inf
         self.panic_at = -inf
         self.panic_peak = 0
         self.held = ""
@@ -184,18 +189,22 @@ def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int,
         if value > 0 or demand.wake:
             return max(1, policy.replicas_min), "a call came to it while it slept"
         return policy.replicas_min, "its minimum"
-    burst = memory.burst.average()
+    burst, panic = memory.burst.average(), memory.panic.average()
     carried = max(1, demand.ready) * target
-    if burst >= PANIC_THRESHOLD * carried:
+    if burst >= BURST_THRESHOLD * carried:
+        memory.burst_at = now
+    # Once there was a burst, it is followed to its top: the longer window still holds the time before.
+    bursting = now - memory.burst_at <= PANIC_SECONDS
+    short = max(panic, burst) if bursting else panic
+    if memory.burst_at == now or panic >= PANIC_THRESHOLD * carried:
         if now - memory.panic_at > STABLE_SECONDS:
             memory.panic_peak = 0
         memory.panic_at = now
     if now - memory.panic_at <= STABLE_SECONDS:
-        short = max(memory.panic.average(), burst)
         memory.panic_peak = max(memory.panic_peak, ceil(short / target), previous)
-        seconds = BURST_SECONDS if burst >= memory.panic.average() else PANIC_SECONDS
+        seconds = BURST_SECONDS if short > panic else PANIC_SECONDS
         return memory.panic_peak, (
-            f"{short:.1f} in flight over {seconds:g} s, {demand.ready} replicas are meant for {carried:g}: panic"
+            f"{short:.1f} in flight over {seconds:g} s, {demand.ready} ready are meant for {carried:g}: panic"
         )
     if policy.replicas_min == 0 and now - memory.busy_at >= policy.idle_seconds:
         return 0, f"nothing came for {policy.idle_seconds:g} s"

@@ -108,6 +108,8 @@ def _steady(want: DesiredService, service: ObservedService, now: float) -> float
             return None
         if replica.heard_at < oldest:
             oldest = replica.heard_at
+    if len({replica.slot for replica in replicas.values()}) != len(replicas):
+        return None
     silent = oldest + want.silent_seconds_max
     return silent if silent > now else None
 

@@ -102,6 +102,7 @@ class StartFailed(FissileError):
 class Supervisor:
     """Runs one application, once.
 
+    topology: "" is the one that runs already, where another supervisor left it, or else that of the settings.
     port: of the first public listener (None: the usual or any free one). state: the folder in which
     .fissile is made, if not the application's own. logs: where replicas' output goes. keep: whether
     replicas outlive a supervisor that dies.
@@ -188,7 +189,8 @@ class Supervisor:
         self._fleet.state.open()
         adopted = False
         try:
-            self._staff(self._fleet.state.socket_path(ZYGOTE_SOCKET) if self._keep else None)
+            zygote = self._fleet.state.socket_path(ZYGOTE_SOCKET) if self._keep else None
+            self._staff(zygote)
             found = await self._nursery.adopt()
             adopted = found is not None
             journal = Journal(self._fleet.state.path / JOURNAL)
@@ -200,6 +202,9 @@ class Supervisor:
                     if not ended:
                         raise nothing_runs(self._fleet.state.path.parent)
                     return self.endpoints()
+                if not self._fleet.topology:
+                    self._fleet.topology = self._fleet.settings.topology
+                    self._staff(zygote)
                 await self._begin()
             else:
                 await self._take_over(found)
@@ -437,13 +442,14 @@ class Supervisor:
 
     def _see(self, replica: Replica, observation: known.Observation) -> None:
         """Something was observed: remember, record, and think again."""
-        before = replica.state
+        before, unheard = replica.state, replica.unheard
         text = self._fleet.observed.observe(replica, observation, time.monotonic())
         if text and self._serving:
             self._say(f"{replica.service}.{replica.slot}: {text}")
         if replica.state is not before:
             what = {READY: "ReplicaReady", ReplicaState.STOPPED: "ReplicaStopped", ReplicaState.FAILED: "ReplicaExited"}
-            self._note(what[replica.state], replica.service, text, slot=replica.slot, pid=replica.pid)
+            happened = "ReplicaAdopted" if unheard and replica.state is READY else what[replica.state]
+            self._note(happened, replica.service, text, slot=replica.slot, pid=replica.pid)
             self._woken.set()
         elif not isinstance(observation, ReplicaHeard):
             self._woken.set()
