@@ -39,6 +39,13 @@ class Shelf:
         self.ended += 1
         return self.ended
 
+    @method(timeout=60.0)
+    async def follow(self) -> AsyncIterator[int]:
+        self.begun += 1
+        yield self.begun
+        await self.gate.wait()
+        yield self.begun
+
     async def write(self) -> int:
         self.begun += 1
         await self.gate.wait()

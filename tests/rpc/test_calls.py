@@ -90,6 +90,26 @@ async def test_a_replica_that_drains_finishes_what_it_has(rig: Any, until: Calla
     assert await drain
 
 
+async def test_a_stream_ends_in_order_if_it_can_while_its_replica_drains(rig: Any) -> None:
+    await rig.serve()
+    stream = rig.call().follow()
+    assert await anext(stream) == 1
+    drain = asyncio.create_task(rig.servers[0].drain(5.0))
+    rig.shelves[0].gate.set()
+    assert [item async for item in stream] == [1]
+    assert await drain
+
+
+async def test_a_stream_that_stays_open_is_told_to_move(rig: Any) -> None:
+    await rig.serve()
+    stream = rig.call().follow()
+    assert await anext(stream) == 1
+    drain = asyncio.create_task(rig.servers[0].drain(0.2))
+    with pytest.raises(Unavailable, match=r"is being replaced(.|\n)*open it again"):
+        await anext(stream)
+    assert await drain
+
+
 async def test_a_drain_that_takes_too_long_says_so(rig: Any, until: Callable[..., Any]) -> None:
     await rig.serve()
     shelf = rig.call()

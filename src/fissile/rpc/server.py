@@ -38,6 +38,8 @@ from fissile.wire.state import Role, State
 HANDSHAKE_SECONDS_MAX = 5.0
 SWEEP_SECONDS = 0.02
 CONNECTIONS_MAX = 1024
+# Of the time to drain, what streams have to end by themselves.
+STREAM_SHARE = 0.5
 DEFAULT_CONCURRENCY = 64
 DEFAULT_QUEUE = 256
 
@@ -121,14 +123,25 @@ class Server:
         return ServerConnection(self, asyncio.get_running_loop())
 
     async def drain(self, seconds_max: float) -> bool:
-        """Take no new calls and finish those in flight; whether all were done within the limit."""
+        """Take no new calls and finish those in flight; whether all were done within the limit (seconds).
+
+        Streams that are still open after STREAM_SHARE of it end with Unavailable: their consumers are to open
+        them again, at another replica.
+        """
         self.draining = True
         for listener in self._listeners:
             listener.close()
         for connection in list(self.connections):
             connection.say_goaway("draining")
+        if await self._idle_within(seconds_max * STREAM_SHARE):
+            return True
+        for connection in list(self.connections):
+            connection.move_streams()
+        return await self._idle_within(seconds_max * (1 - STREAM_SHARE))
+
+    async def _idle_within(self, seconds: float) -> bool:
         try:
-            async with asyncio.timeout(seconds_max):
+            async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
             return False
@@ -273,6 +286,11 @@ class ServerConnection(Endpoint):
             self.wire.goaway(reason)
             self.flush()
 
+    def move_streams(self) -> None:
+        """End the streams that are open, so that their consumers go elsewhere."""
+        for call in list(self.grants):
+            self.tasks[call].cancel()
+
     def _refuse(self, request: events.Request) -> None:
         entries = self.server.entries
         if request.method >= len(entries):
@@ -382,6 +400,12 @@ class ServerConnection(Endpoint):
         label = entry.method.label
         if deadline is not None and deadline <= time.monotonic():
             error: CallError = exceeded(label, request.timeout_ms / 1000)
+        elif self.server.draining and entry.method.streaming:
+            error = Unavailable(
+                f"{self.server.service} is being replaced, and this stream was still open",
+                origin=label,
+                remedy="open it again: another replica takes it",
+            )
         elif self.server.draining:
             error = Unavailable(f"{self.server.service} stopped before it was done", origin=label)
         else:
