@@ -37,6 +37,13 @@ def test_the_commands_of_the_readme_work(tmp_path: Path):
     (settings,) = re.findall(r"write `(app = .*?)` into", readme)
     (tmp_path / "fissile.toml").write_text(settings)
     commands = [line.split("#")[0].strip() for line in re.findall(r"^    (fissile .*)", readme, re.MULTILINE)]
+    background = commands[commands.index("fissile up --topology microservices") :]
+    commands = commands[: -len(background)]
+    assert background[-1] == "fissile down"
+    for command in background:
+        done = subprocess.run(told(command), cwd=tmp_path, capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stderr) == (0, ""), command
+        assert done.stdout
     runs = [command for command in commands if command.startswith("fissile run")]
     assert len(runs) == 2
     for run in runs:
