@@ -9,8 +9,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from background import Up, background, text_at, wait_until
 from commands import fissile
-from test_up import Up, background, text_at, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

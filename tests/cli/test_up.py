@@ -33,6 +33,9 @@ def test_up_status_scale_restart_history_logs_down(folder: Path):
         assert int(called.stdout) == app.pids("back")[0]
         app.down()
         assert "nothing runs in" in fissile("status", folder).stderr
+        afterwards = fissile("history", "back", "--path", folder)
+        assert "nothing runs in" in afterwards.stderr
+        assert "a sale" in afterwards.stdout
 
 
 def test_the_next_up_adopts_what_a_killed_supervisor_left(folder: Path):

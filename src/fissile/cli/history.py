@@ -14,18 +14,44 @@ def history(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as things happen")] = False,
     json: Annotated[bool, typer.Option("--json", help="print JSON, a line each")] = False,
 ) -> None:
-    """Show the newest changes and observations, oldest first; each with its reason."""
+    """Show the newest changes and observations, oldest first; each with its reason. Also of what has ended."""
     from fissile.cli.client import Client
-    from fissile.cli.output import show
+    from fissile.cli.output import note, show
+    from fissile.errors import ConfigError
 
-    client = Client(path)
-    entries = client.get(f"/history?limit={limit}&service={service}")
+    client = None
+    try:
+        client = Client(path)
+        entries = client.get(f"/history?limit={limit}&service={service}")
+    except ConfigError as error:
+        entries = _kept(path, service, limit)
+        if entries is None:
+            raise
+        note(f"{error.message}; this is what was recorded")
     for entry in entries:
         show(entry, one_line=True) if json else _print(entry)
-    if follow:
+    if follow and client is not None:
         after = entries[-1]["id"] if entries else 0
         for entry in client.events(f"/events?after={after}&service={service}"):
             show(entry, one_line=True) if json else _print(entry)
+
+
+def _kept(path: Path, service: str, limit: int) -> list[dict[str, Any]] | None:
+    """What the journal of an application holds that nobody supervises; None where there is none."""
+    import msgspec
+
+    from fissile.journal.journal import Journal
+    from fissile.supervisor.state import FOLDER, JOURNAL
+
+    file = path / FOLDER / JOURNAL
+    if not file.is_file():
+        return None
+    journal = Journal(file)
+    journal.open()
+    try:
+        return msgspec.to_builtins(journal.history(service=service, limit=limit))
+    finally:
+        journal.close()
 
 
 def _print(entry: dict[str, Any]) -> None:

@@ -36,6 +36,15 @@ def status(
             time.sleep(WATCH_SECONDS)
 
 
+def _limits(found: dict[str, Any]) -> str:
+    told = [
+        f"{name} {' '.join(map(str, value)) if name == 'disk' else value}"
+        for name, value in found.items()
+        if value is not None and name != "enforced_by"
+    ]
+    return ", ".join(told) + (f" ({found['enforced_by']})" if found["enforced_by"] else "")
+
+
 def as_text(found: dict[str, Any]) -> str:
     """The status as a table of lines."""
     supervisor = found["supervisor"]
@@ -49,7 +58,7 @@ def as_text(found: dict[str, Any]) -> str:
         if scale["min"] != scale["max"]:
             wanted += f" of {scale['min']}..{scale['max']}"
         ready = sum(replica["state"] == "ready" for replica in service["replicas"])
-        limits = ", ".join(f"{k} {v}" for k, v in service["limits"].items() if v is not None)
+        limits = _limits(service["limits"])
         lines.append(f"{service['name']:<{width}}  {ready}/{wanted} ready  restarts {service['restarts']}  {limits}")
         if service["trouble"]:
             lines.append(f"{'':<{width}}  ! {service['trouble']}")

@@ -21,6 +21,7 @@ FOLDER = ".fissile"
 ENDPOINTS = "endpoints.json"
 LOCK = "lock"
 LOGS = "logs"
+JOURNAL = "journal.db"
 # A Unix socket's path may have 107 bytes on Linux and 103 on macOS.
 SOCKET_PATH_BYTES_MAX = 103
 SOCKET_NAME_BYTES_MAX = 56

@@ -72,10 +72,9 @@ from fissile.supervisor.probe import until_it_serves
 from fissile.supervisor.scaling import Scaling
 from fissile.supervisor.service import Secrets, Service
 from fissile.supervisor.sockets import HOST, listen_unix
-from fissile.supervisor.state import ZYGOTE_SOCKET, Endpoints, ServiceEndpoints, StateFolder, nothing_runs
+from fissile.supervisor.state import JOURNAL, ZYGOTE_SOCKET, Endpoints, ServiceEndpoints, StateFolder, nothing_runs
 from fissile.supervisor.status import SupervisorStatus, status_of
 
-JOURNAL = "journal.db"
 OURSELVES = "fissile"
 START_ATTEMPTS_MAX = 3
 # Beyond the drain's own limit: time to stop the components after it.
