@@ -6,6 +6,7 @@ import shutil
 import threading
 import urllib.parse
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,8 @@ def test_it_is_restarted_and_scaled_without_losing_a_request(name: str, tmp_path
                 try:
                     text_at(page)
                     count[0] += 1
-                except OSError as error:
-                    failed.append(str(error))
+                except (OSError, HTTPException) as error:
+                    failed.append(repr(error))
 
         threads = [threading.Thread(target=load) for _ in range(3)]
         for thread in threads:

@@ -53,6 +53,9 @@ def test_a_full_disk_refuses_changes_and_nothing_else(small: Path):
         app.kill(old[0])
         wait_until(lambda: len(set(app.pids("back")) - {0, old[0]}) == 2, "a replacement")
         assert int(text_at(f"{page}/back")) in app.pids("back")
+        # Printing goes on as well, to nowhere.
+        said = fissile("call", "Back.say", '{"text": "hello", "times": 5000}', "--path", small)
+        assert said.returncode == 0, said
         # And the supervisor may die and be succeeded.
         app.kill(app.supervisor())
         assert text_at(f"{page}/back")

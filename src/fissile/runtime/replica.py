@@ -260,7 +260,10 @@ class Watchdog:
     """
 
     def __init__(self, path: str) -> None:
-        self._file = open(path, "w") if path else None  # noqa: SIM115 -- open for as long as the replica lives
+        self._file = None
+        if path:
+            with suppress(OSError):  # a full disk must not keep a replica from serving
+                self._file = open(path, "w")  # noqa: SIM115 -- open for as long as the replica lives
 
     def feed(self) -> None:
         """All is well."""

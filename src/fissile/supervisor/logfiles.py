@@ -5,12 +5,16 @@ no time of their own: marks beside the file say how long it was at which time, t
 `since` finds the place by them. A file that has grown beyond its limit is copied and cut.
 """
 
+import errno
+import io
 import os
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 SUFFIX = ".log"
 MARKS = ".marks"
@@ -18,6 +22,27 @@ OLD = ".old"
 FILE_BYTES_MAX = 32 * 1024 * 1024
 COPY_BYTES = 1024 * 1024
 MARK = struct.Struct("!dQ")
+
+
+class Unfailing(io.FileIO):
+    """A log that does without what a full disk cannot take: what prints must not fail over it."""
+
+    def write(self, data: Any, /) -> int:
+        """All of it, or nothing."""
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return len(data)
+
+
+def unfailing_output() -> None:
+    """From now on, printing in this process does not fail over a full disk."""
+    for fd, name in ((1, "stdout"), (2, "stderr")):
+        raw = io.BufferedWriter(Unfailing(fd, "w", closefd=False))
+        stream = io.TextIOWrapper(raw, errors="backslashreplace", line_buffering=True, write_through=fd == 2)
+        setattr(sys, name, stream)
 
 
 class LogFiles:

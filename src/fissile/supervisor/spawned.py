@@ -12,6 +12,7 @@ import sys
 import msgspec
 
 from fissile.runtime import replica
+from fissile.supervisor.logfiles import unfailing_output
 from fissile.supervisor.messages import Fork
 from fissile.supervisor.zygote import LISTEN_FDS_START, LOG_FORMAT
 
@@ -31,6 +32,7 @@ def main() -> int:
         order = msgspec.msgpack.decode(file.read(), type=Fork)
     count = int(os.environ.pop("LISTEN_FDS", "1"))
     os.environ.pop("LISTEN_PID", None)
+    unfailing_output()
     sockets = [socket.socket(fileno=LISTEN_FDS_START + number) for number in range(1, count)]
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     return replica.run(order.spec, sockets, order.control_address, order.control_token)

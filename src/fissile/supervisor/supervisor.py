@@ -385,7 +385,12 @@ class Supervisor:
         alone = self._fleet.desired.services[replica.service].replicas_max == 1
         name = replica.service if alone else f"{replica.service}.{replica.slot}"
         self._desk.link(replica.serial)
-        out, err = self._logs.pipes(name)
+        try:
+            out, err = self._logs.pipes(name)
+        except OSError as error:
+            self._desk.forget(replica.serial)
+            self._see(replica, ReplicaEnded(f"cannot start: its log cannot be opened: {error}", random.random()))
+            return
         try:
             child = await self._launcher.launch(replica, out, err)
         except (FissileError, OSError) as error:

@@ -41,6 +41,7 @@ from fissile.runtime.host import configured
 from fissile.runtime.loading import load_application, load_object
 from fissile.runtime.settings import Settings, resolve
 from fissile.supervisor import landlock, title
+from fissile.supervisor.logfiles import unfailing_output
 from fissile.supervisor.messages import (
     Buried,
     Drop,
@@ -520,6 +521,7 @@ def live(birth: Birth) -> int:
     _confine(order)
     if isinstance(order, Exec):
         return execute(order, listening)
+    unfailing_output()
     os.environ.update(order.environment)
     title.become(f"{order.spec.service}.{order.spec.slot}")
     gc.enable()
