@@ -17,6 +17,22 @@ async def test_many_calls_at_once(rig: Any) -> None:
     assert len(rig.channels[0].ready) == 1
 
 
+@pytest.mark.parametrize("rig", ["memory"], indirect=True)
+async def test_after_a_long_outage_a_call_gets_through_at_once(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fissile.rpc.channel.random.random", lambda: 0.999)
+    address = await rig.serve()
+    shelf = rig.call()
+    assert await shelf.read("before") == "BEFORE"
+    rig.network.cut(address)
+    for _ in range(2):  # while callers wait, the pauses between attempts grow
+        with pytest.raises(Unavailable, match="no replica was there"):
+            await shelf.read("meanwhile")
+    waiting = asyncio.create_task(shelf.read("after"))
+    await asyncio.sleep(0)
+    rig.network.listen(address, rig.servers[0].protocol)
+    assert await waiting == "AFTER"
+
+
 async def test_a_full_queue_refuses_at_once(rig: Any, until: Callable[..., Any]) -> None:
     await rig.serve(concurrency=2, queue=3)
     shelf = rig.call()

@@ -21,7 +21,8 @@ from fissile.wire.state import Role, State
 
 CONNECT_SECONDS_MAX = 1.0
 RECONNECT_SECONDS = 0.01
-RECONNECT_SECONDS_MAX = 1.0
+# Each call that waits for a connection is to see several attempts, with the jitter of half as much again.
+RECONNECT_SECONDS_MAX = 0.25
 SWEEP_SECONDS = 0.02
 
 Connect = Callable[[Callable[[], asyncio.BaseProtocol], str], Awaitable[Any]]
@@ -298,7 +299,8 @@ class ClientConnection(Endpoint):
             self.methods = event.welcome.methods
             self.refused = event.welcome.refused
             self.channel.opened(self)
-            self.opened.set_result(True)
+            if not self.opened.done():  # whoever waited may have been cancelled meanwhile
+                self.opened.set_result(True)
         elif type(event) is events.GoawayReceived:
             self._goaway(event.goaway.reason, event.goaway.refused)
 
