@@ -59,6 +59,9 @@ class ForkError(FissileError):
     """A replica could not be forked: the machine's fault, or the zygote died."""
 
 
+UNCONFINED = Confinement()
+
+
 class Child:
     """A forked replica. `exited` gets its exit code, a negative signal number, or None if not known."""
 
@@ -257,7 +260,7 @@ class Nursery:
         fds: list[int],
         *,
         environment: dict[str, str] | None = None,
-        confinement: Confinement,
+        confinement: Confinement = UNCONFINED,
     ) -> Child:
         """Fork a replica; fds: stdout, stderr, listening sockets. Raises ForkError."""
         return await self._order(
@@ -272,7 +275,7 @@ class Nursery:
         folder: str,
         fds: list[int],
         *,
-        confinement: Confinement,
+        confinement: Confinement = UNCONFINED,
     ) -> Child:
         """Run a program as a replica; fds: stdout, stderr, listening sockets. Raises ForkError."""
         return await self._order(lambda number: Exec(number, spec, arguments, environment, folder, confinement), fds)
