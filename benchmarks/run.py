@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import autoscalers
 import local
+import purchases
 import replicas
 import rpc
-import shop
 import supervision
 
 from fissile.bench.report import Figure, as_json, as_table
@@ -54,7 +54,7 @@ def main() -> int:
     found += replicas.figures(replicas.measure(options.rounds))
     with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
         found += rpc.figures(rpc.measure(Path(folder), free_port(), options.rounds, options.seconds))
-    found += shop.figures(shop.measure(options.rounds))
+    found += purchases.figures(purchases.measure(options.rounds))
     found += supervision.measure(options.rounds)
     found += autoscalers.figures()
     options.json.parent.mkdir(parents=True, exist_ok=True)
