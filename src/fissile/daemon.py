@@ -25,6 +25,7 @@ from fissile.api.server import ApiServer
 from fissile.component.graph import Graph
 from fissile.component.topology import MONOLITH_SERVICE, Topology, topology_for
 from fissile.errors import ConfigError, FissileError
+from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import DRAIN_SECONDS_MAX
 from fissile.runtime.loading import load_application
@@ -33,6 +34,7 @@ from fissile.runtime.settings import Settings, load, resolve
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.service import TOKEN_BYTES
 from fissile.supervisor.sockets import listen_public, listen_tcp, url
+from fissile.supervisor.source import release_of
 from fissile.supervisor.state import FOLDER, LOGS, Endpoints, ServiceEndpoints, StateFolder
 from fissile.supervisor.supervisor import OURSELVES, Supervisor
 
@@ -70,6 +72,20 @@ def open_project(target: str | Path, *, topology: str | None = None, profile: st
     graph = load_application(settings.app, Path(settings.root))
     settings = resolve(settings, graph)
     return Project(settings, graph, topology_for(graph, topology or settings.topology, settings.topologies))
+
+
+def release_here(settings: Settings, topology: str) -> Release:
+    """The release that the folder of an application holds now; its code is imported into this process.
+
+    Raises ConfigError.
+    """
+    graph = load_application(settings.app, Path(settings.root)) if settings.app else None
+    services: dict[str, tuple[str, ...]] = {}
+    if graph is not None:
+        settings = resolve(settings, graph)
+        services = dict(topology_for(graph, topology, settings.topologies).services)
+    alone = {name: () for name, one in settings.services.items() if one.foreign and name not in services}
+    return release_of(settings, graph, topology, {**alone, **services})
 
 
 def run(settings: Settings, topology: str, port: int | None, *, ready: Ready, say: Say) -> None:

@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from fissile.errors import CallError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry
+from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
 from fissile.supervisor.status import SupervisorStatus
 from fissile.supervisor.supervisor import StartFailed, Supervisor
@@ -77,6 +78,7 @@ OPERATIONS = {
         "GET", "/history", "What happened, oldest first", list[Entry], query=("service", "after", "limit")
     ),
     "events": Operation("GET", "/events", "What happens, as server-sent events", None, query=("service", "after")),
+    "release": Operation("GET", "/release", "The builds that run, with their parts and contracts", Release),
     "restart": Operation("POST", "/services/{service}/restart", "New replicas, no request lost", Done, RestartOrder),
     "scale": Operation("POST", "/services/{service}/scale", "More or fewer replicas", Done, ScaleOrder),
     "down": Operation("POST", "/down", "Stop all, in order", None),
@@ -155,6 +157,10 @@ class Api:
                 after = entry.id
                 yield b"id: %d\nevent: %s\ndata: %s\n\n" % (entry.id, entry.kind.encode(), msgspec.json.encode(entry))
             await asyncio.sleep(EVENTS_POLL_SECONDS)
+
+    async def release(self, request: Request) -> Response:
+        """See the table."""
+        return _json(self._supervisor.current_release)
 
     async def restart(self, request: Request) -> Response:
         """See the table."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from fissile.orchestrator.release import Release
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.settings import Settings
 
@@ -112,7 +113,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
 
     services: components by service, in start order. references: components that each one calls.
     http: components with a public listener. config: tables by component, environment included.
-    builds: content hash by service.
+    release: the builds of its services, and their contracts.
     """
 
     name: str
@@ -120,7 +121,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     references: dict[str, tuple[str, ...]]
     http: tuple[str, ...]
     config: dict[str, dict[str, Any]]
-    builds: dict[str, str]
+    release: Release
     warning: str = ""
 
 

@@ -45,9 +45,9 @@ from fissile.orchestrator.plan import (
     StopReplica,
     plan,
 )
+from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import DRAINING, READY, Replica, ReplicaEnded, ReplicaHeard, ReplicaState
 from fissile.orchestrator.restart import described
-from fissile.rpc.access import token_digest
 from fissile.rpc.server import Server
 from fissile.runtime.control import (
     DRAIN_SECONDS_MAX,
@@ -279,7 +279,7 @@ class Supervisor:
         self._wish_for(name, self._held.pop(name))
 
     def _name_release(self, loaded: Loaded) -> None:
-        self._fleet.release = token_digest(" ".join(loaded.builds.values()))[:12]
+        self._fleet.release = loaded.release.name
         self._logs.width = max(len(name) for name in [*loaded.services, OURSELVES])
 
     async def _take_over(self, found: Found) -> None:
@@ -368,7 +368,7 @@ class Supervisor:
     def _perform(self, action: Action, now: float) -> None:
         if isinstance(action, StartReplica):
             assert self._fleet.loaded is not None
-            build = self._fleet.loaded.builds[action.service]
+            build = self._fleet.loaded.release.builds[action.service].name
             replica = self._fleet.observed.begin(action.service, action.slot, action.revision, build, now)
             self._spawn(self._start(replica, action.reason))
         elif isinstance(action, DrainReplica):
@@ -619,6 +619,13 @@ class Supervisor:
         # Another change may have been made while this one was written.
         self._fleet.desired = apply(self._fleet.desired, change)
         self._woken.set()
+
+    @property
+    def current_release(self) -> Release:
+        """What runs: builds and contracts. Raises ConfigError where nothing does."""
+        if self._fleet.loaded is None:
+            raise nothing_runs(self._fleet.state.path.parent)
+        return self._fleet.loaded.release
 
     def addresses(self, service: str) -> tuple[str, ...]:
         """Where the replicas of a service are called."""

@@ -14,7 +14,6 @@ a birth costs is paid before anybody waits for it, at the price of one small pro
 import asyncio
 import fcntl
 import gc
-import hashlib
 import importlib
 import logging
 import os
@@ -65,6 +64,7 @@ from fissile.supervisor.messages import (
     receive,
     send,
 )
+from fissile.supervisor.source import release_of
 
 ORPHAN_SECONDS_MAX = 12.0
 REAP_SECONDS = 0.05
@@ -401,23 +401,24 @@ def load(order: Load) -> tuple[Loaded, Graph | None] | tuple[LoadFailed, None]:
             if guest.guest:
                 os.environ.update(guest.environment)
                 load_object(getattr(guest, guest.guest), Path(settings.root) / guest.folder)
-        found = builds(settings, services)
+        # A database has to be there before those who use it.
+        alone = {
+            name: () for name, one in settings.services.items() if one.foreign and _stands_alone(name, graph, settings)
+        }
+        services = {**alone, **services}
+        release = release_of(settings, graph, order.topology, services)
     except FissileError as error:
         return LoadFailed(str(error)), None
     components = list(graph.components.values()) if graph is not None else []
-    # A database has to be there before those who use it.
-    alone = {
-        name: () for name, one in settings.services.items() if one.foreign and _stands_alone(name, graph, settings)
-    }
     if graph is not None:
         warm(graph)
     loaded = Loaded(
         graph.name if graph is not None else Path(settings.root).name,
-        {**alone, **services},
+        services,
         {c.name: tuple(r.target for r in c.references) for c in components},
         tuple(c.name for c in components if c.http),
         settings.components,
-        found,
+        release,
         _thread_warning(),
     )
     return loaded, graph
@@ -489,25 +490,6 @@ def import_all(modules: Iterable[str]) -> None:
             importlib.import_module(name)
     gc.collect()
     gc.freeze()
-
-
-def builds(settings: Settings, services: dict[str, tuple[str, ...]]) -> dict[str, str]:
-    """Per service, a hash of the code that was imported from the application's folder, and its config."""
-    root = Path(settings.root)
-    code = hashlib.sha256()
-    for name, module in sorted(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(root) and "site-packages" not in file:
-            code.update(f"{name}\0".encode())
-            code.update(hashlib.sha256(Path(file).read_bytes()).digest())
-    found: dict[str, str] = {}
-    for service in {**services, **{name: () for name, one in settings.services.items() if one.foreign}}:
-        components = services.get(service, ())
-        own = code.copy()
-        config = {name: settings.components.get(name, {}) for name in components}
-        own.update(msgspec.json.encode([components, config, settings.service(service)], order="sorted"))
-        found[service] = own.hexdigest()[:12]
-    return found
 
 
 def live(birth: Birth) -> int:

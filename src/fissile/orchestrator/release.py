@@ -1,0 +1,97 @@
+"""Releases: which build of each service belongs together, and what would be new in another one.
+
+A build is the content hash of its parts: definitions, files, configuration, contracts, installed packages.
+Equal parts, equal build: a service whose build stays is not touched by a deploy.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from fissile.component.contract import Break, Contracts, breaks
+from fissile.orchestrator.code import digest
+
+REASONS_MAX = 5
+
+
+class Build(msgspec.Struct, frozen=True):
+    """One service's code and configuration. parts: digests by place, as "shop/cart.py: Cart"."""
+
+    name: str
+    parts: dict[str, str]
+
+
+class Release(msgspec.Struct, frozen=True):
+    """One immutable set of builds of an application, in one topology (services: their components)."""
+
+    application: str
+    topology: str
+    services: dict[str, tuple[str, ...]]
+    builds: dict[str, Build]
+    contracts: Contracts
+    references: dict[str, tuple[str, ...]]
+
+    @property
+    def name(self) -> str:
+        """Its content hash."""
+        builds = [self.topology, *(f"{service}={build.name}" for service, build in sorted(self.builds.items()))]
+        return digest("\n".join(builds))[:12]
+
+
+def build_of(parts: Mapping[str, str]) -> Build:
+    """A build of these parts."""
+    return Build(digest("\n".join(f"{place}={content}" for place, content in sorted(parts.items())))[:12], dict(parts))
+
+
+class ServiceChange(msgspec.Struct, frozen=True):
+    """What a deploy does to one service. what: new, changed or gone. reasons: the parts that are why."""
+
+    service: str
+    what: str
+    reasons: tuple[str, ...] = ()
+
+
+class ContractBreak(msgspec.Struct, frozen=True):
+    """A break, and the components that call the method's component."""
+
+    callers: tuple[str, ...]
+    found: Break
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """What is new in a later release. unchanged: services that stay as they are."""
+
+    changes: tuple[ServiceChange, ...]
+    unchanged: tuple[str, ...]
+    breaks: tuple[ContractBreak, ...]
+
+
+def difference(earlier: Release, later: Release) -> Difference:
+    """What deploying `later` over `earlier` would do."""
+    changes: list[ServiceChange] = []
+    unchanged: list[str] = []
+    for service, build in later.builds.items():
+        before = earlier.builds.get(service)
+        if before is None:
+            changes.append(ServiceChange(service, "new"))
+        elif before.name != build.name:
+            changes.append(ServiceChange(service, "changed", _reasons(before.parts, build.parts)))
+        else:
+            unchanged.append(service)
+    changes += [ServiceChange(service, "gone") for service in earlier.builds if service not in later.builds]
+    found = [ContractBreak(_callers(earlier, one), one) for one in breaks(earlier.contracts, later.contracts)]
+    # What nobody calls breaks nobody.
+    return Difference(tuple(changes), tuple(unchanged), tuple(one for one in found if one.callers))
+
+
+def _reasons(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(
+        f"{place} {'is new' if place not in before else 'is gone' if place not in after else 'changed'}"
+        for place in sorted(before.keys() | after.keys())
+        if before.get(place) != after.get(place)
+    )
+
+
+def _callers(release: Release, one: Break) -> tuple[str, ...]:
+    component = one.method.partition(".")[0]
+    return tuple(caller for caller, targets in release.references.items() if component in targets)
