@@ -88,6 +88,16 @@ def release_here(settings: Settings, topology: str) -> Release:
     return release_of(settings, graph, topology, {**alone, **services})
 
 
+def release_from(document: object) -> Release:
+    """A release as the API gives it. Raises ConfigError where another Fissile wrote it."""
+    try:
+        return msgspec.convert(document, Release)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"what runs was started by another version of Fissile: {error}", remedy="use that version, or start it anew"
+        ) from None
+
+
 def run(settings: Settings, topology: str, port: int | None, *, ready: Ready, say: Say) -> None:
     """Run an application in the foreground until it is told to stop.
 

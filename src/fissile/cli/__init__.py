@@ -15,7 +15,7 @@ def main() -> None:
     """The command `fissile`. Exit codes: 1 a call or restart failed, 2 a mistake that the user can mend."""
     import typer
 
-    from fissile.cli import call, down, graph, history, logs, restart, run, scale, status, up
+    from fissile.cli import call, contract, down, graph, history, logs, restart, run, scale, status, up
     from fissile.cli.client import Refused
     from fissile.cli.output import complain
     from fissile.errors import CallError, FissileError
@@ -40,6 +40,7 @@ def main() -> None:
         "history": history.history,
     }.items():
         app.command(name)(command)
+    app.add_typer(contract.contract, name="contract")
     app.command("supervise", hidden=True)(up.supervise)
     try:
         app()
