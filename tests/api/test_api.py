@@ -60,7 +60,8 @@ async def test_a_wrong_token_gets_nothing_and_is_told_what_to_send(api: WithApi,
     headers = {"Authorization": f"Bearer {token}".encode()}
     async with httpx.AsyncClient(base_url=endpoints.api, headers=headers) as client:
         for name, operation in OPERATIONS.items():
-            answer = await client.request(operation.verb, operation.path.format(service="back"), json={"replicas": 0})
+            path = operation.path.format(service="back", number=1)
+            answer = await client.request(operation.verb, path, json={"replicas": 0})
             assert answer.status_code == 401, name
             problem = answer.json()
             assert problem["detail"] == "the token is wrong"

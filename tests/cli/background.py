@@ -13,6 +13,9 @@ from typing import Any
 from commands import WAIT_SECONDS_MAX, fissile
 from supervised import left_in, lives
 
+# What outlives an application: what happened, what it said, and its releases with their code.
+LEFT = {"journal.db", "logs", "code", "releases"}
+
 
 class Up:
     """An application in the background."""
@@ -52,7 +55,7 @@ class Up:
         result = fissile("down", self.folder)
         assert result.returncode == 0, result
         assert not [pid for pid in self.seen if pid and lives(pid)]
-        assert left_in(self.folder) <= {"journal.db", "logs"}
+        assert left_in(self.folder) <= LEFT
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from fissile.component.context import current
 from fissile.runtime.edge import Edge
+from fissile.runtime.ledger import Ledger
 
 
 def listening() -> socket.socket:
@@ -63,7 +64,7 @@ async def connected(sock: socket.socket) -> AsyncIterator[tuple[asyncio.StreamRe
 
 async def test_a_trace_is_taken_up_or_begun_and_told() -> None:
     sock = listening()
-    edge = Edge(App(), release="r7")
+    edge = Edge(App(), Ledger("r7"))
     await edge.start(sock.dup())
     trace = "0af7651916cd43dd8448eb211c80319c"
     async with connected(sock) as (reader, writer):

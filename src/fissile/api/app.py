@@ -20,6 +20,7 @@ from fissile.errors import CallError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
+from fissile.supervisor.rollouts import Deploy, DeployOrder, Outcome
 from fissile.supervisor.status import SupervisorStatus
 from fissile.supervisor.supervisor import StartFailed, Supervisor
 
@@ -55,6 +56,33 @@ class RestartOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     why: str = ""
 
 
+class RollbackOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """release: to which, by its name or the beginning of it; "": to the one before. The rest as of a deploy."""
+
+    release: str = ""
+    canary: float | None = None
+    watch_seconds: float | None = None
+    who: str = "operator"
+    why: str = ""
+
+
+class DecideOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who promotes or aborts the rollout, and why."""
+
+    who: str = "operator"
+    why: str = ""
+
+
+class ReleaseInfo(msgspec.Struct, frozen=True):
+    """One release that is kept. made: seconds of the wall clock. state: live, or kept for a rollback."""
+
+    name: str
+    made: float
+    topology: str
+    state: str
+    builds: dict[str, str]
+
+
 class Done(msgspec.Struct, frozen=True):
     """replicas: how many are wanted now, or were replaced."""
 
@@ -79,6 +107,12 @@ OPERATIONS = {
     ),
     "events": Operation("GET", "/events", "What happens, as server-sent events", None, query=("service", "after")),
     "release": Operation("GET", "/release", "The builds that run, with their parts and contracts", Release),
+    "releases": Operation("GET", "/releases", "The releases that are kept, newest first", list[ReleaseInfo]),
+    "deploy": Operation("POST", "/deploy", "Move the requests to the code in the folder", Deploy, DeployOrder),
+    "rollback": Operation("POST", "/rollback", "Move the requests to an earlier release", Deploy, RollbackOrder),
+    "outcome": Operation("GET", "/rollouts/{number}", "How a rollout ended, or that it goes on", Outcome),
+    "promote": Operation("POST", "/promote", "What is watched is good: go on", None, DecideOrder),
+    "abort": Operation("POST", "/abort", "Give the rollout up", None, DecideOrder),
     "restart": Operation("POST", "/services/{service}/restart", "New replicas, no request lost", Done, RestartOrder),
     "scale": Operation("POST", "/services/{service}/scale", "More or fewer replicas", Done, ScaleOrder),
     "down": Operation("POST", "/down", "Stop all, in order", None),
@@ -162,6 +196,49 @@ class Api:
         """See the table."""
         return _json(self._supervisor.current_release)
 
+    async def releases(self, request: Request) -> Response:
+        """See the table."""
+        live = set(self._supervisor.live_releases())
+        found = [
+            ReleaseInfo(
+                kept.name,
+                kept.made,
+                kept.release.topology,
+                "live" if kept.name in live else "kept",
+                {service: build.name for service, build in kept.release.builds.items()},
+            )
+            for kept in await asyncio.to_thread(self._supervisor.rollouts.kept)
+        ]
+        return _json(found)
+
+    async def deploy(self, request: Request) -> Response:
+        """See the table."""
+        order = msgspec.json.decode(await request.body() or b"{}", type=DeployOrder)
+        return _json(await self._supervisor.rollouts.deploy(order))
+
+    async def rollback(self, request: Request) -> Response:
+        """See the table."""
+        order = msgspec.json.decode(await request.body() or b"{}", type=RollbackOrder)
+        asked = DeployOrder(**msgspec.structs.asdict(order))
+        return _json(await self._supervisor.rollouts.rollback(asked) or {})
+
+    async def outcome(self, request: Request) -> Response:
+        """See the table."""
+        number = int(request.path_params["number"])
+        return _json(await asyncio.to_thread(self._supervisor.rollouts.outcome, number))
+
+    async def promote(self, request: Request) -> Response:
+        """See the table."""
+        order = msgspec.json.decode(await request.body() or b"{}", type=DecideOrder)
+        await self._supervisor.rollouts.promote(who=order.who, why=order.why)
+        return _json({})
+
+    async def abort(self, request: Request) -> Response:
+        """See the table."""
+        order = msgspec.json.decode(await request.body() or b"{}", type=DecideOrder)
+        await self._supervisor.rollouts.abort(who=order.who, why=order.why)
+        return _json({})
+
     async def restart(self, request: Request) -> Response:
         """See the table."""
         order = msgspec.json.decode(await request.body() or b"{}", type=RestartOrder)
@@ -180,7 +257,7 @@ class Api:
         if low is None or high is None:
             raise ValueError("say replicas, or min and max, or auto")
         await self._supervisor.scale(service, low, high, who=order.who, why=order.why)
-        return _json(Done(self._supervisor.desired.services[service].replicas))
+        return _json(Done(self._supervisor.wanted(service)))
 
     async def down(self, request: Request) -> Response:
         """See the table."""
@@ -208,7 +285,7 @@ def document() -> dict[str, Any]:
             "operationId": name,
             "summary": one.summary,
             "parameters": [
-                *(_parameter(part, "path") for part in ("service",) if "{service}" in one.path),
+                *(_parameter(part, "path") for part in ("service", "number") if f"{{{part}}}" in one.path),
                 *(_parameter(part, "query") for part in one.query),
             ],
             "responses": {
@@ -222,13 +299,14 @@ def document() -> dict[str, Any]:
         if one.body is not None:
             found["requestBody"] = {"required": True, **_content(schema_of[id(one.body)])}
         paths.setdefault(one.path, {})[one.verb.lower()] = found
-    return {
+    found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "Fissile: supervisor", "version": version("fissile")},
         "security": [{"token": cast(list[str], [])}],
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
+    return msgspec.json.decode(msgspec.json.encode(found))  # plain JSON, defaults of tuples too
 
 
 def _parameter(name: str, place: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ T = TypeVar("T", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
 
 MARK = "__fissile__"
-LIFECYCLE = frozenset({"start", "stop", "http"})
+LIFECYCLE = frozenset({"migrate", "start", "stop", "http"})
 _STREAMS = (collections.abc.AsyncIterator, collections.abc.AsyncGenerator, collections.abc.AsyncIterable)
 _EMPTY = inspect.Parameter.empty
 
@@ -41,6 +41,7 @@ class ClassMark(msgspec.Struct, frozen=True):
     name: str
     implements: type | None = None
     raises: tuple[type[Exception], ...] = ()
+    keeps: str = ""
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -118,7 +119,11 @@ class Lazy(typing.Generic[typing.TypeVar("R")]):
 def component(cls: T, /) -> T: ...
 @overload
 def component(
-    *, name: str | None = None, implements: type | None = None, raises: tuple[type[Exception], ...] = ()
+    *,
+    name: str | None = None,
+    implements: type | None = None,
+    raises: tuple[type[Exception], ...] = (),
+    keeps: str = "",
 ) -> Callable[[T], T]: ...
 def component(
     cls: type | None = None,
@@ -127,16 +132,18 @@ def component(
     name: str | None = None,
     implements: type | None = None,
     raises: tuple[type[Exception], ...] = (),
+    keeps: str = "",
 ) -> Any:
     """Mark a class as a component. Its public `async def` methods are its API.
 
     name: defaults to the class's. implements: the `@interface` class that it is called through.
-    raises: exceptions that any of its methods may raise and that arrive as themselves.
+    raises: exceptions that any of its methods may raise and that arrive as themselves. keeps: what it keeps in
+    memory alone, in words: whoever deploys is told what is lost when it starts anew.
     Nothing is checked here: `Application` reports all mistakes at once.
     """
 
     def mark(target: type) -> type:
-        setattr(target, MARK, ClassMark("component", name or target.__name__, implements, tuple(raises)))
+        setattr(target, MARK, ClassMark("component", name or target.__name__, implements, tuple(raises), keeps))
         return target
 
     return mark if cls is None else mark(cls)
@@ -204,7 +211,7 @@ def read_interface(cls: type) -> tuple[Interface, list[str]]:
         if name in LIFECYCLE or name.startswith("_"):
             if told is not None:
                 mistakes.append(_unusable_name(where, name))
-            elif name in ("start", "stop") and not inspect.iscoroutinefunction(function):
+            elif name in ("migrate", "start", "stop") and not inspect.iscoroutinefunction(function):
                 mistakes.append(f"{where} is a plain `def`: declare it `async def {name}(self) -> None`")
             elif name == "http" and inspect.iscoroutinefunction(function):
                 mistakes.append(f"{where} is `async def`: declare it `def http(self)` and return an ASGI app")

@@ -38,6 +38,7 @@ class Environment(msgspec.Struct, frozen=True):
 
     clock: seconds, monotonic. clock_ns: nanoseconds, monotonic. bits: random number of n bits.
     observe: the cells in which a (component, method) counts, or None where nothing observes.
+    witness: told of every exception that no method declares, where it was raised: method and type.
     copy_always: copy immutable values too (the `copied` runner: it proves that they can be).
     """
 
@@ -46,6 +47,7 @@ class Environment(msgspec.Struct, frozen=True):
     bits: Callable[[int], int]
     enforce: Enforce
     observe: Callable[[str, str], list[int]] | None = None
+    witness: Callable[[str, str], None] | None = None
     copy_always: bool = False
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
 
@@ -183,12 +185,25 @@ def _local_method(method: Method, function: Any, environment: Environment) -> An
         "_timeout": timeout,
         "_slow": slow,
         "_function": call,
-        "_translate": translate,
+        "_translate": _translator(environment.witness),
     }
     if environment.observe is None:
         return generate(_PLAIN, method, names)
     names |= {"_clock_ns": environment.clock_ns, "_cells": environment.observe(method.component, method.name)}
     return generate(_OBSERVED, method, names)
+
+
+def _translator(witness: Callable[[str, str], None] | None) -> Callable[[Exception, Method], Exception]:
+    if witness is None:
+        return translate
+
+    def translated(error: Exception, method: Method) -> Exception:
+        found = translate(error, method)
+        if found is not error:
+            witness(method.label, type(error).__name__)
+        return found
+
+    return translated
 
 
 def call_values(method: Method, function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
@@ -260,6 +275,8 @@ def bind(method: Method, positional: tuple[Any, ...], named: dict[str, Any]) -> 
 def _stream_opener(
     method: Method, function: Any, environment: Environment, timeout: float
 ) -> Callable[[tuple[Any, ...]], AsyncIterator[Any]]:
+    translated = _translator(environment.witness)
+
     async def items(values: tuple[Any, ...]) -> AsyncIterator[Any]:
         # A stream's deadline bounds the whole of it; each wait for an item runs under it, and the
         # context is in force only meanwhile, so that it never leaks into the consumer.
@@ -272,7 +289,7 @@ def _stream_opener(
                 except StopAsyncIteration:
                     return
                 except Exception as error:
-                    failure = translate(error, method)
+                    failure = translated(error, method)
                     if failure is error:
                         raise
                     raise failure from error

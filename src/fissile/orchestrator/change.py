@@ -3,48 +3,17 @@
 A `Change` says who, what and why; `apply` is the only function that makes another `Desired` of one.
 """
 
-from collections.abc import Mapping
-
 import msgspec
 
 from fissile.errors import FissileError
+from fissile.orchestrator import rollout as rollouts
+from fissile.orchestrator.desired import Desired, DesiredService, Rollout, Stage
 
 REPLICAS_MAX = 1000
 
 
 class ChangeRefused(FissileError):
     """A change that cannot be: the fault of whoever asked for it. Nothing was altered."""
-
-
-class DesiredService(msgspec.Struct, frozen=True):
-    """How a service should be.
-
-    replicas: wanted now, by a person or the autoscaler, within minimum and maximum. revision: replicas
-    of a lower one are replaced. The seconds are limits: until ready; without a sign of life; for
-    finishing what is in flight; and for stopping the components after that. overlap: whether a new replica may
-    run beside the one that it replaces.
-    """
-
-    replicas: int = 1
-    replicas_min: int = 1
-    replicas_max: int = 1
-    revision: int = 1
-    start_seconds_max: float = 30.0
-    silent_seconds_max: float = 10.0
-    drain_seconds_max: float = 10.0
-    stop_seconds_max: float = 5.0
-    overlap: bool = True
-
-    @property
-    def automatic(self) -> bool:
-        """Whether the autoscaler decides."""
-        return self.replicas_min < self.replicas_max
-
-
-class Desired(msgspec.Struct, frozen=True):
-    """How all services should be."""
-
-    services: dict[str, DesiredService] = {}
 
 
 class ScaleService(msgspec.Struct, frozen=True, tag=True):
@@ -76,7 +45,47 @@ class GiveUpRestart(msgspec.Struct, frozen=True, tag=True):
     revision: int
 
 
-Act = ScaleService | SetReplicas | RestartService | GiveUpRestart
+class BeginRollout(msgspec.Struct, frozen=True, tag=True):
+    """Move the requests to another release."""
+
+    rollout: Rollout
+
+
+class AdvanceRollout(msgspec.Struct, frozen=True, tag=True):
+    """It goes on to another stage. now: seconds of the wall clock."""
+
+    stage: Stage
+    now: float
+
+
+class PromoteRollout(msgspec.Struct, frozen=True, tag=True):
+    """A person says that what is watched is good."""
+
+    now: float
+
+
+class AbortRollout(msgspec.Struct, frozen=True, tag=True):
+    """A person, or a newer deploy, gives it up."""
+
+    now: float
+
+
+class ClearSets(msgspec.Struct, frozen=True, tag=True):
+    """These replica sets of the release that goes are to end."""
+
+    sets: tuple[str, ...]
+
+
+class EndRollout(msgspec.Struct, frozen=True, tag=True):
+    """It is over. done: all requests are with the later release; else nothing is left of that."""
+
+    number: int
+    done: bool
+
+
+RolloutAct = BeginRollout | AdvanceRollout | PromoteRollout | AbortRollout | ClearSets | EndRollout
+ServiceAct = ScaleService | SetReplicas | RestartService | GiveUpRestart
+Act = ServiceAct | RolloutAct
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -90,6 +99,8 @@ class Change(msgspec.Struct, frozen=True):
 def apply(desired: Desired, change: Change) -> Desired:
     """What is desired from now on. Raises ChangeRefused."""
     act = change.what
+    if not isinstance(act, ServiceAct):
+        return _rolled(desired, act, change.why)
     service = desired.services.get(act.service)
     if service is None:
         raise ChangeRefused(
@@ -102,8 +113,33 @@ def apply(desired: Desired, change: Change) -> Desired:
         service = msgspec.structs.replace(service, replicas=replicas)
     else:
         service = msgspec.structs.replace(service, revision=act.revision)
-    services: Mapping[str, DesiredService] = {**desired.services, act.service: service}
-    return Desired(dict(services))
+    return msgspec.structs.replace(desired, services={**desired.services, act.service: service})
+
+
+def _rolled(desired: Desired, act: RolloutAct, why: str) -> Desired:
+    rollout = desired.rollout
+    if isinstance(act, BeginRollout):
+        if rollout is not None:
+            raise ChangeRefused(f"rollout {rollout.number} is under way", remedy="wait for its end, or abort it")
+        return rollouts.begun(desired, act.rollout)
+    if rollout is None:
+        raise ChangeRefused("no rollout is under way", remedy="`fissile deploy` begins one")
+    if isinstance(act, ClearSets):
+        return rollouts.cleared(desired, act.sets)
+    if isinstance(act, EndRollout):
+        return rollouts.ended(desired)
+    stage = act.stage if isinstance(act, AdvanceRollout) else Stage.FILLING
+    if isinstance(act, PromoteRollout) and rollout.stage is not Stage.CANARY:
+        raise ChangeRefused(
+            f"rollout {rollout.number} is {rollout.stage}: only one that is watched can be promoted",
+            remedy="see `fissile status`",
+        )
+    if isinstance(act, AbortRollout):
+        if rollout.stage not in rollouts.UNDECIDED:
+            what = "its requests go back already" if rollout.stage is Stage.RETREATING else "it has all requests"
+            raise ChangeRefused(f"rollout {rollout.number} cannot be aborted: {what}", remedy="see `fissile rollback`")
+        stage = Stage.RETREATING
+    return rollouts.entered(desired, stage, why, act.now)
 
 
 def _scaled(service: DesiredService, act: ScaleService) -> DesiredService:

@@ -5,12 +5,12 @@ at any time, and after any death of whoever asks. `Plan.due` says when to ask at
 nothing be observed before. In the steady state it is one quick look at each replica.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf
 
 import msgspec
 
-from fissile.orchestrator.change import Desired, DesiredService
+from fissile.orchestrator.desired import Desired, DesiredService
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedService, Replica
 
 # Between the polite signal and the other one.
@@ -79,7 +79,7 @@ def plan(desired: Desired, observed: Observed, now: float, *, starting_max: int 
             service = ObservedService()
         when = _steady(want, service, now)
         if when is None:
-            step = _Step(name, want, service, now)
+            step = _Step(name, want, service, now, _waits(desired, want, service, found))
             step.decide()
             actions += step.actions
             when = step.due
@@ -114,6 +114,16 @@ def _steady(want: DesiredService, service: ObservedService, now: float) -> float
     return silent if silent > now else None
 
 
+def _waits(
+    desired: Desired, want: DesiredService, service: ObservedService, found: Mapping[str, ObservedService]
+) -> bool:
+    """Whether its first replica is to wait for others that have not served yet."""
+    if service.served:
+        return False
+    others = [other for other in want.after if other in desired.services]
+    return any(other not in found or not found[other].served for other in others)
+
+
 def _not_too_many(actions: list[Action], services: Iterable[ObservedService], starting_max: int) -> list[Action]:
     starting = sum(1 for service in services for replica in service.replicas.values() if replica.state is STARTING)
     left = starting_max - starting
@@ -130,13 +140,16 @@ def _not_too_many(actions: list[Action], services: Iterable[ObservedService], st
 class _Step:
     """One service that is not as it should be."""
 
-    def __init__(self, name: str, want: DesiredService, service: ObservedService, now: float) -> None:
+    def __init__(
+        self, name: str, want: DesiredService, service: ObservedService, now: float, waits: bool = False
+    ) -> None:
         self.actions: list[Action] = []
         self.due = inf
         self._name = name
         self._want = want
         self._service = service
         self._now = now
+        self._waits = waits
         self._in_slot: dict[int, list[Replica]] = {}
         self._abandoned = False
 
@@ -226,7 +239,7 @@ class _Step:
 
     def _start_empty(self, slot: int) -> None:
         memory = self._service.slots.get(slot)
-        if memory is not None and not self._at(memory.not_before):
+        if self._waits or (memory is not None and not self._at(memory.not_before)):
             return
         if not self._want.overlap and any(replica.slot == slot for replica in self._service.replicas.values()):
             return  # its end is observed

@@ -87,11 +87,15 @@ class SlotMemory(msgspec.Struct):
 
 
 class ObservedService(msgspec.Struct):
-    """A service's replicas by serial, in the order of their starts, and its slots' memories."""
+    """A replica set's replicas by serial, in the order of their starts, and its slots' memories.
+
+    served: whether any replica was ever ready.
+    """
 
     replicas: dict[int, Replica] = {}
     slots: dict[int, SlotMemory] = {}
     restarts: int = 0
+    served: bool = False
 
     def memory(self, slot: int) -> SlotMemory:
         """What a slot remembers; a new one, nothing."""
@@ -205,6 +209,7 @@ class Observed(msgspec.Struct):
         replica.heard_at = max(replica.heard_at, now)
         if isinstance(observation, ReplicaReady):
             replica.unheard = False
+            found.served = True
             if replica.state is STARTING:
                 replica.become(READY, now)
                 replica.ready_at = now

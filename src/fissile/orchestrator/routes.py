@@ -7,7 +7,7 @@ the slot's socket, for as long as their deadline allows, instead of failing.
 from collections.abc import Collection, Mapping
 from math import inf
 
-from fissile.orchestrator.change import DesiredService
+from fissile.orchestrator.desired import DesiredService
 from fissile.orchestrator.replica import DRAINING, READY, ObservedService
 
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from fissile.errors import Unavailable
 from fissile.rpc.balancer import choose
+from fissile.rpc.breaker import Breaker
 from fissile.rpc.retry import RetryBudget
 from fissile.rpc.transport import Endpoint, log
 from fissile.wire import events
@@ -114,6 +115,8 @@ class Channel:
         self.hello = Hello(PROTOCOL_VERSION, token, caller_service, callers, contracts)
         self.callers = {name: index for index, name in enumerate(callers)}
         self.budget = RetryBudget()
+        # By caller: trouble with this replica set says nothing of another release's.
+        self.breakers = [Breaker() for _ in callers]
         self.ready: list[ClientConnection] = []
         self.refused = ""
         self.last_trouble = ""

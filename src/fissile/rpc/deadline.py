@@ -53,6 +53,7 @@ def exceeded(origin: str, timeout: float) -> DeadlineExceeded:
 def environment(
     *,
     observe: Callable[[str, str], list[int]] | None = None,
+    witness: Callable[[str, str], None] | None = None,
     copy_always: bool = False,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
 ) -> Environment:
@@ -63,6 +64,7 @@ def environment(
         bits=random.getrandbits,
         enforce=enforce,
         observe=observe,
+        witness=witness,
         copy_always=copy_always,
         timeout_seconds=timeout_seconds,
     )

@@ -26,6 +26,7 @@ from fissile.rpc.deadline import exceeded
 from fissile.rpc.exact import to_json
 from fissile.rpc.openapi import HTTP_STATUS
 from fissile.rpc.retry import BUDGET_RATIO, BUDGET_RETRIES_MAX, RetryBudget, may_retry
+from fissile.rpc.way import Way
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -67,6 +68,8 @@ class ForeignChannel:
     def __init__(self, service: str, addresses: Iterable[str], *, token: str) -> None:
         self.service = service
         self.budget = RetryBudget()
+        self.breakers: dict[str, Breaker] = {}
+        self.closed = False
         self.headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._replicas = [Replica(address) for address in addresses]
         self._session: aiohttp.ClientSession | None = None
@@ -98,6 +101,7 @@ class ForeignChannel:
 
     async def close(self) -> None:
         """Close all connections."""
+        self.closed = True
         if self._session is not None:
             await self._session.close()
 
@@ -115,20 +119,36 @@ def library() -> "ModuleType":
 
 def foreign(
     interface: Interface,
-    channel: ForeignChannel,
+    way: Way[ForeignChannel],
     *,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     observe: Callable[[str, str], list[int]] | None = None,
 ) -> Ref:
     """A reference to a component that a program in another language implements."""
     reference = Ref(interface)
-    breaker = Breaker()
     for name, method in interface.methods.items():
         cells = observe(method.component, name) if observe is not None else None
         timeout = timeout_seconds if method.timeout is None else method.timeout
-        one = ForeignMethod(method, channel, breaker, timeout, cells)
-        vars(reference)[name] = generate(_CALL, method, {"_call": one.stream if method.streaming else one.call})
+        call = _caller(method, way, timeout, cells)
+        vars(reference)[name] = generate(_CALL, method, {"_call": call})
     return reference
+
+
+def _caller(method: Method, way: "Way[ForeignChannel]", timeout: float, cells: list[int] | None) -> Callable[..., Any]:
+    """A method as it is called in the release that the request is pinned to."""
+    known: dict[ForeignChannel, ForeignMethod] = {}
+
+    def call(values: tuple[Any, ...]) -> Any:
+        context = call_context.get()
+        channel = way.channel if context is None else way.others.get(context.release, way.channel)
+        one = known.get(channel)
+        if one is None:
+            for closed in [other for other in known if other.closed]:
+                del known[closed]
+            one = known[channel] = ForeignMethod(method, channel, timeout, cells)
+        return one.stream(values) if method.streaming else one.call(values)
+
+    return call
 
 
 class NotAnswered(Exception):
@@ -142,12 +162,10 @@ class NotAnswered(Exception):
 class ForeignMethod:
     """One method of such a component, as one caller calls it."""
 
-    def __init__(
-        self, method: Method, channel: ForeignChannel, breaker: Breaker, timeout: float, cells: list[int] | None
-    ) -> None:
+    def __init__(self, method: Method, channel: ForeignChannel, timeout: float, cells: list[int] | None) -> None:
         self.method = method
         self.channel = channel
-        self.breaker = breaker
+        self.breaker = channel.breakers.setdefault(method.component, Breaker())
         self.timeout = timeout
         self.cells = cells
         self.path = f"/rpc/{method.component}/{method.name}"
@@ -219,6 +237,8 @@ class ForeignMethod:
             raise exceeded(self.method.label, self.timeout)
         replica = self.channel.pick()
         headers = {**self.channel.headers, "traceparent": context.traceparent()}
+        if context.release:
+            headers["Fissile-Release"] = context.release
         if remaining != inf:
             headers["Fissile-Timeout-Ms"] = str(int(remaining * 1000) + 1)
         limit = aiohttp.ClientTimeout(total=None if remaining == inf else remaining, sock_connect=CONNECT_SECONDS_MAX)

@@ -76,7 +76,8 @@ class Server:
     """Serves exports on listening sockets.
 
     access: who may call what. concurrency: calls run at once; queue: calls that wait for one of them
-    to end, beyond which callers get Overloaded. repeat: asked before an idempotent method runs
+    to end, beyond which callers get Overloaded. witness: told of every exception that no method declares,
+    where it was raised: method and type. repeat: asked before an idempotent method runs
     whether to run it twice (a test's way to prove that it is idempotent).
     """
 
@@ -89,12 +90,14 @@ class Server:
         concurrency: int = DEFAULT_CONCURRENCY,
         queue: int = DEFAULT_QUEUE,
         observe: Callable[[str, str], list[int]] | None = None,
+        witness: Callable[[str, str], None] | None = None,
         repeat: Callable[[Method], bool] | None = None,
     ) -> None:
         self.service = service
         self.access = access
         self.concurrency = concurrency
         self.queue = queue
+        self.witness = witness
         self.repeat = repeat
         self.entries: list[Entry] = []
         self.indexes: dict[str, int] = {}
@@ -416,6 +419,9 @@ class ServerConnection(Endpoint):
         if entry.cells is not None:
             entry.cells[CELL_FAILURES] += 1
         method = entry.method
+        witness = self.server.witness
+        if witness is not None and not isinstance(error, CallError) and type(error) not in method.raises:
+            witness(method.label, type(error).__name__)
         try:
             self.wire.send_error(request.call, to_failure(error, method))
         except Exception as unsendable:

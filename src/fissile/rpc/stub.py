@@ -32,7 +32,7 @@ from fissile.errors import (
     RemoteError,
     Unavailable,
 )
-from fissile.rpc.breaker import Breaker, BreakerState
+from fissile.rpc.breaker import BreakerState
 from fissile.rpc.channel import (
     CONNECT_SECONDS_MAX,
     AnsweredWithError,
@@ -45,6 +45,7 @@ from fissile.rpc.channel import (
 )
 from fissile.rpc.deadline import exceeded
 from fissile.rpc.retry import BUDGET_RATIO, BUDGET_RETRIES_MAX, may_retry
+from fissile.rpc.way import Way
 from fissile.wire.frames import TIMEOUT_NONE
 
 _CALL = """
@@ -55,7 +56,7 @@ def {name}({parameters}):
 
 def remote(
     interface: Interface,
-    channel: Channel,
+    way: Way[Channel] | Channel,
     *,
     caller: str,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
@@ -63,11 +64,12 @@ def remote(
 ) -> Ref:
     """A reference, held by component `caller`, to a component in another service."""
     reference = Ref(interface)
-    breaker = Breaker()
+    if isinstance(way, Channel):
+        way = Way(way)
     for name, method in interface.methods.items():
         cells = observe(method.component, name) if observe is not None else None
         timeout = timeout_seconds if method.timeout is None else method.timeout
-        remote_method = RemoteMethod(method, channel, breaker, caller, timeout, cells)
+        remote_method = RemoteMethod(method, way, caller, timeout, cells)
         call = remote_method.stream if method.streaming else remote_method.call
         vars(reference)[name] = generate(_CALL, method, {"_call": call})
     return reference
@@ -77,30 +79,27 @@ class RemoteMethod:
     """One method of a component in another service, as one caller calls it."""
 
     __slots__ = (
-        "breaker",
         "caller",
         "cells",
-        "channel",
         "decode",
         "label",
         "method",
         "timeout",
+        "way",
     )
 
     def __init__(
         self,
         method: Method,
-        channel: Channel,
-        breaker: Breaker,
+        way: Way[Channel],
         caller: str,
         timeout: float,
         cells: list[int] | None,
     ) -> None:
         self.method = method
         self.label = method.label
-        self.channel = channel
-        self.breaker = breaker
-        self.caller = channel.callers[caller]
+        self.way = way
+        self.caller = way.channel.callers[caller]  # the same in each of its channels
         self.timeout = timeout
         self.cells = cells
         self.decode = msgspec.msgpack.Decoder(method.result).decode
@@ -135,10 +134,13 @@ class RemoteMethod:
         if context.deadline < deadline:
             deadline = context.deadline
             timeout = deadline - now
-        breaker = self.breaker
+        way = self.way
+        channel = way.channel
+        if way.others:
+            channel = way.others.get(context.release, channel)
+        breaker = channel.breakers[self.caller]
         if breaker.state is not BreakerState.CLOSED and not breaker.admits(now):
-            raise self._open()
-        channel = self.channel
+            raise self._open(channel)
         budget = channel.budget
         if budget.retries < BUDGET_RETRIES_MAX:
             budget.retries += BUDGET_RATIO
@@ -158,7 +160,7 @@ class RemoteMethod:
                 error: Exception | None = trouble
         else:
             error = None
-        return await self._again(values, context, deadline, error)
+        return await self._again(channel, values, context, deadline, error)
 
     def _send(
         self,
@@ -193,20 +195,25 @@ class RemoteMethod:
         return future, call
 
     async def _again(
-        self, values: tuple[Any, ...], context: CallContext, deadline: float, trouble: Exception | None
+        self,
+        channel: Channel,
+        values: tuple[Any, ...],
+        context: CallContext,
+        deadline: float,
+        trouble: Exception | None,
     ) -> bytes:
         """The way of a call that did not go straight: judge the trouble, and try again where that is safe."""
         attempt = 0 if trouble is None else 1
         while True:
             if trouble is not None:
-                self._judge(trouble, attempt, deadline)
+                self._judge(channel, trouble, attempt, deadline)
             attempt += 1
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 trouble = Expired()
                 continue
             try:
-                connection = await self.channel.connected(remaining)
+                connection = await channel.connected(remaining)
                 remaining = deadline - time.monotonic()
                 future, call = self._send(connection, values, context, max(remaining, 0.001), deadline)
                 try:
@@ -214,28 +221,29 @@ class RemoteMethod:
                 except asyncio.CancelledError:
                     connection.give_up(call, None)
                     raise
-                self.breaker.succeeded()
+                channel.breakers[self.caller].succeeded()
                 return body
             except (NotAnswered, Expired, AnsweredWithError) as found:
                 trouble = found
 
-    def _judge(self, trouble: Exception, attempt: int, deadline: float) -> None:
+    def _judge(self, channel: Channel, trouble: Exception, attempt: int, deadline: float) -> None:
         """Return if the call may be tried again; else raise what its caller is to get."""
         now = time.monotonic()
+        breaker = channel.breakers[self.caller]
         if isinstance(trouble, AnsweredWithError):
             error = self._answered(trouble.body)
             if isinstance(error, DeadlineExceeded):
-                self.breaker.failed(now)
+                breaker.failed(now)
             else:
-                self.breaker.succeeded()
+                breaker.succeeded()
             raise error
         if isinstance(trouble, Expired):
-            self.breaker.failed(now)
+            breaker.failed(now)
             raise exceeded(self.label, self.timeout) from None
         assert isinstance(trouble, NotAnswered)
         if not trouble.judged:
             trouble.judged = True
-            self.breaker.failed(now)
+            breaker.failed(now)
         if trouble.waited:
             why_not = f"no replica was there for {CONNECT_SECONDS_MAX:g} s"
         else:
@@ -244,14 +252,13 @@ class RemoteMethod:
                 idempotent=self.method.idempotent,
                 attempt=attempt,
                 remaining_seconds=deadline - now,
-                budget=self.channel.budget,
+                budget=channel.budget,
             )
         if why_not:
             raise Unavailable(
-                f"{self.label} in service {self.channel.service!r} cannot be reached: {trouble}; "
-                f"not tried again: {why_not}",
+                f"{self.label} in service {channel.service!r} cannot be reached: {trouble}; not tried again: {why_not}",
                 origin=self.label,
-                remedy=f"see whether {self.channel.service!r} runs, and its log",
+                remedy=f"see whether {channel.service!r} runs, and its log",
             ) from None
 
     def _answered(self, body: bytes) -> Exception:
@@ -273,24 +280,25 @@ class RemoteMethod:
         code = connection.refused.get(self.label, IncompatibleContract.code)
         if code == PermissionDenied.code:
             return PermissionDenied(
-                f"{self.channel.service!r} does not let the caller call {self.label}",
+                f"{connection.channel.service!r} does not let the caller call {self.label}",
                 origin=self.label,
                 remedy=f"take {self.method.component} as a constructor parameter of the calling component",
             )
         if code == IncompatibleContract.code:
             return IncompatibleContract(
-                f"{self.label} has other types in the running {self.channel.service!r} than here",
+                f"{self.label} has other types in the running {connection.channel.service!r} than here",
                 origin=self.label,
                 remedy="deploy caller and callee from the same code",
             )
         return CALL_ERRORS.get(code, Unavailable)(f"{self.label} is refused", origin=self.label)
 
-    def _open(self) -> Unavailable:
+    def _open(self, channel: Channel) -> Unavailable:
+        failures = channel.breakers[self.caller].failures
         return Unavailable(
-            f"{self.label}: service {self.channel.service!r} did not answer "
-            f"{self.breaker.failures} times in a row, so it is left alone for a moment (its breaker is open)",
+            f"{self.label}: service {channel.service!r} did not answer "
+            f"{failures} times in a row, so it is left alone for a moment (its breaker is open)",
             origin=self.label,
-            remedy=f"see whether {self.channel.service!r} runs, and its log",
+            remedy=f"see whether {channel.service!r} runs, and its log",
         )
 
     async def stream(self, values: tuple[Any, ...]) -> AsyncIterator[Any]:
@@ -298,9 +306,11 @@ class RemoteMethod:
         context = call_context.get() or CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
         now = time.monotonic()
         deadline = min(now + self.timeout, context.deadline)
-        if self.breaker.state is not BreakerState.CLOSED and not self.breaker.admits(now):
-            raise self._open()
-        connection, ticket = await self._open_stream(values, context, deadline)
+        channel = self.way.others.get(context.release, self.way.channel)
+        breaker = channel.breakers[self.caller]
+        if breaker.state is not BreakerState.CLOSED and not breaker.admits(now):
+            raise self._open(channel)
+        connection, ticket = await self._open_stream(channel, values, context, deadline)
         loop = connection.loop
         try:
             while True:
@@ -320,29 +330,29 @@ class RemoteMethod:
                 await ticket.wake
             outcome = ticket.outcome
             if isinstance(outcome, Finished):
-                self.breaker.succeeded()
+                breaker.succeeded()
                 return
             if isinstance(outcome, NotAnswered):
                 # Items were seen already: a stream is never begun again behind its consumer's back.
-                self.breaker.failed(time.monotonic())
+                breaker.failed(time.monotonic())
                 raise Unavailable(f"{self.label}: {outcome}", origin=self.label)
-            self._judge(outcome, 1, deadline)
+            self._judge(channel, outcome, 1, deadline)
         finally:
             if ticket.outcome is None:
                 connection.give_up(ticket.call, None)
 
     async def _open_stream(
-        self, values: tuple[Any, ...], context: CallContext, deadline: float
+        self, channel: Channel, values: tuple[Any, ...], context: CallContext, deadline: float
     ) -> tuple[ClientConnection, StreamTicket]:
         attempt = 0
         while True:
             attempt += 1
             try:
                 remaining = deadline - time.monotonic()
-                connection = self.channel.pick() or await self.channel.connected(remaining)
+                connection = channel.pick() or await channel.connected(remaining)
                 break
             except NotAnswered as trouble:
-                self._judge(trouble, attempt, deadline)
+                self._judge(channel, trouble, attempt, deadline)
         index = connection.methods.get(self.label)
         if index is None:
             raise self._refused(connection)

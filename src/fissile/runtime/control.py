@@ -12,35 +12,75 @@ from typing import Any
 import msgspec
 
 from fissile.component.interface import interface, method, read_interface
+from fissile.rpc.access import Access
+from fissile.telemetry.aggregate import Answers
 
 DRAIN_SECONDS_MAX = 10.0
 HEARTBEAT_SECONDS = 1.0
 
 
+class Callee(msgspec.Struct, frozen=True):
+    """A replica set that a service calls: where its replicas are. token: which it asks for, if it is foreign."""
+
+    service: str
+    addresses: tuple[str, ...]
+    token: str = ""
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """Another replica set with the same public door: the share of connections that are to be handed over to it.
+
+    addresses: Unix sockets of its replicas that take connections (see handover).
+    """
+
+    share: float
+    addresses: tuple[str, ...]
+
+
+class Routes(msgspec.Struct, frozen=True, tag="routes"):
+    """Whom a replica calls and who calls it, from now on.
+
+    version: what it reports as applied. release: of calls that belong to no request. releases: all that are live.
+    callees: by replica set. ways: release → component → replica set. shares: of the releases that this replica
+    serves, which part of the new requests that stay here each one gets. elsewhere: by public door ("" is that of
+    HTTP/JSON). sticky: the header by which a client always gets the same release; "cookie" sets one. access: its
+    callers. gateway_peers: SHA-256 (hex) of their tokens for HTTP/JSON, beside the application's own.
+    """
+
+    version: int = 0
+    release: str = ""
+    releases: tuple[str, ...] = ()
+    callees: dict[str, Callee] = {}
+    ways: dict[str, dict[str, str]] = {}
+    shares: dict[str, float] = {}
+    elsewhere: dict[str, Elsewhere] = {}
+    sticky: str = ""
+    access: Access = Access({}, {}, {})
+    gateway_peers: tuple[str, ...] = ()
+
+
 class ReplicaSpec(msgspec.Struct, frozen=True):
     """What one replica is: where its code is, which components it runs, how it reaches the others.
 
-    application: "module:attribute". root: folder put first on the path. routes: addresses by service.
-    token: proves this service to others. peers: service by SHA-256 (hex) of its token. config: tables
-    of this service's components alone. gateway_token: SHA-256 (hex) of the HTTP/JSON token.
-    http: components with a public listener, in the order of their inherited sockets. serial: no other
-    replica of the application has it. revision: of the service. stacks: the file in which it writes where it
-    stands when its event loop is stuck ("": nowhere). foreign: tokens of callees in other technologies, by
-    service. gateway_peers: SHA-256 (hex) of further tokens that HTTP/JSON accepts. guest: "asgi" or "wsgi",
-    where `application` knows nothing of Fissile. port: of a program that opens its own.
+    application: "module:attribute". root: folder put first on the path. set: its replica set. routes: what it
+    begins with. token: proves this service to others. config: tables of this service's components alone.
+    gateway_token: SHA-256 (hex) of the HTTP/JSON token. http: components with a public listener, in the order of
+    their inherited sockets. serial: no other replica of the application has it. revision: of the set. stacks: the
+    file in which it writes where it stands when its event loop is stuck ("": nowhere). migrate: components whose
+    migrations are to be run, instead of serving. guest: "asgi" or "wsgi", where `application` knows nothing of
+    Fissile. port: of a program that opens its own.
     """
 
     application: str
     root: str
     service: str
+    set: str
     slot: int
     build: str
     release: str
     components: tuple[str, ...]
-    topology: dict[str, tuple[str, ...]]
-    routes: dict[str, tuple[str, ...]]
+    routes: Routes
     token: str
-    peers: dict[str, str]
     config: dict[str, dict[str, Any]]
     gateway_token: str = ""
     calls_timeout_seconds: float = 10.0
@@ -51,8 +91,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
     serial: int = 0
     revision: int = 1
     stacks: str = ""
-    foreign: dict[str, str] = {}
-    gateway_peers: tuple[str, ...] = ()
+    migrate: tuple[str, ...] = ()
     guest: str = ""
     port: int = 0
 
@@ -61,6 +100,7 @@ class ReplicaHello(msgspec.Struct, frozen=True):
     """Who attaches. draining: it was told to end already, so it is not ready."""
 
     service: str
+    set: str
     slot: int
     serial: int
     pid: int
@@ -84,13 +124,18 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Stop at once."""
 
 
-class Routes(msgspec.Struct, frozen=True, tag="routes"):
-    """Addresses of replicas by service, from now on."""
-
-    routes: dict[str, tuple[str, ...]]
-
-
 Command = Drain | Stop | Routes
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """What a replica's public doors do for one release: requests in flight, and what was answered so far.
+
+    ages: of those in flight, how long they wait already, by `bucket`.
+    """
+
+    in_flight: int
+    answers: Answers
+    ages: dict[int, int] = {}
 
 
 class ReplicaReady(msgspec.Struct, frozen=True, tag="ready"):
@@ -111,7 +156,8 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     """The replica lives. lag_seconds: how late its event loop is.
 
     in_flight, queued: calls that run and that wait here. requests: HTTP requests in flight at its public
-    doors. calls: its own calls in flight, by the service called.
+    doors. calls: its own calls in flight, by the replica set called. routes: the version that it applied.
+    traffic: by release, while more than one is live.
     """
 
     hello: ReplicaHello
@@ -120,6 +166,8 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     queued: int = 0
     requests: int = 0
     calls: dict[str, int] = {}
+    routes: int = 0
+    traffic: dict[str, Traffic] = {}
 
 
 Observed = ReplicaReady | ReplicaFailed | Heartbeat

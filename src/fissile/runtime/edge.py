@@ -19,22 +19,36 @@ from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import ServerState
 
 from fissile.component.context import CallContext, call_context, parse_traceparent
+from fissile.errors import CallError
+from fissile.runtime.control import Elsewhere
+from fissile.runtime.handover import Passer
+from fissile.runtime.ledger import Ledger
 
 KEEP_ALIVE_SECONDS = 5
 CONNECTIONS_MAX = 1000
 CLOSE_CHECK_SECONDS = 0.02
 DATE_SECONDS = 1.0
+ACCEPTS_MAX = 64
+SERVER_ERROR = 500
 
 
 class Edge:
     """One ASGI app on listening sockets of this process.
 
-    connections_max: beyond it a request gets 503 at once. release: what requests are pinned to.
+    ledger: says which release a request is pinned to, and counts them. door: the name by which other processes
+    know it. connections_max: beyond it a request gets 503 at once.
     """
 
-    def __init__(self, app: Any, *, connections_max: int = CONNECTIONS_MAX, release: str = "") -> None:
+    def __init__(
+        self, app: Any, ledger: Ledger | None = None, *, door: str = "", connections_max: int = CONNECTIONS_MAX
+    ) -> None:
         self._app = app
-        self._release = release
+        self._ledger = ledger or Ledger()
+        self._door = door
+        self._sockets: list[socket.socket] = []
+        self._elsewhere: Elsewhere | None = None
+        self._passer = Passer()
+        self._taken: set[asyncio.Task[Any]] = set()
         self._state = ServerState()
         self._draining = False
         self._servers: list[asyncio.Server] = []
@@ -58,19 +72,75 @@ class Edge:
 
     async def start(self, sock: socket.socket) -> None:
         """Accept connections on a listening socket, which this edge closes when it drains."""
-        loop = asyncio.get_running_loop()
-        listen = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-        self._servers.append(
-            await listen(
-                lambda: HttpToolsProtocol(config=self._config, server_state=self._state, app_state={}), sock=sock
-            )
-        )
+        self._sockets.append(sock)
         if self._clock is None:
             self._date()
+        if self._elsewhere is None:
+            await self._listen(sock)
+        else:
+            self._accept_by_hand(sock)
 
-    def in_flight(self) -> int:
-        """Requests being answered."""
-        return len(self._state.tasks)
+    def _protocol(self) -> HttpToolsProtocol:
+        return HttpToolsProtocol(config=self._config, server_state=self._state, app_state={})
+
+    async def _listen(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        listen = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+        # A copy: the socket itself stays when the way of accepting changes.
+        server = await listen(self._protocol, sock=sock.dup())
+        if self._draining or self._elsewhere is not None:
+            server.close()  # it changed again meanwhile
+        else:
+            self._servers.append(server)
+
+    def share(self, elsewhere: Elsewhere | None) -> None:
+        """From now on hand over this share of new connections to the other build of this door; None: keep all."""
+        if elsewhere is not None and (elsewhere.share <= 0.0 or not elsewhere.addresses):
+            elsewhere = None
+        before, self._elsewhere = self._elsewhere, elsewhere
+        if self._draining or (before is None) == (elsewhere is None):
+            return
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            if elsewhere is None:
+                loop.remove_reader(sock.fileno())
+                self._hold(loop.create_task(self._listen(sock)))
+            else:
+                self._accept_by_hand(sock)
+        if elsewhere is not None:
+            for server in self._servers:
+                server.close()
+            self._servers.clear()
+        else:
+            self._passer.close()
+
+    def _accept_by_hand(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._accept, sock)
+
+    def _accept(self, sock: socket.socket) -> None:
+        for _ in range(ACCEPTS_MAX):
+            try:
+                connection, _ = sock.accept()
+            except OSError:
+                return  # nobody waits any more, or the machine is out of descriptors
+            elsewhere = self._elsewhere
+            if elsewhere is not None and random.random() < elsewhere.share:
+                address = random.choice(elsewhere.addresses)
+                if self._passer.hand_over(connection, self._door, address):
+                    connection.close()
+                    continue
+            self.take(connection)
+
+    def take(self, connection: socket.socket) -> None:
+        """Serve a connection that was accepted already."""
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        self._hold(loop.create_task(_serve_accepted(loop, self._protocol, connection)))
+
+    def _hold(self, task: "asyncio.Task[Any]") -> None:
+        self._taken.add(task)
+        task.add_done_callback(self._taken.discard)
 
     def _date(self) -> None:
         self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
@@ -83,9 +153,15 @@ class Edge:
         their next answer; 0 where nobody takes over.
         """
         self._draining = True
+        loop = asyncio.get_running_loop()
         for server in self._servers:
             server.close()
-        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            if self._elsewhere is not None:
+                loop.remove_reader(sock.fileno())
+            sock.close()
+        self._passer.close()
+        await asyncio.gather(*self._taken, return_exceptions=True)
         begun = loop.time()
         told = False
         while self._state.connections and loop.time() - begun < seconds_max:
@@ -107,22 +183,46 @@ class Edge:
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         """The app, in a call context, with `connection: close` on its answers while draining."""
-        if scope["type"] != "http":
+        kind = scope["type"]
+        if kind == "lifespan":
             await self._app(scope, receive, send)
             return
-        context = context_of(scope, self._release)
+        ledger = self._ledger
+        release, cookie = ledger.choose(scope["headers"]) if ledger.several else (ledger.release, b"")
+        context = context_of(scope, release)
         call_context.set(context)
         trace = (b"traceresponse", context.traceparent().encode())
+        failed = False
 
         async def answer(message: Any) -> None:
+            nonlocal failed
             if message["type"] == "http.response.start":
+                failed = message["status"] >= SERVER_ERROR
                 headers = [*message.get("headers", ()), trace]
                 if self._draining:
                     headers.append((b"connection", b"close"))
+                if cookie:
+                    headers.append((b"set-cookie", cookie))
                 message = {**message, "headers": headers}
             await send(message)
 
-        await self._app(scope, receive, answer)
+        number = ledger.begin(release)
+        try:
+            await self._app(scope, receive, answer if kind == "http" else send)
+        except Exception as error:
+            failed = True
+            if not isinstance(error, CallError):
+                ledger.witness(self._door or "HTTP/JSON", type(error).__name__)
+            raise
+        finally:
+            ledger.end(release, number, failed=failed)
+
+
+async def _serve_accepted(loop: asyncio.AbstractEventLoop, protocol: Any, connection: socket.socket) -> None:
+    try:
+        await loop.connect_accepted_socket(protocol, connection)
+    except OSError:
+        connection.close()  # its client has gone
 
 
 def context_of(scope: Any, release: str = "") -> CallContext:

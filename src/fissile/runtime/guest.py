@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 
 from fissile.errors import ConfigError, FissileError
-from fissile.runtime.control import Drain, Heartbeat, ReplicaHello, ReplicaSpec
+from fissile.runtime.control import Drain, Heartbeat, ReplicaHello, ReplicaSpec, Routes
 from fissile.runtime.edge import Edge
+from fissile.runtime.handover import Handover
+from fissile.runtime.ledger import Ledger
 from fissile.runtime.loading import load_object
 
 LIFESPAN_SECONDS_MAX = 60.0
@@ -30,10 +32,12 @@ class Guest:
 
     def __init__(self, spec: ReplicaSpec, sockets: list[socket.socket]) -> None:
         self.spec = spec
-        self.hello = ReplicaHello(spec.service, spec.slot, spec.serial, os.getpid(), spec.build, spec.release)
+        self.hello = ReplicaHello(spec.service, spec.set, spec.slot, spec.serial, os.getpid(), spec.build, spec.release)
         self.ended = asyncio.Event()
         self.order = Drain(spec.drain_seconds_max)
-        self.channels: dict[str, Any] = {}
+        self.ledger = Ledger(spec.release)
+        self.applied = 0
+        self._handover: Handover | None = None
         self._sockets = sockets
         self._edge: Edge | None = None
         self._lifespan: Lifespan | None = None
@@ -44,13 +48,30 @@ class Guest:
         if self.spec.guest == "asgi":
             self._lifespan = Lifespan(app)
             await self._lifespan.start()
-        self._edge = Edge(app, release=self.spec.release)
-        for sock in self._sockets:
-            await self._edge.start(sock)
+        self._edge = Edge(app, self.ledger, door=self.spec.service)
+        self.follow(self.spec.routes)
+        edge, (*listening, handover) = self._edge, self._sockets
+        for sock in listening:
+            await edge.start(sock)
+        self._handover = Handover(handover, lambda _, connection: edge.take(connection))
+
+    def follow(self, routes: Routes) -> None:
+        """Share the public door as these routes say from now on."""
+        self.applied = routes.version
+        self.ledger.follow(routes)
+        if self._edge is not None:
+            self._edge.share(routes.elsewhere.get(self.spec.service))
 
     def heartbeat(self, lag_seconds: float) -> Heartbeat:
         """What it does just now."""
-        return Heartbeat(self.hello, lag_seconds, 0, requests=self._edge.in_flight() if self._edge is not None else 0)
+        return Heartbeat(
+            self.hello,
+            lag_seconds,
+            0,
+            requests=self.ledger.in_flight(),
+            routes=self.applied,
+            traffic=self.ledger.traffic(),
+        )
 
     def finish(self, order: Drain) -> None:
         """End: drain within the order's limit, then stop."""
@@ -60,6 +81,8 @@ class Guest:
 
     async def stop(self) -> None:
         """Answer what is asked, then stop the application."""
+        if self._handover is not None:
+            self._handover.close()
         if self._edge is not None:
             await self._edge.drain(self.order.seconds_max, idle_seconds_max=self.order.idle_seconds_max)
         if self._lifespan is not None:

@@ -17,6 +17,9 @@ from fissile.errors import ConfigError, FissileError
 from fissile.rpc.deadline import environment as real_environment
 from fissile.rpc.server import Export
 
+# A component's optional method, run once per release before any of its replicas starts.
+MIGRATE = "migrate"
+
 Remote = Callable[[str, str], Ref]
 Decorate = Callable[[str, str, Ref], Ref]
 
@@ -151,8 +154,24 @@ class Host:
             self._asgi[name] = self._instances[name].http()
         return self._asgi[name]
 
-    async def start(self) -> None:
-        """Start all in dependency order. On failure what was started is stopped; raises StartError."""
+    async def migrate(self, components: Iterable[str]) -> None:
+        """Run these components' migrations, in dependency order. Raises StartError."""
+        wanted = set(components)
+        for name in self.components:
+            migrate = getattr(self._instances[name], MIGRATE, None)
+            if name in wanted and migrate is not None:
+                try:
+                    await migrate()
+                except Exception as error:
+                    raise StartError(f"{name} cannot be migrated: {type(error).__name__}: {error}") from error
+
+    async def start(self, *, migrate: bool = True) -> None:
+        """Start all in dependency order. On failure what was started is stopped; raises StartError.
+
+        migrate: run their migrations before, as where nobody else does that.
+        """
+        if migrate:
+            await self.migrate(self.components)
         for name in self.components:
             start = getattr(self._instances[name], "start", None)
             try:

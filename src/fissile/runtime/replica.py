@@ -20,20 +20,19 @@ import msgspec
 import uvloop
 
 from fissile.component.graph import Graph
-from fissile.component.wiring import CELLS, Ref, local_reference
+from fissile.component.wiring import CELLS, local_reference
 from fissile.errors import CallError, FissileError
-from fissile.rpc import foreign
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.deadline import environment
 from fissile.rpc.gateway import Gateway
 from fissile.rpc.server import Export, Server
 from fissile.rpc.stub import remote
+from fissile.runtime.callees import Callees
 from fissile.runtime.control import (
     CONTROL_CALLER,
     CONTROL_INTERFACE,
     HEARTBEAT_SECONDS,
-    OPERATOR,
     Drain,
     Heartbeat,
     ReplicaFailed,
@@ -44,7 +43,9 @@ from fissile.runtime.control import (
 )
 from fissile.runtime.edge import Edge
 from fissile.runtime.guest import Guest
+from fissile.runtime.handover import Handover
 from fissile.runtime.host import Host
+from fissile.runtime.ledger import Ledger
 from fissile.runtime.loading import load_application
 from fissile.telemetry.recorder import Recorder
 
@@ -55,6 +56,8 @@ SAMPLE_SECONDS = 0.1
 # Later than the loop of a busy replica ever is, sooner than its supervisor gives it up.
 STUCK_SECONDS = 2.5
 REATTACH_SECONDS_MAX = 2.0
+# The name of the public door that serves HTTP/JSON.
+GATEWAY_DOOR = ""
 
 
 def run(
@@ -66,7 +69,8 @@ def run(
 ) -> int:
     """Serve until drained or stopped; the process's exit code.
 
-    sockets: listening sockets: the service's rpc, its gateway, then one per component in `spec.http`.
+    sockets: listening sockets: the service's rpc, its gateway, one per component in `spec.http`, and that at which
+    it takes connections from other replicas.
     loop: what `rehearse` returned in this process.
     """
     with asyncio.Runner(loop_factory=lambda: loop or uvloop.new_event_loop()) as runner:
@@ -80,6 +84,10 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, replica.finish, Drain(spec.drain_seconds_max))
     try:
+        if spec.migrate:
+            assert isinstance(replica, Replica)
+            await replica.migrate()
+            return EXIT_STOPPED
         await replica.start()
     except FissileError as error:
         print(f"cannot start: {error}", file=sys.stderr, flush=True)
@@ -117,107 +125,98 @@ def rehearse(graph: Graph) -> asyncio.AbstractEventLoop:
     return loop
 
 
-def access_for(graph: Graph, topology: dict[str, tuple[str, ...]], peers: dict[str, str]) -> Access:
-    """Who may call what in an application: by declared reference; the operator may call everything."""
-    references = {
-        name: frozenset(reference.target for reference in component.references)
-        for name, component in graph.components.items()
-    }
-    references[OPERATOR] = frozenset(graph.components)
-    return Access(peers, {**topology, OPERATOR: (OPERATOR,)}, references)
-
-
 class Replica:
     """The components of one service, served."""
 
     def __init__(self, spec: ReplicaSpec, sockets: list[socket.socket]) -> None:
         self.spec = spec
-        self.hello = ReplicaHello(spec.service, spec.slot, spec.serial, os.getpid(), spec.build, spec.release)
+        self.hello = ReplicaHello(spec.service, spec.set, spec.slot, spec.serial, os.getpid(), spec.build, spec.release)
         self.ended = asyncio.Event()
         self.order = Drain(spec.drain_seconds_max)
         self.recorder = Recorder(CELLS)
-        self.channels: dict[str, Channel | foreign.ForeignChannel] = {}
+        self.ledger = Ledger(spec.release)
+        self.applied = 0
         self._sockets = sockets
-        self._edges: list[Edge] = []
+        self._gateway_peers: tuple[str, ...] = ()
+        self._callees: Callees | None = None
+        self._edges: dict[str, Edge] = {}
+        self._handover: Handover | None = None
         self._server: Server | None = None
         self._host: Host | None = None
+
+    def _make(self) -> Host:
+        """The components, made and wired."""
+        spec = self.spec
+        self._graph = graph = load_application(spec.application, Path(spec.root))
+        self._callees = Callees(graph, spec, self.recorder)
+        self.follow(spec.routes)
+        self._environment = environment(
+            observe=self.recorder.observe, witness=self.ledger.witness, timeout_seconds=spec.calls_timeout_seconds
+        )
+        self._host = Host(
+            graph,
+            spec.components,
+            config=spec.config,
+            environment=self._environment,
+            remote=self._callees.reference,
+        )
+        return self._host
 
     async def start(self) -> None:
         """Make, wire and start the components, then open the doors. Raises FissileError."""
         spec = self.spec
-        graph = load_application(spec.application, Path(spec.root))
-        self._make_channels(graph)
-        real = environment(observe=self.recorder.observe, timeout_seconds=spec.calls_timeout_seconds)
-        host = self._host = Host(
-            graph, spec.components, config=spec.config, environment=real, remote=self._remote_maker(graph)
-        )
-        await host.start()
+        host = self._make()
+        await host.start(migrate=False)  # it was done before, once for all replicas
         self._server = Server(
             spec.service,
             host.exports(),
-            access_for(graph, spec.topology, spec.peers),
+            spec.routes.access,
             concurrency=spec.concurrency,
             queue=spec.queue,
             observe=self.recorder.observe,
+            witness=self.ledger.witness,
         )
         await self._server.start(self._sockets[0])
         references = {
-            name: Export(export.interface, local_reference(export.interface, export.instance, real))
+            name: Export(export.interface, local_reference(export.interface, export.instance, self._environment))
             for name, export in host.exports().items()
         }
-        gateway = Gateway(references, authorize=self._authorize, title=f"{graph.name}: {spec.service}")
-        for app, sock in zip([gateway, *(host.asgi(name) for name in spec.http)], self._sockets[1:], strict=True):
-            edge = Edge(app, release=spec.release)
+        gateway = Gateway(references, authorize=self._authorize, title=f"{self._graph.name}: {spec.service}")
+        doors = {GATEWAY_DOOR: gateway, **{name: host.asgi(name) for name in spec.http}}
+        *listening, handover = self._sockets[1:]
+        for (door, app), sock in zip(doors.items(), listening, strict=True):
+            self._edges[door] = edge = Edge(app, self.ledger, door=door)
+            edge.share(spec.routes.elsewhere.get(door))
             await edge.start(sock)
-            self._edges.append(edge)
+        self._handover = Handover(handover, self._take)
+
+    def _take(self, door: str, connection: socket.socket) -> None:
+        """Another replica accepted this connection for us."""
+        edge = self._edges.get(door)
+        if edge is None:
+            connection.close()
+        else:
+            edge.take(connection)
 
     def _authorize(self, token: str) -> bool:
         digest = token_digest(token)
-        return any(hmac.compare_digest(digest, one) for one in (self.spec.gateway_token, *self.spec.gateway_peers))
+        return any(hmac.compare_digest(digest, one) for one in (self.spec.gateway_token, *self._gateway_peers))
 
-    def _make_channels(self, graph: Graph) -> None:
-        spec = self.spec
-        service_of = {name: service for service, names in spec.topology.items() for name in names}
-        wanted: dict[str, dict[str, None]] = {}
-        for caller in spec.components:
-            for reference in graph.components[caller].references:
-                if service_of[reference.target] != spec.service:
-                    wanted.setdefault(service_of[reference.target], {})[reference.target] = None
-        for service, targets in wanted.items():
-            if service in spec.foreign:
-                foreign.library()
-                addresses = spec.routes.get(service, ())
-                self.channels[service] = foreign.ForeignChannel(service, addresses, token=spec.foreign[service])
-                continue
-            self.channels[service] = Channel(
-                service,
-                spec.routes.get(service, ()),
-                caller_service=spec.service,
-                token=spec.token,
-                callers=spec.components,
-                contracts=contracts_of(graph.components[target].interface for target in targets),
-            )
-        self._service_of = service_of
+    def follow(self, routes: Routes) -> None:
+        """Call, and be called, as these routes say from now on."""
+        self.applied = routes.version
+        self._gateway_peers = routes.gateway_peers
+        self.ledger.follow(routes)
+        if self._callees is not None:
+            self._callees.follow(routes)
+        if self._server is not None:
+            self._server.access = routes.access
+        for door, edge in self._edges.items():
+            edge.share(routes.elsewhere.get(door))
 
-    def _remote_maker(self, graph: Graph) -> Any:
-        def make(caller: str, target: str) -> Ref:
-            channel = self.channels[self._service_of[target]]
-            if isinstance(channel, foreign.ForeignChannel):
-                return foreign.foreign(
-                    graph.components[target].interface,
-                    channel,
-                    timeout_seconds=self.spec.calls_timeout_seconds,
-                    observe=self.recorder.observe,
-                )
-            return remote(
-                graph.components[target].interface,
-                channel,
-                caller=caller,
-                timeout_seconds=self.spec.calls_timeout_seconds,
-                observe=self.recorder.observe,
-            )
-
-        return make
+    async def migrate(self) -> None:
+        """Bring what the components keep up to date with their code, instead of serving. Raises FissileError."""
+        await self._make().migrate(self.spec.migrate)
 
     def heartbeat(self, lag_seconds: float) -> Heartbeat:
         """What this replica does just now."""
@@ -227,8 +226,10 @@ class Replica:
             lag_seconds,
             server.running if server is not None else 0,
             len(server.waiting) if server is not None else 0,
-            sum(edge.in_flight() for edge in self._edges),
-            {service: count for service, channel in self.channels.items() if (count := channel.in_flight())},
+            self.ledger.in_flight(),
+            self._callees.in_flight() if self._callees is not None else {},
+            self.applied,
+            self.ledger.traffic(),
         )
 
     def finish(self, order: Drain) -> None:
@@ -240,7 +241,9 @@ class Replica:
     async def stop(self) -> None:
         """Drain all doors at once, then stop the components in order."""
         limit = self.order.seconds_max
-        doors = [edge.drain(limit, idle_seconds_max=self.order.idle_seconds_max) for edge in self._edges]
+        if self._handover is not None:
+            self._handover.close()
+        doors = [edge.drain(limit, idle_seconds_max=self.order.idle_seconds_max) for edge in self._edges.values()]
         if self._server is not None:
             doors.append(self._server.drain(limit))
         await asyncio.gather(*doors, return_exceptions=True)
@@ -249,8 +252,8 @@ class Replica:
         if self._host is not None:
             for error in await self._host.stop():
                 print(f"while stopping: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        for channel in self.channels.values():
-            await channel.close()
+        if self._callees is not None:
+            await self._callees.close()
 
 
 class Watchdog:
@@ -294,6 +297,7 @@ class ControlLink:
         self._control: Any = remote(CONTROL_INTERFACE, self._channel, caller=CONTROL_CALLER)
         self.imported: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
+        self._hurry = asyncio.Event()
 
     def start(self) -> None:
         """Attach, and begin to report."""
@@ -315,27 +319,33 @@ class ControlLink:
 
     def _obey(self, command: Any) -> None:
         if isinstance(command, Routes):
-            for service, channel in self._replica.channels.items():
-                channel.route(command.routes.get(service, ()))
+            self._replica.follow(command)
+            self._hurry.set()
         else:
             self._replica.finish(command if isinstance(command, Drain) else Drain(0.0))
 
     async def _beat(self) -> None:
-        """Report every second; earlier, when there is suddenly more to do."""
+        """Report every second; earlier, when there is suddenly more to do, or somebody waits for the report."""
         watchdog = Watchdog(self._replica.spec.stacks)
         watchdog.feed()
         reported = -HEARTBEAT_SECONDS
         last = 0
+        pinned: tuple[str, ...] = ()
         try:
             while True:
                 due = time.monotonic() + SAMPLE_SECONDS
-                await asyncio.sleep(SAMPLE_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SAMPLE_SECONDS):
+                        await self._hurry.wait()
                 now = time.monotonic()
                 beat = self._replica.heartbeat(max(0.0, now - due))
                 busy = beat.in_flight + beat.queued + beat.requests + sum(beat.calls.values())
-                if now - reported < HEARTBEAT_SECONDS and abs(busy - last) <= max(1, last // 4):
+                sudden = abs(busy - last) > max(1, last // 4)
+                releases = self._replica.ledger.pinned()
+                if now - reported < HEARTBEAT_SECONDS and not (sudden or self._hurry.is_set() or releases != pinned):
                     continue
-                reported, last = now, busy
+                self._hurry.clear()
+                reported, last, pinned = now, busy, releases
                 watchdog.feed()
                 with suppress(CallError):
                     await self._control.report(beat)

@@ -44,6 +44,12 @@ class MachineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_port: Port = 0
 
 
+class ReleaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """[releases]: how many are kept with their code for a rollback, beside those that serve."""
+
+    keep: Annotated[int, msgspec.Meta(ge=1)] = 10
+
+
 class ScaleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """[services.NAME.scale]: how many replicas automatic scaling may choose, and by what.
 
@@ -120,14 +126,18 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What fissile.toml says, with a profile and the environment applied.
 
-    app: "" where there are only services in other technologies. root: its folder.
+    app: "" where there are only services in other technologies. root: its folder. file, profile: what was read
+    ("": neither).
     """
 
     app: str = ""
     root: str = ""
+    file: str = ""
+    profile: str = ""
     topology: str = "monolith"
     calls: CallSettings = CallSettings()
     machine: MachineSettings = MachineSettings()
+    releases: ReleaseSettings = ReleaseSettings()
     topologies: dict[str, dict[str, list[str]]] = {}
     services: dict[str, ServiceSettings] = {}
     components: dict[str, dict[str, Any]] = {}
@@ -137,7 +147,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.services.get(name, ServiceSettings())
 
 
-_TOP = ("app", "topology", "calls", "machine", "topologies", "services", "components", "profiles")
+_TOP = ("app", "topology", "calls", "machine", "releases", "topologies", "services", "components", "profiles")
 _PROFILE = tuple(key for key in _TOP if key not in ("app", "profiles"))
 
 
@@ -170,7 +180,8 @@ def settings_from(document: Mapping[str, Any], file: Path, profile: str | None =
     if profile is not None:
         raw = merge(raw, profiles[profile])
     # Each table was checked by itself, so only a mistake of ours could be found now.
-    return msgspec.convert({**raw, "root": str(file.parent.resolve())}, Settings)
+    where = {"root": str(file.parent.resolve()), "file": file.name, "profile": profile or ""}
+    return msgspec.convert({**raw, **where}, Settings)
 
 
 def _has_foreign(*tables: object) -> bool:
@@ -232,6 +243,8 @@ def _check_tables(table: object, allowed: tuple[str, ...], where: str) -> list[s
         mistakes += _check_struct(table["calls"], CallSettings, f"{prefix}calls")
     if "machine" in table:
         mistakes += _check_struct(table["machine"], MachineSettings, f"{prefix}machine")
+    if "releases" in table:
+        mistakes += _check_struct(table["releases"], ReleaseSettings, f"{prefix}releases")
     for name, service in _tables(table, "services", prefix, mistakes):
         mistakes += _check_service(name, service, f"{prefix}services.{name}")
     for name, services in _tables(table, "topologies", prefix, mistakes):

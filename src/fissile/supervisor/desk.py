@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 
-from fissile.component.interface import read_interface
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.server import Export, Server
 from fissile.runtime.control import (
     CONTROL_CALLER,
+    CONTROL_INTERFACE,
     Command,
-    Control,
     Heartbeat,
     Observed,
     ReplicaFailed,
@@ -61,12 +60,15 @@ class Desk:
             link.heartbeat = observation
         self._heard(link, observation)
 
-    def server(self, control_tokens: Mapping[str, str]) -> Server:
-        """The desk on the wire. control_tokens: by service."""
-        control, _ = read_interface(Control)
-        access = Access(
+    def access(self, control_tokens: Mapping[str, str]) -> Access:
+        """Who may report. control_tokens: by service."""
+        return Access(
             {token_digest(token): service for service, token in control_tokens.items()},
             dict.fromkeys(control_tokens, (CONTROL_CALLER,)),
-            {CONTROL_CALLER: frozenset({control.name})},
+            {CONTROL_CALLER: frozenset({CONTROL_INTERFACE.name})},
         )
-        return Server("supervisor", {control.name: Export(control, self)}, access, concurrency=CONCURRENCY)
+
+    def server(self, control_tokens: Mapping[str, str]) -> Server:
+        """The desk on the wire. control_tokens: by service."""
+        export = {CONTROL_INTERFACE.name: Export(CONTROL_INTERFACE, self)}
+        return Server("supervisor", export, self.access(control_tokens), concurrency=CONCURRENCY)

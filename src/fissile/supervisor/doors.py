@@ -6,83 +6,130 @@ They outlive every replica, and the supervisor too: the zygote keeps a copy of e
 import os
 import socket
 from contextlib import suppress
+from typing import Any
 
 from fissile.orchestrator.routes import routes as routed_slots
-from fissile.supervisor.fleet import Fleet
-from fissile.supervisor.messages import Loaded
-from fissile.supervisor.nursery import Nursery
+from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.service import Service
 from fissile.supervisor.sockets import listen_public, listen_tcp, listen_unix
 
 
 class Doors:
-    """Opens the sockets of a fleet, and closes those that nobody needs any more."""
+    """Opens the sockets of a fleet, and closes those that nobody needs any more.
 
-    def __init__(self, fleet: Fleet, nursery: Nursery) -> None:
+    kept: by name, as a zygote keeps them: "gateway SERVICE", "public COMPONENT", "slot SET.NUMBER".
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._nursery = nursery
+        self.kept: dict[str, socket.socket] = {}
 
-    async def open(self, loaded: Loaded, first_port: int | None, kept: dict[str, socket.socket] | None = None) -> None:
-        """Make all sockets, or take those that were kept. first_port: of the first public listener.
+    async def open(self, edition: Edition, first_port: int | None) -> None:
+        """Make the sockets of a release, but for those that there are. first_port: of the first public listener.
 
-        Raises ConfigError where a port is taken.
+        Raises ConfigError where a port is taken; then nothing was made.
         """
-        kept = kept or {}
-        for name, components in loaded.services.items():
-            settings = self._fleet.settings.service(name)
-            http = tuple(component for component in components if component in loaded.http)
-            service = self._fleet.services[name] = Service(name, components, http, settings)
-            if settings.guest or (settings.command and settings.ports == "inherited"):
+        loaded, before = edition.loaded, dict(self.kept)
+        made: dict[str, Service] = {}
+        try:
+            for name, set_name in edition.live().sets.items():
+                settings, components = edition.settings.service(name), loaded.services[name]
+                http = tuple(component for component in components if component in loaded.http)
+                service = made[set_name] = Service(set_name, name, components, http, settings)
                 setting = f"`port` under [services.{name}]"
-                sock = kept.get(f"public {name}") or listen_tcp(settings.port, name, setting)
-                await self._open_public(service, name, sock)
-            if settings.foreign:
-                continue
-            service.gateway = kept.get(f"gateway {name}") or listen_tcp(
-                settings.port, f"the HTTP/JSON API of {name}", f"`port` under [services.{name}]"
-            )
-            await self._nursery.keep(f"gateway {name}", service.gateway)
-            for label, sock in kept.items():
-                kind, _, rest = label.partition(" ")
-                if kind == "slot" and rest.rpartition(".")[0] == name:
-                    service.slots[int(rest.rpartition(".")[2])] = sock
-            for number in range(max(1, self._fleet.desired.services[name].replicas)):
-                await self.slot(service, number)
-        port = first_port
-        # The page that people open is the last in start order: nobody else calls it.
-        for component in reversed(loaded.http):
-            service = next(s for s in self._fleet.services.values() if component in s.components)
-            await self._open_public(
-                service, component, kept.get(f"public {component}") or listen_public(port, component)
-            )
-            port = 0
+                if settings.guest or (settings.command and settings.ports == "inherited"):
+                    service.public[name] = self._kept(f"public {name}", listen_tcp, settings.port, name, setting)
+                if not settings.foreign:
+                    purpose = f"the HTTP/JSON API of {name}"
+                    service.gateway = self._kept(f"gateway {name}", listen_tcp, settings.port, purpose, setting)
+            port = first_port
+            # The page that people open is the last in start order: nobody else calls it.
+            for component in reversed(loaded.http):
+                service = next(one for one in made.values() if component in one.components)
+                service.public[component] = self._kept(f"public {component}", listen_public, port, component)
+                port = 0
+        except BaseException:
+            for label in [label for label in self.kept if label not in before]:
+                self.kept.pop(label).close()
+            raise
+        for set_name, service in made.items():
+            known = self._fleet.services.get(set_name)
+            if known is None:
+                self._fleet.services[set_name] = service
+                self._find_slots(service)
+            else:
+                known.settings = service.settings
+        for label, sock in self.kept.items():
+            if label not in before:
+                await self._tell(label, sock)
 
-    async def _open_public(self, service: Service, name: str, sock: socket.socket) -> None:
-        service.public[name] = sock
-        await self._nursery.keep(f"public {name}", sock)
+    def _kept(self, label: str, listen: Any, *arguments: Any) -> socket.socket:
+        sock = self.kept.get(label)
+        if sock is None:
+            sock = self.kept[label] = listen(*arguments)
+        return sock
+
+    async def _tell(self, label: str, sock: socket.socket) -> None:
+        """Every zygote keeps a copy."""
+        for edition in list(self._fleet.editions.values()):
+            await edition.nursery.keep(label, sock)
+
+    def _find_slots(self, service: Service) -> None:
+        """Those that a dead supervisor has left."""
+        for label, sock in self.kept.items():
+            name, _, number = label.removeprefix("slot ").rpartition(".")
+            if label.startswith("slot ") and name == service.set:
+                service.slots[int(number)] = sock
 
     async def slot(self, service: Service, number: int) -> socket.socket:
         """The socket of a slot; it stays while the slot's replicas come and go."""
         found = service.slots.get(number)
         if found is None:
-            found = service.slots[number] = listen_unix(self._fleet.state.socket_path(f"{service.name}.{number}"))
-            await self._nursery.keep(f"slot {service.name}.{number}", found)
+            label = f"{service.set}.{number}"
+            found = service.slots[number] = listen_unix(self._fleet.state.socket_path(label))
+            self.kept[f"slot {label}"] = found
+            await self._tell(f"slot {label}", found)
         return found
 
     async def tidy(self) -> None:
         """Close the sockets of slots that nobody needs any more. Slot 0 stays: a call there wakes the service."""
         for name, service in self._fleet.services.items():
-            if len(service.slots) <= 1:
+            want = self._fleet.desired.services.get(name)
+            if len(service.slots) <= 1 or want is None:
                 continue
             found = self._fleet.observed.service(name)
-            used = (
-                {r.slot for r in found.replicas.values()}
-                | set(routed_slots(self._fleet.desired.services[name], found))
-                | {0}
-            )
+            used = {r.slot for r in found.replicas.values()} | set(routed_slots(want, found)) | {0}
             for slot in [slot for slot in service.slots if slot not in used]:
-                del service.slots[slot]
                 found.slots.pop(slot, None)
-                await self._nursery.drop(f"slot {name}.{slot}")
-                with suppress(OSError):
-                    os.unlink(self._fleet.state.socket_path(f"{name}.{slot}"))
+                await self._close_slot(service, slot)
+
+    async def _close_slot(self, service: Service, slot: int) -> None:
+        del service.slots[slot]
+        label = f"{service.set}.{slot}"
+        await self._close(f"slot {label}")
+        with suppress(OSError):
+            os.unlink(self._fleet.state.socket_path(label))
+
+    async def _close(self, label: str) -> None:
+        self.kept.pop(label).close()
+        for edition in list(self._fleet.editions.values()):
+            await edition.nursery.drop(label)
+
+    async def close_unused(self) -> None:
+        """Close what belongs to no live release."""
+        live = {name for release in self._fleet.desired.releases() for name in release.sets.values()}
+        for name in [name for name in self._fleet.services if name not in live]:
+            service = self._fleet.services.pop(name)
+            for slot in list(service.slots):
+                await self._close_slot(service, slot)
+        services = list(self._fleet.services.values())
+        used = {f"gateway {service.name}" for service in services if service.gateway is not None}
+        used |= {f"public {label}" for service in services for label in service.public}
+        for label in [label for label in self.kept if not label.startswith("slot ") and label not in used]:
+            await self._close(label)
+
+    def close(self) -> None:
+        """Close all."""
+        for sock in self.kept.values():
+            sock.close()
+        self.kept.clear()

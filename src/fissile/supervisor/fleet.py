@@ -1,25 +1,30 @@
 """All that is known of one application while it is supervised: what decides nothing and does nothing.
 
 The rooms of the supervisor share it: the loop alters it, the launcher, the doors and the status read it.
+Everything is kept by replica set; a service has one, or two while a rollout replaces its build.
 """
 
 import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from fissile.orchestrator.change import Desired
+from fissile.orchestrator.desired import Desired, LiveRelease, Stage, service_of, set_name
 from fissile.orchestrator.order import stop_waves
+from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import READY, Observed, Replica
 from fissile.orchestrator.routes import RouteTable
 from fissile.orchestrator.routes import routes as routed_slots
-from fissile.rpc.access import token_digest
-from fissile.runtime.control import Routes
-from fissile.runtime.settings import Settings
+from fissile.rpc.access import Access, token_digest
+from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Routes
+from fissile.runtime.replica import GATEWAY_DOOR
+from fissile.runtime.settings import ServiceSettings, Settings
 from fissile.supervisor.desk import Link
 from fissile.supervisor.limits import Enforcement, Limits, detect, limits_of
 from fissile.supervisor.messages import Loaded
-from fissile.supervisor.nursery import Child
+from fissile.supervisor.nursery import Child, Nursery
 from fissile.supervisor.service import Secrets, Service
 from fissile.supervisor.sockets import HOST, url
 from fissile.supervisor.state import StateFolder
@@ -37,56 +42,154 @@ class Process(msgspec.Struct, frozen=True, eq=False):
     born: int | None
 
 
+class Edition:
+    """A release as it is loaded here. settings: with the folder of its code. nursery: forks its replicas."""
+
+    def __init__(self, loaded: Loaded, settings: Settings, nursery: Nursery, limits: dict[str, Limits]) -> None:
+        self.loaded = loaded
+        self.settings = settings
+        self.nursery = nursery
+        self.limits = limits
+        self.service_of = {name: service for service, names in loaded.services.items() for name in names}
+
+    @property
+    def release(self) -> Release:
+        """Its builds and contracts."""
+        return self.loaded.release
+
+    def live(self) -> LiveRelease:
+        """As the orchestrator knows it."""
+        builds = self.release.builds
+        sets = {name: set_of(name, builds[name].name, self.settings.service(name)) for name in self.loaded.services}
+        return LiveRelease(self.release.name, sets, tuple(self.waves()))
+
+    def waves(self) -> list[tuple[str, ...]]:
+        """In which order services stop: callers before those whom they call, what all stand on last."""
+        services = self.loaded.services
+        alone = tuple(n for n, components in services.items() if self.settings.service(n).command and not components)
+        members = {name: components for name, components in services.items() if name not in alone}
+        waves = stop_waves(members, {name: set(to) for name, to in self.loaded.references.items()})
+        return [*waves, alone]
+
+    def calls(self, service: str) -> list[str]:
+        """The components that a service may call."""
+        called = [target for name in self.loaded.services[service] for target in self.loaded.references[name]]
+        return [*called, *self.settings.service(service).calls]
+
+
+def set_of(service: str, build: str, settings: ServiceSettings) -> str:
+    """The replica set of a service; what cannot be there twice has one for all builds."""
+    shared_port = settings.command and (settings.ports != "each" or settings.port)
+    alone = shared_port or not Service("", service, (), (), settings).overlap
+    return service if alone else set_name(service, build)
+
+
 class Fleet:
-    """One application's services, replicas and secrets. routed: the addresses, as replicas know them."""
+    """One application's services, replicas and secrets.
+
+    services: by replica set, as the rest. routed: addresses, as replicas know them. sent: what each set was told.
+    """
 
     def __init__(self, settings: Settings, topology: str, state: StateFolder) -> None:
-        self.settings = settings
-        self.topology = topology
+        self.root = Path(settings.root)
         self.state = state
-        self.loaded: Loaded | None = None
-        self.release = ""
+        self.editions: dict[str, Edition] = {}
         self.desired = Desired()
         self.observed = Observed()
         self.services: dict[str, Service] = {}
         self.processes: dict[int, Process] = {}
         self.secrets = Secrets.new()
-        self.limits: dict[str, Limits] = {}
         self.enforcement = Enforcement()
         self.routed = RouteTable()
+        self.sent: dict[str, Routes] = {}
+        self._detected = False
+        self._settings = settings
+        self._topology = topology
+        self._version = time.time_ns()
+
+    # -- releases -----------------------------------------------------------------------------------
+
+    @property
+    def edition(self) -> Edition | None:
+        """The release that new requests get, or most of them; None before anything is loaded."""
+        shares = self.desired.shares()
+        return self.editions.get(max(shares, key=lambda name: shares[name]))
+
+    @property
+    def settings(self) -> Settings:
+        """Of that release; before there is one, those that the supervisor was given."""
+        edition = self.edition
+        return edition.settings if edition is not None else self._settings
+
+    @property
+    def topology(self) -> str:
+        """Of that release."""
+        edition = self.edition
+        return edition.release.topology if edition is not None else self._topology
+
+    @topology.setter
+    def topology(self, name: str) -> None:
+        self._topology = name
+
+    @property
+    def release(self) -> str:
+        """Its name."""
+        edition = self.edition
+        return edition.release.name if edition is not None else ""
+
+    def edition_of(self, name: str) -> Edition:
+        """The release of whose code and settings a replica set is made."""
+        return self.editions[self.desired.services[name].release]
+
+    def current(self, service: str) -> str:
+        """The replica set that is meant by a service's name. Raises KeyError."""
+        edition = self.edition
+        live = [release for release in self.desired.releases() if edition and release.name == edition.release.name]
+        for release in [*live, *self.desired.releases()]:
+            if service in release.sets:
+                return release.sets[service]
+        raise KeyError(service)
+
+    def names(self) -> tuple[str, ...]:
+        """All services, in the order in which they were made."""
+        return tuple(dict.fromkeys(service.name for service in self.services.values()))
+
+    def sets(self, service: str) -> tuple[str, ...]:
+        """A service's replica sets that are not about to end."""
+        return tuple(
+            name for name, want in self.desired.services.items() if service_of(name) == service and want.replicas_max
+        )
+
+    # -- services -----------------------------------------------------------------------------------
 
     def command(self, name: str) -> bool:
-        """Whether a service is a program that knows nothing of us."""
-        return bool(self.settings.service(name).command)
+        """Whether a set's replicas are programs that know nothing of us."""
+        return bool(self.services[name].settings.command)
 
-    def set_limits(self) -> None:
-        """Raises ConfigError where they do not fit this machine."""
-        settings = self.settings.services
-        self.limits = {name: limits_of(name, one.limits, self.settings.root) for name, one in settings.items()}
-        if any(limits.grouped for limits in self.limits.values()):
+    def limits_for(self, settings: Settings) -> dict[str, Limits]:
+        """By service. Raises ConfigError where they do not fit this machine."""
+        found = {name: limits_of(name, one.limits, str(self.root)) for name, one in settings.services.items()}
+        if any(limits.grouped for limits in found.values()) and not self._detected:
+            self._detected = True
             self.enforcement = detect(token_digest(str(self.state.path.resolve()))[:12])
+        return found
 
-    def address(self, service: str, slot: int) -> str:
+    def address(self, name: str, slot: int) -> str:
         """Where the replica in a slot is called."""
-        if self.command(service):
-            return f"http://{HOST}:{self.port_of(service, slot)}"
-        return f"unix:{self.state.socket_path(f'{service}.{slot}')}"
+        if self.command(name):
+            return f"http://{HOST}:{self.port_of(name, slot)}"
+        return f"unix:{self.state.socket_path(f'{name}.{slot}')}"
 
-    def port_of(self, service: str, slot: int = 0) -> int:
+    def port_of(self, name: str, slot: int = 0) -> int:
         """Where the program in a slot is called: the newest that is ready, or else the newest."""
-        here = [r for r in self.observed.service(service).replicas.values() if r.slot == slot]
+        here = [r for r in self.observed.service(name).replicas.values() if r.slot == slot]
         newest = max(here, key=lambda r: (r.state is READY, r.serial), default=None)
-        return self.services[service].port(slot, newest.serial if newest is not None else 0)
+        return self.services[name].port(slot, newest.serial if newest is not None else 0)
 
     def limits_of(self, replica: Replica) -> Limits:
         """What a replica may use."""
-        return self.limits.get(replica.service, NO_LIMITS)
-
-    def calls(self, service: Service) -> list[str]:
-        """The components that a service may call."""
-        assert self.loaded is not None
-        called = [target for name in service.components for target in self.loaded.references[name]]
-        return [*called, *service.settings.calls]
+        service = self.services[replica.service]
+        return self.edition_of(replica.service).limits.get(service.name, NO_LIMITS)
 
     def replica(self, serial: int) -> Replica | None:
         """A replica by its serial, if it is not gone."""
@@ -95,45 +198,30 @@ class Fleet:
                 return service.replicas[serial]
         return None
 
-    def stop_signal(self, service: str) -> signal.Signals:
-        """By which a service's program ends in order."""
-        return signal.Signals[f"SIG{self.settings.service(service).stop_signal}"]
-
-    def routes(self, service: str) -> tuple[str, ...]:
-        """Where a service is called now."""
-        slots = routed_slots(self.desired.services[service], self.observed.service(service))
-        return tuple(self.address(service, slot) for slot in slots)
-
-    def callees(self, service: Service) -> list[str]:
-        """The services that a service may call."""
-        called = set(self.calls(service))
-        return [s.name for s in self.services.values() if s is not service and called.intersection(s.components)]
-
-    def routes_for(self, service: str) -> Routes:
-        """All that a service's replicas have to know of their callees."""
-        callees = self.callees(self.services[service])
-        return Routes({callee: self.routed.told.get(callee) or self.routes(callee) for callee in callees})
+    def stop_signal(self, name: str) -> signal.Signals:
+        """By which a set's program ends in order."""
+        return signal.Signals[f"SIG{self.services[name].settings.stop_signal}"]
 
     def gateway(self, service: Service) -> str:
         """The HTTP/JSON address of a service, "" if it has none."""
         if service.gateway is not None:
             return url(service.gateway)
-        return "" if not service.components else f"http://{HOST}:{self.port_of(service.name)}"
+        return "" if not service.components else f"http://{HOST}:{self.port_of(service.set)}"
 
     def public(self, service: Service) -> dict[str, str]:
         """Where people and other programs reach a service, by component or by its own name."""
         if service.settings.command and not service.components and not service.public:
-            return {service.name: f"{HOST}:{self.port_of(service.name)}"}
+            return {service.name: f"{HOST}:{self.port_of(service.set)}"}
         return {component: url(sock) for component, sock in service.public.items()}
 
     def waves(self) -> list[tuple[str, ...]]:
-        """In which order services stop: callers before those whom they call, what all stand on last."""
-        if self.loaded is None:
-            return []
-        alone = tuple(n for n, service in self.services.items() if self.command(n) and not service.components)
-        members = {name: service.components for name, service in self.services.items() if name not in alone}
-        waves = stop_waves(members, {name: set(to) for name, to in self.loaded.references.items()})
-        return [*waves, alone]
+        """In which order replica sets stop."""
+        waves = [
+            tuple(release.sets[service] for service in wave)
+            for release in self.desired.releases()
+            for wave in release.waves
+        ]
+        return [*waves, tuple(self.services)]
 
     def stacks(self, replica: Replica) -> Path:
         """The file in which a stuck replica writes where it stands."""
@@ -145,3 +233,127 @@ class Fleet:
             return self.stacks(replica).read_text(errors="replace")[-STACKS_CHARACTERS_MAX:]
         except OSError:
             return ""
+
+    # -- routes -------------------------------------------------------------------------------------
+
+    def routes(self, name: str) -> tuple[str, ...]:
+        """Where a replica set is called now."""
+        want = self.desired.services.get(name)
+        if want is None:
+            return ()  # its release has not come so far
+        slots = routed_slots(want, self.observed.service(name))
+        return tuple(self.address(name, slot) for slot in slots)
+
+    def handover(self, serial: int) -> str:
+        """Where a replica takes connections that another accepted."""
+        return self.state.socket_path(f"edge-{serial}")
+
+    def members(self, name: str) -> list[LiveRelease]:
+        """The live releases that a replica set belongs to."""
+        return [release for release in self.desired.releases() if name in release.sets.values()]
+
+    def ways(self, service: Service, release: LiveRelease) -> dict[str, str]:
+        """Which replica set each component is in that a service calls in a release."""
+        edition = self.editions[release.name]
+        found: dict[str, str] = {}
+        for target in edition.calls(service.name):
+            other = edition.service_of.get(target)
+            if other is not None and other != service.name:
+                found[target] = release.sets[other]
+        return found
+
+    def routes_for(self, name: str) -> Routes:
+        """All that a set's replicas have to know of their callees and their callers. version: 0."""
+        service, desired = self.services[name], self.desired
+        members = self.members(name) or [self.desired.current]
+        shares = desired.shares()
+        moved = desired.rollout is not None and desired.rollout.stage is Stage.MOVED
+        default = members[-1] if moved else members[0]
+        ways = {release.name: self.ways(service, release) for release in members if service.name in release.sets}
+        callees = {
+            other: Callee(
+                service_of(other),
+                self.routed.told.get(other) or self.routes(other),
+                self.secrets.services[service_of(other)] if self.command(other) else "",
+            )
+            for other in sorted({other for way in ways.values() for other in way.values()})
+        }
+        here = sum(shares[release.name] for release in members if release.name in shares)
+        own = {release.name: shares.get(release.name, 0.0) / here for release in members} if here > 0 else {}
+        return Routes(
+            release=default.name,
+            releases=tuple(release.name for release in desired.releases()),
+            callees=callees,
+            ways=ways,
+            shares=own,
+            elsewhere=dict(self._elsewhere(service, members)),
+            sticky=desired.rollout.sticky if desired.rollout is not None else "",
+            access=self._access(service, members),
+            gateway_peers=self._gateway_peers(service, members),
+        )
+
+    def called(self, service: Service) -> set[str]:
+        """The replica sets that a service calls, in any live release."""
+        members = [release for release in self.members(service.set) if service.name in release.sets]
+        return {other for release in members for other in self.ways(service, release).values()}
+
+    def _elsewhere(self, service: Service, members: list[LiveRelease]) -> Iterator[tuple[str, Elsewhere]]:
+        """The other builds of a set's public doors."""
+        shares = self.desired.shares()
+        for release in self.desired.releases():
+            if release in members:
+                continue
+            edition = self.editions[release.name]
+            for door in (GATEWAY_DOOR, *service.doors()):
+                other = release.sets.get(edition.service_of.get(door, door) if door else service.name)
+                if other is None or other not in self.services or self.command(other):
+                    continue
+                ready = [r for r in self.observed.service(other).replicas.values() if r.state is READY and not r.ending]
+                addresses = tuple(self.handover(replica.serial) for replica in ready)
+                yield door, Elsewhere(shares[release.name], addresses)
+
+    def callers(self, service: Service, members: list[LiveRelease]) -> Iterator[tuple[Edition, str]]:
+        """The services that may call a service, with the release in which they do."""
+        for release in members:
+            edition = self.editions[release.name]
+            for other in edition.loaded.services:
+                if other != service.name and set(edition.calls(other)).intersection(service.components):
+                    yield edition, other
+
+    def _access(self, service: Service, members: list[LiveRelease]) -> Access:
+        peers = {token_digest(self.secrets.operator): OPERATOR}
+        callers: dict[str, tuple[str, ...]] = {OPERATOR: (OPERATOR,)}
+        references = {OPERATOR: frozenset(service.components)}
+        for edition, other in self.callers(service, members):
+            peers[token_digest(self.secrets.services[other])] = other
+            components = edition.loaded.services[other]
+            callers[other] = tuple(dict.fromkeys((*callers.get(other, ()), *components)))
+            for component in components:
+                called = frozenset(edition.loaded.references[component]).intersection(service.components)
+                references[component] = references.get(component, frozenset()) | called
+        return Access(peers, callers, references)
+
+    def _gateway_peers(self, service: Service, members: list[LiveRelease]) -> tuple[str, ...]:
+        """Programs in other languages call over HTTP/JSON."""
+        found = {
+            token_digest(self.secrets.services[other])
+            for edition, other in self.callers(service, members)
+            if edition.settings.service(other).command
+        }
+        return tuple(sorted(found))
+
+    def told(self, name: str) -> Routes:
+        """What a set's replicas are to know, with the version by which they say that they know it."""
+        found = self.routes_for(name)
+        before = self.sent.get(name)
+        if before is None or msgspec.structs.replace(before, version=0) != found:
+            self._version += 1
+            self.sent[name] = msgspec.structs.replace(found, version=self._version)
+        return self.sent[name]
+
+    def knows(self, replica: Replica) -> bool:
+        """Whether a replica has applied what it was told last."""
+        process = self.processes.get(replica.serial)
+        beat = process.link.heartbeat if process is not None else None
+        sent = self.sent.get(replica.service)
+        return beat is not None and sent is not None and beat.routes == sent.version

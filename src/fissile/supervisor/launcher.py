@@ -11,22 +11,21 @@ import msgspec
 from fissile.errors import ConfigError
 from fissile.orchestrator.replica import Replica
 from fissile.rpc.access import token_digest
-from fissile.runtime.control import OPERATOR, ReplicaSpec
+from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor.doors import Doors
-from fissile.supervisor.fleet import CONTROL_SOCKET, Fleet
+from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.messages import Confinement, Fork
-from fissile.supervisor.nursery import Child, Nursery
+from fissile.supervisor.nursery import Child
 from fissile.supervisor.service import Service
-from fissile.supervisor.sockets import HOST, url
+from fissile.supervisor.sockets import HOST, listen_handover, url
 from fissile.supervisor.spawned import order_file
 
 
 class Launcher:
     """Makes the processes of a fleet."""
 
-    def __init__(self, fleet: Fleet, nursery: Nursery, doors: Doors) -> None:
+    def __init__(self, fleet: Fleet, doors: Doors) -> None:
         self._fleet = fleet
-        self._nursery = nursery
         self._doors = doors
 
     async def launch(self, replica: Replica, out: int, err: int) -> Child:
@@ -45,11 +44,19 @@ class Launcher:
             assert service.gateway is not None
             public = [service.public[component].fileno() for component in service.http]
             fds = [*fds, slot.fileno(), service.gateway.fileno(), *public]
+        handover = listen_handover(self._fleet.handover(replica.serial))
+        try:
+            return await self._fork_with(service, replica, [*fds, handover.fileno()])
+        finally:
+            handover.close()  # the replica has it
+
+    async def _fork_with(self, service: Service, replica: Replica, fds: list[int]) -> Child:
+        edition = self._fleet.edition_of(service.set)
         spec = self._spec(service, replica)
         address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
         token = self._fleet.secrets.control[service.name]
         if not service.settings.spawn:
-            return await self._nursery.fork(
+            return await edition.nursery.fork(
                 spec,
                 address,
                 token,
@@ -62,7 +69,7 @@ class Launcher:
             program = (sys.executable, "-m", "fissile.supervisor.spawned")
             fds.insert(2, order)
             environment = self._environment(service, 0)
-            return await self._run_program(replica, spec, program, environment, self._fleet.settings.root, fds)
+            return await self._run_program(replica, spec, program, environment, edition.settings.root, fds)
         finally:
             os.close(order)
 
@@ -70,7 +77,7 @@ class Launcher:
         """A program that knows nothing of us."""
         settings = service.settings
         arguments = tuple(shlex.split(settings.command))
-        folder = Path(self._fleet.settings.root) / settings.folder
+        folder = Path(self._fleet.edition_of(service.set).settings.root) / settings.folder
         _check_program(service.name, arguments, folder)
         port = service.port(replica.slot, replica.serial)
         if settings.ports == "inherited":
@@ -88,7 +95,21 @@ class Launcher:
         fds: list[int],
     ) -> Child:
         confinement = self._confinement(replica, spec)
-        return await self._nursery.execute(spec, arguments, environment, folder, fds, confinement=confinement)
+        nursery = self._fleet.edition_of(replica.service).nursery
+        return await nursery.execute(spec, arguments, environment, folder, fds, confinement=confinement)
+
+    async def migrate(
+        self, edition: Edition, service: str, names: tuple[str, ...], serial: int, out: int, err: int
+    ) -> Child:
+        """A process that runs the migrations of a service's components in a release. Raises ForkError."""
+        live = edition.live()
+        found = self._fleet.services[live.sets[service]]
+        replica = Replica(serial, found.set, 0, 0, edition.release.builds[service].name, 0.0)
+        spec = msgspec.structs.replace(self._spec(found, replica, edition), migrate=names, stacks="")
+        address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
+        token = self._fleet.secrets.control[service]
+        environment = found.settings.environment
+        return await edition.nursery.fork(spec, address, token, [out, err], environment=environment)
 
     def _confinement(self, replica: Replica, spec: ReplicaSpec) -> Confinement:
         limits = self._fleet.limits_of(replica)
@@ -104,56 +125,44 @@ class Launcher:
         own = f"FISSILE_{service.name}_".upper().replace("-", "_")
         found = {k: v for k, v in os.environ.items() if not k.startswith("FISSILE_") or k.startswith(own)}
         found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
-        for other in self._fleet.services.values():
-            if other is service:
+        edition = self._fleet.edition_of(service.set)
+        for name, set_name in edition.live().sets.items():
+            other = self._fleet.services[set_name]
+            if name == service.name:
                 continue
-            if other.gateway is not None and set(self._fleet.calls(service)).intersection(other.components):
-                found[f"FISSILE_PEER_{other.name}".upper().replace("-", "_")] = url(other.gateway)
+            if other.gateway is not None and set(edition.calls(service.name)).intersection(other.components):
+                found[f"FISSILE_PEER_{name}".upper().replace("-", "_")] = url(other.gateway)
             elif other.settings.command and not other.components:
-                found[f"FISSILE_PEER_{other.name}".upper().replace("-", "_")] = (
-                    f"{HOST}:{self._fleet.port_of(other.name)}"
-                )
+                peer = f"{HOST}:{self._fleet.port_of(set_name)}"
+                found[f"FISSILE_PEER_{name}".upper().replace("-", "_")] = peer
         return found | service.settings.environment
 
-    def _spec(self, service: Service, replica: Replica) -> ReplicaSpec:
-        loaded = self._fleet.loaded
-        assert loaded is not None
-        settings = self._fleet.settings.service(service.name)
-        tokens = {**self._fleet.secrets.services, OPERATOR: self._fleet.secrets.operator}
-        guest = service.settings.guest
+    def _spec(self, service: Service, replica: Replica, edition: Edition | None = None) -> ReplicaSpec:
+        edition = edition or self._fleet.edition_of(service.set)
+        settings, own = edition.settings, edition.settings.service(service.name)
+        config = edition.loaded.config
         return ReplicaSpec(
-            application=getattr(service.settings, guest) if guest else self._fleet.settings.app,
-            root=str(Path(self._fleet.settings.root) / service.settings.folder),
+            application=getattr(own, own.guest) if own.guest else settings.app,
+            root=str(Path(settings.root) / own.folder),
             service=service.name,
+            set=service.set,
             slot=replica.slot,
             build=replica.build,
-            release=self._fleet.release,
+            release=edition.release.name,
             components=service.components,
-            topology=loaded.services,
-            routes=self._fleet.routes_for(service.name).routes,
+            routes=self._fleet.told(service.set),
             token=self._fleet.secrets.services[service.name],
-            peers={token_digest(token): name for name, token in tokens.items()},
-            config={name: loaded.config[name] for name in service.components if name in loaded.config},
+            config={name: config[name] for name in service.components if name in config},
             gateway_token=token_digest(self._fleet.secrets.gateway),
-            calls_timeout_seconds=self._fleet.settings.calls.timeout_seconds,
-            concurrency=settings.concurrency,
-            queue=settings.queue,
+            calls_timeout_seconds=settings.calls.timeout_seconds,
+            concurrency=own.concurrency,
+            queue=own.queue,
             http=service.http,
             serial=replica.serial,
             revision=replica.revision,
             stacks=str(self._fleet.stacks(replica)),
-            foreign={
-                name: self._fleet.secrets.services[name]
-                for name in self._fleet.callees(service)
-                if self._fleet.command(name)
-            },
-            gateway_peers=tuple(
-                token_digest(self._fleet.secrets.services[other.name])
-                for other in self._fleet.services.values()
-                if other.settings.command and set(self._fleet.calls(other)).intersection(service.components)
-            ),
-            guest=guest,
-            drain_seconds_max=service.settings.drain_seconds,
+            guest=own.guest,
+            drain_seconds_max=own.drain_seconds,
         )
 
 

@@ -23,13 +23,15 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Import the application and check it against the settings and the topology's name.
 
     keep: when the supervisor is gone, keep all running and wait for the next one; else end all. variables:
-    those of the environment that belong to components.
+    those of the environment that belong to components. source: the folder that the settings' folder is a copy of;
+    "": it is none.
     """
 
     settings: Settings
     topology: str
     keep: bool = False
     variables: dict[str, str] = {}
+    source: str = ""
 
 
 class Confinement(msgspec.Struct, frozen=True):
@@ -85,6 +87,10 @@ class Keep(msgspec.Struct, frozen=True, tag="keep"):
     name: str
 
 
+class Retire(msgspec.Struct, frozen=True, tag="retire"):
+    """Nothing more will be forked: no spare is needed."""
+
+
 class Drop(msgspec.Struct, frozen=True, tag="drop"):
     """Close a kept socket."""
 
@@ -112,7 +118,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """The application as the supervisor needs to know it: no code, only names and checked values.
 
     services: components by service, in start order. references: components that each one calls.
-    http: components with a public listener. config: tables by component, environment included.
+    http: components with a public listener. migrations: components that have some. keeps: what components say
+    that they keep in memory alone. config: tables by component, environment included.
     release: the builds of its services, and their contracts.
     """
 
@@ -122,6 +129,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     http: tuple[str, ...]
     config: dict[str, dict[str, Any]]
     release: Release
+    migrations: tuple[str, ...] = ()
+    keeps: dict[str, str] = {}
     warning: str = ""
 
 
@@ -186,7 +195,7 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
     loaded: Loaded
 
 
-ToZygote = Load | Fork | Exec | Import | Keep | Drop | Foster | Noted | Enquire
+ToZygote = Load | Fork | Exec | Import | Keep | Drop | Retire | Foster | Noted | Enquire
 FromZygote = Loaded | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Told
 
 encode = msgspec.msgpack.Encoder().encode

@@ -42,6 +42,7 @@ from fissile.supervisor.messages import (
     Loaded,
     LoadFailed,
     Noted,
+    Retire,
     Told,
     ToZygote,
     decode_from_zygote,
@@ -138,6 +139,19 @@ class Nursery:
         self._handles: list[int] = []
         self._sending = asyncio.Lock()
         self._starting = asyncio.Lock()
+        self._retired = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has no children, and none is on its way."""
+        return not self.children and not self._orders
+
+    async def retire(self) -> None:
+        """It forks no more, and only looks after the children that it has."""
+        if not self._retired:
+            self._retired = True
+            with suppress(ForkError):
+                await self._send(Retire(), [])
 
     @property
     def pid(self) -> int | None:
@@ -243,11 +257,9 @@ class Nursery:
                 await self._send(Keep(name), [sock.fileno()])
 
     async def drop(self, name: str) -> None:
-        """Such a socket is needed no more; closes it here too."""
-        sock = self._sockets.pop(name, None)
-        if sock is None:
+        """Such a socket is needed no more."""
+        if self._sockets.pop(name, None) is None:
             return
-        sock.close()
         if self._path is not None:
             with suppress(ForkError):
                 await self._send(Drop(name), [])
@@ -425,6 +437,9 @@ class Nursery:
         self._lost()
         if self._listener is not None:
             self._listener.close()
+        if self._path is not None:
+            with suppress(OSError):
+                os.unlink(self._path)
         if self._zygote is not None:
             # It ends with its socket; what may hold it up is the application's own import.
             try:

@@ -18,7 +18,7 @@ class Scaling:
         """Between which counts a service may be scaled, and by what."""
         want, scale = (
             self._fleet.desired.services[service],
-            self._fleet.settings.service(service).scale or ScaleSettings(),
+            self._fleet.services[service].settings.scale or ScaleSettings(),
         )
         return ScalingPolicy(want.replicas_min, want.replicas_max, scale.target, scale.weight, scale.idle_seconds)
 
@@ -31,7 +31,7 @@ class Scaling:
             if beat is None:
                 continue
             called += beat.calls.get(name, 0)
-            if beat.hello.service == name:
+            if beat.hello.set == name:
                 running += beat.in_flight + beat.queued
                 requests += beat.requests
                 for callee, count in beat.calls.items():

@@ -14,30 +14,34 @@ TOKEN_BYTES = 24
 
 
 class Service:
-    """One service.
+    """One service at one build: what its replica set is made of.
 
     slots: the listening sockets of its replicas, by slot; public: by component, or by the service's own name
-    where it has none; ports: of the programs that open their own, by
-    serial. gateway: of HTTP/JSON; None where
-    another program is the service.
+    where it has none, shared by all its builds; ports: of the programs that open their own, by serial. gateway: of
+    HTTP/JSON, shared too; None where another program is the service.
     """
 
     def __init__(
         self,
+        set_name: str,
         name: str,
         components: tuple[str, ...],
         http: tuple[str, ...],
         settings: ServiceSettings,
-        gateway: socket.socket | None = None,
     ) -> None:
+        self.set = set_name
         self.name = name
         self.components = components
         self.http = http
         self.settings = settings
-        self.gateway = gateway
+        self.gateway: socket.socket | None = None
         self.public: dict[str, socket.socket] = {}
         self.slots: dict[int, socket.socket] = {}
         self.ports: dict[int, int] = {}
+
+    def doors(self) -> tuple[str, ...]:
+        """The names of its public doors, as its replicas know them."""
+        return (self.name,) if self.settings.guest else self.http
 
     def sockets(self) -> Iterator[socket.socket]:
         """All that listen for it."""

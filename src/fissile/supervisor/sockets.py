@@ -14,6 +14,8 @@ BACKLOG = 1024
 HOST = "127.0.0.1"
 PREFERRED_PORT = 8000
 
+HANDOVER_BACKLOG = 64
+
 
 def listen_unix(path: str) -> socket.socket:
     """A listening Unix socket at a path."""
@@ -24,6 +26,18 @@ def listen_unix(path: str) -> socket.socket:
         sock.bind(path)
         sock.listen(BACKLOG)
         sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def listen_handover(path: str) -> socket.socket:
+    """Where a replica takes connections that another one has accepted."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock.bind(path)
+        sock.listen(HANDOVER_BACKLOG)
     except BaseException:
         sock.close()
         raise

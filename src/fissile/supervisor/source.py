@@ -56,6 +56,7 @@ def release_of(
             found.add(getattr(own, own.guest).partition(":")[0])
     texts = {text for one in slices.values() for text in one.texts}
     builds: dict[str, Build] = {}
+    foreign = {name for service, members in services.items() for name in members if settings.service(service).command}
     for service, members in services.items():
         own, found = settings.service(service), slices[service]
         near = {path: data for path, data in files.items() if _top(path) in {*found.folders, *PAGE_FOLDERS}}
@@ -68,7 +69,9 @@ def release_of(
             )
         for name in sorted(called | set(own.calls) | {name for name in members if components[name].foreign}):
             fingerprints = [one.fingerprint for label, one in contracts.items() if label.startswith(f"{name}.")]
-            parts[f"contract of {name}"] = digest(" ".join(fingerprints))
+            # Programs in other languages are called another way.
+            spoken = "HTTP" if name in foreign else "wire"
+            parts[f"contract of {name}"] = digest(" ".join([spoken, *fingerprints]))
         parts |= _command_parts(root, own)
         builds[service] = build_of(parts)
     references = {name: tuple(r.target for r in component.references) for name, component in components.items()}
@@ -148,15 +151,16 @@ def installed() -> str:
 
 def _command_parts(root: Path, settings: ServiceSettings) -> dict[str, str]:
     """The files that a command names, and those beside them."""
-    found: dict[str, str] = {}
+    files = {path: _content(path) for path in command_files(root, settings)}
+    return {os.path.relpath(path, root): digest(content) for path, content in files.items() if content is not None}
+
+
+def command_files(root: Path, settings: ServiceSettings) -> Iterator[Path]:
+    """The files of code that a service's command consists of."""
     folder = root / settings.folder
     for word in shlex.split(settings.command):
         file = folder / word
         if not file.is_file():
             continue
         beside = sorted(file.parent.iterdir()) if file.parent != root else [file]
-        for path in beside:
-            content = _content(path) if path.is_file() and not path.name.endswith(DATA_SUFFIXES) else None
-            if content is not None:
-                found[os.path.relpath(path, root)] = digest(content)
-    return found
+        yield from (path for path in beside if path.is_file() and not path.name.endswith(DATA_SUFFIXES))

@@ -24,7 +24,7 @@ LOGS = "logs"
 JOURNAL = "journal.db"
 # A Unix socket's path may have 107 bytes on Linux and 103 on macOS.
 SOCKET_PATH_BYTES_MAX = 103
-SOCKET_NAME_BYTES_MAX = 56
+SOCKET_NAME_BYTES_MAX = 66
 
 
 class ServiceEndpoints(msgspec.Struct, frozen=True):
@@ -190,6 +190,10 @@ class StateFolder:
     def socket_path(self, name: str) -> str:
         """Where the Unix socket of this name is."""
         return str(self.sockets / f"{name}.sock")
+
+    def zygotes(self) -> list[str]:
+        """The Unix sockets at which zygotes may be found that outlived their supervisor."""
+        return [str(path) for path in self.sockets.glob(f"{ZYGOTE_SOCKET}-*.sock")]
 
     def publish(self, endpoints: Endpoints) -> None:
         """Publish the endpoints: readers see the old ones or the new ones, never a half."""

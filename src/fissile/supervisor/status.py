@@ -4,10 +4,10 @@ import os
 
 import msgspec
 
+from fissile.orchestrator.desired import DesiredService
 from fissile.orchestrator.replica import Replica
 from fissile.supervisor.fleet import NO_LIMITS, Fleet
-from fissile.supervisor.limits import LimitStatus, resident_bytes
-from fissile.supervisor.service import Service
+from fissile.supervisor.limits import Limits, LimitStatus, resident_bytes
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
@@ -58,8 +58,21 @@ class SupervisorProcess(msgspec.Struct, frozen=True):
     zygote: int | None
 
 
+class RolloutStatus(msgspec.Struct, frozen=True):
+    """A rollout under way. share: of new requests that the later release gets. waits: for what, if anything."""
+
+    number: int
+    earlier: str
+    later: str
+    topology: str
+    stage: str
+    share: float
+    reason: str
+    waits: str = ""
+
+
 class SupervisorStatus(msgspec.Struct, frozen=True):
-    """What runs now. journal: what is wrong with it, or ""."""
+    """What runs now. release: that which gets most of the requests. journal: what is wrong with it, or ""."""
 
     supervisor: SupervisorProcess
     application: str
@@ -67,42 +80,66 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
     release: str
     services: tuple[ServiceStatus, ...]
     journal: str = ""
+    rollout: RolloutStatus | None = None
 
 
-def status_of(fleet: Fleet, *, zygote: int | None, journal: str) -> SupervisorStatus:
-    """The status of a fleet. journal: what is wrong with it, or ""."""
+def status_of(fleet: Fleet, *, journal: str, waits: str) -> SupervisorStatus:
+    """The status of a fleet. journal: what is wrong with it, or "". waits: what the rollout waits for."""
+    edition = fleet.edition
     return SupervisorStatus(
-        supervisor=SupervisorProcess(os.getpid(), zygote),
-        application=fleet.loaded.name if fleet.loaded is not None else "",
+        supervisor=SupervisorProcess(os.getpid(), edition.nursery.pid if edition is not None else None),
+        application=edition.loaded.name if edition is not None else "",
         topology=fleet.topology,
         release=fleet.release,
-        services=tuple(_service_status(fleet, service) for service in fleet.services.values()),
+        services=tuple(_service_status(fleet, name) for name in fleet.names()),
         journal=journal,
+        rollout=_rollout_status(fleet, waits),
     )
 
 
-def _service_status(fleet: Fleet, service: Service) -> ServiceStatus:
-    want, found = fleet.desired.services[service.name], fleet.observed.service(service.name)
-    settings = fleet.settings.service(service.name)
-    broken = [memory.reason for memory in found.slots.values() if memory.reason]
+def _rollout_status(fleet: Fleet, waits: str) -> RolloutStatus | None:
+    desired = fleet.desired
+    rollout = desired.rollout
+    if rollout is None:
+        return None
+    return RolloutStatus(
+        number=rollout.number,
+        earlier=desired.current.name,
+        later=rollout.later.name,
+        topology=fleet.editions[rollout.later.name].release.topology,
+        stage=rollout.stage.value,
+        share=desired.shares()[rollout.later.name],
+        reason=rollout.reason,
+        waits=waits,
+    )
+
+
+def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
+    """Of all its replica sets; in the words of the one that most requests go to."""
+    main = fleet.services[fleet.current(name)]
+    want = fleet.desired.services.get(main.set, DesiredService(0, 0, 0))
+    found = [fleet.observed.service(s.set) for s in fleet.services.values() if s.name == name]
+    edition = fleet.editions[want.release] if want.release else fleet.edition
+    assert edition is not None
+    limits = edition.limits.get(name, NO_LIMITS)
+    broken = [memory.reason for one in found for memory in one.slots.values() if memory.reason]
     return ServiceStatus(
-        name=service.name,
-        topology=fleet.topology,
-        components=service.components,
+        name=name,
+        topology=edition.release.topology,
+        components=main.components,
         scale=Scale(want.replicas, want.replicas_min, want.replicas_max),
         limits={
-            "concurrency": settings.concurrency,
-            **fleet.limits.get(service.name, NO_LIMITS).shown(),
-            "enforced_by": _enforced_by(fleet, service.name),
+            "concurrency": main.settings.concurrency,
+            **limits.shown(),
+            "enforced_by": _enforced_by(fleet, limits),
         },
-        replicas=tuple(_replica_status(fleet, replica) for replica in found.replicas.values()),
-        restarts=found.restarts,
+        replicas=tuple(_replica_status(fleet, replica) for one in found for replica in one.replicas.values()),
+        restarts=sum(one.restarts for one in found),
         trouble=broken[0] if broken else "",
     )
 
 
-def _enforced_by(fleet: Fleet, service: str) -> str | None:
-    limits = fleet.limits.get(service, NO_LIMITS)
+def _enforced_by(fleet: Fleet, limits: Limits) -> str | None:
     missing = f" ({fleet.enforcement.missing})" if fleet.enforcement.missing else ""
     by = [f"{fleet.enforcement.name}{missing}"] if limits.grouped else []
     by += ["rlimits"] if limits.files is not None else []

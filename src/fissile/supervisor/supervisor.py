@@ -14,7 +14,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -27,15 +27,17 @@ from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator import replica as known
 from fissile.orchestrator.autoscale import Autoscaler, Decision
 from fissile.orchestrator.change import (
+    Act,
+    BeginRollout,
     Change,
-    Desired,
-    DesiredService,
     GiveUpRestart,
     RestartService,
     ScaleService,
+    ServiceAct,
     SetReplicas,
     apply,
 )
+from fissile.orchestrator.desired import Desired, DesiredService, service_of
 from fissile.orchestrator.plan import (
     AbandonRestart,
     Action,
@@ -55,24 +57,27 @@ from fissile.runtime.control import (
     Heartbeat,
     Observed,
     ReplicaReady,
+    ReplicaSpec,
 )
 from fissile.runtime.settings import Settings
 from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors
-from fissile.supervisor.fleet import CONTROL_SOCKET, Fleet, Process
+from fissile.supervisor.editions import Editions
+from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
 from fissile.supervisor.launcher import Launcher
 from fissile.supervisor.limits import over, verdict
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
-from fissile.supervisor.messages import Load, Loaded
 from fissile.supervisor.nursery import Child, Found, Nursery
 from fissile.supervisor.orphans import born
 from fissile.supervisor.orphans import end as end_orphans
 from fissile.supervisor.probe import until_it_serves
+from fissile.supervisor.releases import Releases
+from fissile.supervisor.rollouts import Rollouts
 from fissile.supervisor.scaling import Scaling
 from fissile.supervisor.service import Secrets, Service
 from fissile.supervisor.sockets import HOST, listen_unix
-from fissile.supervisor.state import JOURNAL, ZYGOTE_SOCKET, Endpoints, ServiceEndpoints, StateFolder, nothing_runs
+from fissile.supervisor.state import JOURNAL, Endpoints, ServiceEndpoints, StateFolder, nothing_runs
 from fissile.supervisor.status import SupervisorStatus, status_of
 
 OURSELVES = "fissile"
@@ -104,7 +109,7 @@ class Supervisor:
     topology: "" is the one that runs already, where another supervisor left it, or else that of the settings.
     port: of the first public listener (None: the usual or any free one). state: the folder in which
     .fissile is made, if not the application's own. logs: where replicas' output goes. keep: whether
-    replicas outlive a supervisor that dies.
+    replicas outlive a supervisor that dies; code runs from a copy of it then.
     """
 
     def __init__(
@@ -122,7 +127,12 @@ class Supervisor:
         self._fleet = Fleet(settings, topology, StateFolder(state or Path(settings.root)))
         self._logs = logs or Logs()
         self._journal: Journal | None = None
-        self._staff(None)
+        self._store = Releases(self._fleet.state.path, self._fleet.root)
+        self._editions = Editions(self._fleet, self._logs.pipes, keep=keep)
+        self._doors = Doors(self._fleet)
+        self._launcher = Launcher(self._fleet, self._doors)
+        self._scaling = Scaling(self._fleet)
+        self._rollouts = Rollouts(self._fleet, self._store, self._editions, self._doors, self)
         self._desk = Desk(self._heard)
         self._server: Server | None = None
         self._control: socket.socket | None = None
@@ -133,20 +143,15 @@ class Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.Task[None] | None = None
         self._held: dict[str, DesiredService] = {}
+        self._failed: dict[str, str] = {}
+        self._changing = asyncio.Lock()
         self._autoscaler = Autoscaler()
         self._api = self._api_socket = ""
-
-    def _staff(self, zygote: str | None) -> None:
-        """Whoever makes processes. zygote: the socket at which one is found that outlives us."""
-        fleet = self._fleet
-        self._nursery = Nursery(Load(fleet.settings, fleet.topology, self._keep), self._logs.pipes, zygote)
-        self._doors = Doors(fleet, self._nursery)
-        self._launcher = Launcher(fleet, self._nursery, self._doors)
-        self._scaling = Scaling(fleet)
+        self._live: tuple[Any, ...] = ()
 
     @property
     def desired(self) -> Desired:
-        """How all services should be."""
+        """How all replica sets should be."""
         return self._fleet.desired
 
     @property
@@ -163,6 +168,11 @@ class Supervisor:
     def api_token(self) -> str:
         """For the supervisor's own API."""
         return self._fleet.secrets.api
+
+    @property
+    def rollouts(self) -> Rollouts:
+        """Deploys and rollbacks."""
+        return self._rollouts
 
     def socket_path(self, name: str) -> str:
         """Where a Unix socket of this application is."""
@@ -186,37 +196,35 @@ class Supervisor:
         What was started is ended then; what ran before is left alone. adopt_only: start nothing.
         """
         self._fleet.state.open()
-        adopted = False
+        adopted: list[tuple[Nursery, Found]] = []
         try:
-            zygote = self._fleet.state.socket_path(ZYGOTE_SOCKET) if self._keep else None
-            self._staff(zygote)
-            found = await self._nursery.adopt()
-            adopted = found is not None
+            adopted = await self._editions.adopt()
             journal = Journal(self._fleet.state.path / JOURNAL)
             await asyncio.to_thread(journal.open)
             self._journal = journal
-            if found is None:
+            if not adopted:
                 ended = await self._end_orphans()
                 if adopt_only:
                     if not ended:
                         raise nothing_runs(self._fleet.state.path.parent)
                     return self.endpoints()
-                if not self._fleet.topology:
-                    self._fleet.topology = self._fleet.settings.topology
-                    self._staff(zygote)
                 await self._begin()
             else:
-                await self._take_over(found)
+                await self._take_over(adopted)
             self._serving = True
             self._loop = self._spawn(self._run())
             self._spawn(self._watch())
             self._spawn(self._scale())
+            self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._fleet.services))
+                await self._gather()
             self._publish()
             return self.endpoints()
         except BaseException:
             if adopted:
+                for nursery, _ in adopted:
+                    nursery.let_go()
                 await self._let_go()
             else:
                 await self.stop(drain_seconds_max=0.0)
@@ -227,29 +235,50 @@ class Supervisor:
         ended = await end_orphans(self._fleet.state.left(), DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
         if ended:
             text = f"{ended} replicas, whose supervisor and zygote had died, were ended"
-            self._say(text)
+            self.say(text)
             self._note("OrphansEnded", "", text)
         return ended
 
     async def _begin(self) -> None:
         """Nothing runs yet."""
-        self._fleet.state.clean()
-        self._fleet.set_limits()
-        loaded = self._fleet.loaded = await self._nursery.start()
-        if loaded.warning:
-            self._say(f"warning: {loaded.warning}")
-        self._name_release(loaded)
-        self._fleet.desired = Desired({name: self._wish(name) for name in loaded.services})
-        for name in loaded.services:
-            self._fleet.secrets.add(name)
-        await self._doors.open(loaded, self._port)
-        self._hold_back(loaded)
+        fleet = self._fleet
+        fleet.state.clean()
+        settings = fleet.settings
+        fleet.limits_for(settings)
+        topology = fleet.topology = fleet.topology or settings.topology
+        if self._keep:
+            settings = await asyncio.to_thread(self._store.copy, settings)
+        edition = await self._editions.load(settings, topology, self._doors.kept)
+        fleet.editions[edition.release.name] = edition
+        if edition.loaded.warning:
+            self.say(f"warning: {edition.loaded.warning}")
+        if self._keep:
+            await asyncio.to_thread(self._store.record, edition.release, settings)
+            self._store.prune(settings.releases.keep, {edition.release.name})
+        live = edition.live()
+        wishes = {live.sets[name]: self.wish(edition, name) for name in live.sets}
+        before = self._before()
+        fleet.desired = Desired(wishes, live, trail=before.trail, rollouts=before.rollouts)
+        for name in live.sets:
+            fleet.secrets.add(name)
+        self._logs.width = max(len(name) for name in [*live.sets, OURSELVES])
+        await self._doors.open(edition, self._port)
         await self._open_desk()
-        await self._record("ApplicationUp", f"{loaded.name} as {self._fleet.topology}")
+        await self._record("ApplicationUp", f"{edition.loaded.name} as {topology}")
+        self._hold_for_migrations()
 
-    def _wish(self, name: str) -> DesiredService:
-        settings = self._fleet.settings.service(name)
-        scale = settings.scale
+    def _before(self) -> Desired:
+        """What was desired when this application ran last, for the names of its releases."""
+        kept = self.journal.kept("desired")
+        with suppress(msgspec.DecodeError):
+            if kept is not None:
+                return msgspec.msgpack.decode(kept, type=Desired)
+        return Desired()
+
+    def wish(self, edition: Edition, name: str) -> DesiredService:
+        """How a service's replica set should be, by the release's own settings."""
+        settings = edition.settings.service(name)
+        scale, live = settings.scale, edition.live()
         low, high = (scale.min, scale.max) if scale is not None else (settings.replicas, settings.replicas)
         return DesiredService(
             replicas=min(max(settings.replicas, low, 1), high),
@@ -259,70 +288,143 @@ class Supervisor:
             # A program that knows nothing of us gives no sign of life but that it is there.
             silent_seconds_max=inf if settings.command else SILENT_SECONDS_MAX,
             drain_seconds_max=settings.drain_seconds,
-            overlap=Service(name, (), (), settings).overlap,
+            overlap=Service("", name, (), (), settings).overlap,
+            release=edition.release.name,
+            after=tuple(live.sets[other] for other in _before(edition, name)),
         )
 
-    def _hold_back(self, loaded: Loaded) -> None:
-        """Those that need others start after them: every service after the programs that stand alone."""
-        alone = [name for name, components in loaded.services.items() if not components and self._fleet.command(name)]
-        for name in loaded.services:
-            after = [*self._fleet.settings.service(name).after, *(alone if name not in alone else ())]
-            waits = [other for other in dict.fromkeys(after) if other in loaded.services and other != name]
-            if waits:
-                self._held[name] = self._fleet.desired.services[name]
-                self._wish_for(name, msgspec.structs.replace(self._fleet.desired.services[name], replicas=0))
-                self._spawn(self._start_after(name, waits))
+    def _hold_for_migrations(self) -> None:
+        """Services whose data is not up to date start once it is."""
+        edition = self._fleet.edition
+        if edition is None or self._fleet.desired.rollout is not None:
+            return
+        for service, names in self._rollouts.pending(edition).items():
+            name = self._fleet.current(service)
+            self._held[name] = self._fleet.desired.services[name]
+            self._wish_for(name, self._held[name].none())
+            self._spawn(self._migrate_first(edition, service, names, name))
 
-    async def _start_after(self, name: str, others: list[str]) -> None:
-        while any(other in self._held or not self._fleet.observed.service(other).ready() for other in others):
-            await self._next_step()
-        self._wish_for(name, self._held.pop(name))
+    async def _migrate_first(self, edition: Edition, service: str, names: tuple[str, ...], held: str) -> None:
+        others = [other for other in self._held[held].after if other in self._fleet.desired.services]
+        while any(not self._fleet.observed.service(other).served for other in others):
+            await self.next_step()
+        trouble = await self._rollouts.migrate(edition, service, names)
+        if trouble:
+            self.say(f"{service}: its data cannot be brought up to date: {trouble}")
+            self._failed[held] = trouble
+            self._woken.set()
+        elif held in self._held:
+            self._wish_for(held, self._held.pop(held))
 
-    def _name_release(self, loaded: Loaded) -> None:
-        self._fleet.release = loaded.release.name
-        self._logs.width = max(len(name) for name in [*loaded.services, OURSELVES])
-
-    async def _take_over(self, found: Found) -> None:
+    async def _take_over(self, adopted: list[tuple[Nursery, Found]]) -> None:
         """Another supervisor died: be its successor."""
-        self._fleet.topology = self._fleet.topology or found.load.topology
-        if found.load.topology != self._fleet.topology:
-            raise StartError(
-                f"{found.loaded.name} runs as {found.load.topology} already, and not as {self._fleet.topology}",
-                remedy="say that topology, or stop it first with `fissile down`",
-            )
-        journal = self.journal
+        fleet, journal = self._fleet, self.journal
         desired, kept = journal.kept("desired"), journal.kept("secrets")
+        (_, first), *_ = adopted
         if desired is None or kept is None:
             raise StartError(
                 f"{journal.file} does not know what runs here: it was replaced meanwhile",
-                remedy=f"put the old file back, or end the zygote (pid {found.zygote}) and its replicas by hand",
+                remedy=f"put the old file back, or end the zygote (pid {first.zygote}) and its replicas by hand",
             )
-        loaded = self._fleet.loaded = found.loaded
-        self._fleet.settings = found.load.settings
-        self._fleet.set_limits()
-        self._fleet.desired = msgspec.msgpack.decode(desired, type=Desired)
-        self._fleet.secrets = msgspec.msgpack.decode(kept, type=Secrets)
-        self._name_release(loaded)
-        await self._doors.open(loaded, self._port, found.sockets)
+        wanted = msgspec.msgpack.decode(desired, type=Desired)
+        asked = fleet.topology
+        spare = await self._adopt_editions(adopted, wanted)
+        fleet.desired = wanted
+        if asked and asked != fleet.topology:
+            raise StartError(
+                f"{first.loaded.name} runs as {fleet.topology} already, and not as {asked}",
+                remedy=f"`fissile deploy --topology {asked}` alters that; or say {fleet.topology}",
+            )
+        fleet.secrets = msgspec.msgpack.decode(kept, type=Secrets)
+        for _, found in adopted:
+            for label, sock in found.sockets.items():
+                if label not in self._doors.kept:
+                    self._doors.kept[label] = sock
+                else:
+                    sock.close()
+        for release in fleet.desired.releases():
+            await self._doors.open(fleet.editions[release.name], self._port)
+        self._logs.width = max(len(name) for name in [*fleet.names(), OURSELVES])
+        children = [one for _, found in adopted for one in found.children]
         now = time.monotonic()
-        for child, spec in found.children:
-            replica = self._fleet.observed.adopt(
-                spec.serial, spec.service, spec.slot, spec.revision, spec.build, child.pid, now
-            )
-            if spec.port:
-                self._fleet.services[spec.service].ports[spec.serial] = spec.port
-            self._settle_in(replica, child)
-        for spec, status in found.buried:
+        for child, spec in children:
+            self._adopt(child, spec, now)
+        for spec, status in [one for _, found in adopted for one in found.buried]:
             self._note("ReplicaExited", spec.service, f"pid of slot {spec.slot} {described(status)}, nobody supervised")
-        self._fleet.enforcement.sweep({f"{spec.service}.{spec.slot}.{spec.serial}" for _, spec in found.children})
-        self._fleet.routed.take_over(now + SETTLE_SECONDS_MAX)
+        fleet.enforcement.sweep({f"{spec.set}.{spec.slot}.{spec.serial}" for _, spec in children})
+        fleet.routed.take_over(now + SETTLE_SECONDS_MAX)
         await self._open_desk()
-        await self._record("SupervisorReturned", f"{len(found.children)} replicas adopted")
+        for nursery in spare:
+            await self._editions.retire(nursery)
+        await self._record("SupervisorReturned", f"{len(children)} replicas adopted")
+        self._hold_for_migrations()
+
+    async def _adopt_editions(self, adopted: list[tuple[Nursery, Found]], wanted: Desired) -> list[Nursery]:
+        """The releases that are wanted, from their zygotes or loaded anew; the zygotes that are left over."""
+        fleet = self._fleet
+        spare: list[Nursery] = []
+        needed = {release.name for release in wanted.releases()} | {want.release for want in wanted.services.values()}
+        for nursery, found in adopted:
+            name = found.loaded.release.name
+            if name in needed and name not in fleet.editions:
+                settings = found.load.settings
+                fleet.editions[name] = Edition(found.loaded, settings, nursery, fleet.limits_for(settings))
+            else:
+                spare.append(nursery)
+        for name in sorted(needed - fleet.editions.keys()):
+            loaded = await self._rollouts.load_kept(name)
+            fleet.editions[name] = loaded
+        return spare
+
+    def _adopt(self, child: Child, spec: ReplicaSpec, now: float) -> None:
+        if spec.migrate:
+            self._rollouts.adopt_migration(child)
+            return
+        if spec.set not in self._fleet.desired.services:
+            child.signal(signal.SIGKILL)  # of a release that nobody wants any more
+            return
+        replica = self._fleet.observed.adopt(
+            spec.serial, spec.set, spec.slot, spec.revision, spec.build, child.pid, now
+        )
+        if spec.port:
+            self._fleet.services[spec.set].ports[spec.serial] = spec.port
+        self._settle_in(replica, child)
 
     async def _open_desk(self) -> None:
         self._server = self._desk.server(self._fleet.secrets.control)
         self._control = listen_unix(self._fleet.state.socket_path(CONTROL_SOCKET))
         await self._server.start(self._control)
+
+    def admit(self, services: Iterable[str]) -> None:
+        """Make tokens for services that are new, and let them report."""
+        for name in services:
+            if name not in self._fleet.secrets.services:
+                self._fleet.secrets.add(name)
+        if self._server is not None:
+            self._server.access = self._desk.access(self._fleet.secrets.control)
+        self._logs.width = max(len(name) for name in [*self._fleet.secrets.services, OURSELVES])
+
+    async def launch_migration(self, edition: Edition, service: str, names: tuple[str, ...]) -> tuple[Child, Link]:
+        """A process that runs migrations. Raises ForkError or OSError."""
+        self._fleet.observed.last_serial += 1
+        serial = self._fleet.observed.last_serial
+        link = self._desk.link(serial)
+        out, err = self._logs.pipes(service)
+        try:
+            child = await self._launcher.migrate(edition, service, names, serial, out, err)
+        finally:
+            os.close(out)
+            os.close(err)
+        child.exited.add_done_callback(lambda _: self._desk.forget(serial))
+        return child, link
+
+    async def _gather(self) -> None:
+        """What code has made beside itself belongs to the application, and to no release."""
+        edition = self._fleet.edition
+        if edition is not None and self._keep:
+            moved = await asyncio.to_thread(self._store.gather, edition.settings)
+            if moved:
+                self.say(f"moved to {self._fleet.root}, because every release shares it: {', '.join(moved)}")
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -333,7 +435,7 @@ class Supervisor:
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            self._say(f"a mistake of Fissile's own: {task.exception()!r}")
+            self.say(f"a mistake of Fissile's own: {task.exception()!r}")
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -359,7 +461,7 @@ class Supervisor:
                 async with asyncio.timeout(None if due == inf else max(0.0, due - time.monotonic())):
                     await self._woken.wait()
 
-    async def _next_step(self) -> None:
+    async def next_step(self) -> None:
         """Wait until the loop has gone round once more."""
         if self._stepped is None:
             self._stepped = asyncio.get_running_loop().create_future()
@@ -367,8 +469,8 @@ class Supervisor:
 
     def _perform(self, action: Action, now: float) -> None:
         if isinstance(action, StartReplica):
-            assert self._fleet.loaded is not None
-            build = self._fleet.loaded.release.builds[action.service].name
+            service = service_of(action.service)
+            build = self._fleet.edition_of(action.service).release.builds[service].name
             replica = self._fleet.observed.begin(action.service, action.slot, action.revision, build, now)
             self._spawn(self._start(replica, action.reason))
         elif isinstance(action, DrainReplica):
@@ -383,7 +485,8 @@ class Supervisor:
 
     async def _start(self, replica: Replica, reason: str) -> None:
         alone = self._fleet.desired.services[replica.service].replicas_max == 1
-        name = replica.service if alone else f"{replica.service}.{replica.slot}"
+        service = service_of(replica.service)
+        name = service if alone else f"{service}.{replica.slot}"
         self._desk.link(replica.serial)
         try:
             out, err = self._logs.pipes(name)
@@ -401,7 +504,7 @@ class Supervisor:
             os.close(out)
             os.close(err)
         replica.pid = child.pid
-        self._note("ReplicaStarted", replica.service, reason, slot=replica.slot, pid=child.pid, build=replica.build)
+        self._note("ReplicaStarted", service, reason, slot=replica.slot, pid=child.pid, build=replica.build)
         self._settle_in(replica, child)
         if replica.ending:
             child.signal(signal.SIGKILL)
@@ -428,13 +531,17 @@ class Supervisor:
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
         self._desk.forget(replica.serial)
         self._fleet.processes.pop(replica.serial, None)
-        self._fleet.services[replica.service].ports.pop(replica.serial, None)
+        service = self._fleet.services.get(replica.service)
+        if service is not None:
+            service.ports.pop(replica.serial, None)
         if process.link.trouble:
             how = f"cannot start: {process.link.trouble}"
         elif replica.ready_at is None:
             how = f"it {described(status)} before it was ready"
         else:
             how = f"pid {replica.pid} {described(status)}"
+        with suppress(OSError):
+            os.unlink(self._fleet.handover(replica.serial))
         limits = self._fleet.limits_of(replica)
         if limits.grouped:
             memory = verdict(self._fleet.enforcement.usage(replica.key, replica.pid), limits)
@@ -449,11 +556,11 @@ class Supervisor:
         before, unheard = replica.state, replica.unheard
         text = self._fleet.observed.observe(replica, observation, time.monotonic())
         if text and self._serving:
-            self._say(f"{replica.service}.{replica.slot}: {text}")
+            self.say(f"{service_of(replica.service)}.{replica.slot}: {text}")
         if replica.state is not before:
             what = {READY: "ReplicaReady", ReplicaState.STOPPED: "ReplicaStopped", ReplicaState.FAILED: "ReplicaExited"}
             happened = "ReplicaAdopted" if unheard and replica.state is READY else what[replica.state]
-            self._note(happened, replica.service, text, slot=replica.slot, pid=replica.pid)
+            self._note(happened, service_of(replica.service), text, slot=replica.slot, pid=replica.pid)
             self._woken.set()
         elif not isinstance(observation, ReplicaHeard):
             self._woken.set()
@@ -471,10 +578,10 @@ class Supervisor:
                 self._woken.set()
             else:
                 if not (replica.unheard and self._fleet.routed.held(time.monotonic())):
-                    link.commands.put_nowait(self._fleet.routes_for(replica.service))
+                    link.commands.put_nowait(self._fleet.told(replica.service))
                 self._see(replica, known.ReplicaReady())
                 if report.imported and not self._fleet.services[replica.service].settings.spawn:
-                    self._spawn(self._nursery.prepare(report.imported))
+                    self._spawn(self._fleet.edition_of(replica.service).nursery.prepare(report.imported))
         elif isinstance(report, Heartbeat):
             self._see(replica, ReplicaHeard(float(report.in_flight + report.queued + report.requests)))
 
@@ -486,10 +593,15 @@ class Supervisor:
     def _drain(self, action: DrainReplica, now: float) -> None:
         replica = action.replica
         self._fleet.observed.drain(replica, now)
-        self._note("ReplicaDraining", replica.service, action.reason, slot=replica.slot, pid=replica.pid)
+        self._note("ReplicaDraining", service_of(replica.service), action.reason, slot=replica.slot, pid=replica.pid)
         process = self._fleet.processes.get(replica.serial)
         if process is not None:
-            others = action.replaced or self._fleet.observed.service(replica.service).ready() > 0
+            others = action.replaced or any(
+                self._fleet.observed.service(name).ready() > 0
+                for name, other in self._fleet.services.items()
+                if other.name == service_of(replica.service)
+                or set(other.doors()) & set(self._fleet.services[replica.service].doors())
+            )
             want = self._fleet.desired.services.get(replica.service, DesiredService())
             order = Drain(want.drain_seconds_max, idle_seconds_max=IDLE_SECONDS_MAX if others else 0.0)
             process.link.commands.put_nowait(order)
@@ -501,8 +613,8 @@ class Supervisor:
         self._fleet.observed.end(replica, action.reason, fault=action.fault)
         what = "ReplicaHung" if action.fault and replica.state is READY else "ReplicaKilled"
         stacks = self._fleet.read_stacks(replica) if action.fault else ""
-        self._note(what, replica.service, action.reason, slot=replica.slot, pid=replica.pid, stacks=stacks)
-        self._say(f"{replica.service}.{replica.slot}: killed: {action.reason}")
+        self._note(what, service_of(replica.service), action.reason, slot=replica.slot, pid=replica.pid, stacks=stacks)
+        self.say(f"{service_of(replica.service)}.{replica.slot}: killed: {action.reason}")
         self._signal(replica, signal.SIGKILL)
 
     def _abandon(self, action: AbandonRestart) -> None:
@@ -511,7 +623,7 @@ class Supervisor:
         oldest = min((r.revision for r in service.replicas.values() if r.lives()), default=1)
         change = Change(OURSELVES, GiveUpRestart(action.service, oldest), action.reason)
         self._fleet.desired = apply(self._fleet.desired, change)
-        self._note("RestartFailed", action.service, action.reason)
+        self._note("RestartFailed", service_of(action.service), action.reason)
         with suppress(JournalError):
             self.journal.keep("desired", msgspec.msgpack.encode(self._fleet.desired))
 
@@ -562,34 +674,43 @@ class Supervisor:
 
     async def _rescale(self, decision: Decision) -> None:
         if decision.replicas == decision.previous:
-            self._note("ScalingHeld", decision.service, decision.reason)
+            self._note("ScalingHeld", service_of(decision.service), decision.reason)
             return
         change = Change("autoscaler", SetReplicas(decision.service, decision.replicas), decision.reason)
         try:
             await self.change(change)
         except JournalError as error:
             # What nobody could account for later is not done; the load itself is answered by what runs.
-            self._say(f"{decision.service}: not scaled: {error}")
+            self.say(f"{service_of(decision.service)}: not scaled: {error}")
 
     # -- routes -----------------------------------------------------------------------------------
 
     def _tell_routes(self, now: float) -> None:
-        current = {name: self._fleet.routes(name) for name in self._fleet.services}
-        unheard = self._fleet.observed.unheard()
-        changed = self._fleet.routed.update(current, unheard, now)
-        if not changed:
+        fleet = self._fleet
+        current = {name: fleet.routes(name) for name in fleet.services}
+        changed = fleet.routed.update(current, fleet.observed.unheard(), now)
+        desired = fleet.desired
+        live = (desired.current, desired.rollout)
+        if not changed and live == self._live:
             return
-        for service in self._fleet.services.values():
-            if changed.intersection(self._fleet.callees(service)):
-                order = self._fleet.routes_for(service.name)
-                for replica in self._fleet.observed.service(service.name).replicas.values():
-                    process = self._fleet.processes.get(replica.serial)
-                    if process is not None and replica.state is not ReplicaState.STARTING:
-                        process.link.commands.put_nowait(order)
+        several = desired.rollout is not None or live != self._live
+        self._live = live
+        for name, service in fleet.services.items():
+            if service.settings.command or (not several and not changed.intersection(fleet.called(service))):
+                continue
+            before = fleet.sent.get(name)
+            order = fleet.told(name)
+            if order is before:
+                continue
+            for replica in fleet.observed.service(name).replicas.values():
+                process = fleet.processes.get(replica.serial)
+                if process is not None and replica.state is not ReplicaState.STARTING:
+                    process.link.commands.put_nowait(order)
 
     # -- what people ask for ----------------------------------------------------------------------
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """In the log."""
         self._logs.say(OURSELVES, text)
 
     def _note(self, what: str, service: str, reason: str, **data: Any) -> None:
@@ -606,37 +727,45 @@ class Supervisor:
         entry = Entry("change", OURSELVES, what, "", reason, {"pid": os.getpid()})
         await asyncio.to_thread(self.journal.change, entry, kept)
 
-    async def change(self, change: Change) -> None:
-        """Alter what is desired: recorded first, then acted on.
+    async def change(self, change: Change, *, secrets: bool = False) -> None:
+        """Alter what is desired: recorded first, then acted on. secrets: they were altered, too.
 
         Raises ChangeRefused or JournalError, and then nothing was altered.
         """
-        desired = apply(self._fleet.desired, change)
         act = change.what
-        data = {key: value for key, value in msgspec.to_builtins(act).items() if key not in ("type", "service")}
-        entry = Entry("change", change.who, type(act).__name__, act.service, change.why, data)
-        await asyncio.to_thread(self.journal.change, entry, {"desired": msgspec.msgpack.encode(desired)})
-        # Another change may have been made while this one was written.
-        self._fleet.desired = apply(self._fleet.desired, change)
+        service = service_of(act.service) if isinstance(act, ServiceAct) else ""
+        async with self._changing:  # one at a time, so that each is written with those before it
+            desired = apply(self._fleet.desired, change)
+            entry = Entry("change", change.who, type(act).__name__, service, change.why, _shown(act))
+            kept = {"desired": msgspec.msgpack.encode(desired)}
+            if secrets:
+                kept["secrets"] = msgspec.msgpack.encode(self._fleet.secrets)
+            await asyncio.to_thread(self.journal.change, entry, kept)
+            self._fleet.desired = apply(self._fleet.desired, change)  # a service may have been held meanwhile
         self._woken.set()
 
     @property
     def current_release(self) -> Release:
         """What runs: builds and contracts. Raises ConfigError where nothing does."""
-        if self._fleet.loaded is None:
+        if self._fleet.edition is None:
             raise nothing_runs(self._fleet.state.path.parent)
-        return self._fleet.loaded.release
+        return self._fleet.edition.release
+
+    def live_releases(self) -> tuple[str, ...]:
+        """Those that may have requests."""
+        return tuple(release.name for release in self._fleet.desired.releases())
 
     def addresses(self, service: str) -> tuple[str, ...]:
         """Where the replicas of a service are called."""
-        return self._fleet.routes(service)
+        return self._fleet.routes(self._fleet.current(service))
 
-    def _known(self, service: str) -> Service:
-        found = self._fleet.services.get(service)
-        if found is None:
-            known = ", ".join(self._fleet.services)
-            raise InvalidArgument(f"there is no service {service!r}", remedy=f"those there are: {known}")
-        return found
+    def _known(self, service: str) -> str:
+        """The replica set of a service that has most of the requests. Raises InvalidArgument."""
+        try:
+            return self._fleet.current(service)
+        except KeyError:
+            known = ", ".join(self._fleet.names())
+            raise InvalidArgument(f"there is no service {service!r}", remedy=f"those there are: {known}") from None
 
     async def restart(self, service: str, *, who: str = "operator", why: str = "") -> int:
         """Replace a service's replicas without losing a request; how many.
@@ -644,12 +773,20 @@ class Supervisor:
         Raises InvalidArgument, or StartFailed when a new one does not come up: the old ones serve on then.
         """
         self._known(service)
-        found = self._fleet.observed.service(service)
-        revision = max(self._fleet.desired.services[service].revision, found.newest_revision()) + 1
-        await self.change(Change(who, RestartService(service, revision), why or "a restart was asked for"))
+        counts = [
+            await self._restart(name, who, why or "a restart was asked for") for name in self._fleet.sets(service)
+        ]
+        return sum(counts)
+
+    async def _restart(self, name: str, who: str, why: str) -> int:
+        found = self._fleet.observed.service(name)
+        revision = max(self._fleet.desired.services[name].revision, found.newest_revision()) + 1
+        await self.change(Change(who, RestartService(name, revision), why))
         while True:
-            await self._next_step()
-            want = self._fleet.desired.services[service]
+            await self.next_step()
+            want = self._fleet.desired.services.get(name, DesiredService(0, 0, 0))
+            if not want.replicas_max:
+                return 0  # it ends: a rollout has replaced it
             if want.revision < revision:
                 raise StartFailed(
                     found.trouble_of(revision), remedy="mend that, and restart again; the old replica serves on"
@@ -660,74 +797,94 @@ class Supervisor:
     async def scale(self, service: str, low: int, high: int, *, who: str = "operator", why: str = "") -> None:
         """Have so many replicas from now on. Raises InvalidArgument, ChangeRefused or JournalError."""
         self._known(service)
-        await self.change(Change(who, ScaleService(service, low, high), why or "so many were asked for"))
+        for name in self._fleet.sets(service):
+            await self.change(Change(who, ScaleService(name, low, high), why or "so many were asked for"))
+
+    def wanted(self, service: str) -> int:
+        """How many replicas of a service are wanted now. Raises InvalidArgument."""
+        return self._fleet.desired.services[self._known(service)].replicas
 
     def bounds(self, service: str) -> tuple[int, int]:
         """Between which replica counts the file lets the autoscaler choose. Raises InvalidArgument."""
-        self._known(service)
-        wish = self._wish(service)
+        wish = self.wish(self._fleet.edition_of(self._known(service)), service)
         return wish.replicas_min, wish.replicas_max
 
-    async def _all_ready(self, services: list[str]) -> None:
+    async def _all_ready(self, sets: list[str]) -> None:
         """Wait until all have the replicas that are wanted. Raises StartError."""
         while True:
-            await self._next_step()
+            await self.next_step()
             missing = [
                 n
-                for n in services
+                for n in sets
                 if n in self._held or self._fleet.observed.service(n).ready() < self._fleet.desired.services[n].replicas
             ]
             if not missing:
                 return
             for name in missing:
+                if name in self._failed:
+                    raise StartError(f"{service_of(name)} cannot be started: {self._failed[name]}")
                 for memory in self._fleet.observed.service(name).slots.values():
                     if memory.deaths.in_a_row >= START_ATTEMPTS_MAX:
                         trouble = memory.last_trouble.removeprefix("cannot start: ")
-                        raise StartError(f"{name} cannot be started: {trouble}")
+                        raise StartError(f"{service_of(name)} cannot be started: {trouble}")
 
     async def hold(self, service: str) -> None:
         """Kill a service's replicas and start no others until `release`."""
-        self._held[service] = self._fleet.desired.services[service]
-        self._wish_for(service, DesiredService(0, 0, 0))
-        found = self._fleet.observed.service(service)
+        name = self._known(service)
+        self._held[name] = self._fleet.desired.services[name]
+        self._wish_for(name, self._held[name].none())
+        found = self._fleet.observed.service(name)
         for replica in found.replicas.values():
             self._kill(KillReplica(replica, "it is held"))
         while found.replicas:
-            await self._next_step()
+            await self.next_step()
 
     async def release(self, service: str) -> None:
         """Start the replicas of a held service, and wait until they are ready."""
-        self._fleet.observed.service(service).slots.clear()
-        self._wish_for(service, self._held.pop(service))
-        await self._all_ready([service])
+        name = self._known(service)
+        self._fleet.observed.service(name).slots.clear()
+        self._wish_for(name, self._held.pop(name))
+        await self._all_ready([name])
 
     def _wish_for(self, service: str, want: DesiredService) -> None:
-        self._fleet.desired = Desired({**self._fleet.desired.services, service: want})
+        services = {**self._fleet.desired.services, service: want}
+        self._fleet.desired = msgspec.structs.replace(self._fleet.desired, services=services)
         self._woken.set()
 
     def endpoints(self) -> Endpoints:
         """Where everything is reached now."""
+        fleet = self._fleet
         return Endpoints(
             pid=os.getpid(),
-            application=self._fleet.loaded.name if self._fleet.loaded is not None else "",
-            topology=self._fleet.topology,
-            token=self._fleet.secrets.gateway,
-            services={
-                name: ServiceEndpoints(
-                    gateway=self._fleet.gateway(service),
-                    public=self._fleet.public(service),
-                    token=self._fleet.secrets.services[name] if service.settings.command else "",
-                    components=service.components,
-                    pids=tuple(r.pid for r in self._fleet.observed.service(name).replicas.values() if r.state is READY),
-                )
-                for name, service in self._fleet.services.items()
-            },
+            application=fleet.edition.loaded.name if fleet.edition is not None else "",
+            topology=fleet.topology,
+            token=fleet.secrets.gateway,
+            services=dict(self._service_endpoints()),
             births=dict(self._births()) if self._keep else {},
-            zygote=self._nursery.pid or 0 if self._keep else 0,
+            zygote=(fleet.edition.nursery.pid or 0) if self._keep and fleet.edition is not None else 0,
             api=self._api,
-            api_token=self._fleet.secrets.api if self._api else "",
+            api_token=fleet.secrets.api if self._api else "",
             api_socket=self._api_socket,
         )
+
+    def _service_endpoints(self) -> Iterator[tuple[str, ServiceEndpoints]]:
+        """Of the release that most requests go to."""
+        fleet = self._fleet
+        if fleet.edition is None:
+            return
+        for name, set_name in fleet.edition.live().sets.items():
+            service = fleet.services[set_name]
+            replicas = fleet.observed.service(set_name).replicas.values()
+            yield (
+                name,
+                ServiceEndpoints(
+                    gateway=fleet.gateway(service),
+                    public=fleet.public(service),
+                    token=fleet.secrets.services[name] if service.settings.command else "",
+                    components=service.components,
+                    pids=tuple(r.pid for r in replicas if r.state is READY),
+                ),
+            )
 
     def _births(self) -> Iterator[tuple[int, int]]:
         for process in self._fleet.processes.values():
@@ -744,12 +901,12 @@ class Supervisor:
             self._fleet.state.publish(endpoints)
             self._published = endpoints
         except OSError as error:  # a full disk must not take down what runs
-            self._say(f"the endpoints cannot be written: {error}")
+            self.say(f"the endpoints cannot be written: {error}")
 
     def status(self) -> SupervisorStatus:
         """What runs now."""
         trouble = self._journal.trouble if self._journal is not None else ""
-        return status_of(self._fleet, zygote=self._nursery.pid, journal=trouble)
+        return status_of(self._fleet, journal=trouble, waits=self._rollouts.waits)
 
     # -- the end ----------------------------------------------------------------------------------
 
@@ -810,25 +967,47 @@ class Supervisor:
         if self._control is not None:
             self._control.close()
             self._control = None
-        self._nursery.let_go()
+        self._editions.let_go()
         self._fleet.processes.clear()
         self._fleet.services.clear()
-        self._fleet.loaded = None
+        self._fleet.editions.clear()
         if self._journal is not None:
             await asyncio.to_thread(self._journal.close)
         self._fleet.state.let_go()
         await asyncio.to_thread(self._logs.close)
 
     async def _close(self) -> None:
-        await self._nursery.close()
+        await self._editions.close()
         if self._server is not None:
             await self._server.close()
-        sockets = [sock for service in self._fleet.services.values() for sock in service.sockets()]
-        for sock in [*sockets, *([self._control] if self._control is not None else [])]:
-            sock.close()
+        self._doors.close()
+        if self._control is not None:
+            self._control.close()
         self._fleet.services.clear()
         await asyncio.to_thread(self._fleet.enforcement.sweep, set[str]())
         if self._journal is not None:
             await asyncio.to_thread(self._journal.close)
         self._fleet.state.close()
         await asyncio.to_thread(self._logs.close)
+
+
+def _before(edition: Edition, service: str) -> list[str]:
+    """Those that need others start after them: every service after the programs that stand alone."""
+    services, settings = edition.loaded.services, edition.settings
+    alone = [name for name, components in services.items() if not components and settings.service(name).command]
+    after = [*settings.service(service).after, *(alone if service not in alone else ())]
+    return [other for other in dict.fromkeys(after) if other in services and other != service]
+
+
+def _shown(act: Act) -> dict[str, Any]:
+    """What a change consists of, as history shows it."""
+    if isinstance(act, BeginRollout):
+        rollout = act.rollout
+        return {
+            "rollout": rollout.number,
+            "release": rollout.later.name,
+            "starts": sorted(map(service_of, rollout.wishes)),
+            "share": rollout.share,
+            "watch_seconds": rollout.watch_seconds,
+        }
+    return {key: value for key, value in msgspec.to_builtins(act).items() if key not in ("type", "service", "now")}

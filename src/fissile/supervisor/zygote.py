@@ -32,11 +32,12 @@ from typing import Any
 import msgspec
 
 from fissile.component.graph import Graph
+from fissile.component.interface import class_mark
 from fissile.component.topology import BUILT_IN, Topology, topology_for
 from fissile.errors import ConfigError, FissileError
 from fissile.runtime import replica
 from fissile.runtime.control import ReplicaSpec
-from fissile.runtime.host import configured
+from fissile.runtime.host import MIGRATE, configured
 from fissile.runtime.loading import load_application, load_object
 from fissile.runtime.settings import Settings, resolve
 from fissile.supervisor import landlock, title
@@ -59,6 +60,7 @@ from fissile.supervisor.messages import (
     Loaded,
     LoadFailed,
     Noted,
+    Retire,
     Told,
     ToZygote,
     receive,
@@ -72,6 +74,7 @@ REAP_SECONDS = 0.05
 SPARE_AFTER_SECONDS = 0.1
 LISTEN_FDS_START = 3
 EXIT_NOT_FOUND = 127
+NOT_COPIED = ("site-packages", "node_modules")
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
@@ -202,6 +205,9 @@ class Zygote:
             (self._kept[message.name],) = fds
         elif isinstance(message, Drop):
             self._drop(message.name)
+        elif isinstance(message, Retire):
+            self._spares = False
+            self._drop_spare()
         elif isinstance(message, Noted):
             ward = self._wards.get(message.pid)
             if ward is not None and ward.ended:
@@ -388,6 +394,8 @@ def load(order: Load) -> tuple[Loaded, Graph | None] | tuple[LoadFailed, None]:
     graph: Graph | None = None
     services: dict[str, tuple[str, ...]] = {}
     try:
+        if order.source:
+            _run_the_copy(Path(order.source), Path(settings.root))
         if settings.app:
             graph = load_application(settings.app, Path(settings.root))
             settings = resolve(settings, graph, order.variables)
@@ -419,9 +427,36 @@ def load(order: Load) -> tuple[Loaded, Graph | None] | tuple[LoadFailed, None]:
         tuple(c.name for c in components if c.http),
         settings.components,
         release,
-        _thread_warning(),
+        tuple(c.name for c in components if not c.foreign and callable(getattr(c.cls, MIGRATE, None))),
+        {c.name: keeps for c in components if (mark := class_mark(c.cls)) and (keeps := mark.keeps)},
+        "; ".join(filter(None, (_thread_warning(), _live_warning(order)))),
     )
     return loaded, graph
+
+
+def _run_the_copy(source: Path, copy: Path) -> None:
+    """Import from the copy of the code whatever would be imported from the folder that it was copied from."""
+    for number, entry in enumerate(sys.path):
+        path = Path(entry or ".").resolve()
+        inside = path.relative_to(source) if path.is_relative_to(source) else None
+        if inside is not None and (copy / inside).is_dir() and not any(p in NOT_COPIED for p in inside.parts):
+            sys.path[number] = str(copy / inside)
+
+
+def _live_warning(order: Load) -> str:
+    """What is imported from the folder that people edit all the same."""
+    if not order.source:
+        return ""
+    source, copy = Path(order.source), Path(order.settings.root)
+    live: list[str] = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        own = file.startswith(f"{source}/") and not file.startswith(f"{copy}/")
+        if own and not any(part in NOT_COPIED or part.startswith(".") for part in Path(file).relative_to(source).parts):
+            live.append(name)
+    if not live:
+        return ""
+    return f"{', '.join(sorted(live)[:5])} is imported from {source} itself: what is edited there is in no release"
 
 
 def _stands_alone(name: str, graph: Graph | None, settings: Settings) -> bool:

@@ -1,0 +1,149 @@
+"""How everything should be: what the journal keeps, and `plan` compares with what is observed.
+
+A replica set is the replicas of one service at one build, named "cart@1a2b3c4d". A service has one of them,
+and two while a rollout replaces its build: they share nothing, so no request meets both.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+SEPARATOR = "@"
+BUILD_CHARACTERS = 8
+
+
+def set_name(service: str, build: str) -> str:
+    """The name of a service's replica set at a build."""
+    return f"{service}{SEPARATOR}{build[:BUILD_CHARACTERS]}"
+
+
+def service_of(name: str) -> str:
+    """The service that a replica set belongs to."""
+    return name.partition(SEPARATOR)[0]
+
+
+class DesiredService(msgspec.Struct, frozen=True):
+    """How a replica set should be.
+
+    replicas: wanted now, by a person or the autoscaler, within minimum and maximum. revision: replicas
+    of a lower one are replaced. The seconds are limits: until ready; without a sign of life; for
+    finishing what is in flight; and for stopping the components after that. overlap: whether a new replica may
+    run beside the one that it replaces. release: of whose code and settings it is made. after: sets that are
+    to have served before its first replica starts.
+    """
+
+    replicas: int = 1
+    replicas_min: int = 1
+    replicas_max: int = 1
+    revision: int = 1
+    start_seconds_max: float = 30.0
+    silent_seconds_max: float = 10.0
+    drain_seconds_max: float = 10.0
+    stop_seconds_max: float = 5.0
+    overlap: bool = True
+    release: str = ""
+    after: tuple[str, ...] = ()
+
+    @property
+    def automatic(self) -> bool:
+        """Whether the autoscaler decides."""
+        return self.replicas_min < self.replicas_max
+
+    def none(self) -> "DesiredService":
+        """The same with no replica."""
+        return msgspec.structs.replace(self, replicas=0, replicas_min=0, replicas_max=0)
+
+
+class LiveRelease(msgspec.Struct, frozen=True):
+    """A release that may have requests. sets: by service. waves: services in the order of stopping, callers first."""
+
+    name: str = ""
+    sets: dict[str, str] = {}
+    waves: tuple[tuple[str, ...], ...] = ()
+
+
+class Stage(StrEnum):
+    """migrating → starting → canary → filling → moved; retreating instead, from each of the first four.
+
+    Migrations run; the later release's replicas start; they get a share of the requests and are watched; as many
+    start as are needed for all; they get all requests, and the earlier ones end. Retreating: the earlier release
+    gets all requests, and the later one's replicas end.
+    """
+
+    MIGRATING = "migrating"
+    STARTING = "starting"
+    CANARY = "canary"
+    FILLING = "filling"
+    MOVED = "moved"
+    RETREATING = "retreating"
+
+
+class Rollout(msgspec.Struct, frozen=True):
+    """Moving the requests from the release that is current to a later one.
+
+    number: of all rollouts of this application. wishes: how the later release's own sets should be when they
+    take all requests; of sets that both releases share, those that are altered. kept: how the latter were.
+    share: of new requests that go to the later release while it is watched; 1: it is not. since: when the stage
+    began, seconds of the wall clock. back: it goes back to what was there before, and is never taken back itself.
+    sticky: the header by which a client is always given the same release; "cookie" sets one.
+    """
+
+    number: int
+    later: LiveRelease
+    wishes: dict[str, DesiredService]
+    stage: Stage = Stage.STARTING
+    share: float = 1.0
+    watch_seconds: float = 0.0
+    since: float = 0.0
+    back: bool = False
+    sticky: str = ""
+    who: str = ""
+    reason: str = ""
+    settle_seconds_max: float = 10.0
+    kept: dict[str, DesiredService] = {}
+
+
+class Desired(msgspec.Struct, frozen=True):
+    """How all replica sets should be.
+
+    current: the release that new requests get, but for those that the rollout gives to its later one. trail: the
+    names of the releases before it, newest last: where a rollback goes to.
+    """
+
+    services: dict[str, DesiredService] = {}
+    current: LiveRelease = LiveRelease()
+    rollout: Rollout | None = None
+    trail: tuple[str, ...] = ()
+    rollouts: int = 0
+
+    def releases(self) -> tuple[LiveRelease, ...]:
+        """Those that may have requests."""
+        return (self.current,) if self.rollout is None else (self.current, self.rollout.later)
+
+    def shares(self) -> dict[str, float]:
+        """Which part of new requests each release gets: in [0, 1], 1 in all."""
+        rollout = self.rollout
+        if rollout is None:
+            return {self.current.name: 1.0}
+        share = 0.0
+        if rollout.stage is Stage.MOVED:
+            share = 1.0
+        elif rollout.stage in (Stage.CANARY, Stage.FILLING):
+            share = rollout.share
+        return {self.current.name: 1.0 - share, rollout.later.name: share}
+
+    def going(self) -> LiveRelease | None:
+        """The release that is to have no requests any more."""
+        rollout = self.rollout
+        if rollout is not None and rollout.stage is Stage.MOVED:
+            return self.current
+        return rollout.later if rollout is not None and rollout.stage is Stage.RETREATING else None
+
+    def leaving(self) -> tuple[str, ...]:
+        """The sets that only the going release has, in the order in which they may end."""
+        going = self.going()
+        if going is None:
+            return ()
+        (staying,) = [release for release in self.releases() if release is not going]
+        kept = set(staying.sets.values())
+        return tuple(name for wave in going.waves for s in wave if (name := going.sets[s]) not in kept)

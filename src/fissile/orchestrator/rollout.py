@@ -1,0 +1,247 @@
+"""What a rollout does next. It is asked again and again, and looks at the states alone.
+
+So whoever asks may die at any instant: the journal has the stage, and the next one goes on from there. A
+rollback is the same towards an earlier release, and giving a rollout up is the same with the two releases
+exchanged: the requests go back first, then the replicas end, callers before those whom they call.
+"""
+
+from collections.abc import Mapping
+from math import ceil, inf
+
+import msgspec
+
+from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of
+from fissile.orchestrator.verdict import Judgement, Verdict
+
+# Of a set that is watched: more than one death of a slot in a row is no accident.
+DEATHS_MAX = 2
+UNDECIDED = (Stage.MIGRATING, Stage.STARTING, Stage.CANARY, Stage.FILLING)
+
+
+class SetSeen(msgspec.Struct, frozen=True):
+    """A replica set as it is observed.
+
+    ready: those of the wanted revision. deaths: in a row, of the slot that has most; trouble: the last one's.
+    """
+
+    replicas: int = 0
+    ready: int = 0
+    deaths: int = 0
+    trouble: str = ""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a rollout has to know.
+
+    pinned: whether requests of the going release may still be under way. told: whether every replica knows the later
+    release's routes; before, no request may have that release. migrated: whether all migrations are done;
+    migration_trouble: why one failed. judgement: of the watch, if any.
+    """
+
+    sets: Mapping[str, SetSeen]
+    pinned: bool = True
+    told: bool = False
+    migrated: bool = False
+    migration_trouble: str = ""
+    judgement: Judgement | None = None
+
+
+class EnterStage(msgspec.Struct, frozen=True):
+    """Go on to another stage."""
+
+    stage: Stage
+    reason: str
+
+
+class ClearSets(msgspec.Struct, frozen=True):
+    """Let these sets' replicas finish and end."""
+
+    sets: tuple[str, ...]
+    reason: str
+
+
+class EndRollout(msgspec.Struct, frozen=True):
+    """It is over: done, or given up and nothing is left of it."""
+
+    reason: str
+
+
+Step = EnterStage | ClearSets | EndRollout
+
+
+class Outlook(msgspec.Struct, frozen=True):
+    """What to do now, if anything; what it waits for; and when to ask again at the latest (wall clock)."""
+
+    step: Step | None
+    waits: str = ""
+    due: float = inf
+
+
+def outlook(desired: Desired, seen: Seen, now: float) -> Outlook:
+    """What the rollout does next, at `now` (seconds of the wall clock)."""
+    rollout = desired.rollout
+    assert rollout is not None
+    if rollout.stage is Stage.MIGRATING:
+        if seen.migration_trouble:
+            return _retreat(f"a migration failed: {seen.migration_trouble}")
+        if not seen.migrated:
+            return Outlook(None, "migrations run")
+        return Outlook(EnterStage(Stage.STARTING, "all migrations are done"))
+    if rollout.stage in (Stage.STARTING, Stage.FILLING):
+        return _coming_up(desired, rollout, seen)
+    if rollout.stage is Stage.CANARY:
+        return _watched(rollout, seen, now)
+    return _leaving(desired, rollout, seen, now)
+
+
+def _retreat(reason: str) -> Outlook:
+    return Outlook(EnterStage(Stage.RETREATING, reason))
+
+
+def _coming_up(desired: Desired, rollout: Rollout, seen: Seen) -> Outlook:
+    limit = 1 if rollout.stage is Stage.STARTING else DEATHS_MAX
+    missing: list[str] = []
+    for name in rollout.wishes:
+        found, want = seen.sets.get(name, SetSeen()), desired.services[name]
+        if found.deaths >= limit:
+            return _retreat(f"{service_of(name)} does not come up: {found.trouble}")
+        if found.ready < want.replicas:
+            missing.append(f"{service_of(name)} ({found.ready} of {want.replicas} ready)")
+    if missing:
+        return Outlook(None, f"waiting for {', '.join(missing)}")
+    if not seen.told:
+        return Outlook(None, "telling all replicas of the new ones")
+    if rollout.stage is Stage.STARTING and rollout.share < 1.0:
+        reason = f"{rollout.share:.3g} of the requests go to the new release"
+        return Outlook(EnterStage(Stage.CANARY, reason))
+    return Outlook(EnterStage(Stage.MOVED, "all replicas are ready: every new request goes to the new release"))
+
+
+def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
+    for name in rollout.wishes:
+        found = seen.sets.get(name, SetSeen())
+        if found.deaths >= DEATHS_MAX:
+            return _retreat(f"{service_of(name)} {found.trouble}")
+    judgement = seen.judgement
+    over = rollout.since + rollout.watch_seconds
+    if judgement is not None and judgement.verdict is Verdict.WORSE and not rollout.back:
+        return _retreat(judgement.reason)
+    if now < over:
+        said = judgement.reason if judgement is not None else "nothing is known yet"
+        return Outlook(None, f"watching for {over - now:.0f} s more: {said}", over)
+    if judgement is not None and judgement.verdict is Verdict.AS_GOOD:
+        return Outlook(EnterStage(Stage.FILLING, judgement.reason))
+    why = judgement.reason if judgement is not None else "nothing is known of the requests"
+    return Outlook(None, f"inconclusive, so it stops here: {why}; `fissile promote` or `fissile abort` decides")
+
+
+def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outlook:
+    moved = rollout.stage is Stage.MOVED
+    left = [name for name in desired.leaving() if _remains(desired, name, seen)]
+    if not left:
+        restored = [n for n in rollout.kept if not moved and seen.sets.get(n, SetSeen()).ready == 0]
+        if restored:
+            return Outlook(None, f"waiting for {', '.join(map(service_of, restored))}")
+        reason = "all of the earlier release has ended" if moved else "nothing of the later release is left"
+        return Outlook(EndRollout(reason))
+    limit = rollout.since + rollout.settle_seconds_max
+    if seen.pinned and now < limit:
+        return Outlook(None, "requests of the release that goes are still under way", limit)
+    going = desired.going()
+    assert going is not None
+    for wave in going.waves:
+        names = [name for service in wave if (name := going.sets[service]) in left]
+        if names:
+            fresh = tuple(name for name in names if desired.services[name].replicas_max)
+            if fresh:
+                reason = "its requests are done" if not seen.pinned else "its time to finish is over"
+                return Outlook(ClearSets(fresh, reason))
+            return Outlook(None, f"waiting for the end of {', '.join(names)}")
+    raise AssertionError("what is left is in some wave")
+
+
+def _remains(desired: Desired, name: str, seen: Seen) -> bool:
+    """Whether a set that goes has replicas, or may get some."""
+    want = desired.services.get(name)
+    return want is not None and (want.replicas_max > 0 or seen.sets.get(name, SetSeen()).replicas > 0)
+
+
+# -- what is desired in each stage ------------------------------------------------------------------
+
+
+def begun(desired: Desired, rollout: Rollout) -> Desired:
+    """What is desired once a rollout has begun."""
+    kept = {name: desired.services[name] for name in rollout.wishes if name in desired.services}
+    rollout = msgspec.structs.replace(rollout, kept=kept)
+    found = msgspec.structs.replace(desired, rollout=rollout, rollouts=rollout.number)
+    return found if rollout.stage is Stage.MIGRATING else entered(found, rollout.stage, rollout.reason, rollout.since)
+
+
+def entered(desired: Desired, stage: Stage, reason: str, now: float) -> Desired:
+    """What is desired in a stage, from `now` on (seconds of the wall clock)."""
+    rollout = desired.rollout
+    assert rollout is not None
+    services = dict(desired.services)
+    for name, wish in rollout.wishes.items():
+        before = services.get(name)
+        if stage is Stage.STARTING:
+            services[name] = _canary(wish, rollout.share) if name not in rollout.kept else _anew(wish, before)
+        elif stage in (Stage.FILLING, Stage.MOVED) and before is not None and name not in rollout.kept:
+            # The autoscaler may have found more to be right meanwhile.
+            replicas = min(max(before.replicas, wish.replicas), before.replicas_max)
+            services[name] = msgspec.structs.replace(before, replicas=replicas)
+        elif stage is Stage.RETREATING and name in rollout.kept:
+            services[name] = _anew(rollout.kept[name], before)
+    changed = msgspec.structs.replace(rollout, stage=stage, reason=reason, since=now)
+    return msgspec.structs.replace(desired, services=services, rollout=changed)
+
+
+def _canary(wish: DesiredService, share: float) -> DesiredService:
+    """As many replicas as a share of the requests needs."""
+    return msgspec.structs.replace(wish, replicas=min(wish.replicas, max(1, ceil(wish.replicas * share))))
+
+
+def _anew(wish: DesiredService, before: DesiredService | None) -> DesiredService:
+    """A set that cannot be there twice: its replicas are replaced where they are, if their release is another."""
+    if before is None or before.release == wish.release:
+        return wish if before is None else msgspec.structs.replace(wish, revision=before.revision)
+    return msgspec.structs.replace(wish, revision=before.revision + 1)
+
+
+def cleared(desired: Desired, names: tuple[str, ...]) -> Desired:
+    """What is desired once some sets are to end."""
+    services = {name: want.none() if name in names else want for name, want in desired.services.items()}
+    return msgspec.structs.replace(desired, services=services)
+
+
+def ended(desired: Desired) -> Desired:
+    """What is desired once the rollout is over."""
+    rollout = desired.rollout
+    assert rollout is not None
+    moved = rollout.stage is Stage.MOVED
+    leaving = set(desired.leaving())
+    staying = rollout.later if moved else desired.current
+    services = {name: want for name, want in desired.services.items() if name not in leaving}
+    if moved:
+        # The newest code of the same build: older code is then needed for a rollback alone.
+        services = {n: msgspec.structs.replace(want, release=staying.name) for n, want in services.items()}
+    trail = desired.trail
+    if moved:
+        trail = _trail(desired, rollout)
+    return msgspec.structs.replace(desired, services=services, current=staying, rollout=None, trail=trail)
+
+
+def _trail(desired: Desired, rollout: Rollout) -> tuple[str, ...]:
+    """Back to a release: what came after it is forgotten, so that the next step back goes further."""
+    before = desired.trail
+    if rollout.back and rollout.later.name in before:
+        return before[: len(before) - 1 - before[::-1].index(rollout.later.name)]
+    return (*before, desired.current.name)[-TRAIL_MAX:]
+
+
+TRAIL_MAX = 100
+
+
+def counterpart(release: LiveRelease, name: str) -> str:
+    """The set of the same service in another release, "" if there is none."""
+    return release.sets.get(service_of(name), "")

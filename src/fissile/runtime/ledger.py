@@ -1,0 +1,143 @@
+"""Which release a new request gets, and what the public doors of this process answered for each.
+
+A request stays in its release (see `rpc.way`), so it is here that a share of them goes to another one. While
+two releases are live, answers, their times and exceptions are counted for each, so that they can be compared.
+"""
+
+import hashlib
+import random
+import time
+from collections.abc import Iterable
+
+from fissile.component.context import call_context
+from fissile.runtime.control import Routes, Traffic
+from fissile.telemetry.aggregate import Answers, bucket
+
+RELEASE_HEADER = b"fissile-release"
+COOKIE = "fissile-release"
+STICKY_COOKIE = "cookie"
+DIGEST_BITS = 32
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Ledger:
+    """Of one process. release: what all requests get, until there is more than one."""
+
+    def __init__(self, release: str = "") -> None:
+        self.release = release
+        self.several = False
+        self._shares: dict[str, float] = {release: 1.0}
+        self._sticky = ""
+        self._live: tuple[str, ...] = (release,)
+        self._answers: dict[str, Answers] = {}
+        self._in_flight: dict[str, dict[int, float]] = {}
+        self._last = 0
+
+    def follow(self, routes: Routes) -> None:
+        """Give new requests their releases as these routes say."""
+        self._shares = dict(routes.shares) or {routes.release: 1.0}
+        self.release = max(self._shares, key=lambda name: self._shares[name])
+        self._live = routes.releases or (routes.release,)
+        self._sticky = routes.sticky
+        self.several = len(self._live) > 1
+        if not self.several:
+            self._answers.clear()
+        for gone in [name for name, found in self._in_flight.items() if not found and name not in self._live]:
+            del self._in_flight[gone]
+
+    def choose(self, headers: Headers) -> tuple[str, bytes]:
+        """The release of a new request, and a cookie to set (b"": none)."""
+        asked = given = b""
+        sticky = self._sticky.encode()
+        for name, value in headers:
+            if name == RELEASE_HEADER:
+                asked = value
+            elif sticky and (name == sticky or (name == b"cookie" and self._sticky == STICKY_COOKIE)):
+                given = value
+        release = asked.decode("latin-1")
+        if release in self._shares:
+            return release, b""
+        if len(self._shares) == 1:
+            return self.release, b""
+        if self._sticky == STICKY_COOKIE:
+            release = _cookie(given.decode("latin-1"))
+            if release in self._shares:
+                return release, b""
+            release = self._drawn(random.random())
+            return release, f"{COOKIE}={release}; Path=/; HttpOnly; SameSite=Lax".encode()
+        if sticky and given:
+            digest = hashlib.sha256(given).digest()[: DIGEST_BITS // 8]
+            return self._drawn(int.from_bytes(digest) / 2**DIGEST_BITS), b""
+        return self._drawn(random.random()), b""
+
+    def _drawn(self, number: float) -> str:
+        """The release that a number in [0, 1) falls to; the smallest share first, so that it keeps whom it has."""
+        for release in sorted(self._shares, key=lambda name: self._shares[name]):
+            number -= self._shares[release]
+            if number < 0:
+                return release
+        return self.release
+
+    def begin(self, release: str) -> int:
+        """A request comes; returns its number."""
+        self._last += 1
+        found = self._in_flight.get(release)
+        if found is None:
+            found = self._in_flight[release] = {}
+        found[self._last] = time.monotonic()
+        return self._last
+
+    def end(self, release: str, number: int, *, failed: bool) -> None:
+        """It is answered, or nobody waits for the answer any more. failed: with an error of ours."""
+        begun = self._in_flight[release].pop(number)
+        if self.several:
+            answers = self._of(release)
+            answers.count += 1
+            answers.errors += failed
+            key = bucket(time.monotonic() - begun)
+            answers.latencies[key] = answers.latencies.get(key, 0) + 1
+
+    def witness(self, where: str, kind: str) -> None:
+        """An exception that no method declares was raised in the request being served."""
+        context = call_context.get()
+        if self.several and context is not None:
+            kinds = self._of(context.release).kinds
+            label = f"{where}: {kind}"
+            kinds[label] = kinds.get(label, 0) + 1
+
+    def _of(self, release: str) -> Answers:
+        found = self._answers.get(release)
+        if found is None:
+            found = self._answers[release] = Answers()
+        return found
+
+    def in_flight(self) -> int:
+        """Requests being answered."""
+        return sum(map(len, self._in_flight.values()))
+
+    def traffic(self) -> dict[str, Traffic]:
+        """By release, while more than one is live."""
+        if not self.several:
+            return {}
+        now = time.monotonic()
+        found: dict[str, Traffic] = {}
+        for release in {*self._live, *self._in_flight}:
+            ages: dict[int, int] = {}
+            for begun in self._in_flight.get(release, {}).values():
+                key = bucket(now - begun)
+                ages[key] = ages.get(key, 0) + 1
+            found[release] = Traffic(sum(ages.values()), self._of(release), ages)
+        return found
+
+    def pinned(self) -> tuple[str, ...]:
+        """The releases that requests are under way in."""
+        return tuple(release for release, found in self._in_flight.items() if found)
+
+
+def _cookie(header: str) -> str:
+    for part in header.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""

@@ -1,0 +1,224 @@
+"""The releases of an application, each with its code as it was: what a rollback needs, after all has changed.
+
+    .fissile/code/<digest of the files>/<name of the application's folder>/…
+    .fissile/releases/<release>.json
+
+Code runs from its copy, never from the folder that people edit. What is not code is the application's own and
+belongs to no release: in the copy stand links to it. What running code makes beside itself, a database above all,
+is therefore moved to the application's folder, and linked (`gather`): it outlives every release.
+"""
+
+import ctypes
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from fissile.errors import ConfigError
+from fissile.orchestrator.code import digest
+from fissile.orchestrator.release import Release
+from fissile.runtime.settings import FILE_NAME, Settings
+from fissile.supervisor.source import LOCKS, SKIPPED, command_files, read_files
+
+CODE = "code"
+RELEASES = "releases"
+MANIFEST = "files.json"
+NAME_CHARACTERS_MIN = 4
+NEVER_LINKED = frozenset({".fissile", ".git", *SKIPPED})
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A release that is kept. made: seconds of the wall clock. code: the digest of its files."""
+
+    release: Release
+    made: float
+    code: str
+    file: str
+    profile: str
+    app: str
+
+    @property
+    def name(self) -> str:
+        """Of the release."""
+        return self.release.name
+
+
+class Releases:
+    """Of one application. state: its folder .fissile; root: where people edit it."""
+
+    def __init__(self, state: Path, root: Path) -> None:
+        self._code = state / CODE
+        self._folder = state / RELEASES
+        self._root = root
+
+    def copy(self, settings: Settings) -> Settings:
+        """Copy the code that the settings' folder holds now; the settings with the copy as their folder.
+
+        Raises ConfigError where it cannot be written.
+        """
+        root = Path(settings.root)
+        try:
+            files = sorted({*(root / name for name, _ in read_files(root)), *_others(root, settings)})
+            found = [(file.relative_to(root).as_posix(), file.read_bytes()) for file in files]
+            name = digest("\n".join(f"{path} {digest(content)}" for path, content in found))[:16]
+            home = self._code / name / root.name
+            if not (self._code / name / MANIFEST).exists():
+                self._write(name, root, found)
+            self._link_disks(home, settings)
+        except OSError as error:
+            raise ConfigError(
+                f"the code cannot be copied to {self._code}: {error}",
+                remedy="make room on the disk; nothing was touched",
+            ) from None
+        return msgspec.structs.replace(settings, root=str(home))
+
+    def _write(self, name: str, root: Path, found: list[tuple[str, bytes]]) -> None:
+        draft = self._code / f"{name}.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        home = draft / root.name
+        home.mkdir(parents=True)
+        for path, content in found:
+            target = home / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+            shutil.copystat(root / path, target)
+        _link(root, home)
+        (draft / MANIFEST).write_bytes(msgspec.json.encode([path for path, _ in found]))
+        shutil.rmtree(self._code / name, ignore_errors=True)
+        draft.rename(self._code / name)
+
+    def _link_disks(self, home: Path, settings: Settings) -> None:
+        """Folders that replicas may write to are the application's own from the beginning."""
+        for service in settings.services.values():
+            for path in service.limits.disk or ():
+                own, link = self._root / path, home / path
+                if own.is_dir() and not os.path.lexists(link):
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.symlink_to(own)
+
+    def gather(self, settings: Settings) -> list[str]:
+        """Move what a release's code has made beside itself to the application's folder; what was moved."""
+        home = Path(settings.root)
+        if not home.is_relative_to(self._code.resolve()):
+            return []
+        with suppress(OSError, msgspec.DecodeError):
+            code = set(msgspec.json.decode((home.parent / MANIFEST).read_bytes(), type=list[str]))
+            return list(self._gathered(home, home, code))
+        return []
+
+    def _gathered(self, home: Path, folder: Path, code: set[str]) -> Iterator[str]:
+        """Moved are whole folders without code, and files; their links take their places at once."""
+        for entry in sorted(folder.iterdir()):
+            path = entry.relative_to(home).as_posix()
+            if entry.is_symlink() or entry.name in SKIPPED or path in code:
+                continue
+            if entry.is_dir() and any(name.startswith(f"{path}/") for name in code):
+                yield from self._gathered(home, entry, code)
+            elif not (entry.is_dir() and (self._root / path).exists()):
+                _exchange(entry, self._root / path)
+                yield path
+
+    def record(self, release: Release, settings: Settings) -> None:
+        """Remember a release that was loaded from its copy. Raises ConfigError."""
+        code = Path(settings.root).parent.name
+        kept = Kept(release, time.time(), code, settings.file, settings.profile, settings.app)
+        try:
+            self._folder.mkdir(exist_ok=True)
+            draft = self._folder / f"{release.name}.new"
+            draft.write_bytes(msgspec.json.encode(kept))
+            draft.rename(self._folder / f"{release.name}.json")
+        except OSError as error:
+            raise ConfigError(
+                f"the release cannot be written to {self._folder}: {error}", remedy="make room on the disk"
+            ) from None
+
+    def all(self) -> list[Kept]:
+        """Those that are kept, newest first. What another version wrote is left out."""
+        found: list[Kept] = []
+        for file in self._folder.glob("*.json"):
+            with suppress(OSError, msgspec.DecodeError):
+                found.append(msgspec.json.decode(file.read_bytes(), type=Kept))
+        return sorted(found, key=lambda kept: kept.made, reverse=True)
+
+    def find(self, name: str) -> Kept:
+        """A release by its name or the beginning of it. Raises ConfigError."""
+        kept = self.all()
+        found = [one for one in kept if one.name.startswith(name) and len(name) >= NAME_CHARACTERS_MIN]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(one.name for one in kept) or "none"
+        why = "is the beginning of several" if found else "is not kept: it never was deployed, or it was pruned"
+        raise ConfigError(f"release {name!r} {why}", remedy=f"those that are kept: {known} (see `fissile releases`)")
+
+    def settings(self, kept: Kept) -> Settings:
+        """Whose folder is the copy of a release's code; to be read anew."""
+        root = self._code / kept.code / self._root.name
+        if not root.is_dir():
+            raise ConfigError(f"the code of release {kept.name} is gone from {root}", remedy="deploy another release")
+        return Settings(app=kept.app, root=str(root.resolve()), file=kept.file, profile=kept.profile)
+
+    def prune(self, keep: int, serving: Iterable[str]) -> list[str]:
+        """Remove all but the newest ones and those that serve; the names of those removed."""
+        serving = set(serving)
+        kept = self.all()
+        spare = [one for one in kept if one.name not in serving][keep:]
+        left = {one.code for one in kept if one not in spare}
+        for one in spare:
+            (self._folder / f"{one.name}.json").unlink(missing_ok=True)
+        for folder in self._code.glob("*") if spare else ():
+            if folder.name not in left:
+                shutil.rmtree(folder, ignore_errors=True)
+        return [one.name for one in spare]
+
+    def forget(self, settings: Settings) -> None:
+        """Remove a copy that no release came of."""
+        folder = Path(settings.root).parent
+        if folder.parent == self._code and folder.name not in {one.code for one in self.all()}:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _others(root: Path, settings: Settings) -> Iterator[Path]:
+    """What belongs to a release beside what Python imports."""
+    for name in (*LOCKS, FILE_NAME, settings.file):
+        if name and (root / name).is_file():
+            yield root / name
+    for service in settings.services.values():
+        yield from (file for file in command_files(root, service) if file.is_relative_to(root))
+
+
+def _link(source: Path, copy: Path) -> None:
+    """Beside what was copied, links to what was not."""
+    for entry in source.iterdir():
+        target = copy / entry.name
+        if target.is_dir() and not target.is_symlink():
+            _link(entry, target)
+        elif not os.path.lexists(target) and entry.name not in NEVER_LINKED and entry.suffix != ".pyc":
+            target.symlink_to(entry)
+
+
+def _exchange(made: Path, own: Path) -> None:
+    """Move a file or folder, and leave a link to it: nobody ever finds nothing there."""
+    own.parent.mkdir(parents=True, exist_ok=True)
+    if not own.exists():
+        link = own if not os.path.lexists(own) else None
+        if link is not None:
+            link.symlink_to(own)
+            if _swap(made, link):
+                return
+            link.unlink()
+    made.replace(own)
+    made.symlink_to(own)
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Exchange two names at once (renameat2(2)); whether the system can."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    return rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0

@@ -1,0 +1,641 @@
+"""Deploys, rollbacks and what becomes of them: the shell around `orchestrator.rollout`.
+
+Everything that can fail by somebody's mistake is done before anything is touched: the settings are read, the code
+is copied and imported in a zygote of its own, contracts are compared, sockets opened. From then on the journal
+has the rollout, and whoever supervises performs its next step.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from fissile.errors import ConfigError, FissileError, InvalidArgument
+from fissile.journal.journal import Journal, JournalError
+from fissile.orchestrator.change import (
+    AbortRollout,
+    AdvanceRollout,
+    BeginRollout,
+    Change,
+    ChangeRefused,
+    ClearSets,
+    EndRollout,
+    PromoteRollout,
+    ScaleService,
+)
+from fissile.orchestrator.desired import DesiredService, Rollout, Stage
+from fissile.orchestrator.release import ContractBreak, Difference, difference
+from fissile.orchestrator.replica import READY
+from fissile.orchestrator.restart import described
+from fissile.orchestrator.rollout import (
+    UNDECIDED,
+    EnterStage,
+    Seen,
+    SetSeen,
+    outlook,
+)
+from fissile.orchestrator.rollout import ClearSets as ClearStep
+from fissile.orchestrator.verdict import Judgement, compare
+from fissile.runtime.settings import Settings, load
+from fissile.supervisor.desk import Link
+from fissile.supervisor.doors import Doors
+from fissile.supervisor.editions import Editions
+from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.nursery import Child
+from fissile.supervisor.releases import Kept, Releases
+from fissile.telemetry.aggregate import Answers
+
+LOOK_SECONDS = 0.05
+MIGRATION_SECONDS_MAX = 3600.0
+MIGRATIONS_REMEMBERED_MAX = 2000
+MIGRATED = "migrated"
+OURSELVES = "fissile"
+HISTORY_MAX = 1000
+# When the journal cannot be written, as on a full disk.
+JOURNAL_SECONDS = 1.0
+DEFAULT_WATCH_SECONDS = 60.0
+DEFAULT_CANARY = 0.1
+
+
+class ContractBroken(FissileError):
+    """A deploy that callers could not live with: its author's to mend. Nothing was touched."""
+
+
+class DeployOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to be deployed, and how.
+
+    topology: None: the one that runs. release: an earlier one, by its name or the beginning of it, instead of the
+    code in the folder. canary: share of new requests that it gets while it is watched, in (0, 1); None: all at once.
+    watch_seconds: how long it is watched. sticky: "cookie", or the header by which a client stays in a release.
+    breaks: go on though callers cannot live with it. plan: only say what would be done.
+    """
+
+    topology: str | None = None
+    release: str = ""
+    canary: float | None = None
+    watch_seconds: float | None = None
+    sticky: str = ""
+    breaks: bool = False
+    plan: bool = False
+    who: str = "operator"
+    why: str = ""
+
+
+class Deploy(msgspec.Struct, frozen=True):
+    """What a deploy does. rollout: its number; None where nothing is to be done, or nothing was asked to be.
+
+    warnings: what is lost or shared by it.
+    """
+
+    rollout: int | None
+    release: str
+    earlier: str
+    topology: str
+    difference: Difference
+    warnings: tuple[str, ...] = ()
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a rollout ended, or that it goes on. done: whether all requests are with the later release."""
+
+    number: int
+    over: bool
+    done: bool
+    reason: str
+
+
+class Office(Protocol):
+    """What is needed of the supervisor."""
+
+    @property
+    def journal(self) -> Journal:
+        """Of the application."""
+        ...
+
+    def admit(self, services: Iterable[str]) -> None:
+        """Make tokens for services that are new."""
+        ...
+
+    def wish(self, edition: Edition, name: str) -> DesiredService:
+        """How a service should be by a release's own settings."""
+        ...
+
+    def say(self, text: str) -> None:
+        """In the log."""
+        ...
+
+    async def launch_migration(self, edition: Edition, service: str, names: tuple[str, ...]) -> tuple[Child, Link]:
+        """A process that runs migrations. Raises ForkError or OSError."""
+        ...
+
+    async def change(self, change: Change, *, secrets: bool = False) -> None:
+        """Through the one door."""
+        ...
+
+    async def next_step(self) -> None:
+        """Wait until the loop has gone round."""
+        ...
+
+
+class Rollouts:
+    """Of one application."""
+
+    def __init__(self, fleet: Fleet, store: Releases, editions: Editions, doors: Doors, office: Office) -> None:
+        self._fleet = fleet
+        self._store = store
+        self._editions = editions
+        self._doors = doors
+        self._office = office
+        self._preparing = asyncio.Lock()
+        self._migrations: asyncio.Task[str] | None = None
+        self._strangers: list[Child] = []
+        self._before: dict[tuple[int, str], Answers] = {}
+        self._watched = 0
+        self._last: dict[tuple[int, str], Answers] = {}
+        self._outcomes: dict[int, Outcome] = {}
+        self._begun = asyncio.Event()
+        self.waits = ""
+
+    # -- what people ask for ----------------------------------------------------------------------
+
+    async def deploy(self, order: DeployOrder) -> Deploy:
+        """Begin to move the requests to the code in the folder, or to an earlier release.
+
+        Raises FissileError, and then nothing was touched.
+        """
+        _check(order)
+        async with self._preparing:
+            settings, topology = await self._what(order)
+            edition = await self._load(settings, topology)
+            taken = False
+            try:
+                found = await self._begin(edition, order)
+                taken = found.rollout is not None or self._fleet.editions.get(found.release) is edition
+                return found
+            finally:
+                if not taken:
+                    await self._editions.give_up(edition)
+                    self._store.forget(settings)
+
+    async def rollback(self, order: DeployOrder) -> Deploy | None:
+        """Back to the release before the current one; None where a rollout under way was given up instead.
+
+        Raises ConfigError where there is none.
+        """
+        desired = self._fleet.desired
+        if not order.release and desired.rollout is not None and desired.rollout.stage in UNDECIDED:
+            await self.abort(who=order.who, why=order.why or "a rollback was asked for")
+            return None
+        name = order.release or (desired.trail[-1] if desired.trail else "")
+        if not name:
+            raise ConfigError("there is no earlier release", remedy="`fissile releases` lists what is kept")
+        return await self.deploy(msgspec.structs.replace(order, release=name))
+
+    async def promote(self, *, who: str = "operator", why: str = "") -> None:
+        """What is watched is good. Raises ChangeRefused or JournalError."""
+        await self._office.change(Change(who, PromoteRollout(time.time()), why or "a person found it good"))
+
+    async def abort(self, *, who: str = "operator", why: str = "") -> None:
+        """Give the rollout up. Raises ChangeRefused or JournalError."""
+        await self._office.change(Change(who, AbortRollout(time.time()), why or "a person gave it up"))
+
+    def kept(self) -> list[Kept]:
+        """The releases that are kept, newest first."""
+        return self._store.all()
+
+    def outcome(self, number: int) -> Outcome:
+        """How a rollout ended, or that it goes on. Raises InvalidArgument where there is none."""
+        rollout = self._fleet.desired.rollout
+        if rollout is not None and rollout.number == number:
+            done = rollout.stage is Stage.MOVED
+            return Outcome(number, False, done, rollout.reason)
+        found = self._outcomes.get(number)
+        if found is not None:
+            return found
+        for entry in reversed(self._office.journal.history(limit=HISTORY_MAX)):
+            if entry.what == EndRollout.__name__ and entry.data.get("number") == number:
+                return Outcome(number, True, bool(entry.data.get("done")), entry.reason)
+        raise InvalidArgument(f"there was no rollout {number}", remedy="see `fissile history`")
+
+    # -- before anything is touched -----------------------------------------------------------------
+
+    async def _what(self, order: DeployOrder) -> tuple[Settings, str]:
+        """The settings, with a copy of the code as their folder, and the topology. Raises ConfigError."""
+        fleet = self._fleet
+        if order.release:
+            kept = self._store.find(order.release)
+            return self._reread(self._store.settings(kept)), order.topology or kept.release.topology
+        settings = self._reread(msgspec.structs.replace(fleet.settings, root=str(fleet.root)))
+        copied = await asyncio.to_thread(self._store.copy, settings)
+        return copied, order.topology or self._newest().release.topology
+
+    def _reread(self, settings: Settings) -> Settings:
+        """The settings as their file has them now."""
+        if not settings.file:
+            return settings
+        return load(Path(settings.root) / settings.file, settings.profile or None)
+
+    async def _load(self, settings: Settings, topology: str) -> Edition:
+        try:
+            return await self._editions.load(settings, topology, self._doors.kept)
+        except BaseException:
+            self._store.forget(settings)
+            raise
+
+    async def load_kept(self, name: str) -> Edition:
+        """A release that is wanted, though its zygote died with the supervisor. Raises ConfigError."""
+        kept = self._store.find(name)
+        return await self._editions.load(self._reread(self._store.settings(kept)), kept.release.topology, {})
+
+    def _newest(self) -> Edition:
+        """The release that a deploy is compared with: what serves, once the rollout under way has ended."""
+        edition = self._fleet.edition
+        desired = self._fleet.desired
+        if desired.rollout is not None and desired.rollout.stage is not Stage.MOVED:
+            edition = self._fleet.editions[desired.current.name]
+        assert edition is not None
+        return edition
+
+    async def _begin(self, edition: Edition, order: DeployOrder) -> Deploy:
+        earlier = self._newest()
+        found = difference(earlier.release, edition.release)
+        crossing = [one for one in found.breaks if _crosses(one, earlier) or _crosses(one, edition)]
+        if crossing and not (order.breaks or order.plan or order.release):
+            raise ContractBroken(
+                "\n".join(["callers that run now could not live with this code:", *map(_told, crossing)]),
+                remedy="deploy it in two steps, or say --accept-breaks: a request never meets both releases",
+            )
+        deploy = Deploy(
+            None,
+            edition.release.name,
+            earlier.release.name,
+            edition.release.topology,
+            found,
+            tuple(_warnings(found, earlier, edition)),
+        )
+        if order.plan:
+            return deploy
+        await self._clear_the_way(order)
+        fleet = self._fleet
+        if edition.release.name == fleet.desired.current.name:
+            await self._only_scale(edition, order)
+            return deploy
+        return msgspec.structs.replace(deploy, rollout=await self._roll(edition, order))
+
+    async def _clear_the_way(self, order: DeployOrder) -> None:
+        """One rollout at a time: an older one that is undecided is given up, one that is decided is waited for."""
+        while (rollout := self._fleet.desired.rollout) is not None:
+            if rollout.stage in UNDECIDED:
+                with suppress(ChangeRefused):  # it was decided just now
+                    await self.abort(who=order.who, why="a newer deploy takes its place")
+            await self._office.next_step()
+
+    async def _only_scale(self, edition: Edition, order: DeployOrder) -> None:
+        """The same builds: what the file says of replica counts is applied to what runs."""
+        fleet, name = self._fleet, edition.release.name
+        before = fleet.editions[name]
+        for service, key in fleet.desired.current.sets.items():
+            new, old = self._office.wish(edition, service), self._office.wish(before, service)
+            if _bounds(new) != _bounds(old):
+                act = ScaleService(key, new.replicas_min, new.replicas_max)
+                await self._office.change(Change(order.who, act, order.why or "the settings say so"))
+        if before.settings != edition.settings:
+            fleet.editions[name] = edition
+            await self._doors.open(edition, 0)
+            await self._editions.retire(before.nursery)
+
+    async def _roll(self, edition: Edition, order: DeployOrder) -> int:
+        """Record the rollout; from now on it is performed. Its number."""
+        fleet, name = self._fleet, edition.release.name
+        desired = fleet.desired
+        await asyncio.to_thread(self._store.record, edition.release, edition.settings)
+        fleet.editions[name] = edition
+        try:
+            await self._doors.open(edition, 0)
+            self._office.admit(edition.loaded.services)
+            later = edition.live()
+            canary = order.canary
+            if canary is None:
+                canary = DEFAULT_CANARY if order.watch_seconds else 1.0
+            seconds = order.watch_seconds
+            if seconds is None:
+                seconds = DEFAULT_WATCH_SECONDS if canary < 1.0 else 0.0
+            rollout = Rollout(
+                number=desired.rollouts + 1,
+                later=later,
+                wishes=self._wishes(edition),
+                stage=Stage.MIGRATING if self.pending(edition) else Stage.STARTING,
+                share=canary,
+                watch_seconds=seconds,
+                since=time.time(),
+                back=bool(order.release) and name in desired.trail,
+                sticky=order.sticky.lower(),
+                who=order.who,
+                reason=order.why or ("a rollback was asked for" if order.release else "a deploy was asked for"),
+                settle_seconds_max=max(want.drain_seconds_max for want in desired.services.values()),
+            )
+            await self._office.change(Change(order.who, BeginRollout(rollout), rollout.reason), secrets=True)
+        except BaseException:
+            if fleet.desired.rollout is None:
+                del fleet.editions[name]
+                await self._doors.close_unused()
+            raise
+        self._begun.set()
+        return rollout.number
+
+    def _wishes(self, edition: Edition) -> dict[str, DesiredService]:
+        """How the sets of a later release should be that it alone has, or that it alters."""
+        fleet, desired = self._fleet, self._fleet.desired
+        earlier = fleet.editions[desired.current.name]
+        found: dict[str, DesiredService] = {}
+        for service, name in edition.live().sets.items():
+            wish, before = self._office.wish(edition, service), None
+            if service in desired.current.sets:
+                before = desired.services.get(desired.current.sets[service])
+            same = before is not None and _bounds(wish) == _bounds(self._office.wish(earlier, service))
+            if before is not None and same:
+                # What a person or the autoscaler found right goes on to hold.
+                wish = msgspec.structs.replace(
+                    wish,
+                    replicas=max(before.replicas, min(1, wish.replicas_max)),
+                    replicas_min=before.replicas_min,
+                    replicas_max=before.replicas_max,
+                )
+            there = desired.services.get(name)
+            if there is None:
+                found[name] = wish
+            elif earlier.release.builds[service].name != edition.release.builds[service].name:
+                found[name] = wish  # it cannot be there twice: replaced where it is
+            elif not same:
+                found[name] = msgspec.structs.replace(
+                    there,
+                    replicas=min(max(there.replicas, wish.replicas_min), wish.replicas_max),
+                    replicas_min=wish.replicas_min,
+                    replicas_max=wish.replicas_max,
+                )
+        return found
+
+    # -- migrations ---------------------------------------------------------------------------------
+
+    def pending(self, edition: Edition) -> dict[str, tuple[str, ...]]:
+        """The components of a release whose migrations have not been run, by service."""
+        kept = self._office.journal.kept(MIGRATED)
+        done = set(msgspec.msgpack.decode(kept, type=list[str])) if kept is not None else set[str]()
+        found: dict[str, tuple[str, ...]] = {}
+        for service, components in edition.loaded.services.items():
+            names = tuple(name for name in components if name in edition.loaded.migrations)
+            if names and _migration(edition, service) not in done:
+                found[service] = names
+        return found
+
+    def adopt_migration(self, child: Child) -> None:
+        """A dead supervisor began it: it is waited for before another begins."""
+        self._strangers.append(child)
+
+    async def migrate(self, edition: Edition, service: str, names: tuple[str, ...]) -> str:
+        """Run the migrations of a service's components; why that failed, or ""."""
+        for child in self._strangers:
+            await child.exited
+        self._strangers.clear()
+        self._office.say(f"{service}: migrating {', '.join(names)}")
+        try:
+            child, link = await self._office.launch_migration(edition, service, names)
+        except (FissileError, OSError) as error:
+            return str(error)
+        try:
+            async with asyncio.timeout(MIGRATION_SECONDS_MAX):
+                status = await asyncio.shield(child.exited)
+        except TimeoutError:
+            child.signal(signal.SIGKILL)
+            return f"{service} was not done within {MIGRATION_SECONDS_MAX:g} s"
+        if status != 0:
+            return link.trouble or f"the process for {service} {described(status)}"
+        journal = self._office.journal
+        kept = journal.kept(MIGRATED)
+        done = msgspec.msgpack.decode(kept, type=list[str]) if kept is not None else []
+        done = [*done, _migration(edition, service)][-MIGRATIONS_REMEMBERED_MAX:]
+        await asyncio.to_thread(journal.keep, MIGRATED, msgspec.msgpack.encode(done))
+        return ""
+
+    async def _migrate_all(self, edition: Edition) -> str:
+        for service, names in self.pending(edition).items():
+            try:
+                trouble = await self.migrate(edition, service, names)
+            except JournalError as error:
+                trouble = str(error)
+            if trouble:
+                return trouble
+        return ""
+
+    # -- step by step -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Perform whatever is next, for as long as the supervisor lives."""
+        while True:
+            if self._fleet.desired.rollout is None:
+                self._begun.clear()
+                await self._begun.wait()
+                continue
+            pause = LOOK_SECONDS
+            try:
+                if await self._look():
+                    continue
+            except JournalError as error:
+                # What nobody could account for later is not done.
+                self._office.say(f"the rollout waits: {error}")
+                pause = JOURNAL_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._office.next_step()
+
+    async def _look(self) -> bool:
+        """Perform the next step, if there is one."""
+        fleet = self._fleet
+        rollout = fleet.desired.rollout
+        assert rollout is not None
+        if rollout.stage is Stage.MIGRATING and self._migrations is None:
+            self._migrations = asyncio.create_task(self._migrate_all(fleet.editions[rollout.later.name]))
+        found = outlook(fleet.desired, self._seen(rollout), time.time())
+        self.waits = found.waits
+        step = found.step
+        if step is None:
+            return False
+        if isinstance(step, EnterStage):
+            act = AdvanceRollout(step.stage, time.time())
+            await self._office.change(Change(OURSELVES, act, step.reason))
+            self._office.say(f"rollout {rollout.number} is {step.stage}: {step.reason}")
+            self._migrations = None
+        elif isinstance(step, ClearStep):
+            await self._office.change(Change(OURSELVES, ClearSets(step.sets), step.reason))
+        else:
+            await self._end(rollout, step.reason)
+        return True
+
+    async def _end(self, rollout: Rollout, reason: str) -> None:
+        fleet = self._fleet
+        moved = rollout.stage is Stage.MOVED
+        gone = fleet.desired.leaving()
+        why = reason if moved else rollout.reason
+        await self._office.change(Change(OURSELVES, EndRollout(rollout.number, moved), why))
+        self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why)
+        self.waits = ""
+        for name in gone:
+            fleet.observed.services.pop(name, None)
+            fleet.sent.pop(name, None)
+            fleet.routed.told.pop(name, None)
+        await self._doors.close_unused()
+        await self._editions.tidy()
+        self._before.clear()
+        self._last.clear()
+        edition = fleet.editions[fleet.desired.current.name]
+        await asyncio.to_thread(self._store.gather, edition.settings)
+        serving = {release.name for release in fleet.desired.releases()}
+        await asyncio.to_thread(self._store.prune, edition.settings.releases.keep, serving)
+        what = "is done" if moved else "was taken back"
+        self._office.say(f"rollout {rollout.number} {what}: {why}")
+
+    def _seen(self, rollout: Rollout) -> Seen:
+        migrations = self._migrations
+        migrated = migrations is not None and migrations.done()
+        return Seen(
+            sets=dict(self._sets(rollout)),
+            pinned=self._pinned(),
+            told=self._told(rollout),
+            migrated=migrated,
+            migration_trouble=migrations.result() if migrated and migrations is not None else "",
+            judgement=self._judgement(rollout) if rollout.stage is Stage.CANARY else None,
+        )
+
+    def _sets(self, rollout: Rollout) -> Iterable[tuple[str, SetSeen]]:
+        fleet = self._fleet
+        for name, want in fleet.desired.services.items():
+            found = fleet.observed.services.get(name)
+            if found is None:
+                continue
+            ready = [r for r in found.replicas.values() if r.state is READY and not r.ending and not r.unheard]
+            deaths, trouble = 0, ""
+            before = rollout.kept.get(name)
+            if before is None:
+                for memory in found.slots.values():
+                    if memory.deaths.in_a_row > deaths:
+                        deaths, trouble = memory.deaths.in_a_row, memory.last_trouble
+            elif before.release != rollout.wishes[name].release and want.revision <= before.revision:
+                deaths, trouble = 1, "its new build does not start"
+            yield (
+                name,
+                SetSeen(len(found.replicas), sum(r.revision >= want.revision for r in ready), deaths, trouble),
+            )
+
+    def _told(self, rollout: Rollout) -> bool:
+        """Whether all that may have requests know the way of the later release's."""
+        fleet = self._fleet
+        for name in {*fleet.desired.current.sets.values(), *rollout.later.sets.values()}:
+            if name not in fleet.services or fleet.command(name):
+                continue
+            for replica in fleet.observed.service(name).replicas.values():
+                if replica.state is READY and not replica.ending and not fleet.knows(replica):
+                    return False
+        return True
+
+    def _pinned(self) -> bool:
+        """Whether a request of the going release may be under way, in one of the sets that stay."""
+        fleet = self._fleet
+        going = fleet.desired.going()
+        if going is None:
+            return True
+        leaving = set(fleet.desired.leaving())
+        for name, found in fleet.observed.services.items():
+            if name in leaving or fleet.command(name):
+                continue
+            for replica in found.replicas.values():
+                process = fleet.processes.get(replica.serial)
+                beat = process.link.heartbeat if process is not None else None
+                traffic = beat.traffic.get(going.name) if beat is not None else None
+                if traffic is not None and traffic.in_flight:
+                    return True
+                if replica.state is READY and not replica.ending and not fleet.knows(replica):
+                    return True
+        return False
+
+    def _judgement(self, rollout: Rollout) -> Judgement:
+        """The later release beside the current one, since it has been watched."""
+        fleet = self._fleet
+        first = self._watched != rollout.number
+        if first:
+            self._watched = rollout.number
+            self._before.clear()
+            self._last.clear()
+        ages: dict[int, int] = {}
+        for serial, process in fleet.processes.items():
+            beat = process.link.heartbeat
+            for release, traffic in beat.traffic.items() if beat is not None else ():
+                if first:
+                    self._before[serial, release] = traffic.answers
+                self._last[serial, release] = traffic.answers
+                if release == rollout.later.name:
+                    ages = _sum(ages, traffic.ages)
+        totals: dict[str, Answers] = {}
+        for (serial, release), answers in self._last.items():
+            total = totals.setdefault(release, Answers())
+            total.add(answers.since(self._before.get((serial, release), Answers())))
+        new = totals.get(rollout.later.name, Answers())
+        # Who still waits for an answer has waited so long at least.
+        new.latencies = _sum(new.latencies, ages)
+        return compare(new, totals.get(fleet.desired.current.name, Answers()))
+
+
+def _sum(counts: Mapping[int, int], others: Mapping[int, int]) -> dict[int, int]:
+    found = dict(counts)
+    for key, count in others.items():
+        found[key] = found.get(key, 0) + count
+    return found
+
+
+def _bounds(want: DesiredService) -> tuple[int, int]:
+    return want.replicas_min, want.replicas_max
+
+
+def _migration(edition: Edition, service: str) -> str:
+    """What is remembered of a service's migrations, once they have been run."""
+    return f"{service}@{edition.release.builds[service].name}"
+
+
+def _crosses(one: ContractBreak, edition: Edition) -> bool:
+    """Whether some caller is in another service than the callee."""
+    callee = edition.service_of.get(one.found.method.partition(".")[0])
+    return any(edition.service_of.get(caller, callee) != callee for caller in one.callers)
+
+
+def _told(one: ContractBreak) -> str:
+    where = f"{one.found.method}{f', {one.found.place}' if one.found.place else ''}"
+    return f"  - {where}: {one.found.what}; called by {', '.join(one.callers)}: {one.found.remedy}"
+
+
+def _warnings(found: Difference, earlier: Edition, edition: Edition) -> Iterable[str]:
+    """What is lost, or not as it should be, though it is no mistake."""
+    if edition.loaded.warning:
+        yield edition.loaded.warning
+    anew = {change.service for change in found.changes}
+    for component, what in edition.loaded.keeps.items():
+        if edition.service_of.get(component) in anew or earlier.service_of.get(component) in anew:
+            yield f"{component} starts anew, and loses what it keeps in memory: {what}"
+    sets, before = edition.live().sets, earlier.live().sets
+    for service in sorted(anew):
+        if service in sets and sets[service] == before.get(service):
+            yield f"{service} cannot run twice at once: it is replaced in place, and requests of both releases meet it"
+
+
+def _check(order: DeployOrder) -> None:
+    """Raises ConfigError."""
+    if order.canary is not None and not 0.0 < order.canary < 1.0:
+        raise ConfigError(f"a canary of {order.canary:g} is no share", remedy="say more than 0 % and less than 100 %")
+    if order.watch_seconds is not None and not 0.0 < order.watch_seconds < inf:
+        raise ConfigError(
+            f"{order.watch_seconds:g} s is no time to watch", remedy="say as many seconds as in --watch 60s"
+        )
