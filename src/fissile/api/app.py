@@ -67,8 +67,9 @@ class RollbackOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DecideOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who promotes or aborts the rollout, and why."""
+    """Who promotes or aborts a rollout, and why. rollout: its number; None: the one under way."""
 
+    rollout: int | None = None
     who: str = "operator"
     why: str = ""
 
@@ -230,13 +231,13 @@ class Api:
     async def promote(self, request: Request) -> Response:
         """See the table."""
         order = msgspec.json.decode(await request.body() or b"{}", type=DecideOrder)
-        await self._supervisor.rollouts.promote(who=order.who, why=order.why)
+        await self._supervisor.rollouts.promote(order.rollout, who=order.who, why=order.why)
         return _json({})
 
     async def abort(self, request: Request) -> Response:
         """See the table."""
         order = msgspec.json.decode(await request.body() or b"{}", type=DecideOrder)
-        await self._supervisor.rollouts.abort(who=order.who, why=order.why)
+        await self._supervisor.rollouts.abort(order.rollout, who=order.who, why=order.why)
         return _json({})
 
     async def restart(self, request: Request) -> Response:

@@ -15,7 +15,23 @@ def main() -> None:
     """The command `fissile`. Exit codes: 1 a call or restart failed, 2 a mistake that the user can mend."""
     import typer
 
-    from fissile.cli import call, contract, down, graph, history, logs, restart, run, scale, status, up
+    from fissile.cli import (
+        call,
+        contract,
+        decide,
+        deploy,
+        down,
+        graph,
+        history,
+        logs,
+        releases,
+        restart,
+        rollback,
+        run,
+        scale,
+        status,
+        up,
+    )
     from fissile.cli.client import Refused
     from fissile.cli.output import complain
     from fissile.errors import CallError, FissileError
@@ -37,6 +53,11 @@ def main() -> None:
         "logs": logs.logs,
         "scale": scale.scale,
         "restart": restart.restart,
+        "deploy": deploy.deploy,
+        "promote": decide.promote,
+        "abort": decide.abort,
+        "rollback": rollback.rollback,
+        "releases": releases.releases,
         "history": history.history,
     }.items():
         app.command(name)(command)

@@ -1,7 +1,7 @@
 """`fissile contract diff`: what the code in the folder would break for the callers that run now."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,8 +45,16 @@ def as_text(found: "Difference") -> str:
     """One break after the other: what, for whom, and the compatible way."""
     if not found.breaks:
         return "every caller that runs can live with this code"
+    import msgspec
+
+    return "\n".join(as_lines(msgspec.to_builtins(found.breaks)))
+
+
+def as_lines(breaks: list[dict[str, Any]]) -> list[str]:
+    """Breaks as the API gives them."""
     lines: list[str] = []
-    for one in found.breaks:
-        where = f"{one.found.method}{f', {one.found.place}' if one.found.place else ''}"
-        lines += [f"{where}: {one.found.what}", f"  called by {', '.join(one.callers)}", f"  → {one.found.remedy}"]
-    return "\n".join(lines)
+    for one in breaks:
+        broken = one["found"]
+        where = f"{broken['method']}{', ' + broken['place'] if broken['place'] else ''}"
+        lines += [f"{where}: {broken['what']}", f"  called by {', '.join(one['callers'])}", f"  → {broken['remedy']}"]
+    return lines

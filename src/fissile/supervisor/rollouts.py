@@ -73,7 +73,8 @@ class DeployOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     topology: None: the one that runs. release: an earlier one, by its name or the beginning of it, instead of the
     code in the folder. canary: share of new requests that it gets while it is watched, in (0, 1); None: all at once.
     watch_seconds: how long it is watched. sticky: "cookie", or the header by which a client stays in a release.
-    breaks: go on though callers cannot live with it. plan: only say what would be done.
+    breaks: go on though callers cannot live with it. expect: the release that is thought to run; another is an error.
+    plan: only say what would be done.
     """
 
     topology: str | None = None
@@ -82,6 +83,7 @@ class DeployOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     watch_seconds: float | None = None
     sticky: str = ""
     breaks: bool = False
+    expect: str = ""
     plan: bool = False
     who: str = "operator"
     why: str = ""
@@ -197,12 +199,21 @@ class Rollouts:
             raise ConfigError("there is no earlier release", remedy="`fissile releases` lists what is kept")
         return await self.deploy(msgspec.structs.replace(order, release=name))
 
-    async def promote(self, *, who: str = "operator", why: str = "") -> None:
-        """What is watched is good. Raises ChangeRefused or JournalError."""
+    async def promote(self, number: int | None = None, *, who: str = "operator", why: str = "") -> None:
+        """What is watched is good. number: of the rollout that is meant. Raises ChangeRefused or JournalError."""
+        self._meant(number)
         await self._office.change(Change(who, PromoteRollout(time.time()), why or "a person found it good"))
 
-    async def abort(self, *, who: str = "operator", why: str = "") -> None:
-        """Give the rollout up. Raises ChangeRefused or JournalError."""
+    def _meant(self, number: int | None) -> None:
+        rollout = self._fleet.desired.rollout
+        if number is not None and rollout is not None and rollout.number != number:
+            raise ChangeRefused(
+                f"rollout {number} is over: {rollout.number} is under way", remedy="see `fissile status`"
+            )
+
+    async def abort(self, number: int | None = None, *, who: str = "operator", why: str = "") -> None:
+        """Give the rollout up. number: of the one that is meant. Raises ChangeRefused or JournalError."""
+        self._meant(number)
         await self._office.change(Change(who, AbortRollout(time.time()), why or "a person gave it up"))
 
     def kept(self) -> list[Kept]:
@@ -264,6 +275,11 @@ class Rollouts:
 
     async def _begin(self, edition: Edition, order: DeployOrder) -> Deploy:
         earlier = self._newest()
+        if order.expect and not earlier.release.name.startswith(order.expect):
+            raise ConfigError(
+                f"release {earlier.release.name} runs, and not {order.expect}: somebody else has deployed meanwhile",
+                remedy="see `fissile history`, and deploy again if you still want to",
+            )
         found = difference(earlier.release, edition.release)
         crossing = [one for one in found.breaks if _crosses(one, earlier) or _crosses(one, edition)]
         if crossing and not (order.breaks or order.plan or order.release):

@@ -1,0 +1,149 @@
+"""`fissile deploy`: the code in the folder replaces what runs, service by service, and no request is lost."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Why = Annotated[str, typer.Option(help="the reason, for the history")]
+Canary = Annotated[str | None, typer.Option(help="share of the requests that try it first, as 5%")]
+Watch = Annotated[
+    str | None,
+    typer.Option(help="compare it with the old release for so long, as 60s or 5m  [default: 60s with --canary]"),
+]
+Wait = Annotated[bool, typer.Option("--wait", help="until the old release has ended; exit code 1 if it is taken back")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def deploy(
+    path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
+    topology: Annotated[str | None, typer.Option(help="another one than runs: monolith, microservices, a name")] = None,
+    canary: Canary = None,
+    watch: Watch = None,
+    sticky: Annotated[str, typer.Option(help="keep a client in a release: cookie, or a header's name")] = "",
+    plan: Annotated[bool, typer.Option("--plan", help="print what would start anew, and why; touch nothing")] = False,
+    wait: Wait = False,
+    accept_breaks: Annotated[bool, typer.Option("--accept-breaks", help="though callers cannot live with it")] = False,
+    expect: Annotated[str, typer.Option(help="refuse, if another release than this one runs")] = "",
+    why: Why = "",
+    json: Json = False,
+) -> None:
+    """Move all requests to the code in the folder. Services whose build stays the same are not touched."""
+    from fissile.cli.client import Client
+    from fissile.cli.output import show, user
+
+    order = {
+        "topology": topology,
+        "canary": share_of(canary),
+        "watch_seconds": seconds_of(watch),
+        "sticky": sticky,
+        "breaks": accept_breaks,
+        "expect": expect,
+        "plan": plan,
+        "who": user(),
+        "why": why,
+    }
+    client = Client(path)
+    found = client.post("/deploy", order)
+    if plan:
+        show(found) if json else _print_plan(found)
+        return
+    begin(client, found, wait=wait, json=json)
+
+
+def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> None:
+    """Show what a deploy or rollback does, and how it ends."""
+    from fissile.cli.output import note, say, show
+    from fissile.cli.progress import conclude, follow
+
+    number, later, earlier = found["rollout"], found["release"], found["earlier"]
+    if number is None:
+        show(found) if json else say(f"release {later} serves already: nothing is to be done")
+        return
+    for warning in found["warnings"]:
+        note(warning)
+    if json:
+        outcome = client.get(f"/rollouts/{number}")
+        while wait and not outcome["over"]:
+            outcome = _later(client, number)
+        show({**found, "outcome": outcome})
+        raise typer.Exit(1 if outcome["over"] and not outcome["done"] else 0)
+    say(f"rollout {number}: release {earlier} → {later}, {_summary(found['difference'])}")
+    outcome = follow(client, number, to_the_end=wait)
+    code = conclude(outcome, earlier=earlier, later=later, waited=wait)
+    if code:
+        raise typer.Exit(code)
+
+
+def _later(client: Any, number: int) -> Any:
+    import time
+
+    from fissile.cli.progress import POLL_SECONDS
+
+    time.sleep(POLL_SECONDS)
+    return client.get(f"/rollouts/{number}")
+
+
+def _summary(difference: dict[str, Any]) -> str:
+    anew = [change["service"] for change in difference["changes"] if change["what"] != "gone"]
+    gone = [change["service"] for change in difference["changes"] if change["what"] == "gone"]
+    parts = [f"starts {', '.join(anew)}"] if anew else []
+    parts += [f"ends {', '.join(gone)}"] if gone else []
+    if difference["unchanged"]:
+        parts.append(f"leaves {', '.join(difference['unchanged'])}")
+    return "; ".join(parts)
+
+
+REASONS_SHOWN = 5
+
+
+def _print_plan(found: dict[str, Any]) -> None:
+    from fissile.cli.contract import as_lines
+    from fissile.cli.output import note, say
+
+    difference = found["difference"]
+    say(f"release {found['earlier']} → {found['release']}, as {found['topology']}")
+    width = max((len(change["service"]) for change in difference["changes"]), default=0)
+    for change in difference["changes"]:
+        what = {"new": "is new", "changed": "starts anew", "gone": "ends"}[change["what"]]
+        say(f"  {change['service']:<{width}}  {what}")
+        for reason in change["reasons"][:REASONS_SHOWN]:
+            say(f"  {'':<{width}}    {reason}")
+        if len(change["reasons"]) > REASONS_SHOWN:
+            say(f"  {'':<{width}}    and {len(change['reasons']) - REASONS_SHOWN} more")
+    if difference["unchanged"]:
+        say(f"  not touched: {', '.join(difference['unchanged'])}")
+    if not difference["changes"]:
+        say("  nothing starts anew")
+    for warning in found["warnings"]:
+        note(warning)
+    if difference["breaks"]:
+        note("callers that run now could not live with it:")
+        for line in as_lines(difference["breaks"]):
+            say(f"  {line}")
+
+
+def share_of(text: str | None) -> float | None:
+    """ "5%" as 0.05. Raises ConfigError."""
+    from fissile.errors import ConfigError
+
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix("%")) / 100.0
+    except ValueError:
+        raise ConfigError(f"{text!r} is no share of the requests", remedy="write it as 5%") from None
+
+
+def seconds_of(text: str | None) -> float | None:
+    """ "60s" as 60.0. Raises ConfigError."""
+    from fissile.errors import ConfigError
+
+    if text is None:
+        return None
+    number = text.rstrip("hms")
+    try:
+        return float(number) * SECONDS[text[len(number) :] or "s"]
+    except (ValueError, KeyError):
+        raise ConfigError(f"{text!r} is no time", remedy="write it as 60s, 5m or 1h") from None

@@ -1,0 +1,67 @@
+"""What a rollout does, as it does it: one moving line on a terminal, else a line for each stage."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fissile.cli.client import Client
+
+POLL_SECONDS = 0.05
+BAR_CHARACTERS = 24
+
+
+def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]:
+    """Show a rollout until it is over, or until it serves where that is enough; how it stands then."""
+    from contextlib import ExitStack
+
+    from fissile.cli.output import say
+
+    with ExitStack() as stack:
+        live = None
+        if sys.stdout.isatty():
+            from rich.live import Live
+
+            live = stack.enter_context(Live("", auto_refresh=False, transient=True))
+        stage = ""
+        while True:
+            outcome = client.get(f"/rollouts/{number}")
+            status = client.get("/status")
+            rollout = status["rollout"]
+            if outcome["over"] or rollout is None or rollout["number"] != number:
+                return outcome
+            if rollout["stage"] != stage:
+                stage = rollout["stage"]
+                say(f"{stage}: {rollout['reason']}")
+            if live is not None:
+                from rich.text import Text
+
+                live.update(Text(_line(rollout, status)), refresh=True)
+            if not to_the_end and stage in ("canary", "moved"):
+                return outcome
+            time.sleep(POLL_SECONDS)
+
+
+def _line(rollout: dict[str, Any], status: dict[str, Any]) -> str:
+    share = rollout["share"]
+    bar = "█" * round(share * BAR_CHARACTERS)
+    builds = sum(len({replica["build"] for replica in service["replicas"]}) > 1 for service in status["services"])
+    both = f", {builds} {'service has' if builds == 1 else 'services have'} two builds" if builds else ""
+    return f"{bar:░<{BAR_CHARACTERS}} {share:4.0%} to {rollout['later']}{both}  {rollout['waits']}"
+
+
+def conclude(outcome: dict[str, Any], *, earlier: str, later: str, waited: bool) -> int:
+    """Say how it ended; the exit code."""
+    from fissile.cli.output import complain, say
+
+    if outcome["over"]:
+        if outcome["done"]:
+            say(f"release {later} serves: {outcome['reason']}")
+            return 0
+        complain(f"release {later} was taken back: {outcome['reason']}; {earlier or 'the release before it'} serves on")
+        return 1
+    if outcome["done"]:
+        say(f"every new request goes to release {later}; {earlier} finishes what it has")
+    elif not waited:
+        say("it is watched now: `fissile status`, `fissile promote` and `fissile abort`")
+    return 0
