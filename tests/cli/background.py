@@ -67,8 +67,8 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
 
 
 @contextmanager
-def background(folder: Path) -> Iterator[Up]:
-    app = Up(folder)
+def background(folder: Path, kind: type[Up] = Up) -> Iterator[Up]:
+    app = kind(folder)
     try:
         yield app
     finally:

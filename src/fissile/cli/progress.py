@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.05
 BAR_CHARACTERS = 24
+ENTRIES_MAX = 1000
 
 
 def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]:
@@ -23,23 +24,30 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
             from rich.live import Live
 
             live = stack.enter_context(Live("", auto_refresh=False, transient=True))
-        stage = ""
+        after = _beginning(client, number)
         while True:
             outcome = client.get(f"/rollouts/{number}")
             status = client.get("/status")
+            for entry in client.get(f"/history?after={after}&limit={ENTRIES_MAX}"):
+                after = entry["id"]
+                if entry["what"] == "AdvanceRollout":
+                    say(f"{entry['data']['stage']}: {entry['reason']}")
             rollout = status["rollout"]
             if outcome["over"] or rollout is None or rollout["number"] != number:
                 return outcome
-            if rollout["stage"] != stage:
-                stage = rollout["stage"]
-                say(f"{stage}: {rollout['reason']}")
             if live is not None:
                 from rich.text import Text
 
                 live.update(Text(_line(rollout, status)), refresh=True)
-            if not to_the_end and stage in ("canary", "moved"):
+            if not to_the_end and rollout["stage"] in ("canary", "moved"):
                 return outcome
             time.sleep(POLL_SECONDS)
+
+
+def _beginning(client: "Client", number: int) -> int:
+    """The journal's entry with which a rollout began."""
+    entries = client.get(f"/history?limit={ENTRIES_MAX}")
+    return next((e["id"] for e in entries if e["what"] == "BeginRollout" and e["data"]["rollout"] == number), 0)
 
 
 def _line(rollout: dict[str, Any], status: dict[str, Any]) -> str:

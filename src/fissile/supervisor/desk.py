@@ -13,19 +13,30 @@ from fissile.runtime.control import (
     Observed,
     ReplicaFailed,
     ReplicaHello,
+    Routes,
 )
 
 CONCURRENCY = 4096  # every replica holds one stream open
 
 
 class Link:
-    """One replica as it is known by its reports. trouble: why it cannot start, in its own words."""
+    """One replica as it is known by its reports.
+
+    trouble: why it cannot start, in its own words. routes: the version of those that it was told last.
+    """
 
     def __init__(self, serial: int) -> None:
         self.serial = serial
         self.commands: asyncio.Queue[Command] = asyncio.Queue()
         self.heartbeat: Heartbeat | None = None
         self.trouble = ""
+        self.routes = 0
+
+    def tell(self, routes: Routes) -> None:
+        """Have it follow these, unless it was told them already."""
+        if self.routes != routes.version:
+            self.routes = routes.version
+            self.commands.put_nowait(routes)
 
 
 class Desk:

@@ -578,7 +578,7 @@ class Supervisor:
                 self._woken.set()
             else:
                 if not (replica.unheard and self._fleet.routed.held(time.monotonic())):
-                    link.commands.put_nowait(self._fleet.told(replica.service))
+                    link.tell(self._fleet.told(replica.service))
                 self._see(replica, known.ReplicaReady())
                 if report.imported and not self._fleet.services[replica.service].settings.spawn:
                     self._spawn(self._fleet.edition_of(replica.service).nursery.prepare(report.imported))
@@ -698,14 +698,11 @@ class Supervisor:
         for name, service in fleet.services.items():
             if service.settings.command or (not several and not changed.intersection(fleet.called(service))):
                 continue
-            before = fleet.sent.get(name)
             order = fleet.told(name)
-            if order is before:
-                continue
             for replica in fleet.observed.service(name).replicas.values():
                 process = fleet.processes.get(replica.serial)
                 if process is not None and replica.state is not ReplicaState.STARTING:
-                    process.link.commands.put_nowait(order)
+                    process.link.tell(order)
 
     # -- what people ask for ----------------------------------------------------------------------
 
