@@ -22,7 +22,7 @@ import msgspec
 import psutil
 
 from fissile.bench.report import Figure, figure
-from fissile.orchestrator.change import Desired, DesiredService
+from fissile.orchestrator.desired import Desired, DesiredService
 from fissile.orchestrator.plan import plan
 from fissile.orchestrator.replica import Observed, ReplicaReady
 from fissile.rpc.channel import Channel, contracts_of

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fissile.orchestrator.change import Desired, DesiredService
+from fissile.orchestrator.desired import Desired, DesiredService
 from fissile.orchestrator.plan import (
     TERMINATE_SECONDS_MAX,
     AbandonRestart,

@@ -2,7 +2,7 @@
 
 from math import inf
 
-from fissile.orchestrator.change import DesiredService
+from fissile.orchestrator.desired import DesiredService
 from fissile.orchestrator.replica import Observed, ReplicaEnded, ReplicaReady
 from fissile.orchestrator.routes import RouteTable, routes
 

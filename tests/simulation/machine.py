@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from fissile.orchestrator.desired import service_of
+
 FORK_SECONDS = 0.01
 KILL_SECONDS = 0.002
 
@@ -97,7 +99,11 @@ class Machine:
 
     def dice(self, service: str) -> random.Random:
         """A service's own chance."""
-        return self._dice[service]
+        return self._dice[service_of(service)]
+
+    def habits_of(self, name: str) -> Habits:
+        """How a replica set's processes behave: as those of its service, unless its build is known for another."""
+        return self.habits.get(name) or self.habits[service_of(name)]
 
     def alive(self, service: str) -> list[Process]:
         """Its processes, in the order of their births."""
@@ -119,7 +125,7 @@ class Machine:
         self.clock.after(FORK_SECONDS, fork)
 
     def _boot(self, process: Process) -> None:
-        habits, dice = self.habits[process.service], self.dice(process.service)
+        habits, dice = self.habits_of(process.service), self.dice(process.service)
         process.deaf = dice.random() < habits.deaf_share
         taken = habits.start_seconds * (0.5 + dice.random())
         if dice.random() < habits.stillborn_share:
@@ -161,7 +167,7 @@ class Machine:
             return
         process.phase = Phase.DRAINING
         if not process.deaf:
-            seconds = self.habits[process.service].drain_seconds * 2 * self.dice(process.service).random()
+            seconds = self.habits_of(process.service).drain_seconds * 2 * self.dice(process.service).random()
             self.clock.after(seconds, self.kill, process)
 
     def terminate(self, process: Process) -> None:

@@ -1,4 +1,7 @@
-"""Thousands of seeds: `python tests/simulation/run.py [--seeds N] [--from SEED]`. Failed ones go to seeds.txt."""
+"""Thousands of seeds: `python tests/simulation/run.py [--seeds N] [--from SEED] [--deploys]`.
+
+Failed ones go to seeds.txt; those of worlds with deploys are only printed.
+"""
 
 import argparse
 import sys
@@ -7,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from deploys import deploying
 from scenarios import settled, troubled
 
 
@@ -16,11 +20,12 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3000)
     parser.add_argument("--from", type=int, default=1000, dest="first")
     parser.add_argument("-v", action="store_true", help="print what was done")
+    parser.add_argument("--deploys", action="store_true", help="worlds in which releases follow each other")
     options = parser.parse_args()
     failed: list[str] = []
     begun = time.perf_counter()
     for seed in range(options.first, options.first + options.seeds):
-        world = troubled(seed)
+        world = deploying(seed) if options.deploys else troubled(seed)
         try:
             settled(world)
         except AssertionError as error:
@@ -31,7 +36,7 @@ def main() -> int:
                 print(f"{when:9.3f} {service:<10} {what}")
     taken = time.perf_counter() - begun
     print(f"{options.seeds} seeds in {taken:.1f} s, {60 * options.seeds / taken:.0f} a minute; {len(failed)} failed")
-    if failed:
+    if failed and not options.deploys:
         with (Path(__file__).parent / "seeds.txt").open("a") as kept:
             kept.writelines(f"{line}\n" for line in failed)
     return bool(failed)

@@ -6,7 +6,8 @@ import msgspec
 from machine import Habits, Phase
 from world import ServicePlan, World
 
-from fissile.orchestrator.change import Change, DesiredService, RestartService, ScaleService
+from fissile.orchestrator.change import Change, RestartService, ScaleService
+from fissile.orchestrator.desired import DesiredService
 
 FAULT_SECONDS = 40.0
 # The longest pause before a restart, and the limits of a start and of a drain, after the last fault.
@@ -52,7 +53,7 @@ def troubled(seed: int) -> World:
     now = 0.0
     while (now := now + dice.expovariate(rate)) < FAULT_SECONDS:
         world.clock.at(now, _befall, world, dice)
-    world.clock.at(FAULT_SECONDS, _mend, world)
+    world.clock.at(FAULT_SECONDS, mend, world)
     return world
 
 
@@ -84,7 +85,7 @@ def _befall(world: World, dice: random.Random) -> None:
             process.mute_until = world.clock.now + dice.random() * 6.0
 
 
-def _mend(world: World) -> None:
+def mend(world: World) -> None:
     """No faults any more, but for those that last."""
     for habits in world.machine.habits.values():
         habits.slow_share = habits.stillborn_share = habits.deaf_share = 0.0

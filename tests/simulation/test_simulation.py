@@ -7,11 +7,13 @@ import itertools
 from pathlib import Path
 
 import pytest
+from deploys import deploying
 from scenarios import FAULT_SECONDS, settled, steady, troubled, with_neighbour
 
 from fissile.orchestrator.autoscale import STABLE_SECONDS
 
 SEEDS = 200
+DEPLOYING_SEEDS = 100
 KEPT = [
     int(line.split()[0]) for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines() if line[:1] != "#"
 ]
@@ -30,6 +32,22 @@ def test_a_troubled_world_keeps_its_promises_and_recovers():
     # Worlds in which nothing happens prove nothing.
     assert routed > 100 * SEEDS
     assert deaths > SEEDS
+
+
+def test_releases_follow_each_other_in_the_middle_of_trouble():
+    requests = 0
+    ends: list[bool] = []
+    for seed in range(DEPLOYING_SEEDS):
+        world = deploying(seed)
+        try:
+            settled(world)
+        except AssertionError as error:
+            pytest.fail(f"seed {seed} at {world.clock.now:.3f} s: {error}")
+        requests += world.finished
+        ends += world.ends
+    assert requests > 300 * DEPLOYING_SEEDS
+    assert ends.count(True) > DEPLOYING_SEEDS
+    assert ends.count(False) > DEPLOYING_SEEDS
 
 
 def test_the_same_seed_is_the_same_world():

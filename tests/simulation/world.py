@@ -12,7 +12,8 @@ from machine import Clock, Habits, Machine, Phase, Process
 
 from fissile.orchestrator import change as changes
 from fissile.orchestrator.autoscale import Autoscaler, Demand, ScalingPolicy
-from fissile.orchestrator.change import Change, Desired, DesiredService, apply
+from fissile.orchestrator.change import Change, apply
+from fissile.orchestrator.desired import Desired, DesiredService, service_of
 from fissile.orchestrator.plan import (
     AbandonRestart,
     Action,
@@ -63,7 +64,15 @@ class ServicePlan(msgspec.Struct):
 class World:
     """Services on one machine, under one supervisor at a time."""
 
-    def __init__(self, seed: int, services: dict[str, ServicePlan], *, cores: int, scale_seconds: float = 0.5) -> None:
+    def __init__(
+        self,
+        seed: int,
+        services: dict[str, ServicePlan],
+        *,
+        cores: int,
+        scale_seconds: float = 0.5,
+        desired: Desired | None = None,
+    ) -> None:
         self.seed = seed
         self.clock = Clock()
         self.services = services
@@ -72,7 +81,7 @@ class World:
         self.machine.report = self._reported
         self.scale_seconds = scale_seconds
         # What a journal and a zygote keep, and what callers were told.
-        self.desired = Desired({name: one.want for name, one in services.items()})
+        self.desired = desired or Desired({name: one.want for name, one in services.items()})
         self.told: dict[str, tuple[str, ...]] = {}
         self.blind: dict[str, bool] = {}
         self.trail: list[tuple[float, str, str]] = []
@@ -84,6 +93,18 @@ class World:
         self.loop: Loop | None = None
         self.start_supervisor()
 
+    def plan_of(self, name: str) -> ServicePlan:
+        """Of the service that a replica set belongs to."""
+        return self.services[service_of(name)]
+
+    def load_of(self, name: str) -> float:
+        """What a replica set's callers have in flight."""
+        return self.plan_of(name).in_flight(self.clock.now)
+
+    def first_group(self) -> set[str]:
+        """The replica sets that share the cores with each other, and not with those that a rollout brings."""
+        return set(self.desired.services)
+
     def log(self, service: str, what: str) -> None:
         """What was done, for people and for comparisons."""
         self.trail.append((self.clock.now, service, what))
@@ -93,7 +114,11 @@ class World:
     def start_supervisor(self) -> None:
         """The first, or the successor of one that died."""
         if self.loop is None:
-            self.loop = Loop(self)
+            self.loop = self.make_loop()
+
+    def make_loop(self) -> "Loop":
+        """A supervisor."""
+        return Loop(self)
 
     def kill_supervisor(self) -> None:
         """All that it knew is gone."""
@@ -122,7 +147,7 @@ class World:
         self.desired = apply(self.desired, change)
         if self.desired != before:
             self.changed_at = self.clock.now
-            self.log(change.what.service, f"{change.who}: {change.what}")
+            self.log(getattr(change.what, "service", ""), f"{change.who}: {change.what}")
         if self.loop is not None:
             self.loop.wake()
 
@@ -142,7 +167,7 @@ class World:
             return
         if self.loop is None or service not in self.loop.table.told:
             return  # nobody can notice, or not yet
-        silent_seconds_max = self.services[service].want.silent_seconds_max + HEARTBEAT_SECONDS
+        silent_seconds_max = self.plan_of(service).want.silent_seconds_max + HEARTBEAT_SECONDS
         unnoticed = self.clock.now - self.report_late_seconds - 0.1
         hangs = any(
             p.phase is Phase.HUNG and max(p.failed_at, p.mute_until, self.loop.begun) >= unnoticed - silent_seconds_max
@@ -170,10 +195,12 @@ class World:
 
     def check_cores(self) -> None:
         """After every decision of the autoscaler. One replica of a service that is awake counts as its minimum."""
-        wants = [want for want in self.desired.services.values() if want.automatic]
-        extra = sum(max(0, want.replicas - max(want.replicas_min, 1)) for want in wants)
-        if extra > self.cores:
-            raise Broken(f"{extra} replicas above the minima, {self.cores} cores")
+        first = self.first_group()
+        for group in (first, self.desired.services.keys() - first):
+            wants = [want for name, want in self.desired.services.items() if want.automatic and name in group]
+            extra = sum(max(0, want.replicas - max(want.replicas_min, 1)) for want in wants)
+            if extra > self.cores:
+                raise Broken(f"{extra} replicas above the minima, {self.cores} cores")
 
     def check_settled(self) -> None:
         """When nothing befell it for a while: the world is as it is desired."""
@@ -223,6 +250,9 @@ class Loop:
     def _adopt(self) -> None:
         now = self.world.clock.now
         for process in list(self.world.machine.processes.values()):
+            if process.service not in self.world.desired.services:
+                self.world.machine.signal(process)  # of a release that nobody wants any more
+                continue
             replica = self.observed.adopt(
                 process.serial, process.service, process.slot, process.revision, "build", process.pid, now
             )
@@ -273,8 +303,12 @@ class Loop:
             raise Broken(f"the plan never ends: {found.actions}")
         self._tell()
         self._due = due = min(found.due, self.table.due)
+        self._go_on()
         if due < inf:
             self.world.clock.at(due, self._wake_when_due, due)
+
+    def _go_on(self) -> None:
+        """Whatever else is next."""
 
     def _routes(self) -> dict[str, tuple[str, ...]]:
         desired = self.world.desired.services
@@ -343,7 +377,7 @@ class Loop:
     # -- what it sees ---------------------------------------------------------------------------------
 
     def _chance(self, service: str) -> float:
-        return self.chances[service].random()
+        return self.chances[service_of(service)].random()
 
     def hear(self, process: Process, what: str) -> None:
         """A report has come."""
@@ -372,10 +406,10 @@ class Loop:
             if process is None or process.phase is Phase.DEAD:
                 continue
             if process.phase in (Phase.SERVING, Phase.DRAINING) and process.mute_until <= now:
-                self.see(replica, ReplicaHeard(world.services[process.service].in_flight(now)))
+                self.see(replica, ReplicaHeard(world.load_of(process.service)))
             elif process.phase is Phase.HUNG and process.pid % 2 and now - process.failed_at > STUCK_SECONDS:
                 self.see(replica, ReplicaHung("its event loop is stuck"))
-        for name in world.services:
+        for name in list(world.desired.services):
             world.call(name)
         world.clock.after(HEARTBEAT_SECONDS, self._beat)
 
@@ -385,7 +419,13 @@ class Loop:
         world, now = self.world, self.world.clock.now
         wanted = {n: want for n, want in world.desired.services.items() if want.automatic}
         policies = {
-            n: ScalingPolicy(w.replicas_min, w.replicas_max, world.services[n].target, world.services[n].weight)
+            n: ScalingPolicy(
+                w.replicas_min,
+                w.replicas_max,
+                world.plan_of(n).target,
+                world.plan_of(n).weight,
+                group="" if n in world.first_group() else "rollout",
+            )
             for n, w in wanted.items()
         }
         demands = {n: self._demand(n) for n in wanted}
@@ -398,7 +438,6 @@ class Loop:
         world.clock.after(world.scale_seconds, self._scale)
 
     def _demand(self, name: str) -> Demand:
-        service = self.world.services[name]
-        load = service.in_flight(self.world.clock.now)
+        service, load = self.world.plan_of(name), self.world.load_of(name)
         waiting = {service.waits_for: load} if service.waits_for else {}
         return Demand(load, self.observed.service(name).ready(), waiting)

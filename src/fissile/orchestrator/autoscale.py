@@ -41,7 +41,8 @@ class ScalingPolicy(msgspec.Struct, frozen=True):
     """Between which counts, and by what: `target` calls in flight and waiting are meant for one replica.
 
     weight: its share when cores are scarce. idle_seconds: with replicas_min = 0, how long nothing happens
-    before it sleeps.
+    before it sleeps. group: those of one share the cores; what a rollout brings is a group of its own, so that
+    it takes nothing from what serves.
     """
 
     replicas_min: int = 1
@@ -49,6 +50,7 @@ class ScalingPolicy(msgspec.Struct, frozen=True):
     target: float = 10.0
     weight: float = 1.0
     idle_seconds: float = 60.0
+    group: str = ""
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -140,7 +142,7 @@ class Autoscaler:
         cores: int,
         now: float,
     ) -> list[Decision]:
-        """What is to be altered. wanted: replicas desired now. cores: for all replicas above the minima.
+        """What is to be altered. wanted: replicas desired now. cores: for all replicas of a group above the minima.
 
         now: seconds, monotonic. Services without a policy or a demand are left alone.
         """
@@ -227,6 +229,13 @@ def _held(demand: Demand, replicas: int, previous: int) -> str:
 
 def _share(policies: Mapping[str, ScalingPolicy], wishes: Mapping[str, tuple[int, str]], cores: int) -> dict[str, int]:
     """The wishes, cut to what the cores allow."""
+    groups = {policies[name].group for name in wishes}
+    if len(groups) > 1:
+        shared: dict[str, int] = {}
+        for group in sorted(groups):
+            own = {name: wish for name, wish in wishes.items() if policies[name].group == group}
+            shared |= _share(policies, own, cores)
+        return {name: shared[name] for name in wishes}
     floors = {name: max(policies[name].replicas_min, min(1, wish)) for name, (wish, _) in wishes.items()}
     extras = {name: wish - floors[name] for name, (wish, _) in wishes.items()}
     if sum(extras.values()) <= cores:

@@ -201,8 +201,8 @@ class Observed(msgspec.Struct):
 
         What comes late, as a report of a replica that is gone, changes nothing.
         """
-        found = self.service(replica.service)
-        if found.replicas.get(replica.serial) is not replica:
+        found = self.services.get(replica.service)
+        if found is None or found.replicas.get(replica.serial) is not replica:
             return ""
         if isinstance(observation, ReplicaEnded):
             return self._ended(found, replica, observation, now, policy)

@@ -3,6 +3,7 @@
 import select
 
 from fissile.orchestrator.autoscale import Demand, ScalingPolicy
+from fissile.orchestrator.desired import service_of
 from fissile.runtime.settings import ScaleSettings
 from fissile.supervisor.fleet import Fleet
 from fissile.supervisor.service import Service
@@ -20,7 +21,10 @@ class Scaling:
             self._fleet.desired.services[service],
             self._fleet.services[service].settings.scale or ScaleSettings(),
         )
-        return ScalingPolicy(want.replicas_min, want.replicas_max, scale.target, scale.weight, scale.idle_seconds)
+        group = "" if service in self._fleet.desired.current.sets.values() else "rollout"
+        return ScalingPolicy(
+            want.replicas_min, want.replicas_max, scale.target, scale.weight, scale.idle_seconds, group
+        )
 
     def demand(self, name: str) -> Demand:
         """What its callers, its public doors and its replicas say of a service."""
@@ -35,7 +39,8 @@ class Scaling:
                 running += beat.in_flight + beat.queued
                 requests += beat.requests
                 for callee, count in beat.calls.items():
-                    waiting[callee] = waiting.get(callee, 0.0) + count
+                    other = service_of(callee)
+                    waiting[other] = waiting.get(other, 0.0) + count
         asleep = self._fleet.desired.services[name].replicas == 0
         return Demand(
             # Tools call too, and report nothing: what runs is the least that there is.

@@ -1,0 +1,211 @@
+"""What a rollout does next: a table of its stages, and what is desired in each."""
+
+import msgspec
+import pytest
+
+from fissile.orchestrator.change import (
+    AbortRollout,
+    AdvanceRollout,
+    BeginRollout,
+    Change,
+    ChangeRefused,
+    EndRollout,
+    PromoteRollout,
+    apply,
+)
+from fissile.orchestrator.change import ClearSets as ClearAct
+from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of, set_name
+from fissile.orchestrator.rollout import ClearSets, EnterStage, Seen, SetSeen, outlook
+from fissile.orchestrator.rollout import EndRollout as End
+from fissile.orchestrator.verdict import Judgement, Verdict
+
+WAVES = (("front",), ("back",))
+OLD = LiveRelease("old", {"front": "front@1", "back": "back@1"}, WAVES)
+NEW = LiveRelease("new", {"front": "front@1", "back": "back@2"}, WAVES)
+WANT = DesiredService(4, 1, 8, release="old")
+DESIRED = Desired({"front@1": DesiredService(release="old"), "back@1": WANT}, OLD)
+WISH = msgspec.structs.replace(WANT, release="new")
+
+
+def begun(**options: object) -> Desired:
+    rollout = Rollout(1, NEW, {"back@2": WISH}, **options)  # pyright: ignore[reportArgumentType]
+    return apply(DESIRED, Change("anna", BeginRollout(rollout), "a deploy"))
+
+
+def at(stage: Stage, **options: object) -> Desired:
+    """A rollout that has come to a stage at second 100."""
+    return apply(begun(**options), Change("fissile", AdvanceRollout(stage, 100.0), "so it is"))
+
+
+def seen(ready: int = 4, replicas: int = 4, **options: object) -> Seen:
+    sets = {"front@1": SetSeen(1, 1), "back@1": SetSeen(4, 4), "back@2": SetSeen(replicas, ready)}
+    return Seen(sets, **{"told": True, **options})  # pyright: ignore[reportArgumentType]
+
+
+def test_names_of_replica_sets():
+    assert service_of(set_name("cart", "0123456789ab")) == "cart"
+    assert service_of("postgres") == "postgres"
+
+
+@pytest.mark.parametrize(
+    ("desired", "found", "now", "stage", "words"),
+    [
+        (begun(stage=Stage.MIGRATING), seen(), 0.0, None, "migrations run"),
+        (begun(stage=Stage.MIGRATING), seen(migrated=True), 0.0, Stage.STARTING, "migrations are done"),
+        (begun(stage=Stage.MIGRATING), seen(migrated=True, migration_trouble="locked"), 0.0, "back", "locked"),
+        (begun(), seen(ready=3), 0.0, None, "back (3 of 4 ready)"),
+        (begun(), seen(told=False), 0.0, None, "telling"),
+        (begun(), seen(), 0.0, Stage.MOVED, "every new request"),
+        (begun(share=0.1), seen(ready=1), 0.0, Stage.CANARY, "0.1 of the requests"),
+        (at(Stage.FILLING, share=0.1), seen(ready=3), 101.0, None, "3 of 4"),
+        (at(Stage.FILLING, share=0.1), seen(), 101.0, Stage.MOVED, "every new request"),
+    ],
+)
+def test_the_way_up(desired: Desired, found: Seen, now: float, stage: Stage | str | None, words: str):
+    result = outlook(desired, found, now)
+    if stage is None:
+        assert result.step is None
+        assert words in result.waits
+    else:
+        assert isinstance(result.step, EnterStage)
+        assert result.step.stage is (Stage.RETREATING if stage == "back" else stage)
+        assert words in result.step.reason
+
+
+@pytest.mark.parametrize("stage", [Stage.STARTING, Stage.CANARY, Stage.FILLING])
+def test_whoever_does_not_live_takes_the_release_back(stage: Stage):
+    deaths = 1 if stage is Stage.STARTING else 2
+    sets = {"back@2": SetSeen(1, 0, deaths, "it ended with exit code 3")}
+    step = outlook(at(stage, share=0.1), Seen(sets), 101.0).step
+    assert isinstance(step, EnterStage)
+    assert step.stage is Stage.RETREATING
+    assert "exit code 3" in step.reason
+
+
+@pytest.mark.parametrize(
+    ("judgement", "now", "back", "stage"),
+    [
+        (None, 101.0, False, None),
+        (None, 200.0, False, None),
+        (Verdict.INCONCLUSIVE, 200.0, False, None),
+        (Verdict.AS_GOOD, 101.0, False, None),
+        (Verdict.AS_GOOD, 200.0, False, Stage.FILLING),
+        (Verdict.WORSE, 101.0, False, Stage.RETREATING),
+        # Never a rollback of a rollback: a person decides.
+        (Verdict.WORSE, 101.0, True, None),
+        (Verdict.WORSE, 200.0, True, None),
+    ],
+)
+def test_what_is_watched(judgement: Verdict | None, now: float, back: bool, stage: Stage | None):
+    desired = at(Stage.CANARY, share=0.1, watch_seconds=60.0, back=back)
+    found = outlook(desired, seen(judgement=Judgement(judgement, "why") if judgement else None), now)
+    assert found.step == (None if stage is None else EnterStage(stage, "why"))
+    if stage is None:
+        assert found.waits
+        assert found.due == (160.0 if now < 160 else float("inf"))
+
+
+def test_as_many_start_as_the_share_needs_and_then_as_all_need():
+    assert begun(share=0.3).services["back@2"].replicas == 2
+    assert begun(share=0.01).services["back@2"].replicas == 1
+    assert begun().services["back@2"].replicas == 4
+    assert at(Stage.FILLING, share=0.3).services["back@2"].replicas == 4
+    assert begun(share=0.3).services["back@1"] == WANT
+
+
+@pytest.mark.parametrize(
+    ("stage", "share", "later"),
+    [
+        (Stage.MIGRATING, 0.1, 0.0),
+        (Stage.STARTING, 0.1, 0.0),
+        (Stage.CANARY, 0.1, 0.1),
+        (Stage.FILLING, 0.1, 0.1),
+        (Stage.MOVED, 0.1, 1.0),
+        (Stage.RETREATING, 0.1, 0.0),
+    ],
+)
+def test_shares_by_stage(stage: Stage, share: float, later: float):
+    assert at(stage, share=share).shares() == {"old": 1.0 - later, "new": later}
+
+
+@pytest.mark.parametrize(("stage", "gone"), [(Stage.MOVED, "back@1"), (Stage.RETREATING, "back@2")])
+def test_the_way_out_waits_for_requests_and_then_for_processes(stage: Stage, gone: str):
+    desired = at(stage)
+    waiting = outlook(desired, seen(pinned=True), 101.0)
+    assert waiting.step is None
+    assert waiting.due == 110.0
+    assert outlook(desired, seen(pinned=True), 110.0).step == ClearSets((gone,), "its time to finish is over")
+    clear = outlook(desired, seen(pinned=False), 101.0).step
+    assert clear == ClearSets((gone,), "its requests are done")
+    desired = apply(desired, Change("fissile", ClearAct((gone,)), ""))
+    assert desired.services[gone].replicas_max == 0
+    assert outlook(desired, seen(pinned=False), 101.0).step is None
+    sets = {name: found for name, found in seen().sets.items() if name != gone}
+    assert isinstance(outlook(desired, Seen(sets, pinned=False), 102.0).step, End)
+    desired = apply(desired, Change("fissile", EndRollout(1, stage is Stage.MOVED), ""))
+    assert desired.rollout is None
+    if stage is Stage.MOVED:
+        assert desired.current == NEW
+        assert desired.trail == ("old",)
+        assert {want.release for want in desired.services.values()} == {"new"}
+    else:
+        assert msgspec.structs.replace(desired, rollouts=0) == DESIRED
+
+
+def test_callers_end_before_those_whom_they_call():
+    both = LiveRelease("new", {"front": "front@2", "back": "back@2"}, WAVES)
+    rollout = Rollout(1, both, {"front@2": WISH, "back@2": WISH})
+    desired = apply(DESIRED, Change("anna", BeginRollout(rollout), ""))
+    desired = apply(desired, Change("fissile", AdvanceRollout(Stage.MOVED, 100.0), ""))
+    found = Seen({"front@1": SetSeen(1, 1), "back@1": SetSeen(4, 4)}, pinned=False)
+    assert outlook(desired, found, 101.0).step == ClearSets(("front@1",), "its requests are done")
+    desired = apply(desired, Change("fissile", ClearAct(("front@1",)), ""))
+    assert outlook(desired, found, 101.0).step is None
+    found = Seen({"back@1": SetSeen(4, 4)}, pinned=False)
+    assert outlook(desired, found, 101.0).step == ClearSets(("back@1",), "its requests are done")
+
+
+def test_back_and_back_again_goes_further_back():
+    def moved(desired: Desired, name: str, *, back: bool) -> Desired:
+        later = LiveRelease(name, {"front": "front@1", "back": f"back@{name}"}, WAVES)
+        rollout = Rollout(desired.rollouts + 1, later, {f"back@{name}": WISH}, back=back)
+        desired = apply(desired, Change("anna", BeginRollout(rollout), ""))
+        desired = apply(desired, Change("fissile", AdvanceRollout(Stage.MOVED, 0.0), ""))
+        return apply(desired, Change("fissile", EndRollout(rollout.number, True), ""))
+
+    desired = moved(moved(moved(DESIRED, "b", back=False), "c", back=False), "b", back=True)
+    assert desired.trail == ("old",)
+    assert moved(desired, "d", back=False).trail == ("old", "b")
+    assert moved(desired, "old", back=True).trail == ()
+
+
+def test_what_cannot_be_there_twice_is_replaced_where_it_is_and_back():
+    database = DesiredService(release="old", revision=3, overlap=False)
+    desired = Desired({"database": database}, LiveRelease("old", {"database": "database"}, (("database",),)))
+    wish = msgspec.structs.replace(database, release="new", revision=1)
+    rollout = Rollout(1, LiveRelease("new", {"database": "database"}, (("database",),)), {"database": wish})
+    during = apply(desired, Change("anna", BeginRollout(rollout), ""))
+    assert during.services["database"].revision == 4
+    assert during.services["database"].release == "new"
+    undone = apply(during, Change("anna", AbortRollout(5.0), ""))
+    assert undone.services["database"].revision == 5
+    assert undone.services["database"].release == "old"
+    assert outlook(undone, Seen({"database": SetSeen(1, 0)}, pinned=False), 6.0).step is None
+    assert isinstance(outlook(undone, Seen({"database": SetSeen(1, 1)}, pinned=False), 6.0).step, End)
+
+
+def test_who_comes_too_late_is_told():
+    with pytest.raises(ChangeRefused, match="no rollout is under way"):
+        apply(DESIRED, Change("anna", PromoteRollout(0.0), ""))
+    with pytest.raises(ChangeRefused, match="only one that is watched"):
+        apply(begun(), Change("anna", PromoteRollout(0.0), ""))
+    with pytest.raises(ChangeRefused, match="it has all requests"):
+        apply(at(Stage.MOVED), Change("anna", AbortRollout(0.0), ""))
+    with pytest.raises(ChangeRefused, match="rollout 1 is under way"):
+        apply(begun(), Change("anna", BeginRollout(Rollout(2, NEW, {})), ""))
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_the_journal_alone_is_enough_to_go_on(stage: Stage):
+    desired = at(stage, share=0.1)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(desired), type=Desired) == desired
