@@ -22,10 +22,10 @@ import uvloop
 
 from fissile.bench.report import Figure, figure
 from fissile.bench.stats import median, ratio
-from fissile.rpc.access import token_digest
+from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.stub import remote
-from fissile.runtime.control import OPERATOR, ReplicaSpec
+from fissile.runtime.control import OPERATOR, ReplicaSpec, Routes
 from fissile.runtime.loading import load_application
 from fissile.runtime.settings import load
 from fissile.supervisor.messages import Load
@@ -69,14 +69,19 @@ def parent_of(pid: int) -> int:
     raise RuntimeError(f"the kernel does not say the parent of {pid}")
 
 
+ACCESS = Access({token_digest(TOKEN): OPERATOR}, {OPERATOR: (OPERATOR,)}, {OPERATOR: frozenset({"Hello"})})
+
+
 class Hello:
     """One replica of the service `hello`, and a client of it."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.address = f"unix:{folder}/hello-{number}"
-        self.listening = [socket.socket(socket.AF_UNIX), socket.socket(socket.AF_INET)]
+        handover = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listening = [socket.socket(socket.AF_UNIX), socket.socket(socket.AF_INET), handover]
         self.listening[0].bind(self.address.removeprefix("unix:"))
         self.listening[1].bind(("127.0.0.1", 0))
+        handover.bind(f"{folder}/edge-{number}")
         for sock in self.listening:
             sock.listen(128)
             sock.setblocking(False)
@@ -94,14 +99,13 @@ class Hello:
             application="hello:app",
             root=str(HELLO),
             service="hello",
+            set="hello",
             slot=number,
             build="b",
             release="r",
             components=("Hello",),
-            topology={"hello": ("Hello",)},
-            routes={},
+            routes=Routes(access=ACCESS),
             token="",
-            peers={token_digest(TOKEN): OPERATOR},
             config={},
         )
         self.pid = 0

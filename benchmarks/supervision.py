@@ -144,7 +144,7 @@ async def starts(rounds: int) -> list[Figure]:
 
 async def _one_start(supervisor: Supervisor, settings: Settings, name: str) -> float:
     component, method, arguments = QUESTIONS[name]
-    path = Path(supervisor.socket_path(f"{name}.{SLOT}"))
+    path = Path(supervisor.slot_path(name, SLOT))
     begun = time.perf_counter()
     scaling = asyncio.create_task(supervisor.scale(name, 2, 2))
     while not path.exists():
@@ -155,8 +155,8 @@ async def _one_start(supervisor: Supervisor, settings: Settings, name: str) -> f
     await scaling
     await supervisor.scale(name, 1, 1)
     # Whichever is the idlest goes; slot 1 has to be free for the next round.
-    await until(lambda: len(supervisor.observed.service(name).replicas) == 1)
-    if SLOT in {replica.slot for replica in supervisor.observed.service(name).replicas.values()}:
+    await until(lambda: len(supervisor.seen(name).replicas) == 1)
+    if SLOT in {replica.slot for replica in supervisor.seen(name).replicas.values()}:
         await supervisor.hold(name)
         await supervisor.release(name)
     await until(lambda: not path.exists())
@@ -166,7 +166,7 @@ async def _one_start(supervisor: Supervisor, settings: Settings, name: str) -> f
 
 async def _ten(supervisor: Supervisor, name: str) -> float:
     await supervisor.scale(name, 10, 10)
-    await until(lambda: supervisor.observed.service(name).ready() == 10)
+    await until(lambda: supervisor.seen(name).ready() == 10)
     await asyncio.sleep(1.0)
     found = supervisor.status()
     zygote = found.supervisor.zygote or 0
@@ -226,7 +226,7 @@ async def crashes(kills: int) -> list[Figure]:
             await until(lambda: len(channel.ready) == kills)
             for slot in range(kills):
                 await asyncio.sleep(0.15)
-                found = supervisor.observed.service("worker").replicas
+                found = supervisor.seen("worker").replicas
                 (victim,) = [replica for replica in found.values() if replica.slot == slot]
                 allowed += sum(c.load() for c in channel.ready if c.address.endswith(f"worker.{slot}.sock"))
                 begun = time.perf_counter()
@@ -249,7 +249,7 @@ async def crashes(kills: int) -> list[Figure]:
 
 
 def _serves(supervisor: Supervisor, slot: int, old: int) -> bool:
-    found = supervisor.observed.service("worker").replicas.values()
+    found = supervisor.seen("worker").replicas.values()
     return any(r.slot == slot and r.serial != old and r.ready_at is not None for r in found)
 
 
@@ -270,7 +270,7 @@ async def step() -> list[Figure]:
             before = {s.name: len(s.replicas) for s in supervisor.status().services}
             begun = time.perf_counter()
             heavy = asyncio.create_task(load_of(lambda: door.wait(0.1), 18, done, counts))
-            await until(lambda: supervisor.observed.service("worker").ready() >= 10)
+            await until(lambda: supervisor.seen("worker").ready() >= 10)
             taken = time.perf_counter() - begun
             after = {s.name: len(s.replicas) for s in supervisor.status().services}
             done.set()
@@ -301,13 +301,13 @@ async def hog() -> list[Figure]:
             asking = asyncio.create_task(load_of(ask, 4, done, counts))
             async with reference(supervisor, settings, "Worker", supervisor.addresses("worker")) as (worker, _):
                 for _ in range(3):
-                    before = supervisor.observed.service("worker").restarts
+                    before = supervisor.seen("worker").restarts
                     try:
                         await worker.eat(300)
                     except Exception:
                         pass  # it was killed while it ate
-                    await until(lambda before=before: supervisor.observed.service("worker").restarts > before)
-                    await until(lambda: supervisor.observed.service("worker").ready() == 1)
+                    await until(lambda before=before: supervisor.seen("worker").restarts > before)
+                    await until(lambda: supervisor.seen("worker").ready() == 1)
             done.set()
             await asking
         left = {r.pid for s in supervisor.status().services if s.name != "worker" for r in s.replicas}

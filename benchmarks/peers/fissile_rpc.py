@@ -14,12 +14,11 @@ from work import LOCALE, USER, Caller, Carts
 from fissile import Application
 from fissile.component.context import CallContext, call_context
 from fissile.component.wiring import CELLS
-from fissile.rpc.access import token_digest
+from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.server import Server
 from fissile.rpc.stub import remote
 from fissile.runtime.host import Host
-from fissile.runtime.replica import access_for
 from fissile.telemetry.recorder import Recorder
 
 TOKEN = "the caller's token"
@@ -48,7 +47,7 @@ async def serve(address: str) -> None:
     """Listen."""
     host = Host(app, ("Carts",))
     await host.start()
-    access = access_for(app, TOPOLOGY, {token_digest(TOKEN): "caller"})
+    access = Access({token_digest(TOKEN): "caller"}, TOPOLOGY, {"Caller": frozenset({"Carts"})})
     server = Server("carts", host.exports(), access, observe=Recorder(CELLS).observe)
     for one in address.split(","):
         await server.start(_listen(one))

@@ -82,9 +82,7 @@ async def test_scale_and_restart_say_who_and_why_in_the_history(api: WithApi):
         assert (answer.status_code, answer.json()) == (200, {"replicas": 2})
         answer = await client.post("/services/back/restart", json={"who": "ben", "why": "new data"})
         assert answer.json() == {"replicas": 2}
-        assert not set(before) & {
-            r.pid for r in api.run.supervisor.observed.service("back").replicas.values() if r.lives()
-        }
+        assert not set(before) & {r.pid for r in api.run.supervisor.seen("back").replicas.values() if r.lives()}
         history = (await client.get("/history", params={"service": "back", "limit": 1000})).json()
         changes = [
             (e["who"], e["what"], e["why"] if "why" in e else e["reason"]) for e in history if e["kind"] == "change"

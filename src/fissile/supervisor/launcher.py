@@ -69,7 +69,7 @@ class Launcher:
             program = (sys.executable, "-m", "fissile.supervisor.spawned")
             fds.insert(2, order)
             environment = self._environment(service, 0)
-            return await self._run_program(replica, spec, program, environment, edition.settings.root, fds)
+            return await self._run_program(replica, spec, program, environment, str(self._fleet.root), fds)
         finally:
             os.close(order)
 
@@ -77,12 +77,15 @@ class Launcher:
         """A program that knows nothing of us."""
         settings = service.settings
         arguments = tuple(shlex.split(settings.command))
-        folder = Path(self._fleet.edition_of(service.set).settings.root) / settings.folder
+        folder = self._fleet.root / settings.folder
+        copy = Path(self._fleet.edition_of(service.set).settings.root) / settings.folder
         _check_program(service.name, arguments, folder)
         port = service.port(replica.slot, replica.serial)
         if settings.ports == "inherited":
             fds = [*fds, service.public[service.name].fileno()]
         spec = msgspec.structs.replace(self._spec(service, replica), port=port)
+        # It runs in the application's own folder, where its data is; its code is that of the release.
+        arguments = tuple(str(copy / word) if (copy / word).is_file() else word for word in arguments)
         return await self._run_program(replica, spec, arguments, self._environment(service, port), str(folder), fds)
 
     async def _run_program(

@@ -159,6 +159,10 @@ class Supervisor:
         """All that is known of the replicas."""
         return self._fleet.observed
 
+    def seen(self, service: str) -> known.ObservedService:
+        """What is known of a service, in the release that most requests go to. Raises InvalidArgument."""
+        return self._fleet.observed.service(self._known(service))
+
     @property
     def operator_token(self) -> str:
         """By which people's tools call components."""
@@ -177,6 +181,10 @@ class Supervisor:
     def socket_path(self, name: str) -> str:
         """Where a Unix socket of this application is."""
         return self._fleet.state.socket_path(name)
+
+    def slot_path(self, service: str, slot: int) -> str:
+        """Where the Unix socket of a service's slot is. Raises InvalidArgument."""
+        return self._fleet.state.socket_path(f"{self._known(service)}.{slot}")
 
     def announce(self, api: str, api_socket: str) -> None:
         """Publish where the supervisor's own API is."""
