@@ -228,7 +228,9 @@ async def crashes(kills: int) -> list[Figure]:
                 await asyncio.sleep(0.15)
                 found = supervisor.seen("worker").replicas
                 (victim,) = [replica for replica in found.values() if replica.slot == slot]
-                allowed += sum(c.load() for c in channel.ready if c.address.endswith(f"worker.{slot}.sock"))
+                allowed += sum(
+                    c.load() for c in channel.ready if c.address == f"unix:{supervisor.slot_path('worker', slot)}"
+                )
                 begun = time.perf_counter()
                 os.kill(victim.pid, signal.SIGKILL)
                 await until(lambda slot=slot, old=victim: _serves(supervisor, slot, old.serial))

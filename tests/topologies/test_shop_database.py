@@ -70,6 +70,7 @@ def _open_catalog(url: str) -> int:
 
     async def run() -> int:
         catalog = Catalog(CatalogConfig(database=url))
+        await catalog.migrate()
         await catalog.start()
         try:
             return (await catalog.search()).total
@@ -86,6 +87,8 @@ def test_replicas_start_together_and_seed_once(url: str) -> None:
 
 async def test_transactions_are_serialised(url: str) -> None:
     databases = [Database(url, "counting", STEPS) for _ in range(3)]
+    for database in databases:
+        await database.migrate()
     await asyncio.gather(*(database.start() for database in databases))
 
     def increment(connection: Connection) -> None:
@@ -100,6 +103,7 @@ async def test_transactions_are_serialised(url: str) -> None:
 
 async def test_what_raises_is_undone(url: str) -> None:
     database = Database(url, "undoing", STEPS)
+    await database.migrate()
     await database.start()
 
     def work(connection: Connection) -> None:

@@ -66,6 +66,7 @@ class Shop:
         """One life of the Orders component."""
         config = OrdersConfig(self.url("orders"), settle_after_seconds, settle_every_seconds=0.05)
         orders = Orders(self.catalog, self.cart, payments or self.payments, config)
+        await orders.migrate()
         await orders.start()
         try:
             yield orders
@@ -86,6 +87,7 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     shop = Shop(tmp_path)
     parts = (shop.catalog, shop.cart, shop.payments)
     for part in parts:
+        await part.migrate()
         await part.start()
     await shop.cart.add(CART, ProductId("fjord-mug"), 2)
     yield shop

@@ -112,6 +112,9 @@ class Auth:
         # Hashing is slow by design: in threads of its own, it holds up neither the loop nor the database.
         self._threads = ThreadPoolExecutor(config.hash_threads, thread_name_prefix="auth-hash")
 
+    async def migrate(self) -> None:
+        await self._database.migrate()
+
     async def start(self) -> None:
         await self._database.start()
         self._no_password = await self._hash(secrets.token_hex())

@@ -28,15 +28,31 @@ CartId = NewType("CartId", str)
 QUANTITY_MAX = 20
 LINES_MAX = 50
 
-_tables = MetaData()
-_lines = Table(
-    "line",
-    _tables,
-    Column("cart", String, primary_key=True),
-    Column("product", String, primary_key=True),
-    Column("quantity", Integer, nullable=False),
-    Column("added_at", Double, nullable=False),
-)
+
+def _table(name: str, number: str) -> Table:
+    return Table(
+        name,
+        MetaData(),
+        Column("cart", String, primary_key=True),
+        Column("product", String, primary_key=True),
+        Column(number, Integer, nullable=False),
+        Column("added_at", Double, nullable=False),
+    )
+
+
+_old = _table("line", "quantity")
+_items = _table("item", "pieces")
+
+
+def _copy(connection: Connection) -> None:
+    """What was put into carts before the new table was written to."""
+    known = select(_items.c.cart).where(_items.c.cart == _old.c.cart)
+    connection.execute(insert(_items).from_select(list(_items.c), select(_old).where(~known.exists())))
+
+
+# Expand, migrate, contract: each step came with a release of its own, so that at any time the release before it
+# could live with the tables as they were. docs/howto/change-a-table.md tells which code went with which.
+STEPS = [_old.create, _items.create, _copy, _old.drop]
 
 
 class CartLine(msgspec.Struct, frozen=True):
@@ -61,7 +77,10 @@ class Cart:
     """What a visitor means to buy."""
 
     def __init__(self, config: CartConfig) -> None:
-        self._database = Database(config.database, "cart", [_tables.create_all])
+        self._database = Database(config.database, "cart", STEPS)
+
+    async def migrate(self) -> None:
+        await self._database.migrate()
 
     async def start(self) -> None:
         await self._database.start()
@@ -72,7 +91,7 @@ class Cart:
     @method(timeout=3, idempotent=True)
     async def lines(self, cart: CartId) -> tuple[CartLine, ...]:
         """What is in the cart, oldest first."""
-        wanted = select(_lines.c.product, _lines.c.quantity).where(_lines.c.cart == cart).order_by(_lines.c.added_at)
+        wanted = select(_items.c.product, _items.c.pieces).where(_items.c.cart == cart).order_by(_items.c.added_at)
         return await self._database.read(
             lambda connection: tuple(CartLine(product, quantity) for product, quantity in connection.execute(wanted))
         )
@@ -80,7 +99,7 @@ class Cart:
     @method(timeout=1, idempotent=True)
     async def count(self, cart: CartId) -> int:
         """The number of things in the cart."""
-        wanted = select(func.sum(_lines.c.quantity)).where(_lines.c.cart == cart)
+        wanted = select(func.sum(_items.c.pieces)).where(_items.c.cart == cart)
         return await self._database.read(lambda connection: int(connection.scalar(wanted) or 0))
 
     @method(timeout=3, raises=(CartFull,))
@@ -100,23 +119,23 @@ class Cart:
     @method(timeout=3, idempotent=True)
     async def clear(self, cart: CartId) -> None:
         """Take everything out."""
-        await self._database.write(lambda connection: connection.execute(delete(_lines).where(_lines.c.cart == cart)))
+        await self._database.write(lambda connection: connection.execute(delete(_items).where(_items.c.cart == cart)))
 
     def _quantity(self, connection: Connection, cart: CartId, product: ProductId) -> int:
-        return connection.scalar(select(_lines.c.quantity).where(_one(cart, product))) or 0
+        return connection.scalar(select(_items.c.pieces).where(_one(cart, product))) or 0
 
     def _put(self, connection: Connection, cart: CartId, product: ProductId, quantity: int) -> None:
         quantity = min(quantity, QUANTITY_MAX)
         if quantity <= 0:
-            connection.execute(delete(_lines).where(_one(cart, product)))
+            connection.execute(delete(_items).where(_one(cart, product)))
         elif self._quantity(connection, cart, product):
-            connection.execute(update(_lines).where(_one(cart, product)).values(quantity=quantity))
-        elif connection.scalar(select(func.count()).where(_lines.c.cart == cart)) == LINES_MAX:
+            connection.execute(update(_items).where(_one(cart, product)).values(pieces=quantity))
+        elif connection.scalar(select(func.count()).where(_items.c.cart == cart)) == LINES_MAX:
             raise CartFull
         else:
-            row = {"cart": cart, "product": product, "quantity": quantity, "added_at": time.time()}
-            connection.execute(insert(_lines).values(row))
+            row = {"cart": cart, "product": product, "pieces": quantity, "added_at": time.time()}
+            connection.execute(insert(_items).values(row))
 
 
 def _one(cart: CartId, product: ProductId) -> object:
-    return (_lines.c.cart == cart) & (_lines.c.product == product)
+    return (_items.c.cart == cart) & (_items.c.product == product)

@@ -90,6 +90,9 @@ class Catalog:
     def __init__(self, config: CatalogConfig) -> None:
         self._database = Database(config.database, "catalog", [_tables.create_all, _seed])
 
+    async def migrate(self) -> None:
+        await self._database.migrate()
+
     async def start(self) -> None:
         await self._database.start()
 

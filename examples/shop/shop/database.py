@@ -64,8 +64,12 @@ class Database:
         self._durable = durable
         self._threads = ThreadPoolExecutor(CONNECTIONS_MAX, thread_name_prefix=f"{schema}-database")
 
+    async def migrate(self) -> None:
+        """Bring the tables up to date with the code: before any replica of it starts, beside those of older code."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._migrate)
+
     async def start(self) -> None:
-        """Open the database and bring its tables up to date."""
+        """Open the database."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self._open)
 
     async def stop(self) -> None:
@@ -104,7 +108,11 @@ class Database:
         else:
             self._engine = self._open_postgresql()
             self._writer = self._engine.execution_options(isolation_level="SERIALIZABLE")
-        self._write(self._migrate)
+
+    def _migrate(self) -> None:
+        self._open()
+        self._write(self._step_by_step)
+        self._engine.dispose()
 
     def _open_sqlite(self) -> Engine:
         file = Path(self._url.database or "")
@@ -144,7 +152,7 @@ class Database:
             _migrations.create(connection, checkfirst=True)
         return engine
 
-    def _migrate(self, connection: Connection) -> None:
+    def _step_by_step(self, connection: Connection) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("LOCK TABLE migration IN ACCESS EXCLUSIVE MODE"))
         else:

@@ -163,6 +163,9 @@ class Orders:
         self._config = config
         self._database = Database(config.database, "orders", [_tables.create_all], durable=True)
 
+    async def migrate(self) -> None:
+        await self._database.migrate()
+
     async def start(self) -> None:
         await self._database.start()
         self._settling = asyncio.create_task(self._settle_abandoned())

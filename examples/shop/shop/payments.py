@@ -67,6 +67,9 @@ class Payments:
         self._database = Database(config.database, "payments", steps, durable=True)
         self._bank = bank.Bank(self._database)
 
+    async def migrate(self) -> None:
+        await self._database.migrate()
+
     async def start(self) -> None:
         await self._database.start()
 
