@@ -1,7 +1,8 @@
 """An open-loop load from a process of its own: requests come at their rate, whatever becomes of those before.
 
 Arguments: the address, requests per second, paths. It goes on until its standard input is closed, and then
-prints what it saw as JSON: answers by their text, failures, and seconds from sending to the whole answer.
+prints what it saw as JSON: answers by their text, failures, and each request: when it was sent (seconds of the
+wall clock), seconds until the whole answer was there, and whether it was one.
 """
 
 import asyncio
@@ -14,12 +15,15 @@ from typing import Any
 
 import aiohttp
 
+ANSWER_CHARACTERS_MAX = 200
+SECONDS_MAX = 20.0
+
 
 async def load(address: str, rate: float, paths: list[str]) -> dict[str, Any]:
     """Send until nobody listens any more."""
     answers: Counter[str] = Counter()
     failures: list[str] = []
-    seconds: list[float] = []
+    requests: list[tuple[float, float, bool]] = []
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), stop.set)
@@ -27,17 +31,18 @@ async def load(address: str, rate: float, paths: list[str]) -> dict[str, Any]:
     fresh = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True))
 
     async def one(session: aiohttp.ClientSession, path: str) -> None:
-        begun = time.perf_counter()
+        begun, at, well = time.perf_counter(), time.time(), False
         try:
-            async with session.get(address + path, timeout=aiohttp.ClientTimeout(total=20)) as answer:
+            async with session.get(address + path, timeout=aiohttp.ClientTimeout(total=SECONDS_MAX)) as answer:
                 text = await answer.text()
                 if answer.status == 200:
-                    answers[text] += 1
+                    answers[text if len(text) <= ANSWER_CHARACTERS_MAX else f"{len(text)} characters"] += 1
+                    well = True
                 else:
                     failures.append(f"{path}: {answer.status} {text[:300]}")
         except (aiohttp.ClientError, TimeoutError) as error:
             failures.append(f"{path}: {type(error).__name__} {error}")
-        seconds.append(time.perf_counter() - begun)
+        requests.append((at, time.perf_counter() - begun, well))
 
     tasks: set[asyncio.Task[None]] = set()
     begun = time.monotonic()
@@ -59,14 +64,7 @@ async def load(address: str, rate: float, paths: list[str]) -> dict[str, Any]:
     await asyncio.gather(*tasks)
     await kept.close()
     await fresh.close()
-    seconds.sort()
-    return {
-        "count": len(seconds),
-        "answers": answers,
-        "failures": failures,
-        "median": seconds[len(seconds) // 2],
-        "max": seconds[-1],
-    }
+    return {"answers": answers, "failures": failures, "requests": sorted(requests)}
 
 
 if __name__ == "__main__":
