@@ -243,7 +243,11 @@ async def in_a_row(count: int) -> list[Figure]:
 
 
 class Split:
-    """A recorded run. marks: what happened when. samples: when, requests in flight unknown; memory, processes."""
+    """A recorded run, in seconds of the wall clock.
+
+    marks: what happened when. samples: memory of all processes (MiB) and replicas by service. rate: requests per
+    second. taken: seconds of each deploy, by topology.
+    """
 
     def __init__(self) -> None:
         self.marks: list[tuple[float, str]] = []
@@ -252,6 +256,17 @@ class Split:
         self.bought: list[str] = []
         self.rate = 0.0
         self.taken: dict[str, float] = {}
+
+    def as_json(self) -> bytes:
+        """For `plot.py`."""
+        found = {
+            "marks": self.marks,
+            "samples": self.samples,
+            "rate": self.rate,
+            "requests": self.load.requests,
+            "bought": self.bought.count("ok"),
+        }
+        return json.dumps(found).encode()
 
 
 async def most(page: str, seconds: float) -> float:
@@ -380,6 +395,15 @@ async def bad_release(mistake: str, *options: str, watch_seconds: float = 0.0) -
                 await command("rollback", "--path", str(chain.folder))
     count = sum(begun <= at < ended for at, _, _ in load.requests)
     return ended - begun, load.hurt(begun, ended, slow), count, load
+
+
+async def _retreated(chain: Running) -> float:
+    """When all requests went back to the release before; 0 if they never did."""
+    lines = (await command("history", "--path", str(chain.folder), "--json", "-n", "1000"))[1].splitlines()
+    for entry in map(json.loads, lines):
+        if entry["what"] == "AdvanceRollout" and entry["data"]["stage"] == "retreating":
+            return float(entry["at"])
+    return 0.0
 
 
 async def bad_releases() -> list[Figure]:

@@ -15,7 +15,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import autoscalers
+import deploys
 import local
+import pinning
+import plot
 import purchases
 import replicas
 import rpc
@@ -54,10 +57,14 @@ def main() -> int:
     found += replicas.figures(replicas.measure(options.rounds))
     with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
         found += rpc.figures(rpc.measure(Path(folder), free_port(), options.rounds, options.seconds))
+    found += pinning.measure(options.rounds)
     found += purchases.figures(purchases.measure(options.rounds))
     found += supervision.measure(options.rounds)
     found += autoscalers.figures()
     options.json.parent.mkdir(parents=True, exist_ok=True)
+    recorded = options.json.parent / "live-split.json"
+    found += deploys.measure(options.rounds, lambda split: recorded.write_bytes(split.as_json()) and None)
+    plot.draw(recorded, recorded.with_suffix(".svg"))
     options.json.write_bytes(as_json(found))
     print(f"{machine()}; medians of {options.rounds} interleaved rounds\n")
     print(as_table(found))

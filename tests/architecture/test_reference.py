@@ -2,21 +2,23 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from fissile.api.app import OPERATIONS
+from fissile.orchestrator.change import RolloutAct, ServiceAct
 from fissile.runtime.settings import (
     CallSettings,
     LimitSettings,
     MachineSettings,
+    ReleaseSettings,
     ScaleSettings,
     ServiceSettings,
     load,
 )
 from fissile.supervisor.limits import Limits
-from fissile.supervisor.status import ReplicaStatus, ServiceStatus, SupervisorStatus
+from fissile.supervisor.status import ReplicaStatus, RolloutStatus, ServiceStatus, SupervisorStatus
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (ROOT / "docs" / "reference" / "fissile-toml.md").read_text()
@@ -51,7 +53,8 @@ def test_the_example_is_a_valid_file(tmp_path: Path):
     (tmp_path / "fissile.toml").write_text(example)
     settings = load(tmp_path, "test")
     assert settings.service("back").replicas == 1
-    for kind, table in ((CallSettings, "calls"), (MachineSettings, "machine")):
+    tables = ((CallSettings, "calls"), (MachineSettings, "machine"), (ReleaseSettings, "releases"))
+    for kind, table in tables:
         told = set(re.findall(r"^(\w+) =", example.split(f"[{table}]")[1].split("\n[")[0], re.MULTILINE))
         assert told == set(kind.__struct_fields__)
 
@@ -60,8 +63,9 @@ def test_every_operation_and_field_is_told():
     for operation in OPERATIONS.values():
         assert f"`{operation.verb} {operation.path}" in API
     told = set(re.findall(r"[`.\]](\w+)`", section(API, "Status")))
-    kinds: tuple[type[Any], ...] = (SupervisorStatus, ServiceStatus, ReplicaStatus)
-    fields = {field for kind in kinds for field in kind.__struct_fields__} - {"services", "replicas", "supervisor"}
+    kinds: tuple[type[Any], ...] = (SupervisorStatus, ServiceStatus, ReplicaStatus, RolloutStatus)
+    fields = {field for kind in kinds for field in kind.__struct_fields__}
+    fields -= {"services", "replicas", "supervisor", "rollout"}
     assert fields <= told, fields - told
     assert {*Limits().shown(), "concurrency", "enforced_by"} <= told
 
@@ -71,4 +75,5 @@ def test_every_kind_of_entry_is_told():
     source = (ROOT / "src" / "fissile" / "supervisor" / "supervisor.py").read_text()
     noted = set(re.findall(r'(?:_note|_record)\(\s*"(\w+)"', source))
     noted |= set(re.findall(r'"(Replica[A-Z]\w+|Application\w+|Orphans\w+)"', source))
+    noted |= {kind.__name__ for kind in (*get_args(ServiceAct), *get_args(RolloutAct))}
     assert noted <= told, noted - told

@@ -126,3 +126,26 @@ def test_files_count_where_they_are_named_or_nobody_names_them():
     found = data_parts(files, {"templates"}, {"templates", "static"})
     assert set(found) == {"shop/templates/cart.html", "shop/notes.txt"}
     assert set(data_parts(files, {"static"}, {"templates", "static"})) == {"shop/notes.txt"}
+
+
+def test_components_of_one_module_count_for_each_other_by_contract():
+    code = b"""
+class Pictures:
+    async def thumb(self):
+        return 1
+
+class Pages:
+    def __init__(self, pictures: Pictures) -> None: ...
+
+class Album(Pictures):
+    pass
+"""
+    names = [("gallery", "Pictures"), ("gallery", "Pages"), ("gallery", "Album")]
+
+    def reached(component: str) -> set[str]:
+        found = Slice(Modules({"gallery.py": code}), names)
+        found.add("gallery", component)
+        return set(found.parts)
+
+    assert reached("Pages") == {"gallery.py: Pages"}
+    assert reached("Album") == {"gallery.py: Album", "gallery.py: Pictures"}

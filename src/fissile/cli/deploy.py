@@ -61,8 +61,6 @@ def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> None
     if number is None:
         show(found) if json else say(f"release {later} serves already: nothing is to be done")
         return
-    for warning in found["warnings"]:
-        note(warning)
     if json:
         outcome = client.get(f"/rollouts/{number}")
         while wait and not outcome["over"]:
@@ -70,6 +68,8 @@ def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> None
         show({**found, "outcome": outcome})
         raise typer.Exit(1 if outcome["over"] and not outcome["done"] else 0)
     say(f"rollout {number}: release {earlier} → {later}, {_summary(found['difference'])}")
+    for warning in found["warnings"]:
+        note(warning)
     outcome = follow(client, number, to_the_end=wait)
     code = conclude(outcome, earlier=earlier, later=later, waited=wait)
     if code:

@@ -62,14 +62,13 @@ def conclude(outcome: dict[str, Any], *, earlier: str, later: str, waited: bool)
     """Say how it ended; the exit code."""
     from fissile.cli.output import complain, say
 
-    if outcome["over"]:
-        if outcome["done"]:
-            say(f"release {later} serves: {outcome['reason']}")
-            return 0
-        complain(f"release {later} was taken back: {outcome['reason']}; {earlier or 'the release before it'} serves on")
+    if outcome["over"] and not outcome["done"]:
+        complain(f"release {later} was taken back: {outcome['reason']}; {earlier} serves on")
         return 1
-    if outcome["done"]:
-        say(f"every new request goes to release {later}; {earlier} finishes what it has")
-    elif not waited:
+    if waited:
+        say(f"release {later} serves: {outcome['reason']}")
+    elif outcome["done"]:
+        say(f"every new request goes to release {later}")
+    else:
         say("it is watched now: `fissile status`, `fissile promote` and `fissile abort`")
     return 0

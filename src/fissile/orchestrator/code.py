@@ -178,7 +178,8 @@ class Slice:
                 for other in self._modules:
                     yield other, WHOLE
             if name in module.defined:
-                yield module.name, name
+                if id(node) not in annotated or (module.name, name) not in self._components:
+                    yield module.name, name
             elif name in module.imported:
                 yield from self._target(*module.imported[name], used=id(node) not in annotated)
             else:

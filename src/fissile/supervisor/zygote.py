@@ -540,7 +540,7 @@ def live(birth: Birth) -> int:
         return execute(order, listening)
     unfailing_output()
     os.environ.update(order.environment)
-    title.become(f"{order.spec.service}.{order.spec.slot}")
+    title.become(f"{order.spec.service}.{'migrations' if order.spec.migrate else order.spec.slot}")
     gc.enable()
     sockets = [socket.socket(fileno=fd) for fd in listening]
     return replica.run(order.spec, sockets, order.control_address, order.control_token, birth.loop)
