@@ -107,7 +107,13 @@ OPERATIONS = {
         "GET", "/history", "What happened, oldest first", list[Entry], query=("service", "after", "limit")
     ),
     "events": Operation("GET", "/events", "What happens, as server-sent events", None, query=("service", "after")),
-    "release": Operation("GET", "/release", "The builds that run, with their parts and contracts", Release),
+    "release": Operation(
+        "GET",
+        "/release",
+        "The builds that run, or those of a release that is kept, with their parts and contracts",
+        Release,
+        query=("name",),
+    ),
     "releases": Operation("GET", "/releases", "The releases that are kept, newest first", list[ReleaseInfo]),
     "deploy": Operation("POST", "/deploy", "Move the requests to the code in the folder", Deploy, DeployOrder),
     "rollback": Operation("POST", "/rollback", "Move the requests to an earlier release", Deploy, RollbackOrder),
@@ -195,6 +201,9 @@ class Api:
 
     async def release(self, request: Request) -> Response:
         """See the table."""
+        name = request.query_params.get("name", "")
+        if name:
+            return _json((await asyncio.to_thread(self._supervisor.rollouts.find, name)).release)
         return _json(self._supervisor.current_release)
 
     async def releases(self, request: Request) -> Response:
@@ -311,7 +320,7 @@ def document() -> dict[str, Any]:
 
 
 def _parameter(name: str, place: str) -> dict[str, Any]:
-    kind = "string" if name == "service" else "integer"
+    kind = "string" if name in ("service", "name") else "integer"
     return {"name": name, "in": place, "required": place == "path", "schema": {"type": kind}}
 
 

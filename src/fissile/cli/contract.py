@@ -18,11 +18,12 @@ def _group() -> None:
 
 @contract.command()
 def diff(
-    path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
+    release: Annotated[str, typer.Argument(help="one that is kept  [default: the code in the folder]")] = "",
+    path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
     profile: Annotated[str | None, typer.Option(help="a profile from fissile.toml")] = None,
     json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Print what callers that run now could not live with, if the code in the folder ran; exit code 1 then."""
+    """Print what callers that run now could not live with, if that release or the code here ran; exit code 1 then."""
     import msgspec
 
     from fissile import daemon
@@ -30,8 +31,12 @@ def diff(
     from fissile.cli.output import say, show
     from fissile.orchestrator.release import difference
 
-    running = daemon.release_from(Client(path).get("/release"))
-    later = daemon.release_here(daemon.settings_of(path, profile), running.topology)
+    client = Client(path)
+    running = daemon.release_from(client.get("/release"))
+    if release:
+        later = daemon.release_from(client.get(f"/release?name={release}"))
+    else:
+        later = daemon.release_here(daemon.settings_of(path, profile), running.topology)
     found = difference(running, later)
     if json:
         show(msgspec.to_builtins(found.breaks))

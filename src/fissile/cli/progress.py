@@ -26,14 +26,14 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
             live = stack.enter_context(Live("", auto_refresh=False, transient=True))
         after = _beginning(client, number)
         while True:
-            outcome = client.get(f"/rollouts/{number}")
             status = client.get("/status")
+            outcome = client.get(f"/rollouts/{number}")  # after it: it may have ended in between
             for entry in client.get(f"/history?after={after}&limit={ENTRIES_MAX}"):
                 after = entry["id"]
                 if entry["what"] == "AdvanceRollout":
                     say(f"{entry['data']['stage']}: {entry['reason']}")
             rollout = status["rollout"]
-            if outcome["over"] or rollout is None or rollout["number"] != number:
+            if outcome["over"] or rollout is None:
                 return outcome
             if live is not None:
                 from rich.text import Text

@@ -51,6 +51,12 @@ def as_text(found: dict[str, Any]) -> str:
     lines = [f"{found['application']} as {found['topology']}, release {found['release']}, pid {supervisor['pid']}"]
     if found["journal"]:
         lines.append(f"! the journal cannot be written: {found['journal']}")
+    rollout = found["rollout"]
+    if rollout is not None:
+        lines.append(
+            f"rollout {rollout['number']}: release {rollout['earlier']} → {rollout['later']}, {rollout['stage']}: "
+            f"{rollout['share']:.0%} of new requests; {rollout['waits'] or rollout['reason']}"
+        )
     width = max(len(service["name"]) for service in found["services"])
     for service in found["services"]:
         scale = service["scale"]

@@ -69,6 +69,7 @@ class Releases:
             home = self._code / name / root.name
             if not (self._code / name / MANIFEST).exists():
                 self._write(name, root, found)
+            _link(root, home)
             self._link_disks(home, settings)
         except OSError as error:
             raise ConfigError(
@@ -87,7 +88,6 @@ class Releases:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
             shutil.copystat(root / path, target)
-        _link(root, home)
         (draft / MANIFEST).write_bytes(msgspec.json.encode([path for path, _ in found]))
         shutil.rmtree(self._code / name, ignore_errors=True)
         draft.rename(self._code / name)
@@ -101,15 +101,26 @@ class Releases:
                     link.parent.mkdir(parents=True, exist_ok=True)
                     link.symlink_to(own)
 
-    def gather(self, settings: Settings) -> list[str]:
-        """Move what a release's code has made beside itself to the application's folder; what was moved."""
-        home = Path(settings.root)
-        if not home.is_relative_to(self._code.resolve()):
-            return []
-        with suppress(OSError, msgspec.DecodeError):
-            code = set(msgspec.json.decode((home.parent / MANIFEST).read_bytes(), type=list[str]))
-            return list(self._gathered(home, home, code))
-        return []
+    def gather(self, live: Iterable[Settings]) -> list[str]:
+        """Move what the code of live releases has made beside itself to the application's folder; what was moved.
+
+        Each of them finds it there, by a link.
+        """
+        homes = [Path(settings.root) for settings in live if Path(settings.root).is_relative_to(self._code.resolve())]
+        moved: list[str] = []
+        for home in homes:
+            with suppress(OSError, msgspec.DecodeError):
+                code = set(msgspec.json.decode((home.parent / MANIFEST).read_bytes(), type=list[str]))
+                moved += self._gathered(home, home, code)
+        for home in homes:
+            with suppress(OSError):
+                _link(self._root, home)
+        return moved
+
+    def relink(self, settings: Settings) -> None:
+        """A copy that is to serve again finds what the application has made since."""
+        with suppress(OSError):
+            _link(self._root, Path(settings.root))
 
     def _gathered(self, home: Path, folder: Path, code: set[str]) -> Iterator[str]:
         """Moved are whole folders without code, and files; their links take their places at once."""
@@ -119,8 +130,7 @@ class Releases:
                 continue
             if entry.is_dir() and any(name.startswith(f"{path}/") for name in code):
                 yield from self._gathered(home, entry, code)
-            elif not (entry.is_dir() and (self._root / path).exists()):
-                _exchange(entry, self._root / path)
+            elif _exchange(entry, self._root / path):
                 yield path
 
     def record(self, release: Release, settings: Settings) -> None:
@@ -201,18 +211,24 @@ def _link(source: Path, copy: Path) -> None:
             target.symlink_to(entry)
 
 
-def _exchange(made: Path, own: Path) -> None:
-    """Move a file or folder, and leave a link to it: nobody ever finds nothing there."""
+def _exchange(made: Path, own: Path) -> bool:
+    """Move a file or folder, and leave a link to it, so that nobody ever finds nothing there; whether it was moved.
+
+    A newer file takes the place of the one that is there, which is kept under another name.
+    """
     own.parent.mkdir(parents=True, exist_ok=True)
-    if not own.exists():
-        link = own if not os.path.lexists(own) else None
-        if link is not None:
-            link.symlink_to(own)
-            if _swap(made, link):
-                return
-            link.unlink()
+    if not os.path.lexists(own):
+        own.symlink_to(own)
+        if _swap(made, own):
+            return True
+        own.unlink()
+    elif made.is_dir() or not own.is_file() or made.stat().st_mtime_ns < own.stat().st_mtime_ns:
+        return False  # two of the same name: whose is meant cannot be known from here
+    else:
+        own.replace(own.with_name(f"{own.name}.before-{made.stat().st_mtime_ns}"))
     made.replace(own)
     made.symlink_to(own)
+    return True
 
 
 def _swap(one: Path, other: Path) -> bool:

@@ -8,6 +8,7 @@ has the rollout, and whoever supervises performs its next step.
 import asyncio
 import signal
 import time
+import traceback
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from math import inf
@@ -57,8 +58,8 @@ MIGRATIONS_REMEMBERED_MAX = 2000
 MIGRATED = "migrated"
 OURSELVES = "fissile"
 HISTORY_MAX = 1000
-# When the journal cannot be written, as on a full disk.
-JOURNAL_SECONDS = 1.0
+# Before the next look, when a step could not be made, as on a full disk.
+TROUBLE_SECONDS = 1.0
 DEFAULT_WATCH_SECONDS = 60.0
 DEFAULT_CANARY = 0.1
 
@@ -216,9 +217,21 @@ class Rollouts:
         self._meant(number)
         await self._office.change(Change(who, AbortRollout(time.time()), why or "a person gave it up"))
 
+    async def gather(self) -> None:
+        """What running code has made beside itself belongs to the application, and to no release."""
+        live = [edition.settings for edition in self._fleet.editions.values()]
+        moved = await asyncio.to_thread(self._store.gather, live)
+        if moved:
+            root = self._fleet.root
+            self._office.say(f"moved to {root}, because every release shares it: {', '.join(moved)}")
+
     def kept(self) -> list[Kept]:
         """The releases that are kept, newest first."""
         return self._store.all()
+
+    def find(self, name: str) -> Kept:
+        """A release that is kept, by its name or the beginning of it. Raises ConfigError."""
+        return self._store.find(name)
 
     def outcome(self, number: int) -> Outcome:
         """How a rollout ended, or that it goes on. Raises InvalidArgument where there is none."""
@@ -241,8 +254,11 @@ class Rollouts:
         fleet = self._fleet
         if order.release:
             kept = self._store.find(order.release)
+            await self.gather()
+            self._store.relink(self._store.settings(kept))
             return self._reread(self._store.settings(kept)), order.topology or kept.release.topology
         settings = self._reread(msgspec.structs.replace(fleet.settings, root=str(fleet.root)))
+        await self.gather()  # so that the copy has links to it
         copied = await asyncio.to_thread(self._store.copy, settings)
         return copied, order.topology or self._newest().release.topology
 
@@ -465,7 +481,11 @@ class Rollouts:
             except JournalError as error:
                 # What nobody could account for later is not done.
                 self._office.say(f"the rollout waits: {error}")
-                pause = JOURNAL_SECONDS
+                pause = TROUBLE_SECONDS
+            except Exception:
+                # The state is as it was before, so it may be looked at again.
+                self._office.say(f"a mistake of Fissile's own:\n{traceback.format_exc()}")
+                pause = TROUBLE_SECONDS
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._office.next_step()
@@ -501,16 +521,16 @@ class Rollouts:
         await self._office.change(Change(OURSELVES, EndRollout(rollout.number, moved), why))
         self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why)
         self.waits = ""
-        for name in gone:
+        await self._doors.close_unused()
+        for name in gone:  # after that, nobody looks them up any more
             fleet.observed.services.pop(name, None)
             fleet.sent.pop(name, None)
             fleet.routed.told.pop(name, None)
-        await self._doors.close_unused()
+        await self.gather()
         await self._editions.tidy()
         self._before.clear()
         self._last.clear()
         edition = fleet.editions[fleet.desired.current.name]
-        await asyncio.to_thread(self._store.gather, edition.settings)
         serving = {release.name for release in fleet.desired.releases()}
         await asyncio.to_thread(self._store.prune, edition.settings.releases.keep, serving)
         what = "is done" if moved else "was taken back"
@@ -541,8 +561,10 @@ class Rollouts:
                 for memory in found.slots.values():
                     if memory.deaths.in_a_row > deaths:
                         deaths, trouble = memory.deaths.in_a_row, memory.last_trouble
-            elif before.release != rollout.wishes[name].release and want.revision <= before.revision:
-                deaths, trouble = 1, "its new build does not start"
+            elif before.release != rollout.wishes[name].release:
+                failed = [m for m in found.slots.values() if m.failed_revision > before.revision]
+                if failed:
+                    deaths, trouble = max(m.deaths.in_a_row for m in failed), failed[0].last_trouble
             yield (
                 name,
                 SetSeen(len(found.replicas), sum(r.revision >= want.revision for r in ready), deaths, trouble),
@@ -567,7 +589,7 @@ class Rollouts:
             return True
         leaving = set(fleet.desired.leaving())
         for name, found in fleet.observed.services.items():
-            if name in leaving or fleet.command(name):
+            if name in leaving or name not in fleet.services or fleet.command(name):
                 continue
             for replica in found.replicas.values():
                 process = fleet.processes.get(replica.serial)

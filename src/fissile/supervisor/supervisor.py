@@ -14,6 +14,7 @@ import random
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from math import inf
@@ -226,7 +227,7 @@ class Supervisor:
             self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._fleet.services))
-                await self._gather()
+                await self._rollouts.gather()
             self._publish()
             return self.endpoints()
         except BaseException:
@@ -426,14 +427,6 @@ class Supervisor:
         child.exited.add_done_callback(lambda _: self._desk.forget(serial))
         return child, link
 
-    async def _gather(self) -> None:
-        """What code has made beside itself belongs to the application, and to no release."""
-        edition = self._fleet.edition
-        if edition is not None and self._keep:
-            moved = await asyncio.to_thread(self._store.gather, edition.settings)
-            if moved:
-                self.say(f"moved to {self._fleet.root}, because every release shares it: {', '.join(moved)}")
-
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -442,8 +435,9 @@ class Supervisor:
 
     def _done(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            self.say(f"a mistake of Fissile's own: {task.exception()!r}")
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.say("a mistake of Fissile's own:\n" + "".join(traceback.format_exception(error)))
 
     # -- the loop ---------------------------------------------------------------------------------
 
