@@ -30,12 +30,13 @@ from fissile.orchestrator.rollout import EnterStage, Seen, SetSeen, outlook
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 LOOK_SECONDS = 0.05
+WHOLE = "whole"
 SETTLE_MAX = 4.0
 HOP_SECONDS = (0.01, 0.01, 1.0)
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """What replicas know of the releases."""
+    """What replicas know of the releases. sets: by release and component."""
 
     version: int
     shares: dict[str, float]
@@ -53,14 +54,17 @@ class DeployWorld(World):
     """Services that call each other in a row, the first of them from outside, and their releases."""
 
     def __init__(self, seed: int, services: dict[str, ServicePlan], *, cores: int) -> None:
+        # One component in each service; or all in one, where the topology is the other.
         self.names = list(services)
         first = LiveRelease("r0", {name: f"{name}@0" for name in services}, tuple((name,) for name in services))
         wants = {f"{n}@0": msgspec.structs.replace(one.want, release="r0") for n, one in services.items()}
+        services = {**services, WHOLE: services[self.names[0]]}
         self.count = 0
         self.verdicts: dict[str, Verdict] = {"r0": Verdict.AS_GOOD}
         self.migrations: dict[str, str] = {}
         self.migrated_at: dict[str, float] = {}
         self.routings = dict.fromkeys(self.names, Routing(0, {"r0": 1.0}, {"r0": first.sets}))
+        self.changes_of_topology = 0
         self.versions = 0
         self.in_flight: dict[str, int] = {}
         self.finished = self.begun = 0
@@ -132,15 +136,14 @@ class DeployWorld(World):
             return
         self.count += 1
         release, current = f"r{self.count}", self.desired.current
-        changed = [name for name in self.names if dice.random() < 0.5] or [self.names[-1]]
-        sets = {name: f"{name}@{self.count}" if name in changed else current.sets[name] for name in self.names}
-        later = LiveRelease(release, sets, current.waves)
-        wishes = {
-            sets[name]: msgspec.structs.replace(
-                self.desired.services[current.sets[name]], release=release, revision=1, after=()
-            )
-            for name in changed
-        }
+        names = list(current.sets)
+        if dice.random() < 0.25:
+            names = self.names if WHOLE in names else [WHOLE]
+            self.changes_of_topology += 1
+        changed = [name for name in names if name not in current.sets or dice.random() < 0.5] or [names[-1]]
+        sets = {name: f"{name}@{self.count}" if name in changed else current.sets[name] for name in names}
+        later = LiveRelease(release, sets, tuple((name,) for name in names))
+        wishes = {sets[name]: self._wish(name, release) for name in changed}
         if dice.random() < 0.2:
             self.machine.habits[sets[changed[0]]] = Habits(0.05, stillborn_share=1.0)
         self.verdicts[release] = dice.choice([Verdict.AS_GOOD, Verdict.WORSE, Verdict.INCONCLUSIVE])
@@ -159,6 +162,11 @@ class DeployWorld(World):
         )
         self.migrated_at[release] = self.clock.now + dice.random() * 2.0
         self.try_to(BeginRollout(rollout), "asked for")
+
+    def _wish(self, name: str, release: str) -> DesiredService:
+        current = self.desired.current.sets
+        want = self.desired.services[current[name]] if name in current else self.services[name].want
+        return msgspec.structs.replace(want, release=release, revision=1)
 
     def try_to(self, act: object, why: str) -> None:
         """A person's wish, which may come too late."""
@@ -234,7 +242,8 @@ class DeployLoop(Loop):
 
     def _tell_releases(self) -> None:
         world, desired = self.world, self.world.desired
-        found = Routing(0, desired.shares(), {release.name: release.sets for release in desired.releases()})
+        sets = {r.name: {name: r.sets.get(name) or r.sets[WHOLE] for name in world.names} for r in desired.releases()}
+        found = Routing(0, desired.shares(), sets)
         if self._sent is not None and msgspec.structs.replace(self._sent, version=0) == found:
             return
         world.versions += 1

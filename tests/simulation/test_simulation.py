@@ -35,7 +35,7 @@ def test_a_troubled_world_keeps_its_promises_and_recovers():
 
 
 def test_releases_follow_each_other_in_the_middle_of_trouble():
-    requests = 0
+    requests = topologies = 0
     ends: list[bool] = []
     for seed in range(DEPLOYING_SEEDS):
         world = deploying(seed)
@@ -45,7 +45,9 @@ def test_releases_follow_each_other_in_the_middle_of_trouble():
             pytest.fail(f"seed {seed} at {world.clock.now:.3f} s: {error}")
         requests += world.finished
         ends += world.ends
+        topologies += world.changes_of_topology
     assert requests > 300 * DEPLOYING_SEEDS
+    assert topologies > DEPLOYING_SEEDS
     assert ends.count(True) > DEPLOYING_SEEDS
     assert ends.count(False) > DEPLOYING_SEEDS
 

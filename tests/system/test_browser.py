@@ -215,3 +215,45 @@ def test_survives_the_death_of_a_service(page: Page, shop: RunningShop) -> None:
     page.goto("/checkout")
     pay(page, "4242 4242 4242 4242")
     expect(page.get_by_role("heading", name="Thank you!")).to_be_visible()
+
+
+def test_goes_on_shopping_while_the_shop_is_split_and_joined(browser: Browser, folder: Path) -> None:
+    fissile = str(Path(sys.executable).with_name("fissile"))
+    up = [fissile, "up", str(folder), "--topology", "monolith", "--port", "0", "--json"]
+    (address,) = json.loads(subprocess.run(up, check=True, capture_output=True).stdout)["services"]["app"][
+        "public"
+    ].values()
+    context = browser.new_context(base_url=address, java_script_enabled=False)
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+
+    def browse_while(*command: str) -> None:
+        """Look at one page after the other until a command has ended."""
+        with subprocess.Popen(
+            [fissile, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as running:
+            seen = 0
+            while running.poll() is None or seen < 3:
+                for path in ("/", "/products/ember-bowl", "/cart", "/orders"):
+                    response = page.goto(path)
+                    assert response is not None
+                    assert response.status == 200, path
+                    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+                seen += 1
+            assert running.stdout is not None
+            assert running.returncode == 0, running.stdout.read()
+
+    try:
+        page.goto("/")
+        sign_up(page)
+        put_into_cart(page, "Moss Vase")
+        browse_while("deploy", str(folder), "--topology", "microservices", "--wait")
+        page.goto("/checkout")
+        pay(page, "4242 4242 4242 4242")
+        expect(page.get_by_role("heading", name="Thank you!")).to_be_visible()
+        browse_while("deploy", str(folder), "--topology", "monolith", "--wait")
+        page.goto("/orders")
+        expect(page.get_by_role("main").get_by_text("paid", exact=True)).to_have_count(1)
+    finally:
+        context.close()
+        subprocess.run([fissile, "down", str(folder)], check=True, capture_output=True)

@@ -150,6 +150,10 @@ class Fleet:
                 return release.sets[service]
         raise KeyError(service)
 
+    def known(self, service: str) -> bool:
+        """Whether a live release has this service."""
+        return any(service in release.sets for release in self.desired.releases())
+
     def names(self) -> tuple[str, ...]:
         """All services, in the order in which they were made."""
         return tuple(dict.fromkeys(service.name for service in self.services.values()))

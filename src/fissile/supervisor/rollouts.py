@@ -156,6 +156,8 @@ class Rollouts:
         self._doors = doors
         self._office = office
         self._preparing = asyncio.Lock()
+        # One rollout is over, with all that was closed for it, before the next makes anything.
+        self._turn = asyncio.Lock()
         self._migrations: asyncio.Task[str] | None = None
         self._strangers: list[Child] = []
         self._before: dict[tuple[int, str], Answers] = {}
@@ -314,11 +316,11 @@ class Rollouts:
         if order.plan:
             return deploy
         await self._clear_the_way(order)
-        fleet = self._fleet
-        if edition.release.name == fleet.desired.current.name:
-            await self._only_scale(edition, order)
-            return deploy
-        return msgspec.structs.replace(deploy, rollout=await self._roll(edition, order))
+        async with self._turn:
+            if edition.release.name == self._fleet.desired.current.name:
+                await self._only_scale(edition, order)
+                return deploy
+            return msgspec.structs.replace(deploy, rollout=await self._roll(edition, order))
 
     async def _clear_the_way(self, order: DeployOrder) -> None:
         """One rollout at a time: an older one that is undecided is given up, one that is decided is waited for."""
@@ -510,7 +512,8 @@ class Rollouts:
         elif isinstance(step, ClearStep):
             await self._office.change(Change(OURSELVES, ClearSets(step.sets), step.reason))
         else:
-            await self._end(rollout, step.reason)
+            async with self._turn:
+                await self._end(rollout, step.reason)
         return True
 
     async def _end(self, rollout: Rollout, reason: str) -> None:

@@ -91,7 +91,7 @@ def status_of(fleet: Fleet, *, journal: str, waits: str) -> SupervisorStatus:
         application=edition.loaded.name if edition is not None else "",
         topology=fleet.topology,
         release=fleet.release,
-        services=tuple(_service_status(fleet, name) for name in fleet.names()),
+        services=tuple(_service_status(fleet, name) for name in fleet.names() if fleet.known(name)),
         journal=journal,
         rollout=_rollout_status(fleet, waits),
     )
