@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from deploys import deploying
+from releasing import deploying
 from scenarios import settled, troubled
 
 

@@ -7,7 +7,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from deploys import deploying
+from releasing import deploying
 from scenarios import FAULT_SECONDS, settled, steady, troubled, with_neighbour
 
 from fissile.orchestrator.autoscale import STABLE_SECONDS

@@ -15,6 +15,8 @@ from fissile.orchestrator.verdict import Judgement, Verdict
 
 # Of a set that is watched: more than one death of a slot in a row is no accident.
 DEATHS_MAX = 2
+# Releases whose order is remembered, so that a rollback knows where to go.
+TRAIL_MAX = 100
 UNDECIDED = (Stage.MIGRATING, Stage.STARTING, Stage.CANARY, Stage.FILLING)
 
 
@@ -237,9 +239,6 @@ def _trail(desired: Desired, rollout: Rollout) -> tuple[str, ...]:
     if rollout.back and rollout.later.name in before:
         return before[: len(before) - 1 - before[::-1].index(rollout.later.name)]
     return (*before, desired.current.name)[-TRAIL_MAX:]
-
-
-TRAIL_MAX = 100
 
 
 def counterpart(release: LiveRelease, name: str) -> str:

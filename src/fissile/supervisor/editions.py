@@ -76,6 +76,10 @@ class Editions:
         needed = {release.name for release in desired.releases()} | {want.release for want in desired.services.values()}
         for name in [name for name in self._fleet.editions if name not in needed]:
             await self.retire(self._fleet.editions.pop(name).nursery)
+        await self.close_idle()
+
+    async def close_idle(self) -> None:
+        """End the zygotes of earlier releases whose last replica has gone."""
         for nursery in [nursery for nursery in self._retired if nursery.idle]:
             self._retired.remove(nursery)
             await nursery.close()

@@ -58,6 +58,8 @@ MIGRATIONS_REMEMBERED_MAX = 2000
 MIGRATED = "migrated"
 OURSELVES = "fissile"
 HISTORY_MAX = 1000
+OUTCOMES_MAX = 100
+IDLE_SECONDS = 5.0
 # Before the next look, when a step could not be made, as on a full disk.
 TROUBLE_SECONDS = 1.0
 DEFAULT_WATCH_SECONDS = 60.0
@@ -474,7 +476,10 @@ class Rollouts:
         while True:
             if self._fleet.desired.rollout is None:
                 self._begun.clear()
-                await self._begun.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(IDLE_SECONDS):
+                        await self._begun.wait()
+                await self._editions.close_idle()
                 continue
             pause = LOOK_SECONDS
             try:
@@ -523,6 +528,7 @@ class Rollouts:
         why = reason if moved else rollout.reason
         await self._office.change(Change(OURSELVES, EndRollout(rollout.number, moved), why))
         self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why)
+        self._outcomes.pop(rollout.number - OUTCOMES_MAX, None)  # the journal has those before
         self.waits = ""
         await self._doors.close_unused()
         for name in gone:  # after that, nobody looks them up any more

@@ -51,6 +51,7 @@ from fissile.orchestrator.plan import (
 from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import DRAINING, READY, Replica, ReplicaEnded, ReplicaHeard, ReplicaState
 from fissile.orchestrator.restart import described
+from fissile.orchestrator.rollout import TRAIL_MAX
 from fissile.rpc.server import Server
 from fissile.runtime.control import (
     DRAIN_SECONDS_MAX,
@@ -267,7 +268,9 @@ class Supervisor:
         live = edition.live()
         wishes = {live.sets[name]: self.wish(edition, name) for name in live.sets}
         before = self._before()
-        fleet.desired = Desired(wishes, live, trail=before.trail, rollouts=before.rollouts)
+        last = before.current.name
+        trail = before.trail if last in ("", live.name) else (*before.trail, last)
+        fleet.desired = Desired(wishes, live, trail=trail[-TRAIL_MAX:], rollouts=before.rollouts)
         for name in live.sets:
             fleet.secrets.add(name)
         self._logs.width = max(len(name) for name in [*live.sets, OURSELVES])
