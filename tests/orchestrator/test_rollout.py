@@ -56,7 +56,7 @@ def test_names_of_replica_sets():
         (begun(), seen(ready=3), 0.0, None, "back (3 of 4 ready)"),
         (begun(), seen(told=False), 0.0, None, "telling"),
         (begun(), seen(), 0.0, Stage.MOVED, "every new request"),
-        (begun(share=0.1), seen(ready=1), 0.0, Stage.CANARY, "0.1 of the requests"),
+        (begun(share=0.1), seen(ready=1), 0.0, Stage.CANARY, "10 % of the requests"),
         (at(Stage.FILLING, share=0.1), seen(ready=3), 101.0, None, "3 of 4"),
         (at(Stage.FILLING, share=0.1), seen(), 101.0, Stage.MOVED, "every new request"),
     ],

@@ -31,7 +31,8 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
             for entry in client.get(f"/history?after={after}&limit={ENTRIES_MAX}"):
                 after = entry["id"]
                 if entry["what"] == "AdvanceRollout":
-                    say(f"{entry['data']['stage']}: {entry['reason']}")
+                    told = f"{entry['data']['stage']}: {entry['reason']}"
+                    say(told) if live is None else live.console.print(told, highlight=False, markup=False)
             rollout = status["rollout"]
             if outcome["over"] or rollout is None:
                 return outcome

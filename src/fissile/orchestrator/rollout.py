@@ -114,7 +114,7 @@ def _coming_up(desired: Desired, rollout: Rollout, seen: Seen) -> Outlook:
     if not seen.told:
         return Outlook(None, "telling all replicas of the new ones")
     if rollout.stage is Stage.STARTING and rollout.share < 1.0:
-        reason = f"{rollout.share:.3g} of the requests go to the new release"
+        reason = f"{rollout.share * 100:g} % of the requests go to the new release"
         return Outlook(EnterStage(Stage.CANARY, reason))
     return Outlook(EnterStage(Stage.MOVED, "all replicas are ready: every new request goes to the new release"))
 
