@@ -385,7 +385,7 @@ async def bad_release(mistake: str, *options: str, watch_seconds: float = 0.0) -
             file.write_text(f"{file.read_text()}\n    async def start(self) -> None:\n        {start}\n")
         begun = time.time()
         code, out = await chain.deploy("--wait", *options)
-        ended = time.time()
+        ended = await _retreated(chain) or time.time()
         if options and (code != 1 or "taken back" not in out):
             raise RuntimeError(f"{mistake}: it was not taken back:\n{out}")
         if watch_seconds:

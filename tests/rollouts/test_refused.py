@@ -112,14 +112,20 @@ def test_a_person_and_a_release_that_was_decided(app: Chain):
 def test_only_the_newest_releases_are_kept_beside_those_that_serve(app: Chain):
     (app.folder / "fissile.toml").write_text('app = "chain:app"\n\n[releases]\nkeep = 2\n')
     first = app.status()["release"]
-    for version in (2, 3, 4):
+    for version in (2, 3, 4, 5):
         app.edit("back", VERSION=version)
         app.deploy()
     kept = [line.split()[0] for line in app.order("releases").splitlines()]
-    assert len(kept) == 3
+    # Front and Middle did not change: they still read from the copy that they were started from.
+    assert first in kept
+    assert len(kept) == 4
     assert kept[0] == app.status()["release"]
+    assert len(list((app.folder / ".fissile" / "code").iterdir())) == 4
+    for component in ("front", "middle"):
+        app.edit(component, VERSION=2)
+    app.deploy()
     assert "not kept" in app.order("rollback", first, code=1)
-    assert len(list((app.folder / ".fissile" / "code").iterdir())) == 3
+    assert len(list((app.folder / ".fissile" / "code").iterdir())) == 4
 
 
 def test_replica_counts_are_applied_without_a_new_process(app: Chain):

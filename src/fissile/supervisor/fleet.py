@@ -35,11 +35,15 @@ STACKS_CHARACTERS_MAX = 20_000
 
 
 class Process(msgspec.Struct, frozen=True, eq=False):
-    """What stands behind a replica: its process and when that began (see orphans), and its reports."""
+    """What stands behind a replica: its process and when that began (see orphans), and its reports.
+
+    release: whose copy of the code it runs, and reads from as long as it lives.
+    """
 
     child: Child
     link: Link
     born: int | None
+    release: str
 
 
 class Edition:
@@ -163,6 +167,10 @@ class Fleet:
         return tuple(
             name for name, want in self.desired.services.items() if service_of(name) == service and want.replicas_max
         )
+
+    def in_use(self) -> set[str]:
+        """The releases whose copy of the code is needed: live ones, and those that processes came from."""
+        return {release.name for release in self.desired.releases()} | {p.release for p in self.processes.values()}
 
     # -- services -----------------------------------------------------------------------------------
 

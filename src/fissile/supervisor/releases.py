@@ -101,12 +101,14 @@ class Releases:
                     link.parent.mkdir(parents=True, exist_ok=True)
                     link.symlink_to(own)
 
-    def gather(self, live: Iterable[Settings]) -> list[str]:
-        """Move what the code of live releases has made beside itself to the application's folder; what was moved.
+    def gather(self, used: Iterable[str]) -> list[str]:
+        """Move what the code of releases that are in use has made beside itself to the application's folder.
 
-        Each of them finds it there, by a link.
+        Each of them finds it there, by a link. Returns what was moved.
         """
-        homes = [Path(settings.root) for settings in live if Path(settings.root).is_relative_to(self._code.resolve())]
+        used = set(used)
+        codes = dict.fromkeys(kept.code for kept in self.all() if kept.name in used)
+        homes = [self._code / code / self._root.name for code in codes]
         moved: list[str] = []
         for home in homes:
             with suppress(OSError, msgspec.DecodeError):
@@ -173,7 +175,7 @@ class Releases:
         return Settings(app=kept.app, root=str(root.resolve()), file=kept.file, profile=kept.profile)
 
     def prune(self, keep: int, serving: Iterable[str]) -> list[str]:
-        """Remove all but the newest ones and those that serve; the names of those removed."""
+        """Remove all but the newest ones and those that serve or are read from; the names of those removed."""
         serving = set(serving)
         kept = self.all()
         spare = [one for one in kept if one.name not in serving][keep:]

@@ -223,8 +223,7 @@ class Rollouts:
 
     async def gather(self) -> None:
         """What running code has made beside itself belongs to the application, and to no release."""
-        live = [edition.settings for edition in self._fleet.editions.values()]
-        moved = await asyncio.to_thread(self._store.gather, live)
+        moved = await asyncio.to_thread(self._store.gather, self._fleet.in_use())
         if moved:
             root = self._fleet.root
             self._office.say(f"moved to {root}, because every release shares it: {', '.join(moved)}")
@@ -540,8 +539,8 @@ class Rollouts:
         self._before.clear()
         self._last.clear()
         edition = fleet.editions[fleet.desired.current.name]
-        serving = {release.name for release in fleet.desired.releases()}
-        await asyncio.to_thread(self._store.prune, edition.settings.releases.keep, serving)
+        # A service that did not change still reads from the copy that it was started from.
+        await asyncio.to_thread(self._store.prune, edition.settings.releases.keep, fleet.in_use())
         what = "is done" if moved else "was taken back"
         self._office.say(f"rollout {rollout.number} {what}: {why}")
 

@@ -400,7 +400,7 @@ class Supervisor:
         )
         if spec.port:
             self._fleet.services[spec.set].ports[spec.serial] = spec.port
-        self._settle_in(replica, child)
+        self._settle_in(replica, child, spec.release)
 
     async def _open_desk(self) -> None:
         self._server = self._desk.server(self._fleet.secrets.control)
@@ -499,6 +499,7 @@ class Supervisor:
             self._desk.forget(replica.serial)
             self._see(replica, ReplicaEnded(f"cannot start: its log cannot be opened: {error}", random.random()))
             return
+        release = self._fleet.desired.services[replica.service].release
         try:
             child = await self._launcher.launch(replica, out, err)
         except (FissileError, OSError) as error:
@@ -510,7 +511,7 @@ class Supervisor:
             os.close(err)
         replica.pid = child.pid
         self._note("ReplicaStarted", service, reason, slot=replica.slot, pid=child.pid, build=replica.build)
-        self._settle_in(replica, child)
+        self._settle_in(replica, child, release)
         if replica.ending:
             child.signal(signal.SIGKILL)
 
@@ -518,9 +519,9 @@ class Supervisor:
         await until_it_serves(HOST, service.port(replica.slot, replica.serial), service.ready())
         self._see(replica, known.ReplicaReady())
 
-    def _settle_in(self, replica: Replica, child: Child) -> None:
-        """From now on its end is noticed."""
-        process = Process(child, self._desk.link(replica.serial), born(child.pid))
+    def _settle_in(self, replica: Replica, child: Child, release: str) -> None:
+        """From now on its end is noticed. release: whose code it runs."""
+        process = Process(child, self._desk.link(replica.serial), born(child.pid), release)
         self._fleet.processes[replica.serial] = process
         self._woken.set()
         service = self._fleet.services[replica.service]
