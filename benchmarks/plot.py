@@ -97,7 +97,12 @@ def _latency(row: Any, data: dict[str, Any], begin: float) -> None:
     for q, colour, label in ((0.99, COLOURS[2], "p99"), (0.5, COLOURS[0], "median")):
         values = [quantile([seconds for seconds, _ in bins[n]], q) * 1000 for n in numbers]
         row.plot(times, values, color=colour, label=label)
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
+
     row.set_yscale("log")
+    row.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    row.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    row.yaxis.set_minor_formatter(NullFormatter())
     row.set_ylabel("answered after, ms")
     row.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
 
