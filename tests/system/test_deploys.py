@@ -53,3 +53,24 @@ def test_a_bad_release_takes_itself_back(mistake: str):
 def test_a_request_hardly_pays_for_staying_in_its_release():
     (pinned, _) = pinning.measure(1)
     assert pinned.value <= 1.2
+
+
+def test_the_shop_is_watched_and_taken_back_by_hand_without_losing_a_request():
+    async def run() -> tuple[list[str], list[str]]:
+        async with (
+            deploys.running(deploys.SHOP, "microservices") as shop,
+            deploys.loaded(shop.page, 60.0, *deploys.PAGES) as load,
+            deploys.shopping(shop.page) as bought,
+        ):
+            shop.edit("shop/catalog.py", WORDS_MAX=7)
+            shop.edit("shop/images.py", IN_MEMORY_MAX=400)
+            code, out = await shop.deploy("--canary", "50%", "--watch", "2s", "--wait")
+            assert code == 0, out
+            assert "none of both is slower" in out
+            code, out = await deploys.command("rollback", "--path", str(shop.folder), "--wait")
+            assert code == 0, out
+        return load.failures, bought
+
+    failures, bought = asyncio.run(run())
+    assert not failures
+    assert bought.count("ok") == len(bought) > 0
