@@ -141,11 +141,20 @@ async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | Non
 
 
 async def _run_services(
-    settings: Settings, topology: str, port: int | None, ready: Ready, say: Say, *, keep: bool = False
+    settings: Settings,
+    topology: str,
+    port: int | None,
+    ready: Ready,
+    say: Say,
+    *,
+    keep: bool = False,
+    fresh: bool = False,
+    resume: bool = False,
 ) -> None:
+    """keep, fresh, resume: as of `Supervisor`."""
     signals = StopSignals(say)
     logs = LogFiles(Path(settings.root) / FOLDER / LOGS) if keep else None
-    supervisor = Supervisor(settings, topology, port=port, logs=logs, keep=keep)
+    supervisor = Supervisor(settings, topology, port=port, logs=logs, keep=keep, fresh=fresh, resume=resume)
     api = ApiServer(supervisor, signals.first.set, port=settings.machine.api_port)
 
     async def start() -> Endpoints:
@@ -166,13 +175,22 @@ async def _run_services(
         await _unless(signals.second, stop())  # given up half way, it kills what is left
 
 
-def supervise(settings: Settings, topology: str, port: int | None, *, ready: Ready, say: Say) -> None:
+def supervise(
+    settings: Settings,
+    topology: str,
+    port: int | None,
+    *,
+    ready: Ready,
+    say: Say,
+    fresh: bool = False,
+    resume: bool = False,
+) -> None:
     """Be the supervisor of an application in the background, until told to stop; or the successor of a dead one.
 
-    topology: "" is the one that runs already, or else that of the settings. Raises FissileError, and leaves
-    alone what ran before.
+    topology: "" is the one that runs already, or else that of the settings. fresh, resume: see `Supervisor`.
+    Raises FissileError, and leaves alone what ran before.
     """
-    uvloop.run(_run_services(settings, topology, port, ready, say, keep=True))
+    uvloop.run(_run_services(settings, topology, port, ready, say, keep=True, fresh=fresh, resume=resume))
 
 
 class Report:
@@ -242,14 +260,14 @@ def up(settings: Settings, options: list[str]) -> Endpoints:
     )
 
 
-def down(root: Path) -> None:
+def down(root: Path, *, who: str, why: str) -> None:
     """Stop what a dead supervisor left in a folder. Raises ConfigError if there is nothing."""
-
     supervisor_of = Settings(app="", root=str(root.resolve()))
 
     async def stop() -> None:
         supervisor = Supervisor(supervisor_of, "", logs=LogFiles(root / FOLDER / LOGS), keep=True)
         await supervisor.start(adopt_only=True)
+        await supervisor.lay_down(who=who, why=why)
         await supervisor.stop()
 
     uvloop.run(stop())

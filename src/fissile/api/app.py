@@ -74,6 +74,13 @@ class DecideOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     why: str = ""
 
 
+class DownOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who wants it, and why."""
+
+    who: str = "operator"
+    why: str = ""
+
+
 class ReleaseInfo(msgspec.Struct, frozen=True):
     """One release that is kept. made: seconds of the wall clock. state: live, or kept for a rollback."""
 
@@ -122,7 +129,7 @@ OPERATIONS = {
     "abort": Operation("POST", "/abort", "Give the rollout up", None, DecideOrder),
     "restart": Operation("POST", "/services/{service}/restart", "New replicas, no request lost", Done, RestartOrder),
     "scale": Operation("POST", "/services/{service}/scale", "More or fewer replicas", Done, ScaleOrder),
-    "down": Operation("POST", "/down", "Stop all, in order", None),
+    "down": Operation("POST", "/down", "Stop all, in order", None, DownOrder),
 }
 
 
@@ -271,6 +278,8 @@ class Api:
 
     async def down(self, request: Request) -> Response:
         """See the table."""
+        order = msgspec.json.decode(await request.body() or b"{}", type=DownOrder)
+        await self._supervisor.lay_down(who=order.who, why=order.why)
         asyncio.get_running_loop().call_later(0.05, self._down)  # the answer goes first
         return _json({})
 

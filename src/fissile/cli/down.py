@@ -12,17 +12,18 @@ POLL_SECONDS = 0.02
 
 def down(
     path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
+    why: Annotated[str, typer.Option(help="the reason, for the history")] = "",
 ) -> None:
     """Stop all services in order: callers before those whom they call, each after finishing its work."""
     from fissile import daemon
     from fissile.cli.client import Client, Refused
-    from fissile.cli.output import say
+    from fissile.cli.output import say, user
     from fissile.errors import ConfigError
     from fissile.supervisor.state import lives, read_endpoints
 
     endpoints = read_endpoints(path)
     if not lives(endpoints.pid):
-        daemon.down(path)
+        daemon.down(path, who=user(), why=why)
         say(f"{endpoints.application} is stopped")
         return
     if not endpoints.zygote:
@@ -30,7 +31,7 @@ def down(
             f"{endpoints.application} runs in the foreground (pid {endpoints.pid})",
             remedy="stop it where it runs, with Ctrl-C",
         )
-    Client(path).post("/down")
+    Client(path).post("/down", {"who": user(), "why": why})
     limit = time.monotonic() + STOP_SECONDS_MAX
     while lives(endpoints.pid):
         if time.monotonic() > limit:

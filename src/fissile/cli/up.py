@@ -12,6 +12,7 @@ Port = Annotated[
     typer.Option(min=0, max=65535, help="of the public page; 0: any free one  [default: 8000, or any free one]"),
 ]
 Profile = Annotated[str | None, typer.Option(help="a profile from fissile.toml")]
+FRESH = "begin with the code in the folder, though nobody has stopped what ran last"
 
 
 def up(
@@ -22,13 +23,17 @@ def up(
     systemd: Annotated[
         bool, typer.Option("--systemd", help="print a unit file for systemd, and start nothing")
     ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help=FRESH)] = False,
     json: Annotated[bool, typer.Option("--json", help="print the endpoints as JSON")] = False,
 ) -> None:
-    """Start the application in the background; take it over if its supervisor has died."""
+    """Start the application in the background; take it over if its supervisor has died.
+
+    What ended without `fissile down`, as in a power cut, goes on with the release that ran last.
+    """
     import msgspec
 
     from fissile import daemon
-    from fissile.cli.output import say
+    from fissile.cli.output import note, say
     from fissile.cli.run import announce
 
     settings = daemon.settings_of(path, profile)
@@ -36,11 +41,13 @@ def up(
     if systemd:
         say(unit(Path(settings.root), options))
         return
-    endpoints = daemon.up(settings, options)
+    endpoints = daemon.up(settings, [*options, *(["--fresh"] if fresh else [])])
     if json:
         say(msgspec.json.format(msgspec.json.encode(endpoints)).decode())
     else:
         announce(endpoints, how_to_stop="`fissile down` stops it")
+        if endpoints.resumed:
+            note(f"release {endpoints.release} goes on, as it ran last; `fissile deploy` brings the code in the folder")
 
 
 def supervise(
@@ -48,6 +55,10 @@ def supervise(
     topology: Topology = None,
     port: Port = None,
     profile: Profile = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help=FRESH)] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="what ran before goes on in its own topology, whatever --topology says")
+    ] = False,
     ready_fd: Annotated[int, typer.Option(help="a descriptor that is told how the start went")] = -1,
 ) -> None:
     """Be the supervisor of an application in the background: what `up` starts, and a unit of systemd."""
@@ -57,7 +68,7 @@ def supervise(
     report = daemon.Report(ready_fd)
     with report.failures():
         settings = daemon.settings_of(path, profile)
-        daemon.supervise(settings, topology or "", port, ready=report.ready, say=note)
+        daemon.supervise(settings, topology or "", port, ready=report.ready, say=note, fresh=fresh, resume=resume)
 
 
 def _options(path: str, topology: str | None, port: int | None, profile: str | None) -> list[str]:
@@ -69,11 +80,14 @@ def _options(path: str, topology: str | None, port: int | None, profile: str | N
 
 
 def unit(root: Path, options: list[str]) -> str:
-    """A systemd unit (systemd.service(5)). Killed or not, the supervisor alone is restarted: replicas go on."""
+    """A systemd unit (systemd.service(5)). Killed or not, the supervisor alone is restarted: replicas go on.
+
+    After a reboot the release that ran last goes on, in its topology: the options are those of the first start.
+    """
     import shlex
     import sys
 
-    command = shlex.join([sys.executable, "-m", "fissile", "supervise", *options])
+    command = shlex.join([sys.executable, "-m", "fissile", "supervise", *options, "--resume"])
     return f"""[Unit]
 Description=Fissile: {root.name}
 After=network.target

@@ -4,6 +4,7 @@ A replica set is the replicas of one service at one build, named "cart@1a2b3c4d"
 and two while a rollout replaces its build: they share nothing, so no request meets both.
 """
 
+from collections.abc import Collection
 from enum import StrEnum
 
 import msgspec
@@ -115,6 +116,13 @@ class Desired(msgspec.Struct, frozen=True):
     rollout: Rollout | None = None
     trail: tuple[str, ...] = ()
     rollouts: int = 0
+
+    def without(self, held: Collection[str]) -> "Desired":
+        """The same with no replica of these sets."""
+        if not held:
+            return self
+        services = {name: want.none() if name in held else want for name, want in self.services.items()}
+        return msgspec.structs.replace(self, services=services)
 
     def releases(self) -> tuple[LiveRelease, ...]:
         """Those that may have requests."""

@@ -10,7 +10,7 @@ from math import ceil, inf
 
 import msgspec
 
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of
+from fissile.orchestrator.desired import Desired, DesiredService, Rollout, Stage, service_of
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 # Of a set that is watched: more than one death of a slot in a row is no accident.
@@ -241,6 +241,11 @@ def _trail(desired: Desired, rollout: Rollout) -> tuple[str, ...]:
     return (*before, desired.current.name)[-TRAIL_MAX:]
 
 
-def counterpart(release: LiveRelease, name: str) -> str:
-    """The set of the same service in another release, "" if there is none."""
-    return release.sets.get(service_of(name), "")
+def rescaled(wish: DesiredService, before: DesiredService) -> DesiredService:
+    """As a release's own settings wish, with the replica counts that a person or the autoscaler found right."""
+    return msgspec.structs.replace(
+        wish,
+        replicas=max(before.replicas, min(1, wish.replicas_max)),
+        replicas_min=before.replicas_min,
+        replicas_max=before.replicas_max,
+    )

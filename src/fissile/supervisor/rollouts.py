@@ -40,6 +40,7 @@ from fissile.orchestrator.rollout import (
     Seen,
     SetSeen,
     outlook,
+    rescaled,
 )
 from fissile.orchestrator.rollout import ClearSets as ClearStep
 from fissile.orchestrator.verdict import Judgement, compare
@@ -279,8 +280,9 @@ class Rollouts:
             raise
 
     async def load_kept(self, name: str) -> Edition:
-        """A release that is wanted, though its zygote died with the supervisor. Raises ConfigError."""
+        """A release that is wanted, though its zygote is gone. Raises ConfigError."""
         kept = self._store.find(name)
+        self._store.relink(self._store.settings(kept))
         return await self._editions.load(self._reread(self._store.settings(kept)), kept.release.topology, {})
 
     def _newest(self) -> Edition:
@@ -396,12 +398,7 @@ class Rollouts:
             same = before is not None and _bounds(wish) == _bounds(self._office.wish(earlier, service))
             if before is not None and same:
                 # What a person or the autoscaler found right goes on to hold.
-                wish = msgspec.structs.replace(
-                    wish,
-                    replicas=max(before.replicas, min(1, wish.replicas_max)),
-                    replicas_min=before.replicas_min,
-                    replicas_max=before.replicas_max,
-                )
+                wish = rescaled(wish, before)
             there = desired.services.get(name)
             if there is None:
                 found[name] = wish

@@ -45,7 +45,8 @@ class Endpoints(msgspec.Struct, frozen=True):
     """What endpoints.json holds. token: for HTTP/JSON. zygote: 0 where it ends with the supervisor.
 
     api: the supervisor's own address, if there is one, with its token; and the Unix socket of the same.
-    births: of all replicas in the background, as `orphans` knows them, by process number.
+    births: of all replicas in the background, as `orphans` knows them, by process number. release: the one that most
+    requests go to; resumed: whether it is what ran last, and not the code that the folder held at the start.
     """
 
     pid: int
@@ -58,6 +59,8 @@ class Endpoints(msgspec.Struct, frozen=True):
     api: str = ""
     api_token: str = ""
     api_socket: str = ""
+    release: str = ""
+    resumed: bool = False
 
 
 ZYGOTE_SOCKET = "zygote"

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from fissile.errors import FissileError, InvalidArgument
+from fissile.errors import ConfigError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator import replica as known
 from fissile.orchestrator.autoscale import Autoscaler, Decision
@@ -31,6 +31,7 @@ from fissile.orchestrator.change import (
     Act,
     BeginRollout,
     Change,
+    EndRollout,
     GiveUpRestart,
     RestartService,
     ScaleService,
@@ -38,7 +39,7 @@ from fissile.orchestrator.change import (
     SetReplicas,
     apply,
 )
-from fissile.orchestrator.desired import Desired, DesiredService, service_of
+from fissile.orchestrator.desired import Desired, DesiredService, Rollout, Stage, service_of
 from fissile.orchestrator.plan import (
     AbandonRestart,
     Action,
@@ -51,7 +52,7 @@ from fissile.orchestrator.plan import (
 from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import DRAINING, READY, Replica, ReplicaEnded, ReplicaHeard, ReplicaState
 from fissile.orchestrator.restart import described
-from fissile.orchestrator.rollout import TRAIL_MAX
+from fissile.orchestrator.rollout import TRAIL_MAX, ended, rescaled
 from fissile.rpc.server import Server
 from fissile.runtime.control import (
     DRAIN_SECONDS_MAX,
@@ -74,7 +75,7 @@ from fissile.supervisor.nursery import Child, Found, Nursery
 from fissile.supervisor.orphans import born
 from fissile.supervisor.orphans import end as end_orphans
 from fissile.supervisor.probe import until_it_serves
-from fissile.supervisor.releases import Releases
+from fissile.supervisor.releases import Kept, Releases
 from fissile.supervisor.rollouts import Rollouts
 from fissile.supervisor.scaling import Scaling
 from fissile.supervisor.service import Secrets, Service
@@ -83,6 +84,8 @@ from fissile.supervisor.state import JOURNAL, Endpoints, ServiceEndpoints, State
 from fissile.supervisor.status import SupervisorStatus, status_of
 
 OURSELVES = "fissile"
+# Under which name the journal keeps why the next start does not go on with what ran last.
+DOWN = "down"
 START_ATTEMPTS_MAX = 3
 # Beyond the drain's own limit: time to stop the components after it.
 STOP_SECONDS_MAX = 5.0
@@ -111,7 +114,9 @@ class Supervisor:
     topology: "" is the one that runs already, where another supervisor left it, or else that of the settings.
     port: of the first public listener (None: the usual or any free one). state: the folder in which
     .fissile is made, if not the application's own. logs: where replicas' output goes. keep: whether
-    replicas outlive a supervisor that dies; code runs from a copy of it then.
+    replicas outlive a supervisor that dies; code runs from a copy of it then. fresh: begin with the code in the
+    folder, though nobody has stopped what ran last. resume: the topology is that of a first start, and what ran
+    before goes on in its own.
     """
 
     def __init__(
@@ -123,9 +128,14 @@ class Supervisor:
         state: Path | None = None,
         logs: Logs | LogFiles | None = None,
         keep: bool = False,
+        fresh: bool = False,
+        resume: bool = False,
     ) -> None:
         self._port = port
         self._keep = keep
+        self._fresh = fresh
+        self._resume = resume
+        self._resumed = False
         self._fleet = Fleet(settings, topology, StateFolder(state or Path(settings.root)))
         self._logs = logs or Logs()
         self._journal: Journal | None = None
@@ -144,7 +154,8 @@ class Supervisor:
         self._stepped: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.Task[None] | None = None
-        self._held: dict[str, DesiredService] = {}
+        # Sets that are to have no replica for now, whatever is desired of them.
+        self._held: set[str] = set()
         self._failed: dict[str, str] = {}
         self._changing = asyncio.Lock()
         self._autoscaler = Autoscaler()
@@ -228,6 +239,8 @@ class Supervisor:
             self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._fleet.services))
+                with suppress(JournalError):
+                    await asyncio.to_thread(journal.keep, DOWN, b"")
                 await self._rollouts.gather()
             self._publish()
             return self.endpoints()
@@ -250,42 +263,86 @@ class Supervisor:
         return ended
 
     async def _begin(self) -> None:
-        """Nothing runs yet."""
+        """Nothing runs yet: what ran last goes on, unless a person has stopped it; else the code in the folder."""
         fleet = self._fleet
         fleet.state.clean()
-        settings = fleet.settings
-        fleet.limits_for(settings)
-        topology = fleet.topology = fleet.topology or settings.topology
-        if self._keep:
-            settings = await asyncio.to_thread(self._store.copy, settings)
-        edition = await self._editions.load(settings, topology, self._doors.kept)
+        before = self._ran_last()
+        if before.rollout is not None:
+            await self._cut_short(before.rollout)
+            before = ended(before)
+        last = None if self._fresh or not self._keep else self._last(before)
+        edition = await (self._load_folder() if last is None else self._load_last(last))
         fleet.editions[edition.release.name] = edition
         if edition.loaded.warning:
             self.say(f"warning: {edition.loaded.warning}")
         if self._keep:
-            await asyncio.to_thread(self._store.record, edition.release, settings)
-            self._store.prune(settings.releases.keep, {edition.release.name})
+            await asyncio.to_thread(self._store.record, edition.release, edition.settings)
+            self._store.prune(edition.settings.releases.keep, {edition.release.name})
         live = edition.live()
-        wishes = {live.sets[name]: self.wish(edition, name) for name in live.sets}
-        before = self._before()
-        last = before.current.name
-        trail = before.trail if last in ("", live.name) else (*before.trail, last)
+        wishes = {name: self.wish(edition, service) for service, name in live.sets.items()}
+        if last is not None:
+            wishes = {name: rescaled(want, before.services.get(name, want)) for name, want in wishes.items()}
+        trail = before.trail if before.current.name in ("", live.name) else (*before.trail, before.current.name)
         fleet.desired = Desired(wishes, live, trail=trail[-TRAIL_MAX:], rollouts=before.rollouts)
         for name in live.sets:
             fleet.secrets.add(name)
         self._logs.width = max(len(name) for name in [*live.sets, OURSELVES])
         await self._doors.open(edition, self._port)
         await self._open_desk()
-        await self._record("ApplicationUp", f"{edition.loaded.name} as {topology}")
+        how = f", release {live.name} as it ran last" if last is not None else ""
+        kept = {} if last is not None else {DOWN: b"until all are ready"}
+        await self._record("ApplicationUp", f"{edition.loaded.name} as {edition.release.topology}{how}", **kept)
         self._hold_for_migrations()
 
-    def _before(self) -> Desired:
-        """What was desired when this application ran last, for the names of its releases."""
+    def _ran_last(self) -> Desired:
+        """What was desired when this application ran last."""
         kept = self.journal.kept("desired")
         with suppress(msgspec.DecodeError):
             if kept is not None:
                 return msgspec.msgpack.decode(kept, type=Desired)
         return Desired()
+
+    async def _load_folder(self) -> Edition:
+        settings = self._fleet.settings
+        self._fleet.limits_for(settings)
+        topology = self._fleet.topology = self._fleet.topology or settings.topology
+        if self._keep:
+            settings = await asyncio.to_thread(self._store.copy, settings)
+        return await self._editions.load(settings, topology, self._doors.kept)
+
+    def _last(self, before: Desired) -> Kept | None:
+        """The release that ran when everything ended, unless a person wanted that end. Raises StartError."""
+        if not before.current.name or self.journal.kept(DOWN):
+            return None
+        try:
+            last = self._store.find(before.current.name)
+        except ConfigError as error:
+            self.say(f"the code in the folder is started instead of what ran last: {error}")
+            return None
+        asked = self._fleet.topology
+        if asked and asked != last.release.topology and not self._resume:
+            raise StartError(
+                f"{last.release.application} ran as {last.release.topology} last, and nobody has stopped it",
+                remedy=f"say {last.release.topology}, or --fresh to start the code in the folder as {asked}",
+            )
+        return last
+
+    async def _load_last(self, last: Kept) -> Edition:
+        self._resumed = True
+        try:
+            return await self._rollouts.load_kept(last.name)
+        except ConfigError as error:
+            raise StartError(
+                f"release {last.name}, which ran last, cannot be started again: {error.message}",
+                remedy="mend that, or say --fresh to start the code in the folder",
+            ) from None
+
+    async def _cut_short(self, rollout: Rollout) -> None:
+        """Everything ended before a rollout did: it goes on with the release that had the new requests."""
+        done = rollout.stage is Stage.MOVED
+        data = {"number": rollout.number, "done": done}
+        entry = Entry("change", OURSELVES, EndRollout.__name__, "", "all processes ended before it was over", data)
+        await asyncio.to_thread(self.journal.change, entry)
 
     def wish(self, edition: Edition, name: str) -> DesiredService:
         """How a service's replica set should be, by the release's own settings."""
@@ -312,21 +369,21 @@ class Supervisor:
             return
         for service, names in self._rollouts.pending(edition).items():
             name = self._fleet.current(service)
-            self._held[name] = self._fleet.desired.services[name]
-            self._wish_for(name, self._held[name].none())
+            self._held.add(name)
             self._spawn(self._migrate_first(edition, service, names, name))
 
     async def _migrate_first(self, edition: Edition, service: str, names: tuple[str, ...], held: str) -> None:
-        others = [other for other in self._held[held].after if other in self._fleet.desired.services]
+        wanted = self._fleet.desired.services
+        others = [other for other in wanted[held].after if other in wanted]
         while any(not self._fleet.observed.service(other).served for other in others):
             await self.next_step()
         trouble = await self._rollouts.migrate(edition, service, names)
         if trouble:
             self.say(f"{service}: its data cannot be brought up to date: {trouble}")
             self._failed[held] = trouble
-            self._woken.set()
-        elif held in self._held:
-            self._wish_for(held, self._held.pop(held))
+        else:
+            self._held.discard(held)
+        self._woken.set()
 
     async def _take_over(self, adopted: list[tuple[Nursery, Found]]) -> None:
         """Another supervisor died: be its successor."""
@@ -342,7 +399,7 @@ class Supervisor:
         asked = fleet.topology
         spare = await self._adopt_editions(adopted, wanted)
         fleet.desired = wanted
-        if asked and asked != fleet.topology:
+        if asked and asked != fleet.topology and not self._resume:
             raise StartError(
                 f"{first.loaded.name} runs as {fleet.topology} already, and not as {asked}",
                 remedy=f"`fissile deploy --topology {asked}` alters that; or say {fleet.topology}",
@@ -449,7 +506,7 @@ class Supervisor:
         while True:
             self._woken.clear()
             now = time.monotonic()
-            step = plan(self._fleet.desired, self._fleet.observed, now)
+            step = plan(self._fleet.desired.without(self._held), self._fleet.observed, now)
             for action in step.actions:
                 self._perform(action, now)
             if not step.actions:
@@ -721,11 +778,12 @@ class Supervisor:
         if self._journal is not None:
             self._journal.observe(Entry("observation", OURSELVES, what, service, reason, data))
 
-    async def _record(self, what: str, reason: str) -> None:
-        """Record a change of the whole application, with all that a successor needs."""
+    async def _record(self, what: str, reason: str, **more: bytes) -> None:
+        """Record a change of the whole application, with all that a successor needs. more: to be kept, too."""
         kept = {
             "desired": msgspec.msgpack.encode(self._fleet.desired),
             "secrets": msgspec.msgpack.encode(self._fleet.secrets),
+            **more,
         }
         entry = Entry("change", OURSELVES, what, "", reason, {"pid": os.getpid()})
         await asyncio.to_thread(self.journal.change, entry, kept)
@@ -744,7 +802,7 @@ class Supervisor:
             if secrets:
                 kept["secrets"] = msgspec.msgpack.encode(self._fleet.secrets)
             await asyncio.to_thread(self.journal.change, entry, kept)
-            self._fleet.desired = apply(self._fleet.desired, change)  # a service may have been held meanwhile
+            self._fleet.desired = apply(self._fleet.desired, change)  # a restart may have been abandoned meanwhile
         self._woken.set()
 
     @property
@@ -834,11 +892,11 @@ class Supervisor:
     async def hold(self, service: str) -> None:
         """Kill a service's replicas and start no others until `release`."""
         name = self._known(service)
-        self._held[name] = self._fleet.desired.services[name]
-        self._wish_for(name, self._held[name].none())
+        self._held.add(name)
         found = self._fleet.observed.service(name)
         for replica in found.replicas.values():
             self._kill(KillReplica(replica, "it is held"))
+        self._woken.set()
         while found.replicas:
             await self.next_step()
 
@@ -846,13 +904,9 @@ class Supervisor:
         """Start the replicas of a held service, and wait until they are ready."""
         name = self._known(service)
         self._fleet.observed.service(name).slots.clear()
-        self._wish_for(name, self._held.pop(name))
-        await self._all_ready([name])
-
-    def _wish_for(self, service: str, want: DesiredService) -> None:
-        services = {**self._fleet.desired.services, service: want}
-        self._fleet.desired = msgspec.structs.replace(self._fleet.desired, services=services)
+        self._held.discard(name)
         self._woken.set()
+        await self._all_ready([name])
 
     def endpoints(self) -> Endpoints:
         """Where everything is reached now."""
@@ -868,6 +922,8 @@ class Supervisor:
             api=self._api,
             api_token=fleet.secrets.api if self._api else "",
             api_socket=self._api_socket,
+            release=fleet.release,
+            resumed=self._resumed,
         )
 
     def _service_endpoints(self) -> Iterator[tuple[str, ServiceEndpoints]]:
@@ -912,6 +968,15 @@ class Supervisor:
         return status_of(self._fleet, journal=trouble, waits=self._rollouts.waits)
 
     # -- the end ----------------------------------------------------------------------------------
+
+    async def lay_down(self, *, who: str = "operator", why: str = "") -> None:
+        """A person wants the end that follows: the next start begins anew, and does not go on with what ran."""
+        reason = why or "it was asked for"
+        try:
+            entry = Entry("change", who, "ApplicationDown", "", reason, {"pid": os.getpid()})
+            await asyncio.to_thread(self.journal.change, entry, {DOWN: b"down"})
+        except JournalError as error:  # a full disk keeps nobody from stopping
+            self.say(f"that it was stopped on purpose is not remembered: {error}")
 
     async def stop(self, *, drain_seconds_max: float = DRAIN_SECONDS_MAX) -> None:
         """End all, callers first, in the limit altogether (seconds); then close and remove every socket.
