@@ -15,7 +15,7 @@ from fissile.orchestrator.change import (
 )
 from fissile.orchestrator.change import ClearSets as ClearAct
 from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of, set_name
-from fissile.orchestrator.rollout import ClearSets, EnterStage, Seen, SetSeen, outlook
+from fissile.orchestrator.rollout import ClearSets, EnterStage, Seen, SetSeen, outlook, served_before
 from fissile.orchestrator.rollout import EndRollout as End
 from fissile.orchestrator.verdict import Judgement, Verdict
 
@@ -97,7 +97,7 @@ def test_whoever_does_not_live_takes_the_release_back(stage: Stage):
     ],
 )
 def test_what_is_watched(judgement: Verdict | None, now: float, back: bool, stage: Stage | None):
-    desired = at(Stage.CANARY, share=0.1, watch_seconds=60.0, back=back)
+    desired = at(Stage.CANARY, share=0.1, watch_seconds=60.0, back_to="old" if back else "")
     found = outlook(desired, seen(judgement=Judgement(judgement, "why") if judgement else None), now)
     assert found.step == (None if stage is None else EnterStage(stage, "why"))
     if stage is None:
@@ -166,17 +166,25 @@ def test_callers_end_before_those_whom_they_call():
 
 
 def test_back_and_back_again_goes_further_back():
-    def moved(desired: Desired, name: str, *, back: bool) -> Desired:
+    def moved(desired: Desired, name: str, back_to: str = "") -> Desired:
         later = LiveRelease(name, {"front": "front@1", "back": f"back@{name}"}, WAVES)
-        rollout = Rollout(desired.rollouts + 1, later, {f"back@{name}": WISH}, back=back)
+        rollout = Rollout(desired.rollouts + 1, later, {f"back@{name}": WISH}, back_to=back_to)
         desired = apply(desired, Change("anna", BeginRollout(rollout), ""))
+        assert served_before(desired) == (desired.trail[-1] if desired.trail else "")
         desired = apply(desired, Change("fissile", AdvanceRollout(Stage.MOVED, 0.0), ""))
-        return apply(desired, Change("fissile", EndRollout(rollout.number, True), ""))
+        goes_to = served_before(desired)  # before its end as after it
+        desired = apply(desired, Change("fissile", EndRollout(rollout.number, True), ""))
+        assert served_before(desired) == goes_to
+        return desired
 
-    desired = moved(moved(moved(DESIRED, "b", back=False), "c", back=False), "b", back=True)
+    desired = moved(moved(DESIRED, "b"), "c")
+    assert served_before(desired) == "b"
+    desired = moved(desired, "b", back_to="b")
     assert desired.trail == ("old",)
-    assert moved(desired, "d", back=False).trail == ("old", "b")
-    assert moved(desired, "old", back=True).trail == ()
+    assert moved(desired, "d").trail == ("old", "b")
+    assert moved(desired, "old", back_to="old").trail == ()
+    # What it was made of has another name now, as after an upgrade of packages: the way back is the same.
+    assert moved(desired, "old-again", back_to="old").trail == ()
 
 
 def test_what_cannot_be_there_twice_is_replaced_where_it_is_and_back():

@@ -52,6 +52,12 @@ class Chain(Up):
         """`fissile deploy --wait`."""
         return self.order("deploy", "--wait", *options, code=code)
 
+    def history(self) -> list[dict[str, Any]]:
+        """All that has happened."""
+        result = fissile("history", "--path", self.folder, "--json", "-n", "10000")
+        assert result.returncode == 0, result
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
     def all_pids(self) -> dict[str, list[int]]:
         """By service."""
         return {one["name"]: [r["pid"] for r in one["replicas"]] for one in self.status()["services"]}

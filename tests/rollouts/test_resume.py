@@ -107,7 +107,9 @@ def test_a_unit_of_systemd_does_not_undo_what_was_deployed(app: Chain, all_of_it
     (line,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
     command = line.partition("=")[2].split()
     assert command[0] == sys.executable
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as unit:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as unit:
         wait_until(lambda: fissile("status", app.folder, "--json").returncode == 0, "it supervises")
         status = app.status()
         assert status["supervisor"]["pid"] == unit.pid

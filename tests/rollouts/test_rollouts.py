@@ -1,5 +1,7 @@
 """Rollouts under load: nothing is lost, nothing is mixed, and nothing is touched that need not be."""
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -79,6 +81,20 @@ def test_back_to_an_earlier_release_though_its_code_is_gone(app: Chain):
     assert not [*seen.failures, *again.failures, *last.failures]
 
 
+def test_a_rollback_at_once_goes_to_what_served_just_before(app: Chain):
+    app.edit("back", VERSION=2)
+    app.deploy()
+    app.edit("back", VERSION=3)
+    with traffic(app, paths=("/", "/slow")) as seen:
+        app.order("deploy")
+        assert app.status()["rollout"]["stage"] == "moved"  # and not over: slow requests are under way
+        app.order("rollback", "--wait")
+    assert not seen.failures
+    with traffic(app) as after:
+        time.sleep(0.3)
+    assert set(after.versions) == {(1, 1, 2)}
+
+
 def test_a_canary_gets_its_share_and_is_promoted(app: Chain):
     app.edit("back", VERSION=2)
     with traffic(app, rate=200) as seen:
@@ -93,6 +109,22 @@ def test_a_canary_gets_its_share_and_is_promoted(app: Chain):
         time.sleep(0.3)
     assert rest.versions[1, 1, 2] > rest.versions.get(ONE, 0)
     assert not [*seen.failures, *rest.failures]
+
+
+def test_nothing_ends_before_whoever_calls_it_knows_of_the_move(app: Chain):
+    app.edit("back", VERSION=2)
+    app.order("deploy", "--canary", "50%", "--watch", "100s")
+    (front,) = app.pids("front")
+    os.kill(front, signal.SIGSTOP)  # so it hears of the move late, and gives requests to the old release meanwhile
+    try:
+        app.order("promote")
+        wait_until(lambda: app.status()["rollout"]["stage"] == "moved", "it has moved")
+        time.sleep(0.5)
+        assert not [e for e in app.history() if e["what"] == "ClearSets"]
+        assert "requests of the release that goes" in app.status()["rollout"]["waits"]
+    finally:
+        os.kill(front, signal.SIGCONT)
+    wait_until(lambda: app.status()["rollout"] is None, "it is over")
 
 
 def test_a_good_canary_goes_on_by_itself(app: Chain):

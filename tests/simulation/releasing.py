@@ -157,7 +157,7 @@ class DeployWorld(World):
             share=dice.choice([1.0, 1.0, 0.1, 0.5]),
             watch_seconds=dice.random() * 4.0,
             since=self.clock.now,
-            back=dice.random() < 0.2,
+            back_to="r0" if dice.random() < 0.2 else "",
             settle_seconds_max=SETTLE_MAX,
         )
         self.migrated_at[release] = self.clock.now + dice.random() * 2.0

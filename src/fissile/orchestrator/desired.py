@@ -85,7 +85,8 @@ class Rollout(msgspec.Struct, frozen=True):
     number: of all rollouts of this application. wishes: how the later release's own sets should be when they
     take all requests; of sets that both releases share, those that are altered. kept: how the latter were.
     share: of new requests that go to the later release while it is watched; 1: it is not. since: when the stage
-    began, seconds of the wall clock. back: it goes back to what was there before, and is never taken back itself.
+    began, seconds of the wall clock. back_to: the release of the trail that it goes back to, and then it is never taken
+    back itself; "" if it goes forward.
     sticky: the header by which a client is always given the same release; "cookie" sets one.
     """
 
@@ -96,7 +97,7 @@ class Rollout(msgspec.Struct, frozen=True):
     share: float = 1.0
     watch_seconds: float = 0.0
     since: float = 0.0
-    back: bool = False
+    back_to: str = ""
     sticky: str = ""
     who: str = ""
     reason: str = ""

@@ -126,7 +126,7 @@ def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
             return _retreat(f"{service_of(name)} {found.trouble}")
     judgement = seen.judgement
     over = rollout.since + rollout.watch_seconds
-    if judgement is not None and judgement.verdict is Verdict.WORSE and not rollout.back:
+    if judgement is not None and judgement.verdict is Verdict.WORSE and not rollout.back_to:
         return _retreat(judgement.reason)
     if now < over:
         said = judgement.reason if judgement is not None else "nothing is known yet"
@@ -235,10 +235,18 @@ def ended(desired: Desired) -> Desired:
 
 def _trail(desired: Desired, rollout: Rollout) -> tuple[str, ...]:
     """Back to a release: what came after it is forgotten, so that the next step back goes further."""
-    before = desired.trail
-    if rollout.back and rollout.later.name in before:
-        return before[: len(before) - 1 - before[::-1].index(rollout.later.name)]
-    return (*before, desired.current.name)[-TRAIL_MAX:]
+    trail = desired.trail
+    if rollout.back_to in trail:
+        return trail[: len(trail) - 1 - trail[::-1].index(rollout.back_to)]
+    return (*trail, desired.current.name)[-TRAIL_MAX:]
+
+
+def served_before(desired: Desired) -> str:
+    """The release that served before the one that new requests get: where a rollback goes. "" if there is none."""
+    rollout = desired.rollout
+    moved = rollout is not None and rollout.stage is Stage.MOVED
+    trail = _trail(desired, rollout) if rollout is not None and moved else desired.trail
+    return trail[-1] if trail else ""
 
 
 def rescaled(wish: DesiredService, before: DesiredService) -> DesiredService:

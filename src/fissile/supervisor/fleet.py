@@ -363,9 +363,13 @@ class Fleet:
             self.sent[name] = msgspec.structs.replace(found, version=self._version)
         return self.sent[name]
 
-    def knows(self, replica: Replica) -> bool:
-        """Whether a replica has applied what it was told last."""
-        process = self.processes.get(replica.serial)
-        beat = process.link.heartbeat if process is not None else None
-        sent = self.sent.get(replica.service)
-        return beat is not None and sent is not None and beat.routes == sent.version
+    def know(self, name: str) -> bool:
+        """Whether all ready replicas of a set have applied what they are to know now: it may not even be told yet."""
+        version = self.told(name).version
+        for replica in self.observed.service(name).replicas.values():
+            if replica.state is READY and not replica.ending:
+                process = self.processes.get(replica.serial)
+                beat = process.link.heartbeat if process is not None else None
+                if beat is None or beat.routes != version:
+                    return False
+        return True

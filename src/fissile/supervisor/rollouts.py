@@ -41,6 +41,7 @@ from fissile.orchestrator.rollout import (
     SetSeen,
     outlook,
     rescaled,
+    served_before,
 )
 from fissile.orchestrator.rollout import ClearSets as ClearStep
 from fissile.orchestrator.verdict import Judgement, compare
@@ -178,6 +179,8 @@ class Rollouts:
         Raises FissileError, and then nothing was touched.
         """
         _check(order)
+        if order.release:
+            order = msgspec.structs.replace(order, release=self._store.find(order.release).name)
         async with self._preparing:
             settings, topology = await self._what(order)
             edition = await self._load(settings, topology)
@@ -192,15 +195,16 @@ class Rollouts:
                     self._store.forget(settings)
 
     async def rollback(self, order: DeployOrder) -> Deploy | None:
-        """Back to the release before the current one; None where a rollout under way was given up instead.
+        """Back to the release before the one that serves; None where a rollout under way is given up instead.
 
         Raises ConfigError where there is none.
         """
         desired = self._fleet.desired
-        if not order.release and desired.rollout is not None and desired.rollout.stage in UNDECIDED:
-            await self.abort(who=order.who, why=order.why or "a rollback was asked for")
+        if not order.release and desired.rollout is not None and desired.rollout.stage is not Stage.MOVED:
+            if desired.rollout.stage in UNDECIDED:
+                await self.abort(who=order.who, why=order.why or "a rollback was asked for")
             return None
-        name = order.release or (desired.trail[-1] if desired.trail else "")
+        name = order.release or served_before(desired)
         if not name:
             raise ConfigError("there is no earlier release", remedy="`fissile releases` lists what is kept")
         return await self.deploy(msgspec.structs.replace(order, release=name))
@@ -314,7 +318,7 @@ class Rollouts:
             earlier.release.name,
             edition.release.topology,
             found,
-            tuple(_warnings(found, earlier, edition)),
+            (*self._strange(edition, order), *_warnings(found, earlier, edition)),
         )
         if order.plan:
             return deploy
@@ -324,6 +328,14 @@ class Rollouts:
                 await self._only_scale(edition, order)
                 return deploy
             return msgspec.structs.replace(deploy, rollout=await self._roll(edition, order))
+
+    def _strange(self, edition: Edition, order: DeployOrder) -> Iterable[str]:
+        """What has changed around the code of an earlier release since it ran."""
+        if not order.release or order.topology is not None or order.release == edition.release.name:
+            return
+        found = difference(self._store.find(order.release).release, edition.release)
+        reasons = dict.fromkeys(reason for change in found.changes for reason in change.reasons)
+        yield f"this is the code of {order.release}, but not all is as it was when that ran: {', '.join(reasons)}"
 
     async def _clear_the_way(self, order: DeployOrder) -> None:
         """One rollout at a time: an older one that is undecided is given up, one that is decided is waited for."""
@@ -371,7 +383,7 @@ class Rollouts:
                 share=canary,
                 watch_seconds=seconds,
                 since=time.time(),
-                back=bool(order.release) and name in desired.trail,
+                back_to=order.release if order.release in desired.trail else "",
                 sticky=order.sticky.lower(),
                 who=order.who,
                 reason=order.why or ("a rollback was asked for" if order.release else "a deploy was asked for"),
@@ -579,11 +591,8 @@ class Rollouts:
         """Whether all that may have requests know the way of the later release's."""
         fleet = self._fleet
         for name in {*fleet.desired.current.sets.values(), *rollout.later.sets.values()}:
-            if name not in fleet.services or fleet.command(name):
-                continue
-            for replica in fleet.observed.service(name).replicas.values():
-                if replica.state is READY and not replica.ending and not fleet.knows(replica):
-                    return False
+            if name in fleet.services and not fleet.command(name) and not fleet.know(name):
+                return False
         return True
 
     def _pinned(self) -> bool:
@@ -596,13 +605,13 @@ class Rollouts:
         for name, found in fleet.observed.services.items():
             if name in leaving or name not in fleet.services or fleet.command(name):
                 continue
+            if not fleet.know(name):
+                return True
             for replica in found.replicas.values():
                 process = fleet.processes.get(replica.serial)
                 beat = process.link.heartbeat if process is not None else None
                 traffic = beat.traffic.get(going.name) if beat is not None else None
                 if traffic is not None and traffic.in_flight:
-                    return True
-                if replica.state is READY and not replica.ending and not fleet.knows(replica):
                     return True
         return False
 

@@ -752,12 +752,12 @@ class Supervisor:
         fleet = self._fleet
         current = {name: fleet.routes(name) for name in fleet.services}
         changed = fleet.routed.update(current, fleet.observed.unheard(), now)
-        desired = fleet.desired
-        live = (desired.current, desired.rollout)
-        if not changed and live == self._live:
-            return
-        several = desired.rollout is not None or live != self._live
+        # While releases change, what one set has to know depends on more than those that it calls.
+        live = (fleet.desired.current, fleet.desired.rollout)
+        several = fleet.desired.rollout is not None or live != self._live
         self._live = live
+        if not changed and not several:
+            return
         for name, service in fleet.services.items():
             if service.settings.command or (not several and not changed.intersection(fleet.called(service))):
                 continue
