@@ -34,7 +34,7 @@ from fissile.runtime.settings import Settings, load, resolve
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.service import TOKEN_BYTES
 from fissile.supervisor.sockets import listen_public, listen_tcp, url
-from fissile.supervisor.source import release_of
+from fissile.supervisor.source import outside, release_of
 from fissile.supervisor.state import FOLDER, LOGS, Endpoints, ServiceEndpoints, StateFolder
 from fissile.supervisor.supervisor import OURSELVES, Supervisor
 
@@ -85,7 +85,7 @@ def release_here(settings: Settings, topology: str) -> Release:
         settings = resolve(settings, graph)
         services = dict(topology_for(graph, topology, settings.topologies).services)
     alone = {name: () for name, one in settings.services.items() if one.foreign and name not in services}
-    return release_of(settings, graph, topology, {**alone, **services})
+    return release_of(settings, graph, topology, {**alone, **services}, outside(Path(settings.root)))
 
 
 def release_from(document: object) -> Release:

@@ -1,23 +1,56 @@
-"""Which code a service consists of: the definitions that its components reach, through the application's modules.
+"""Which code a service consists of: all that its components reach, through the application's modules.
 
-Not whole modules: a module that gives away a class and a few types counts by those definitions and what
-they use. So a change in one component's body alters its own service, and not those who import its errors
-or its identifiers. A component's class that another module imports does not count at all there: callers
-count on its contract. Comments and formatting are no code.
+Not whole modules: a module that gives away a class and a few types counts by those definitions and what they use. So
+a change in one component's body alters its own service, and not those who import its errors or its identifiers. A
+component's class that is only named in an annotation counts by what callers count on: its methods' names, types,
+defaults and decorators. Comments and formatting are no code.
 
-When in doubt it counts: statements that are no definitions count for whoever imports their module, a
-module imported as a whole counts whole, and code that imports by computed names counts on everything.
+What is left out must be known to do nothing here; when in doubt it counts. So beside what is reached by name there
+count: of each module that is run, whatever alters what is not the application's; all that alters, or registers with,
+something that is reached, wherever it stands (`@router.get`); a module whole that is passed around, imported for its
+effects, or asked for a name that it does not have; everything, for code that finds its modules by computed names.
 """
 
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import Any
+
+from fissile.orchestrator.effects import Effects
+from fissile.orchestrator.module import (
+    DEFINITIONS,
+    IMPORTS,
+    WHOLE,
+    Module,
+    Modules,
+    Name,
+    Reference,
+    Statement,
+    executed,
+    references_of,
+    signature,
+)
 
 # Names by which code reaches what cannot be seen from here.
-DYNAMIC = frozenset({"import_module", "__import__", "exec", "eval", "globals"})
-WHOLE = "*"
+DYNAMIC = frozenset(
+    {"import_module", "__import__", "resolve_name", "spec_from_file_location", "run_path", "run_module"}
+    | {"__globals__", "__subclasses__"}
+)
+BUILTINS = frozenset({"exec", "eval", "globals"})
+SYS_MODULES = ("sys", "modules")
+# Names by which code reads files.
+READS = frozenset(
+    {"open", "__file__", "Path", "read_text", "read_bytes", "files", "get_data", "StaticFiles"}
+    | {"FileSystemLoader", "PackageLoader", "Jinja2Templates", "glob", "iterdir", "listdir", "scandir", "walk"}
+)
+# Attributes that every module has.
+MODULE_NAMES = frozenset({"__name__", "__file__", "__path__", "__package__", "__spec__"})
+
+# Part of a place: in which order its statements are run.
+ORDER = " (order)"
+
+RUN, USE, MAYBE, ANNOTATED, CONTRACT = "run", "use", "maybe", "annotated", "contract"
+Visit = tuple[str, str, str]
 
 
 def digest(data: bytes | str) -> str:
@@ -25,221 +58,229 @@ def digest(data: bytes | str) -> str:
     return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()[:16]
 
 
-class Module:
-    """One parsed module: what it defines, what it imports, and what it just does."""
-
-    def __init__(self, name: str, path: str, source: bytes) -> None:
-        self.name = name
-        self.path = path
-        self.defined: dict[str, list[ast.stmt]] = {}
-        self.imported: dict[str, tuple[str, str]] = {}
-        self.whole: list[str] = []
-        self.loose: list[ast.stmt] = []
-        self.run: list[str] = []
-        tree = ast.parse(source)
-        package = name if path.endswith("__init__.py") else name.rpartition(".")[0]
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    self.imported[alias.asname or alias.name.partition(".")[0]] = (alias.name, WHOLE)
-            elif isinstance(node, ast.ImportFrom):
-                self._import_from(node, package)
-        for statement in tree.body:
-            self._sort(statement)
-
-    def _import_from(self, node: ast.ImportFrom, package: str) -> None:
-        base = node.module or ""
-        if node.level:
-            parents = package.split(".")
-            kept = parents[: len(parents) - node.level + 1]
-            base = ".".join([*kept, base] if base else kept)
-        for alias in node.names:
-            if alias.name == WHOLE:
-                self.whole.append(base)
-            else:
-                self.imported[alias.asname or alias.name] = (base, alias.name)
-
-    def _sort(self, statement: ast.stmt) -> None:
-        if isinstance(statement, ast.Import):
-            self.run += [alias.name for alias in statement.names]
-        if isinstance(statement, (ast.Import, ast.ImportFrom)):
-            return
-        names: list[str] = []
-        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names = [statement.name]
-        elif isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            found = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-            plain = all(isinstance(target, (ast.Name, ast.Tuple, ast.List)) for target in targets)
-            names = found if plain else []
-        elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-            return  # the docstring
-        for name in names:
-            self.defined.setdefault(name, []).append(statement)
-        if not names:
-            self.loose.append(statement)
-
-
-class Modules:
-    """The modules among an application's files, by name; parsed when they are reached."""
-
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self._files = files
-        self._paths: dict[str, str] = {}
-        self._parsed: dict[str, Module | None] = {}
-        for path in files:
-            if path.endswith(".py"):
-                parts = PurePosixPath(path).with_suffix("").parts
-                self._paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._paths
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
-
-    def get(self, name: str) -> Module | None:
-        """One module; None where there is none, or its importer will say that it cannot be parsed."""
-        if name not in self._parsed:
-            path = self._paths.get(name)
-            try:
-                self._parsed[name] = None if path is None else Module(name, path, self._files[path])
-            except (SyntaxError, ValueError):
-                self._parsed[name] = None
-        return self._parsed[name]
-
-
 class Slice:
-    """All that is reached from some definitions.
+    """All that is reached from some definitions. components: (module, class) of all components.
 
-    parts: digests by place, as "shop/cart.py: Cart". texts: what the code says. folders: where it lies, at the top.
+    texts: what the code says. folders: where it lies, at the top. reads: whether it reads files.
     """
 
-    def __init__(self, modules: Modules, components: Iterable[tuple[str, str]]) -> None:
-        self.parts: dict[str, str] = {}
+    def __init__(self, modules: Modules, effects: Effects, components: Iterable[Name]) -> None:
         self.texts: set[str] = set()
         self.folders: set[str] = set()
+        self.reads = False
         self._modules = modules
+        self._effects = effects
         self._components = set(components)
-        self._seen: set[tuple[str, str]] = set()
+        self._component_modules = {module for module, _ in self._components}
+        self._seen: set[Visit] = set()
+        self._reached: set[Name] = set()
+        self._included: dict[str, dict[int, Statement]] = {}
+        self._imported: dict[str, set[str]] = {}
+        self._contracts: dict[str, str] = {}
+        # What alters a name that is not reached, so far.
+        self._waiting: dict[Name, list[tuple[Module, Statement]]] = {}
+
+    def run(self, module: str) -> None:
+        """A module that is imported in any case."""
+        self._follow([(module, "", RUN)])
 
     def add(self, module: str, name: str = WHOLE) -> None:
-        """A definition, or a whole module, and all that it uses."""
-        todo = [(module, name)]
-        while todo:
-            node = todo.pop()
-            if node not in self._seen:
-                self._seen.add(node)
-                todo += self._visit(*node)
-
-    def _visit(self, name: str, wanted: str) -> Iterator[tuple[str, str]]:
-        module = self._modules.get(name)
-        if module is None:
-            return
-        self.folders.add(PurePosixPath(module.path).parts[0] if "/" in module.path else "")
-        for package in _packages(name):
-            yield package, ""  # importing it runs them
-        yield name, ""
-        if wanted == WHOLE:
-            for defined in module.defined:
-                yield name, defined
-            for imported in module.imported.values():
-                yield from self._target(*imported, used=False)
-            for other in module.whole:
-                yield other, WHOLE
-            return
-        statements = module.defined.get(wanted, []) if wanted else module.loose
-        if statements:
-            label = f"{module.path}: {wanted}" if wanted else module.path
-            self.parts[label] = digest("".join(ast.dump(statement) for statement in statements))
-        elif wanted and wanted in module.imported:
-            yield from self._target(*module.imported[wanted], used=True)
-        elif wanted:
-            for other in module.whole:
-                yield other, WHOLE
-        if not wanted:
-            for other in module.run:
-                yield other, WHOLE
-        for statement in statements:
-            yield from self._used(module, statement)
-
-    def _used(self, module: Module, statement: ast.stmt) -> Iterator[tuple[str, str]]:
-        annotated = _annotations(statement)
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                self.texts.add(node.value)
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    yield alias.name, WHOLE
-            name = _named(node)
-            if not name:
-                continue
-            if name in DYNAMIC:
-                for other in self._modules:
-                    yield other, WHOLE
-            if name in module.defined:
-                if id(node) not in annotated or (module.name, name) not in self._components:
-                    yield module.name, name
-            elif name in module.imported:
-                yield from self._target(*module.imported[name], used=id(node) not in annotated)
-            else:
-                for other in module.whole:
-                    yield other, name
-
-    def _target(self, module: str, name: str, *, used: bool) -> Iterator[tuple[str, str]]:
-        """What an import leads to. used: whether it is more than an annotation."""
-        if name == WHOLE:
-            for part in [*_packages(module), module]:
-                yield part, WHOLE if part == module else ""
-        elif f"{module}.{name}" in self._modules:
-            yield f"{module}.{name}", WHOLE
-        elif (module, name) in self._components and not used:
-            return  # its contract counts, not its body
+        """A definition, or a whole module, and all that it uses. Where it cannot be found, everything counts."""
+        if module in self._modules:
+            self._follow([(module, name, USE)])
         else:
-            yield module, name
+            self.add_all()
+
+    def add_all(self) -> None:
+        """All modules."""
+        self._follow([(module, WHOLE, USE) for module in self._modules])
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Digests by place, as "shop/cart.py: Cart"."""
+        texts: dict[str, list[str]] = {}
+        for name, statements in self._included.items():
+            module = self._modules.get(name)
+            assert module is not None
+            order: list[str] = []
+            for _, statement in sorted(statements.items()):
+                labels = [f"{module.path}: {bound}" for bound in statement.binds] if statement.plain else []
+                for label in labels or [module.path]:
+                    texts.setdefault(label, []).append(statement.dump())
+                if not isinstance(statement.node, DEFINITIONS):
+                    order += labels or [statement.dump()]
+            if len(order) > 1:
+                texts[f"{module.path}{ORDER}"] = order
+            if module.futures:
+                texts[f"{module.path} (future)"] = sorted(module.futures)
+        for name, imported in self._imported.items():
+            module = self._modules.get(name)
+            assert module is not None
+            lines = [f"{root} = {'.'.join(to)}" for root in sorted(imported) for to in module.imported[root]]
+            texts[f"{module.path} (imports)"] = lines
+        return {label: digest("\n".join(lines)) for label, lines in texts.items()} | self._contracts
+
+    # -- what leads to what -------------------------------------------------------------------------
+
+    def _follow(self, todo: list[Visit]) -> None:
+        while todo:
+            visit = todo.pop()
+            if visit in self._seen:
+                continue
+            self._seen.add(visit)
+            name, wanted, kind = visit
+            module = self._modules.get(name)
+            if module is None:
+                continue
+            if kind == RUN:
+                todo += self._run(module)
+                continue
+            todo.append((name, "", RUN))
+            if kind in (ANNOTATED, CONTRACT):
+                todo += self._annotated(module, wanted, kind)
+            else:
+                todo += self._used(module, wanted, in_doubt=kind == USE)
+
+    def _run(self, module: Module) -> Iterator[Visit]:
+        """What importing a module does."""
+        self.folders.add(PurePosixPath(module.path).parts[0] if "/" in module.path else "")
+        parents = module.name.split(".")[:-1]
+        yield from ((".".join(parents[:count]), "", RUN) for count in range(1, len(parents) + 1))
+        for statement in module.statements:
+            for node in executed(statement.node):
+                if isinstance(node, IMPORTS):
+                    yield from self._importing(module, node)
+            yield from self._acting(module, statement)
+
+    def _importing(self, module: Module, node: ast.Import | ast.ImportFrom) -> Iterator[Visit]:
+        for base, attribute, name in module.targets(node):
+            yield base, "", RUN
+            parts = base.split(".")
+            yield from ((".".join(parts[:count]), "", RUN) for count in range(1, len(parts)))
+            found = base if isinstance(node, ast.Import) else f"{base}.{attribute}"
+            if found in self._modules:
+                yield found, "", RUN
+                if name not in module.roots and found not in self._component_modules:
+                    yield found, WHOLE, USE  # it is there for its effects
+
+    def _acting(self, module: Module, statement: Statement) -> Iterator[Visit]:
+        """A statement counts that alters what is not the application's, or what is reached."""
+        targets = self._effects.altered(module, statement)
+        if targets is None or targets & self._reached:
+            yield from self._include(module, statement)
+        else:
+            for target in targets:
+                self._waiting.setdefault(target, []).append((module, statement))
+
+    def _include(self, module: Module, statement: Statement) -> Iterator[Visit]:
+        """A statement counts, and with it all that it refers to."""
+        included = self._included.setdefault(module.name, {})
+        if statement.number in included:
+            return
+        included[statement.number] = statement
+        self.texts.update(statement.texts)
+        for text in statement.texts:
+            named = self._modules.named(text)
+            if named:
+                yield named, WHOLE, USE
+        for node in statement.imports:
+            yield from self._importing(module, node)
+        for reference in statement.references:
+            yield from self._referred(module, reference)
+
+    def _referred(self, module: Module, reference: Reference) -> Iterator[Visit]:
+        chain, root = reference.chain, reference.chain[0]
+        said = {*chain, *(attribute for _, attribute in module.imported.get(root, ()))}
+        self.reads = self.reads or not READS.isdisjoint(said)
+        if not DYNAMIC.isdisjoint(said) or chain[:2] == SYS_MODULES or (len(chain) == 1 and root in BUILTINS):
+            yield from ((other, WHOLE, USE) for other in self._modules)
+        if root in module.imported:
+            self._imported.setdefault(module.name, set()).add(root)
+        kind = ANNOTATED if reference.annotation else USE
+        for name, wanted in self._modules.origins(module, chain):
+            yield name, wanted, kind if name == module.name or wanted != WHOLE else USE
+
+    def _used(self, module: Module, wanted: str, *, in_doubt: bool) -> Iterator[Visit]:
+        """A name of a module, or all of it. in_doubt: where it has no such name, it counts whole."""
+        if wanted == WHOLE:
+            for statement in module.statements:
+                yield from self._include(module, statement)
+            for name in [*module.bound, *module.imported]:
+                yield from self._reach(module, name)
+            yield from ((other, WHOLE, USE) for other in module.stars)
+            return
+        yield from self._reach(module, wanted)
+        for statement in module.bound.get(wanted, ()):
+            yield from self._include(module, statement)
+        yield from ((other, wanted, MAYBE) for other in module.stars)
+        if wanted not in module.bound and wanted not in module.imported:
+            submodule = f"{module.name}.{wanted}"
+            if submodule in self._modules:
+                yield submodule, WHOLE, USE
+            elif in_doubt and wanted not in MODULE_NAMES and not module.stars:
+                yield module.name, WHOLE, USE
+
+    def _reach(self, module: Module, name: str) -> Iterator[Visit]:
+        """A name is reached: what alters it counts, and what it is imported from."""
+        self._reached.add((module.name, name))
+        for other, statement in self._waiting.pop((module.name, name), ()):
+            yield from self._include(other, statement)
+        yield from self._passed_on(module, name, USE)
+
+    def _passed_on(self, module: Module, name: str, kind: str) -> Iterator[Visit]:
+        """A name that a module has from another."""
+        if name in module.imported:
+            self._imported.setdefault(module.name, set()).add(name)
+            for base, wanted in self._modules.origins(module, (name,)):
+                if (base, wanted) != (module.name, name):
+                    yield base, wanted, USE if wanted == WHOLE else kind
+
+    def _annotated(self, module: Module, wanted: str, kind: str) -> Iterator[Visit]:
+        """A name in an annotation: of a component's class, only its contract counts; of a base of one as well."""
+        if kind == ANNOTATED and (module.name, wanted) not in self._components:
+            if wanted in module.bound or wanted not in module.imported:
+                yield module.name, wanted, USE
+            else:
+                yield from self._passed_on(module, wanted, ANNOTATED)
+            return
+        definitions = [statement.node for statement in module.bound.get(wanted, ())]
+        if not definitions and wanted in module.imported:
+            yield from self._passed_on(module, wanted, CONTRACT)
+            return
+        if not definitions or not all(isinstance(node, ast.ClassDef) for node in definitions):
+            yield module.name, wanted, USE
+            return
+        said = [signature(node) for node in definitions if isinstance(node, ast.ClassDef)]
+        self._contracts[f"{module.path}: {wanted} (contract)"] = digest("".join(map(ast.dump, said)))
+        for node in said:
+            bases = {reference.chain for base in node.bases for reference in references_of(base)}
+            for chain in bases:
+                yield from ((name, base, CONTRACT) for name, base in self._modules.origins(module, chain))
+            for reference in references_of(node):
+                if reference.chain not in bases:
+                    yield from self._referred(module, reference)
 
 
-def _packages(module: str) -> list[str]:
-    parts = module.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts))]
+def data_parts(files: Mapping[str, bytes], own: Slice, others: Iterable[Slice]) -> dict[str, str]:
+    """The files beside the code that count for a service: by path, of those given.
 
-
-def _named(node: ast.AST) -> str:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute) and node.attr in ("import_module", "__import__"):
-        return node.attr
-    # A forward reference.
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
-        return node.value
-    return ""
-
-
-def _annotations(statement: ast.stmt) -> set[int]:
-    """The nodes that are annotations, by identity."""
-    found: set[int] = set()
-    for node in ast.walk(statement):
-        annotations: list[Any] = []
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            annotations = [node.returns]
-        elif isinstance(node, (ast.arg, ast.AnnAssign)):
-            annotations = [node.annotation]
-        for annotation in annotations:
-            if annotation is not None:
-                found |= {id(inner) for inner in ast.walk(annotation)}
-    return found
-
-
-def data_parts(files: Mapping[str, bytes], texts: set[str], all_texts: set[str]) -> dict[str, str]:
-    """The files beside the code that count: those that are named, by their own name or a folder's.
-
-    texts: what the service's code says. all_texts: what any code says; a file that none of it names counts for all.
+    A file counts for those whose code says its name, or that of its folder below the top. One that nobody names counts
+    for all who read files; where nobody does, something else reads it, and it counts for all.
     """
+    others = [other for other in others if other is not own]
+    names = _words(own.texts)
+    elsewhere = {word for other in others for word in _words(other.texts)}
+    anybody = own.reads or any(other.reads for other in others)
     found: dict[str, str] = {}
     for path, content in files.items():
         if path.endswith(".py"):
             continue
-        names = {path, *PurePosixPath(path).parts}
-        if names & texts or not names & all_texts:
+        pure = PurePosixPath(path)
+        called = {path, pure.name, *pure.parts[1:-1]}
+        if called & names or (not called & elsewhere and (own.reads or not anybody)):
             found[path] = digest(content)
     return found
+
+
+def _words(texts: Iterable[str]) -> set[str]:
+    return {word for text in texts for word in (text, *text.split("/"))}

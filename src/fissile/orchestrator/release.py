@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import msgspec
 
 from fissile.component.contract import Break, Contracts, breaks
-from fissile.orchestrator.code import digest
+from fissile.orchestrator.code import ORDER, digest
 
 REASONS_MAX = 5
 
@@ -85,10 +85,13 @@ def difference(earlier: Release, later: Release) -> Difference:
 
 
 def _reasons(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
+    places = [place for place in sorted(before.keys() | after.keys()) if before.get(place) != after.get(place)]
+    # Whatever is new or gone alters the order as well.
+    plain = {place.partition(":")[0] for place in places if not place.endswith(ORDER)}
     return tuple(
         f"{place} {'is new' if place not in before else 'is gone' if place not in after else 'changed'}"
-        for place in sorted(before.keys() | after.keys())
-        if before.get(place) != after.get(place)
+        for place in places
+        if not place.endswith(ORDER) or place.removesuffix(ORDER) not in plain
     )
 
 

@@ -4,25 +4,48 @@ What is code: Python files, and what lies in the folders of those that are reach
 among them). What runs writes to elsewhere, or to files with the suffix of data.
 """
 
+import hashlib
 import os
 import shlex
+import shutil
+import stat
 import sys
-from collections.abc import Iterator, Mapping
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
+import fissile
 from fissile.component.contract import Contracts, contracts_of
-from fissile.component.graph import Graph
+from fissile.component.graph import Component, Graph
 from fissile.errors import ConfigError
-from fissile.orchestrator.code import Modules, Slice, data_parts, digest
+from fissile.orchestrator.code import Slice, data_parts, digest
+from fissile.orchestrator.effects import Effects
+from fissile.orchestrator.module import Modules
 from fissile.orchestrator.release import Build, Release, build_of
 from fissile.runtime.settings import ServiceSettings, Settings
 
 FILES_MAX = 50_000
 FILE_BYTES_MAX = 4 * 1024 * 1024
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
-DATA_SUFFIXES = (".pyc", ".db", ".sqlite", ".sqlite3", "-wal", "-shm", "-journal", ".log", ".pid", ".sock", ".tmp")
+DATA_SUFFIXES = (
+    ".pyc",
+    ".db",
+    ".sqlite",
+    ".sqlite3",
+    "-wal",
+    "-shm",
+    "-journal",
+    ".log",
+    ".pid",
+    ".sock",
+    ".tmp",
+    "~",
+    ".orig",
+    ".swp",
+)
 # At the top, beside a single module: what pages are made of.
 PAGE_FOLDERS = ("templates", "static")
 # How deep packages are looked for below folders that hold none: what lies deeper is data.
@@ -30,44 +53,54 @@ DEPTH_MAX = 3
 LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml", "requirements.txt")
 # Settings that a supervisor applies to what runs: no process starts anew for them.
 APPLIED = frozenset({"replicas", "scale"})
+# Beside the copy of a release's code: which files it consists of.
+MANIFEST = "files.json"
+CODE = "code"
+PACKAGE_FOLDERS = ("site-packages", "dist-packages")
+# Files that a program of one kind may need, whichever of them its command names.
+KINDS = (frozenset({".js", ".mjs", ".cjs", ".ts", ".json"}),)
+SHEBANG_BYTES_MAX = 200
+EXECUTABLE = 0o111
 
 
 def release_of(
-    settings: Settings, graph: Graph | None, topology: str, services: Mapping[str, tuple[str, ...]]
+    settings: Settings,
+    graph: Graph | None,
+    topology: str,
+    services: Mapping[str, tuple[str, ...]],
+    outside: Mapping[str, str] | None = None,
 ) -> Release:
-    """The release in the folder of the settings. Raises ConfigError where it is too large to be an application's."""
+    """The release in the folder of the settings. outside: digests of what is imported from elsewhere.
+
+    Raises ConfigError where it is too large to be an application's.
+    """
     root = Path(settings.root)
     files = dict(read_files(root))
-    modules = Modules(files)
     components = graph.components if graph is not None else {}
-    classes = [(c.cls.__module__, c.cls.__qualname__) for c in components.values()]
     contracts: Contracts = {}
     for component in components.values():
         contracts |= contracts_of(component.interface)
-    common = {**_locks(root), "installed packages": installed()}
-    slices: dict[str, Slice] = {}
-    for service in services:
-        slices[service] = found = Slice(modules, classes)
-        own = settings.service(service)
-        for name in services[service]:
-            if not components[name].foreign:
-                found.add(components[name].cls.__module__, components[name].cls.__qualname__)
-        if own.guest:
-            found.add(getattr(own, own.guest).partition(":")[0])
-    texts = {text for one in slices.values() for text in one.texts}
+    slices = _slices(root, files, settings, components, services)
+    common = {**_locks(root), **(outside or {}), "installed packages": installed()}
     builds: dict[str, Build] = {}
     foreign = {name for service, members in services.items() for name in members if settings.service(service).command}
     for service, members in services.items():
         own, found = settings.service(service), slices[service]
-        near = {path: data for path, data in files.items() if _top(path) in {*found.folders, *PAGE_FOLDERS}}
-        parts = {**common, **found.parts, **data_parts(near, found.texts, texts)}
+        folders = {*found.folders, *found.texts, *PAGE_FOLDERS}
+        near = {path: data for path, data in files.items() if _top(path) in folders}
+        parts = {**common, **found.parts, **data_parts(near, found, slices.values())}
+        if own.guest or _is_python(root, own):
+            # It finds its modules in its own way.
+            parts |= {path: digest(content) for path, content in files.items()}
         parts[f"[services.{service}]"] = _settings_digest(own)
+        if members:
+            parts["[calls]"] = digest(msgspec.json.encode(settings.calls, order="sorted"))
         called = {target for name in members for target in (r.target for r in components[name].references)}
         for name in members:
             parts[f"[components.{name}]"] = digest(
                 msgspec.json.encode(settings.components.get(name, {}), order="sorted")
             )
-        for name in sorted(called | set(own.calls) | {name for name in members if components[name].foreign}):
+        for name in sorted(called | set(own.calls) | set(members)):
             fingerprints = [one.fingerprint for label, one in contracts.items() if label.startswith(f"{name}.")]
             # Programs in other languages are called another way.
             spoken = "HTTP" if name in foreign else "wire"
@@ -77,6 +110,63 @@ def release_of(
     references = {name: tuple(r.target for r in component.references) for name, component in components.items()}
     name = graph.name if graph is not None else root.name
     return Release(name, topology, dict(services), builds, contracts, references)
+
+
+def _slices(
+    root: Path,
+    files: Mapping[str, bytes],
+    settings: Settings,
+    components: Mapping[str, Component],
+    services: Mapping[str, tuple[str, ...]],
+) -> dict[str, Slice]:
+    """The code that each service consists of."""
+    folders = [*_import_folders(root), *(one.folder for one in settings.services.values() if one.guest)]
+    modules = Modules(files, dict.fromkeys(folders))
+    effects = Effects(modules)
+    classes = [(c.cls.__module__, c.cls.__qualname__) for c in components.values()]
+    found: dict[str, Slice] = {}
+    for service, members in services.items():
+        found[service] = one = Slice(modules, effects, classes)
+        if members:
+            one.run(settings.app.partition(":")[0])
+        for name in members:
+            cls = components[name].cls
+            if not components[name].foreign and not _is_installed(cls.__module__):
+                one.add(cls.__module__, cls.__qualname__)
+        if settings.service(service).guest:
+            one.add_all()
+    return found
+
+
+def _import_folders(root: Path) -> Iterator[str]:
+    """The folders below an application's in which modules are looked for, as "src"."""
+    for entry in sys.path:
+        path = Path(entry or ".").resolve()
+        if path != root.resolve() and path.is_relative_to(root.resolve()):
+            inside = path.relative_to(root.resolve())
+            if not any(part.startswith(".") or part in SKIPPED for part in inside.parts):
+                yield inside.as_posix()
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module is of an installed package, which counts by its version."""
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return any(part in PACKAGE_FOLDERS for part in Path(file).parts)
+
+
+def outside(root: Path) -> dict[str, str]:
+    """Digests of the modules that this process has imported from neither the application, a package nor Python."""
+    ours = [Path(fissile.__file__).parent, root.resolve()]
+    theirs = [Path(path) for name in ("stdlib", "platstdlib") if (path := sysconfig.get_paths().get(name))]
+    found: dict[str, str] = {}
+    for name, module in sorted(sys.modules.items()):
+        path = Path(getattr(module, "__file__", None) or "")
+        if not path.is_absolute() or path.suffix != ".py" or _is_installed(name):
+            continue
+        path = path.resolve()
+        if not any(path.is_relative_to(folder) for folder in (*ours, *theirs)) and (content := _content(path)):
+            found[str(path)] = digest(content)
+    return found
 
 
 def _top(path: str) -> str:
@@ -91,31 +181,68 @@ def _settings_digest(settings: ServiceSettings) -> str:
 
 def read_files(root: Path) -> Iterator[tuple[str, bytes]]:
     """The files of an application by path from its root. Raises ConfigError beyond FILES_MAX."""
-    count = 0
-    for folder, folders, names in os.walk(root):
+    for path in code_files(root):
+        content = _content(root / path)
+        if content is not None:
+            yield path, content
+
+
+def code_files(root: Path) -> list[str]:
+    """The paths of an application's files of code, from its root: of a copy, those that were copied.
+
+    Raises ConfigError beyond FILES_MAX.
+    """
+    found = [path for path in manifest(root) or _walk(root) if _top(path) or path.endswith(".py")]
+    if len(found) > FILES_MAX:
+        raise ConfigError(
+            f"{root} holds more than {FILES_MAX} files of code", remedy="keep data out of its packages' folders"
+        )
+    return found
+
+
+def manifest(root: Path) -> list[str] | None:
+    """What the copy of a release's code consists of; None where the folder is no copy."""
+    if root.parent.parent.name != CODE:
+        return None
+    with suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode((root.parent / MANIFEST).read_bytes(), type=list[str])
+    return None
+
+
+def _walk(root: Path) -> Iterator[str]:
+    visited: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
         here = Path(folder)
+        real = os.path.realpath(folder)
+        if real in visited:
+            folders.clear()  # a link that leads back
+            continue
+        visited.add(real)
         code = any(name.endswith(".py") for name in names)
         inside = here != root
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and name not in SKIPPED and not (here / name / "pyvenv.cfg").exists()
-        )
+        folders[:] = _entered(here, folders)
         if inside and not code and not _below_code(root, here):
             names = []
             if len(here.relative_to(root).parts) >= DEPTH_MAX:
                 folders.clear()
         for name in sorted(names):
-            if name.startswith(".") or name.endswith(DATA_SUFFIXES) or not (inside or name.endswith(".py")):
-                continue
-            count += 1
-            if count > FILES_MAX:
-                raise ConfigError(
-                    f"{root} holds more than {FILES_MAX} files of code", remedy="keep data out of its packages' folders"
-                )
-            content = _content(here / name)
-            if content is not None:
-                yield (here / name).relative_to(root).as_posix(), content
+            if not name.startswith(".") and not name.endswith(DATA_SUFFIXES) and _is_file(here / name):
+                yield (here / name).relative_to(root).as_posix()
+
+
+def _entered(here: Path, folders: Iterable[str]) -> list[str]:
+    """The folders that may hold code of the application."""
+    return sorted(
+        name
+        for name in folders
+        if not name.startswith(".") and name not in SKIPPED and not (here / name / "pyvenv.cfg").exists()
+    )
+
+
+def _is_file(path: Path) -> bool:
+    with suppress(OSError):
+        return stat.S_ISREG(path.stat().st_mode)
+    return False
 
 
 def _below_code(root: Path, folder: Path) -> bool:
@@ -126,10 +253,12 @@ def _below_code(root: Path, folder: Path) -> bool:
 
 
 def _content(path: Path) -> bytes | None:
-    """What a file holds; of a very large one, that it is there and how large."""
+    """What a file holds; of a very large one, a digest of it."""
     try:
-        size = path.stat().st_size
-        return path.read_bytes() if size <= FILE_BYTES_MAX else b"%d bytes" % size
+        if path.stat().st_size <= FILE_BYTES_MAX:
+            return path.read_bytes()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
     except OSError:
         return None  # it went away, or is nobody's to read: its importer will say so
 
@@ -139,28 +268,66 @@ def _locks(root: Path) -> dict[str, str]:
 
 
 def installed() -> str:
-    """A digest of the interpreter and the distributions that can be imported: their folders' names carry versions."""
-    names: set[str] = set()
-    for entry in sys.path:
-        try:
-            names.update(name for name in os.listdir(entry or ".") if name.endswith((".dist-info", ".egg-info")))
-        except OSError:
-            continue
-    return digest("\n".join([sys.version, *sorted(names)]))
+    """A digest of the interpreter and of all distributions that can be imported: of what each has recorded."""
+    found: list[str] = [sys.version]
+    for entry in dict.fromkeys(sys.path):
+        with suppress(OSError):
+            for name in sorted(os.listdir(entry or ".")):
+                if name.endswith((".dist-info", ".egg-info")):
+                    record = Path(entry or ".", name, "RECORD")
+                    found.append(f"{name} {digest(record.read_bytes()) if record.is_file() else ''}")
+    return digest("\n".join(found))
 
 
 def _command_parts(root: Path, settings: ServiceSettings) -> dict[str, str]:
-    """The files that a command names, and those beside them."""
-    files = {path: _content(path) for path in command_files(root, settings)}
-    return {os.path.relpath(path, root): digest(content) for path, content in files.items() if content is not None}
+    """The files that a command consists of."""
+    found: dict[str, str] = {}
+    for path in command_files(root, settings):
+        content = _content(path)
+        if content is not None:
+            mode = "executable" if path.stat().st_mode & EXECUTABLE else ""
+            found[os.path.relpath(path, root)] = digest(content) + mode
+    return found
 
 
 def command_files(root: Path, settings: ServiceSettings) -> Iterator[Path]:
-    """The files of code that a service's command consists of."""
+    """The files of code that a service's command consists of: those it names, those beside them, their kind."""
     folder = root / settings.folder
+    found: dict[Path, None] = {}
     for word in shlex.split(settings.command):
         file = folder / word
-        if not file.is_file():
+        if not _is_file(file):
             continue
-        beside = sorted(file.parent.iterdir()) if file.parent != root else [file]
-        yield from (path for path in beside if path.is_file() and not path.name.endswith(DATA_SUFFIXES))
+        found[file] = None
+        if file.parent != root:
+            found |= dict.fromkeys(path for path in sorted(file.parent.iterdir()) if _is_file(path))
+        kind = next((kind for kind in KINDS if file.suffix in kind), {file.suffix} if file.suffix else set[str]())
+        found |= dict.fromkeys(root / path for path in _of_kind(root, kind))
+    yield from (path for path in found if not path.name.endswith(DATA_SUFFIXES))
+
+
+def _of_kind(root: Path, suffixes: Iterable[str]) -> Iterator[str]:
+    """All files with these suffixes below a folder."""
+    suffixes = frozenset(suffixes) - {".py"}  # those are read as they are
+    if not suffixes:
+        return
+    for folder, folders, names in os.walk(root):
+        here = Path(folder)
+        folders[:] = _entered(here, folders)
+        for name in sorted(names):
+            if Path(name).suffix in suffixes and not name.startswith(".") and _is_file(here / name):
+                yield (here / name).relative_to(root).as_posix()
+
+
+def _is_python(root: Path, settings: ServiceSettings) -> bool:
+    """Whether a command is run by Python, as `python worker.py`, `-m jobs` or `celery worker`."""
+    words = shlex.split(settings.command)
+    if any(word.endswith(".py") or Path(word).name.startswith("python") for word in words):
+        return True
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    program = shutil.which(words[0], path=path) if words else None
+    with suppress(OSError):
+        if program is not None:
+            with open(program, "rb") as file:
+                return b"python" in file.readline(SHEBANG_BYTES_MAX)
+    return False

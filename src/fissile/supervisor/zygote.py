@@ -66,7 +66,7 @@ from fissile.supervisor.messages import (
     receive,
     send,
 )
-from fissile.supervisor.source import release_of
+from fissile.supervisor.source import outside, release_of
 
 ORPHAN_SECONDS_MAX = 12.0
 REAP_SECONDS = 0.05
@@ -414,7 +414,7 @@ def load(order: Load) -> tuple[Loaded, Graph | None] | tuple[LoadFailed, None]:
             name: () for name, one in settings.services.items() if one.foreign and _stands_alone(name, graph, settings)
         }
         services = {**alone, **services}
-        release = release_of(settings, graph, order.topology, services)
+        release = release_of(settings, graph, order.topology, services, outside(Path(settings.root)))
     except FissileError as error:
         return LoadFailed(str(error)), None
     components = list(graph.components.values()) if graph is not None else []
