@@ -1,4 +1,7 @@
-"""Every command of the tutorials is run, in order, and prints what they say. Numbers may be others."""
+"""Every command of the tutorials is run, in order, and prints what they say. Numbers may be others.
+
+Where a tutorial tells to keep shopping "in a browser at ADDRESS", a real browser does, for as long as the commands run.
+"""
 
 import os
 import re
@@ -8,13 +11,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
 
-TUTORIALS = sorted((Path(__file__).parents[2] / "docs" / "tutorial").glob("*.md"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "system"))
+
+from shopper import CHROMIUM, shopping
+
+ROOT = Path(__file__).parents[2]
+TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 COMMAND_SECONDS_MAX = 60
-PORT = "8123"
+PORTS = ("8123", "8124")
 ANYTHING = "…"
 
 
@@ -52,14 +61,53 @@ def interrupted(command: str, told: list[str], folder: Path, environment: dict[s
     return printed
 
 
+def run(command: str, told: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Run a command, and see that it prints what is told."""
+    if told[-1:] == ["^C"]:
+        told = told[:-1]
+        printed = interrupted(command, told, folder, environment)
+    else:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=COMMAND_SECONDS_MAX,
+            check=False,
+        )
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}"
+        printed = done.stdout.splitlines()
+    assert agrees(told, printed), "\n".join([f"$ {command}", "is told to print", *told, "and prints", *printed])
+
+
+def browsing(before: str) -> AbstractContextManager[None]:
+    """What goes on beside a block of commands."""
+    address = re.search(r"in a browser at (http://localhost:\d+)", before)
+    if address is None or CHROMIUM is None:
+        return nullcontext()
+    return shopping(address[1])
+
+
+@pytest.fixture
+def text(document: Path) -> str:
+    """A tutorial, with ports that are free here."""
+    found = document.read_text()
+    with ExitStack() as stack:
+        for port in PORTS:
+            sock = stack.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 0))
+            found = found.replace(port, str(sock.getsockname()[1]))
+    return found
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("document", TUTORIALS, ids=lambda file: file.stem)
-def test_the_tutorial_is_true(document: Path, tmp_path: Path):
+def test_the_tutorial_is_true(text: str, tmp_path: Path):
     if shutil.which("curl") is None:
         pytest.skip("there is no curl: apt-get install curl")
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        text = document.read_text().replace(PORT, str(sock.getsockname()[1]))
+    (tmp_path / "fissile").symlink_to(ROOT)  # a checkout
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "200"}
     environment.pop("PYTHONPATH", None)
     count = 0
@@ -70,27 +118,11 @@ def test_the_tutorial_is_true(document: Path, tmp_path: Path):
                 with (tmp_path / name).open("a") as file:
                     file.write(block)
                 continue
-            for command, told in commands(block):
-                count += 1
-                if told[-1:] == ["^C"]:
-                    told = told[:-1]
-                    printed = interrupted(command, told, tmp_path, environment)
-                else:
-                    done = subprocess.run(
-                        ["bash", "-c", command],
-                        cwd=tmp_path,
-                        env=environment,
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.STDOUT,
-                        text=True,
-                        timeout=COMMAND_SECONDS_MAX,
-                        check=False,
-                    )
-                    assert done.returncode == 0, f"$ {command}\n{done.stdout}"
-                    printed = done.stdout.splitlines()
-                assert agrees(told, printed), "\n".join(
-                    [f"$ {command}", "is told to print", *told, "and prints", *printed]
-                )
+            with browsing(before):
+                for command, told in commands(block):
+                    count += 1
+                    run(command, told, tmp_path, environment)
     finally:
-        subprocess.run(["fissile", "down"], cwd=tmp_path, env=environment, capture_output=True, check=False)
+        for folder in (tmp_path, tmp_path / "shop"):
+            subprocess.run(["fissile", "down", folder], env=environment, capture_output=True, check=False)
     assert count > 10

@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from shopper import CHROMIUM, chromium, pay, put_into_cart, sign_up, visiting
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-)
 START_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 20.0
 RETURN_SECONDS_MAX = 20.0
@@ -100,48 +99,14 @@ def shop(folder: Path, topology: str) -> Iterator[RunningShop]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture
 def page(browser: Browser, shop: RunningShop) -> Iterator[Page]:
-    # The shop has to be complete without JavaScript.
-    context = browser.new_context(base_url=shop.address, java_script_enabled=False)
-    context.set_default_timeout(15_000)
-    yield context.new_page()
-    context.close()
-
-
-def sign_up(page: Page) -> None:
-    page.get_by_role("link", name="Sign in", exact=True).click()
-    page.get_by_role("link", name="Make an account").click()
-    page.get_by_label("Name").fill("Ada Byron")
-    page.get_by_label("E-mail address").fill("ada@example.com")
-    page.get_by_label("Password").fill("correct horse battery")
-    page.get_by_role("button", name="Make an account").click()
-    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
-
-
-def put_into_cart(page: Page, product: str) -> None:
-    page.get_by_role("searchbox", name="Search products").fill(product)
-    page.get_by_role("button", name="Search").click()
-    page.get_by_role("link", name=product).click()
-    page.get_by_label("Quantity").select_option("2")
-    page.get_by_role("button", name="Add to cart").click()
-    expect(page.get_by_text(f"{product} is in your cart.")).to_be_visible()
-
-
-def pay(page: Page, number: str) -> None:
-    page.get_by_label("Street and number").fill("12 St James's Square")
-    page.get_by_label("Postcode").fill("SW1Y 4JH")
-    page.get_by_label("City").fill("London")
-    page.get_by_label("Card number").fill(number)
-    page.get_by_label("Expires").fill("12/40")
-    page.get_by_label("Security code").fill("123")
-    page.get_by_role("button", name="Buy now").click()
+    with visiting(browser, shop.address) as found:
+        yield found
 
 
 def broken_pictures(page: Page) -> list[str]:
@@ -215,45 +180,3 @@ def test_survives_the_death_of_a_service(page: Page, shop: RunningShop) -> None:
     page.goto("/checkout")
     pay(page, "4242 4242 4242 4242")
     expect(page.get_by_role("heading", name="Thank you!")).to_be_visible()
-
-
-def test_goes_on_shopping_while_the_shop_is_split_and_joined(browser: Browser, folder: Path) -> None:
-    fissile = str(Path(sys.executable).with_name("fissile"))
-    up = [fissile, "up", str(folder), "--topology", "monolith", "--port", "0", "--json"]
-    (address,) = json.loads(subprocess.run(up, check=True, capture_output=True).stdout)["services"]["app"][
-        "public"
-    ].values()
-    context = browser.new_context(base_url=address, java_script_enabled=False)
-    context.set_default_timeout(15_000)
-    page = context.new_page()
-
-    def browse_while(*command: str) -> None:
-        """Look at one page after the other until a command has ended."""
-        with subprocess.Popen(
-            [fissile, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as running:
-            seen = 0
-            while running.poll() is None or seen < 3:
-                for path in ("/", "/products/ember-bowl", "/cart", "/orders"):
-                    response = page.goto(path)
-                    assert response is not None
-                    assert response.status == 200, path
-                    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
-                seen += 1
-            assert running.stdout is not None
-            assert running.returncode == 0, running.stdout.read()
-
-    try:
-        page.goto("/")
-        sign_up(page)
-        put_into_cart(page, "Moss Vase")
-        browse_while("deploy", str(folder), "--topology", "microservices", "--wait")
-        page.goto("/checkout")
-        pay(page, "4242 4242 4242 4242")
-        expect(page.get_by_role("heading", name="Thank you!")).to_be_visible()
-        browse_while("deploy", str(folder), "--topology", "monolith", "--wait")
-        page.goto("/orders")
-        expect(page.get_by_role("main").get_by_text("paid", exact=True)).to_have_count(1)
-    finally:
-        context.close()
-        subprocess.run([fissile, "down", str(folder)], check=True, capture_output=True)

@@ -19,14 +19,12 @@ from pathlib import PurePosixPath
 from fissile.orchestrator.effects import Effects
 from fissile.orchestrator.module import (
     DEFINITIONS,
-    IMPORTS,
     WHOLE,
     Module,
     Modules,
     Name,
     Reference,
     Statement,
-    executed,
     references_of,
     signature,
 )
@@ -147,9 +145,8 @@ class Slice:
         parents = module.name.split(".")[:-1]
         yield from ((".".join(parents[:count]), "", RUN) for count in range(1, len(parents) + 1))
         for statement in module.statements:
-            for node in executed(statement.node):
-                if isinstance(node, IMPORTS):
-                    yield from self._importing(module, node)
+            for node in statement.runs:
+                yield from self._importing(module, node)
             yield from self._acting(module, statement)
 
     def _importing(self, module: Module, node: ast.Import | ast.ImportFrom) -> Iterator[Visit]:

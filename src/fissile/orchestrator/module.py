@@ -25,7 +25,10 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class Statement:
-    """One statement at the top of a module. binds: names that it gives a value there."""
+    """One statement at the top of a module.
+
+    binds: names that it gives a value there. runs: its imports that are run with it; imports: all of them.
+    """
 
     def __init__(self, number: int, node: ast.stmt) -> None:
         self.number = number
@@ -35,6 +38,7 @@ class Statement:
         self.references: list[Reference] = []
         self.texts: list[str] = []
         self.imports: list[ast.Import | ast.ImportFrom] = [n for n in ast.walk(node) if isinstance(n, IMPORTS)]
+        self.runs = [n for n in executed(node) if isinstance(n, IMPORTS)] if self.imports else []
         _refer(node, self.references, self.texts, annotation=False)
 
     def dump(self) -> str:

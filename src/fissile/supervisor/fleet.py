@@ -37,13 +37,13 @@ STACKS_CHARACTERS_MAX = 20_000
 class Process(msgspec.Struct, frozen=True, eq=False):
     """What stands behind a replica: its process and when that began (see orphans), and its reports.
 
-    release: whose copy of the code it runs, and reads from as long as it lives.
+    root: the folder of the code that it runs, and reads from as long as it lives.
     """
 
     child: Child
     link: Link
     born: int | None
-    release: str
+    root: str
 
 
 class Edition:
@@ -168,9 +168,10 @@ class Fleet:
             name for name, want in self.desired.services.items() if service_of(name) == service and want.replicas_max
         )
 
-    def in_use(self) -> set[str]:
-        """The releases whose copy of the code is needed: live ones, and those that processes came from."""
-        return {release.name for release in self.desired.releases()} | {p.release for p in self.processes.values()}
+    def roots(self) -> set[str]:
+        """The folders of code that are needed: those of loaded releases, and those that processes came from."""
+        loaded = {edition.settings.root for edition in self.editions.values()}
+        return loaded | {process.root for process in self.processes.values()}
 
     # -- services -----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -263,6 +263,15 @@ class Nursery:
         if self._path is not None:
             with suppress(ForkError):
                 await self._send(Drop(name), [])
+
+    async def keep_just(self, sockets: Mapping[str, socket.socket]) -> None:
+        """These are all that the zygote is to keep."""
+        for name, sock in list(self._sockets.items()):
+            if sockets.get(name) is not sock:
+                await self.drop(name)
+        for name, sock in sockets.items():
+            if name not in self._sockets:
+                await self.keep(name, sock)
 
     async def fork(
         self,

@@ -12,9 +12,9 @@ import ctypes
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import msgspec
 
@@ -22,11 +22,18 @@ from fissile.errors import ConfigError
 from fissile.orchestrator.code import digest
 from fissile.orchestrator.release import Release
 from fissile.runtime.settings import FILE_NAME, Settings
-from fissile.supervisor.source import LOCKS, SKIPPED, command_files, read_files
+from fissile.supervisor.source import (
+    CODE,
+    EXECUTABLE,
+    LOCKS,
+    MANIFEST,
+    SKIPPED,
+    code_files,
+    command_files,
+    manifest,
+)
 
-CODE = "code"
 RELEASES = "releases"
-MANIFEST = "files.json"
 NAME_CHARACTERS_MIN = 4
 NEVER_LINKED = frozenset({".fissile", ".git", *SKIPPED})
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -63,9 +70,9 @@ class Releases:
         """
         root = Path(settings.root)
         try:
-            files = sorted({*(root / name for name, _ in read_files(root)), *_others(root, settings)})
+            files = sorted({*(root / path for path in code_files(root)), *_others(root, settings)})
             found = [(file.relative_to(root).as_posix(), file.read_bytes()) for file in files]
-            name = digest("\n".join(f"{path} {digest(content)}" for path, content in found))[:16]
+            name = digest("\n".join(f"{path} {digest(data)}{_mode(root / path)}" for path, data in found))[:16]
             home = self._code / name / root.name
             if not (self._code / name / MANIFEST).exists():
                 self._write(name, root, found)
@@ -101,23 +108,29 @@ class Releases:
                     link.parent.mkdir(parents=True, exist_ok=True)
                     link.symlink_to(own)
 
-    def gather(self, used: Iterable[str]) -> list[str]:
-        """Move what the code of releases that are in use has made beside itself to the application's folder.
+    def gather(self, roots: Iterable[str]) -> list[str]:
+        """Move what the code in these folders has made beside itself to the application's folder.
 
         Each of them finds it there, by a link. Returns what was moved.
         """
-        used = set(used)
-        codes = dict.fromkeys(kept.code for kept in self.all() if kept.name in used)
-        homes = [self._code / code / self._root.name for code in codes]
+        homes = [self._code / code / self._root.name for code in sorted(self._copies(roots))]
         moved: list[str] = []
         for home in homes:
-            with suppress(OSError, msgspec.DecodeError):
-                code = set(msgspec.json.decode((home.parent / MANIFEST).read_bytes(), type=list[str]))
-                moved += self._gathered(home, home, code)
+            code = manifest(home)
+            if code is not None:
+                with suppress(OSError):
+                    moved += self._gathered(home, home, set(code))
         for home in homes:
             with suppress(OSError):
                 _link(self._root, home)
+                _link_each(self._root, home, moved)
         return moved
+
+    def _copies(self, roots: Iterable[str]) -> set[str]:
+        """Which copies folders of code are, or are in."""
+        code = self._code.resolve()
+        paths = [Path(root).resolve() for root in roots]
+        return {path.relative_to(code).parts[0] for path in paths if path != code and path.is_relative_to(code)}
 
     def relink(self, settings: Settings) -> None:
         """A copy that is to serve again finds what the application has made since."""
@@ -174,24 +187,31 @@ class Releases:
             raise ConfigError(f"the code of release {kept.name} is gone from {root}", remedy="deploy another release")
         return Settings(app=kept.app, root=str(root.resolve()), file=kept.file, profile=kept.profile)
 
-    def prune(self, keep: int, serving: Iterable[str]) -> list[str]:
-        """Remove all but the newest ones and those that serve or are read from; the names of those removed."""
-        serving = set(serving)
+    def prune(self, keep: int, serving: Iterable[str], roots: Iterable[str]) -> list[str]:
+        """Remove all but the newest ones and those that serve; the names of those removed.
+
+        roots: folders of code that are read from, whatever release they are of.
+        """
+        serving, used = set(serving), self._copies(roots)
         kept = self.all()
-        spare = [one for one in kept if one.name not in serving][keep:]
-        left = {one.code for one in kept if one not in spare}
+        spare = [one for one in kept if one.name not in serving and one.code not in used][keep:]
+        left = {one.code for one in kept if one not in spare} | used
         for one in spare:
             (self._folder / f"{one.name}.json").unlink(missing_ok=True)
-        for folder in self._code.glob("*") if spare else ():
+        for folder in self._code.glob("*"):
             if folder.name not in left:
                 shutil.rmtree(folder, ignore_errors=True)
         return [one.name for one in spare]
 
-    def forget(self, settings: Settings) -> None:
-        """Remove a copy that no release came of."""
-        folder = Path(settings.root).parent
-        if folder.parent == self._code and folder.name not in {one.code for one in self.all()}:
-            shutil.rmtree(folder, ignore_errors=True)
+    def remove(self, name: str) -> None:
+        """Forget a release."""
+        (self._folder / f"{name}.json").unlink(missing_ok=True)
+
+    def forget(self, settings: Settings, roots: Iterable[str]) -> None:
+        """Remove a copy that no release came of, if nobody reads from it (roots)."""
+        left = {one.code for one in self.all()} | self._copies(roots)
+        for code in self._copies([settings.root]) - left:
+            shutil.rmtree(self._code / code, ignore_errors=True)
 
 
 def _others(root: Path, settings: Settings) -> Iterator[Path]:
@@ -203,14 +223,33 @@ def _others(root: Path, settings: Settings) -> Iterator[Path]:
         yield from (file for file in command_files(root, service) if file.is_relative_to(root))
 
 
-def _link(source: Path, copy: Path) -> None:
-    """Beside what was copied, links to what was not."""
+def _mode(path: Path) -> str:
+    return " executable" if path.stat().st_mode & EXECUTABLE else ""
+
+
+def _link(root: Path, copy: Path) -> None:
+    """Beside what was copied, links to what is no code. Code that came later is of another release."""
+    code = code_files(root)
+    folders = {parent.as_posix() for path in code for parent in PurePosixPath(path).parents}
+    _link_within(root, root, copy, folders.union(code))
+
+
+def _link_within(root: Path, source: Path, copy: Path, code: Set[str]) -> None:
     for entry in source.iterdir():
         target = copy / entry.name
         if target.is_dir() and not target.is_symlink():
-            _link(entry, target)
-        elif not os.path.lexists(target) and entry.name not in NEVER_LINKED and entry.suffix != ".pyc":
+            _link_within(root, entry, target, code)
+        elif entry.relative_to(root).as_posix() in code or entry.name in NEVER_LINKED or entry.suffix == ".pyc":
+            continue
+        elif not os.path.lexists(target):
             target.symlink_to(entry)
+
+
+def _link_each(root: Path, copy: Path, paths: Iterable[str]) -> None:
+    for path in paths:
+        target = copy / path
+        if target.parent.is_dir() and not os.path.lexists(target):
+            target.symlink_to(root / path)
 
 
 def _exchange(made: Path, own: Path) -> bool:

@@ -169,6 +169,8 @@ class Rollouts:
         self._last: dict[tuple[int, str], Answers] = {}
         self._outcomes: dict[int, Outcome] = {}
         self._begun = asyncio.Event()
+        # The folder of the code that is being deployed, which no older rollout's end may prune.
+        self._prepared: set[str] = set()
         self.waits = ""
 
     # -- what people ask for ----------------------------------------------------------------------
@@ -183,16 +185,20 @@ class Rollouts:
             order = msgspec.structs.replace(order, release=self._store.find(order.release).name)
         async with self._preparing:
             settings, topology = await self._what(order)
-            edition = await self._load(settings, topology)
+            self._prepared = {settings.root}
             taken = False
+            edition: Edition | None = None
             try:
+                edition = await self._editions.load(settings, topology, self._doors.kept)
                 found = await self._begin(edition, order)
                 taken = found.rollout is not None or self._fleet.editions.get(found.release) is edition
                 return found
             finally:
+                self._prepared = set()
                 if not taken:
-                    await self._editions.give_up(edition)
-                    self._store.forget(settings)
+                    if edition is not None:
+                        await self._editions.give_up(edition)
+                    self._store.forget(settings, self._fleet.roots())
 
     async def rollback(self, order: DeployOrder) -> Deploy | None:
         """Back to the release before the one that serves; None where a rollout under way is given up instead.
@@ -228,7 +234,7 @@ class Rollouts:
 
     async def gather(self) -> None:
         """What running code has made beside itself belongs to the application, and to no release."""
-        moved = await asyncio.to_thread(self._store.gather, self._fleet.in_use())
+        moved = await asyncio.to_thread(self._store.gather, self._fleet.roots())
         if moved:
             root = self._fleet.root
             self._office.say(f"moved to {root}, because every release shares it: {', '.join(moved)}")
@@ -275,13 +281,6 @@ class Rollouts:
         if not settings.file:
             return settings
         return load(Path(settings.root) / settings.file, settings.profile or None)
-
-    async def _load(self, settings: Settings, topology: str) -> Edition:
-        try:
-            return await self._editions.load(settings, topology, self._doors.kept)
-        except BaseException:
-            self._store.forget(settings)
-            raise
 
     async def load_kept(self, name: str) -> Edition:
         """A release that is wanted, though its zygote is gone. Raises ConfigError."""
@@ -354,7 +353,9 @@ class Rollouts:
             if _bounds(new) != _bounds(old):
                 act = ScaleService(key, new.replicas_min, new.replicas_max)
                 await self._office.change(Change(order.who, act, order.why or "the settings say so"))
-        if before.settings != edition.settings:
+        # A comment is no reason to run from another copy.
+        if msgspec.structs.replace(edition.settings, root=before.settings.root) != before.settings:
+            await asyncio.to_thread(self._store.record, edition.release, edition.settings)
             fleet.editions[name] = edition
             await self._doors.open(edition, 0)
             await self._editions.retire(before.nursery)
@@ -366,6 +367,8 @@ class Rollouts:
         await asyncio.to_thread(self._store.record, edition.release, edition.settings)
         fleet.editions[name] = edition
         try:
+            # Others may have been opened and closed since it was loaded, while the way was cleared.
+            await edition.nursery.keep_just(dict(self._doors.kept))
             await self._doors.open(edition, 0)
             self._office.admit(edition.loaded.services)
             later = edition.live()
@@ -548,8 +551,12 @@ class Rollouts:
         self._before.clear()
         self._last.clear()
         edition = fleet.editions[fleet.desired.current.name]
+        serving = {release.name for release in fleet.desired.releases()}
+        if not moved and rollout.later.name not in {*serving, *fleet.desired.trail}:
+            self._store.remove(rollout.later.name)  # it never served
         # A service that did not change still reads from the copy that it was started from.
-        await asyncio.to_thread(self._store.prune, edition.settings.releases.keep, fleet.in_use())
+        used = fleet.roots() | self._prepared
+        await asyncio.to_thread(self._store.prune, edition.settings.releases.keep, serving, used)
         what = "is done" if moved else "was taken back"
         self._office.say(f"rollout {rollout.number} {what}: {why}")
 

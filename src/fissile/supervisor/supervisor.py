@@ -277,7 +277,7 @@ class Supervisor:
             self.say(f"warning: {edition.loaded.warning}")
         if self._keep:
             await asyncio.to_thread(self._store.record, edition.release, edition.settings)
-            self._store.prune(edition.settings.releases.keep, {edition.release.name})
+            self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
         live = edition.live()
         wishes = {name: self.wish(edition, service) for service, name in live.sets.items()}
         if last is not None:
@@ -457,7 +457,7 @@ class Supervisor:
         )
         if spec.port:
             self._fleet.services[spec.set].ports[spec.serial] = spec.port
-        self._settle_in(replica, child, spec.release)
+        self._settle_in(replica, child, spec.root)
 
     async def _open_desk(self) -> None:
         self._server = self._desk.server(self._fleet.secrets.control)
@@ -556,7 +556,7 @@ class Supervisor:
             self._desk.forget(replica.serial)
             self._see(replica, ReplicaEnded(f"cannot start: its log cannot be opened: {error}", random.random()))
             return
-        release = self._fleet.desired.services[replica.service].release
+        root = self._fleet.edition_of(replica.service).settings.root
         try:
             child = await self._launcher.launch(replica, out, err)
         except (FissileError, OSError) as error:
@@ -568,7 +568,7 @@ class Supervisor:
             os.close(err)
         replica.pid = child.pid
         self._note("ReplicaStarted", service, reason, slot=replica.slot, pid=child.pid, build=replica.build)
-        self._settle_in(replica, child, release)
+        self._settle_in(replica, child, root)
         if replica.ending:
             child.signal(signal.SIGKILL)
 
@@ -576,9 +576,9 @@ class Supervisor:
         await until_it_serves(HOST, service.port(replica.slot, replica.serial), service.ready())
         self._see(replica, known.ReplicaReady())
 
-    def _settle_in(self, replica: Replica, child: Child, release: str) -> None:
-        """From now on its end is noticed. release: whose code it runs."""
-        process = Process(child, self._desk.link(replica.serial), born(child.pid), release)
+    def _settle_in(self, replica: Replica, child: Child, root: str) -> None:
+        """From now on its end is noticed. root: the folder of its code."""
+        process = Process(child, self._desk.link(replica.serial), born(child.pid), root)
         self._fleet.processes[replica.serial] = process
         self._woken.set()
         service = self._fleet.services[replica.service]

@@ -1,0 +1,124 @@
+"""Copies of code: what is in them, what is linked, and when they go."""
+
+from pathlib import Path
+
+import pytest
+
+from fissile.orchestrator.release import Release, build_of
+from fissile.runtime.settings import Settings
+from fissile.supervisor.releases import Releases
+from fissile.supervisor.source import code_files, read_files
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "app"
+    for name, text in {
+        "shop/__init__.py": "X = 1\n",
+        "shop/page.html": "<p>",
+        "data/goods.csv": "a",
+        ".env": "K=1",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def store(root: Path) -> Releases:
+    return Releases(root / ".fissile", root)
+
+
+def settings(root: Path) -> Settings:
+    return Settings(app="shop:app", root=str(root))
+
+
+def release(number: int) -> Release:
+    return Release("shop", "monolith", {"app": ()}, {"app": build_of({"x": str(number)})}, {}, {})
+
+
+def test_what_is_code_is_copied_and_the_rest_is_linked(root: Path):
+    home = Path(store(root).copy(settings(root)).root)
+    assert home.name == root.name
+    assert not (home / "shop/page.html").is_symlink()
+    assert (home / "data").is_symlink()
+    assert (home / ".env").is_symlink()
+    assert dict(read_files(home)) == dict(read_files(root))
+
+
+def test_code_that_came_later_does_not_get_into_a_copy(root: Path):
+    kept = store(root)
+    home = Path(kept.copy(settings(root)).root)
+    before = dict(read_files(home))
+    for name in ("shop/later.py", "shop/later/page.html", "other/__init__.py", "top.py", "data/more.csv"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x")
+    (root / "uploads").mkdir()
+    kept.gather([str(home)])
+    assert not [name for name in ("shop/later.py", "shop/later", "other", "top.py") if (home / name).exists()]
+    assert (home / "data/more.csv").read_text() == "x"
+    assert (home / "uploads").is_symlink()
+    # So its builds are what they were.
+    assert dict(read_files(home)) == before
+    assert set(code_files(root)) - set(code_files(home)) == {
+        "other/__init__.py", "shop/later.py", "shop/later/page.html", "top.py"
+    }  # fmt: skip
+
+
+def test_what_code_makes_beside_itself_is_found_by_all_copies(root: Path):
+    kept = store(root)
+    first = Path(kept.copy(settings(root)).root)
+    (root / "shop/__init__.py").write_text("X = 2\n")
+    second = Path(kept.copy(settings(root)).root)
+    (first / "shop/cache.json").write_text("{}")
+    (first / "shop.db").write_text("rows")
+    assert sorted(kept.gather([str(first), str(second / "shop")])) == ["shop.db", "shop/cache.json"]
+    assert (root / "shop.db").read_text() == "rows"
+    for home in (first, second):
+        assert (home / "shop.db").is_symlink()
+        assert (home / "shop/cache.json").read_text() == "{}"
+
+
+def test_what_may_be_run_is_another_copy(root: Path):
+    kept = store(root)
+    first = kept.copy(settings(root)).root
+    (root / "shop/page.html").chmod(0o755)
+    second = kept.copy(settings(root)).root
+    assert first != second
+    assert (Path(second) / "shop/page.html").stat().st_mode & 0o111
+
+
+def test_a_pipe_is_no_code(root: Path):
+    import os
+
+    os.mkfifo(root / "shop/pipe")
+    assert "shop/pipe" not in code_files(root)
+
+
+def test_a_linked_package_is_code_and_a_link_that_leads_back_ends(root: Path, tmp_path: Path):
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "__init__.py").write_text("Y = 1\n")
+    (root / "library").symlink_to(library)
+    (root / "shop/again").symlink_to(root)
+    assert "library/__init__.py" in code_files(root)
+    home = Path(store(root).copy(settings(root)).root)
+    assert not (home / "library").is_symlink()
+
+
+def test_nothing_is_pruned_that_is_read_from(root: Path):
+    kept = store(root)
+    copies: list[str] = []
+    for number in range(5):
+        (root / "shop/__init__.py").write_text(f"X = {number}\n")
+        copied = kept.copy(settings(root))
+        copies.append(copied.root)
+        if number != 3:  # as of a release that is being deployed, and was not recorded so far
+            kept.record(release(number), copied)
+    removed = kept.prune(1, {release(4).name}, [copies[3], str(Path(copies[0]) / "shop")])
+    assert removed == [release(1).name]
+    assert [Path(copy).exists() for copy in copies] == [True, False, True, True, True]
+    kept.forget(settings(Path(copies[0])), [copies[0]])
+    kept.forget(settings(Path(copies[3])), [])
+    kept.forget(settings(root), [])
+    assert [Path(copy).exists() for copy in copies] == [True, False, True, False, True]
+    assert (root / "shop").exists()
