@@ -130,7 +130,7 @@ Command = Drain | Stop | Routes
 class Traffic(msgspec.Struct, frozen=True):
     """What a replica's public doors do for one release: requests in flight, and what was answered so far.
 
-    ages: of those in flight, how long they wait already, by `bucket`.
+    ages: of those whose answers have not begun, how long they wait already, by `bucket`.
     """
 
     in_flight: int

@@ -30,6 +30,10 @@ CLOSE_CHECK_SECONDS = 0.02
 DATE_SECONDS = 1.0
 ACCEPTS_MAX = 64
 SERVER_ERROR = 500
+# With these an answer begins.
+BEGINS = ("http.response.start", "websocket.accept")
+# The name of the public door that serves HTTP/JSON.
+GATEWAY_DOOR = ""
 
 
 class Edge:
@@ -188,11 +192,14 @@ class Edge:
             await self._app(scope, receive, send)
             return
         ledger = self._ledger
-        release, cookie = ledger.choose(scope["headers"]) if ledger.several else (ledger.release, b"")
+        release, cookie = ledger.release, b""
+        if ledger.several:
+            # Programs in other languages call here in the middle of a request.
+            release, cookie = ledger.choose(scope["headers"], passed_on=self._door == GATEWAY_DOOR)
         context = context_of(scope, release)
         call_context.set(context)
         trace = (b"traceresponse", context.traceparent().encode())
-        failed = False
+        failed = broken = False
 
         async def answer(message: Any) -> None:
             nonlocal failed
@@ -204,18 +211,20 @@ class Edge:
                 if cookie:
                     headers.append((b"set-cookie", cookie))
                 message = {**message, "headers": headers}
+            if message["type"] in BEGINS:
+                ledger.answered(release, number, failed=failed)
             await send(message)
 
         number = ledger.begin(release)
         try:
-            await self._app(scope, receive, answer if kind == "http" else send)
+            await self._app(scope, receive, answer)
         except Exception as error:
-            failed = True
+            broken = not failed
             if not isinstance(error, CallError):
                 ledger.witness(self._door or "HTTP/JSON", type(error).__name__)
             raise
         finally:
-            ledger.end(release, number, failed=failed)
+            ledger.end(release, number, broken=broken)
 
 
 async def _serve_accepted(loop: asyncio.AbstractEventLoop, protocol: Any, connection: socket.socket) -> None:

@@ -1,7 +1,8 @@
 """Which release a new request gets, and what the public doors of this process answered for each.
 
 A request stays in its release (see `rpc.way`), so it is here that a share of them goes to another one. While
-two releases are live, answers, their times and exceptions are counted for each, so that they can be compared.
+two releases are live, answers, their times and exceptions are counted for each, so that they can be compared. The
+time of an answer is that until it begins: how long a stream or a websocket goes on says nothing of its release.
 """
 
 import hashlib
@@ -31,7 +32,8 @@ class Ledger:
         self._sticky = ""
         self._live: tuple[str, ...] = (release,)
         self._answers: dict[str, Answers] = {}
-        self._in_flight: dict[str, dict[int, float]] = {}
+        # When they came; None once their answers have begun.
+        self._in_flight: dict[str, dict[int, float | None]] = {}
         self._last = 0
 
     def follow(self, routes: Routes) -> None:
@@ -46,8 +48,12 @@ class Ledger:
         for gone in [name for name, found in self._in_flight.items() if not found and name not in self._live]:
             del self._in_flight[gone]
 
-    def choose(self, headers: Headers) -> tuple[str, bytes]:
-        """The release of a new request, and a cookie to set (b"": none)."""
+    def choose(self, headers: Headers, *, passed_on: bool = False) -> tuple[str, bytes]:
+        """The release of a new request, and a cookie to set (b"": none).
+
+        Nobody chooses a release that gets no new requests: it still migrates, or it goes. passed_on: whoever asks may
+        be in the middle of a request of such a release, and passes it on.
+        """
         asked = given = b""
         sticky = self._sticky.encode()
         for name, value in headers:
@@ -56,13 +62,13 @@ class Ledger:
             elif sticky and (name == sticky or (name == b"cookie" and self._sticky == STICKY_COOKIE)):
                 given = value
         release = asked.decode("latin-1")
-        if release in self._shares:
+        if release in self._shares if passed_on else self._gets(release):
             return release, b""
         if len(self._shares) == 1:
             return self.release, b""
         if self._sticky == STICKY_COOKIE:
             release = _cookie(given.decode("latin-1"))
-            if release in self._shares:
+            if self._gets(release):
                 return release, b""
             release = self._drawn(random.random())
             return release, f"{COOKIE}={release}; Path=/; HttpOnly; SameSite=Lax".encode()
@@ -70,6 +76,10 @@ class Ledger:
             digest = hashlib.sha256(given).digest()[: DIGEST_BITS // 8]
             return self._drawn(int.from_bytes(digest) / 2**DIGEST_BITS), b""
         return self._drawn(random.random()), b""
+
+    def _gets(self, release: str) -> bool:
+        """Whether new requests get this release."""
+        return self._shares.get(release, 0.0) > 0.0
 
     def _drawn(self, number: float) -> str:
         """The release that a number in [0, 1) falls to; the smallest share first, so that it keeps whom it has."""
@@ -88,15 +98,29 @@ class Ledger:
         found[self._last] = time.monotonic()
         return self._last
 
-    def end(self, release: str, number: int, *, failed: bool) -> None:
-        """It is answered, or nobody waits for the answer any more. failed: with an error of ours."""
-        begun = self._in_flight[release].pop(number)
-        if self.several:
-            answers = self._of(release)
-            answers.count += 1
-            answers.errors += failed
+    def answered(self, release: str, number: int, *, failed: bool) -> None:
+        """Its answer begins. failed: with an error of ours."""
+        begun = self._in_flight[release][number]
+        self._in_flight[release][number] = None
+        if self.several and begun is not None:
+            answers = self._count(release, failed)
             key = bucket(time.monotonic() - begun)
             answers.latencies[key] = answers.latencies.get(key, 0) + 1
+
+    def end(self, release: str, number: int, *, broken: bool) -> None:
+        """It is over, or nobody waits for the answer any more. broken: the application left it undone."""
+        if self._in_flight[release][number] is not None:
+            self.answered(release, number, failed=broken)
+        elif broken and self.several:
+            # Its beginning was counted, and maybe long ago: no error is without an answer.
+            self._count(release, failed=True)
+        del self._in_flight[release][number]
+
+    def _count(self, release: str, failed: bool) -> Answers:
+        answers = self._of(release)
+        answers.count += 1
+        answers.errors += failed
+        return answers
 
     def witness(self, where: str, kind: str) -> None:
         """An exception that no method declares was raised in the request being served."""
@@ -124,10 +148,12 @@ class Ledger:
         found: dict[str, Traffic] = {}
         for release in {*self._live, *self._in_flight}:
             ages: dict[int, int] = {}
-            for begun in self._in_flight.get(release, {}).values():
-                key = bucket(now - begun)
-                ages[key] = ages.get(key, 0) + 1
-            found[release] = Traffic(sum(ages.values()), self._of(release), ages)
+            in_flight = self._in_flight.get(release, {})
+            for begun in in_flight.values():
+                if begun is not None:
+                    key = bucket(now - begun)
+                    ages[key] = ages.get(key, 0) + 1
+            found[release] = Traffic(len(in_flight), self._of(release), ages)
         return found
 
     def pinned(self) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ from fissile.runtime.control import (
     ReplicaSpec,
     Routes,
 )
-from fissile.runtime.edge import Edge
+from fissile.runtime.edge import GATEWAY_DOOR, Edge
 from fissile.runtime.guest import Guest
 from fissile.runtime.handover import Handover
 from fissile.runtime.host import Host
@@ -56,8 +56,6 @@ SAMPLE_SECONDS = 0.1
 # Later than the loop of a busy replica ever is, sooner than its supervisor gives it up.
 STUCK_SECONDS = 2.5
 REATTACH_SECONDS_MAX = 2.0
-# The name of the public door that serves HTTP/JSON.
-GATEWAY_DOOR = ""
 
 
 def run(
