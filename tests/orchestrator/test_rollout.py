@@ -5,18 +5,23 @@ import pytest
 
 from fissile.orchestrator.change import (
     AbortRollout,
+    Act,
     AdvanceRollout,
     BeginRollout,
     Change,
     ChangeRefused,
     EndRollout,
     PromoteRollout,
+    ScaleService,
+    SetReplicas,
     apply,
 )
 from fissile.orchestrator.change import ClearSets as ClearAct
+from fissile.orchestrator.change import LeaveRelease as LeaveAct
 from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of, set_name
-from fissile.orchestrator.rollout import ClearSets, EnterStage, Seen, SetSeen, outlook, served_before
+from fissile.orchestrator.rollout import ClearSets, EnterStage, Seen, SetSeen, least, outlook, served_before
 from fissile.orchestrator.rollout import EndRollout as End
+from fissile.orchestrator.rollout import LeaveRelease as Leave
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 WAVES = (("front",), ("back",))
@@ -34,7 +39,21 @@ def begun(**options: object) -> Desired:
 
 def at(stage: Stage, **options: object) -> Desired:
     """A rollout that has come to a stage at second 100."""
-    return apply(begun(**options), Change("fissile", AdvanceRollout(stage, 100.0), "so it is"))
+    return on(begun(**options), stage, 100.0)
+
+
+def on(desired: Desired, stage: Stage, now: float = 0.0) -> Desired:
+    """The same rollout in another stage."""
+    assert desired.rollout is not None
+    act = AdvanceRollout(stage, now, desired.rollout.number, desired.rollout.stage)
+    return apply(desired, Change("fissile", act, "so it is"))
+
+
+def by(desired: Desired, *acts: Act) -> Desired:
+    """What is desired after somebody's acts."""
+    for act in acts:
+        desired = apply(desired, Change("anna", act, "because"))
+    return desired
 
 
 def seen(ready: int = 4, replicas: int = 4, **options: object) -> Seen:
@@ -105,12 +124,88 @@ def test_what_is_watched(judgement: Verdict | None, now: float, back: bool, stag
         assert found.due == (160.0 if now < 160 else float("inf"))
 
 
+@pytest.mark.parametrize("stage", [Stage.CANARY, Stage.FILLING])
+def test_a_rollback_that_still_serves_is_not_taken_back_for_its_deaths(stage: Stage):
+    desired = at(stage, share=0.5, watch_seconds=1.0, back_to="old")
+    good = Judgement(Verdict.AS_GOOD, "why")
+    dying = outlook(desired, Seen({"back@2": SetSeen(2, 1, 2, "it died")}, told=True, judgement=good), 200.0)
+    assert dying.step is None
+    assert "back" in dying.waits
+    gone = outlook(desired, Seen({"back@2": SetSeen(2, 0, 2, "it died")}, told=True, judgement=good), 200.0)
+    assert isinstance(gone.step, EnterStage)
+    assert gone.step.stage is Stage.RETREATING
+    # Where it has not begun to serve, nothing is lost.
+    starting = begun(share=0.5, back_to="old")
+    step = outlook(starting, Seen({"back@2": SetSeen(2, 1, 1, "it died")}, told=True), 200.0).step
+    assert isinstance(step, EnterStage)
+    assert step.stage is Stage.RETREATING
+
+
+@pytest.mark.parametrize(("stage", "what"), [(Stage.CANARY, 60.0), (Stage.MOVED, 10.0), (Stage.RETREATING, 10.0)])
+def test_a_clock_that_was_set_back_prolongs_nothing(stage: Stage, what: float):
+    desired = at(stage, share=0.1, watch_seconds=60.0)
+    found = outlook(desired, seen(), 40.0)
+    assert found.step == EnterStage(stage, "so it is")
+    again = on(desired, stage, 40.0)
+    assert again.services == desired.services
+    assert outlook(again, seen(), 41.0).due == 40.0 + what
+
+
 def test_as_many_start_as_the_share_needs_and_then_as_all_need():
     assert begun(share=0.3).services["back@2"].replicas == 2
     assert begun(share=0.01).services["back@2"].replicas == 1
     assert begun().services["back@2"].replicas == 4
     assert at(Stage.FILLING, share=0.3).services["back@2"].replicas == 4
     assert begun(share=0.3).services["back@1"] == WANT
+
+
+def test_what_the_current_release_has_by_now_is_what_all_requests_need():
+    """The autoscaler, or a person, has raised it since the rollout began."""
+    eight = SetReplicas("back@1", 8)
+    assert by(at(Stage.CANARY, share=0.1), eight, PromoteRollout(0.0)).services["back@2"].replicas == 8
+    assert on(by(begun(), eight), Stage.MOVED).services["back@2"].replicas == 8
+    assert on(by(begun(stage=Stage.MIGRATING, share=0.5), eight), Stage.STARTING).services["back@2"].replicas == 4
+    narrow = msgspec.structs.replace(WISH, replicas_max=5)
+    desired = by(DESIRED, BeginRollout(Rollout(1, NEW, {"back@2": narrow})), eight)
+    assert on(desired, Stage.MOVED).services["back@2"].replicas == 5
+
+
+def test_a_person_who_scales_a_service_means_what_a_rollout_has_in_store_too():
+    migrating = by(begun(stage=Stage.MIGRATING), ScaleService("back@1", 6, 6))
+    starts = on(migrating, Stage.STARTING).services["back@2"]
+    assert (starts.replicas, starts.replicas_min, starts.replicas_max) == (6, 6, 6)
+    # A set of both releases, whose bounds the later one alters: the person's last word holds either way.
+    altered = msgspec.structs.replace(WANT, replicas_max=20)
+    rollout = Rollout(1, LiveRelease("new", OLD.sets, WAVES), {"back@1": altered}, share=0.5)
+    scaled = by(DESIRED, BeginRollout(rollout), ScaleService("back@1", 3, 3))
+    assert on(scaled, Stage.MOVED).services["back@1"].replicas_max == 3
+    assert by(scaled, AbortRollout(0.0)).services["back@1"].replicas_max == 3
+
+
+def test_what_a_rollout_brings_is_kept_though_it_has_no_load_yet():
+    eight = SetReplicas("back@1", 8)
+    assert least(begun(share=0.25), "back@2") == 1
+    assert least(by(begun(share=0.25), eight), "back@2") == 2
+    assert least(begun(), "back@2") == 4
+    assert least(by(at(Stage.FILLING, share=0.25), eight), "back@2") == 8
+    assert least(at(Stage.MOVED), "back@2") == 4
+    assert least(at(Stage.RETREATING), "back@2") == 0
+    assert least(begun(), "back@1") == 0
+    assert least(DESIRED, "back@1") == 0
+
+
+def test_a_sleeping_service_does_not_keep_a_retreat_from_its_end():
+    asleep = DesiredService(0, 0, 3, release="old")
+    desired = msgspec.structs.replace(DESIRED, services={"front@1": asleep, "back@1": WANT})
+    altered = msgspec.structs.replace(asleep, replicas_max=5)
+    desired = by(desired, BeginRollout(Rollout(1, NEW, {"back@2": WISH, "front@1": altered})), AbortRollout(0.0))
+    desired = by(desired, LeaveAct(1), ClearAct(("back@2",), 1))
+    assert desired.services["front@1"] == asleep
+    assert isinstance(outlook(desired, Seen({"back@1": SetSeen(4, 4)}, pinned=False), 1.0).step, End)
+    # One that is awake by now stays so, and is waited for.
+    awake = by(DESIRED, BeginRollout(Rollout(1, NEW, {"front@1": altered})), AbortRollout(0.0), LeaveAct(1))
+    assert awake.services["front@1"].replicas == 1
+    assert outlook(awake, Seen({"back@1": SetSeen(4, 4)}, pinned=False), 1.0).waits == "waiting for front"
 
 
 @pytest.mark.parametrize(
@@ -135,9 +230,13 @@ def test_the_way_out_waits_for_requests_and_then_for_processes(stage: Stage, gon
     assert waiting.step is None
     assert waiting.due == 110.0
     assert outlook(desired, seen(pinned=True), 110.0).step == ClearSets((gone,), "its time to finish is over")
+    # All are told that nothing of it is under way, before anything of it ends.
+    assert outlook(desired, seen(pinned=False), 101.0).step == Leave("its requests are done")
+    desired = by(desired, LeaveAct(1))
+    assert outlook(desired, seen(pinned=True), 101.0).step is None
     clear = outlook(desired, seen(pinned=False), 101.0).step
     assert clear == ClearSets((gone,), "its requests are done")
-    desired = apply(desired, Change("fissile", ClearAct((gone,)), ""))
+    desired = by(desired, ClearAct((gone,), 1))
     assert desired.services[gone].replicas_max == 0
     assert outlook(desired, seen(pinned=False), 101.0).step is None
     sets = {name: found for name, found in seen().sets.items() if name != gone}
@@ -156,10 +255,10 @@ def test_callers_end_before_those_whom_they_call():
     both = LiveRelease("new", {"front": "front@2", "back": "back@2"}, WAVES)
     rollout = Rollout(1, both, {"front@2": WISH, "back@2": WISH})
     desired = apply(DESIRED, Change("anna", BeginRollout(rollout), ""))
-    desired = apply(desired, Change("fissile", AdvanceRollout(Stage.MOVED, 100.0), ""))
+    desired = by(on(desired, Stage.MOVED, 100.0), LeaveAct(1))
     found = Seen({"front@1": SetSeen(1, 1), "back@1": SetSeen(4, 4)}, pinned=False)
     assert outlook(desired, found, 101.0).step == ClearSets(("front@1",), "its requests are done")
-    desired = apply(desired, Change("fissile", ClearAct(("front@1",)), ""))
+    desired = by(desired, ClearAct(("front@1",), 1))
     assert outlook(desired, found, 101.0).step is None
     found = Seen({"back@1": SetSeen(4, 4)}, pinned=False)
     assert outlook(desired, found, 101.0).step == ClearSets(("back@1",), "its requests are done")
@@ -171,7 +270,7 @@ def test_back_and_back_again_goes_further_back():
         rollout = Rollout(desired.rollouts + 1, later, {f"back@{name}": WISH}, back_to=back_to)
         desired = apply(desired, Change("anna", BeginRollout(rollout), ""))
         assert served_before(desired) == (desired.trail[-1] if desired.trail else "")
-        desired = apply(desired, Change("fissile", AdvanceRollout(Stage.MOVED, 0.0), ""))
+        desired = on(desired, Stage.MOVED)
         goes_to = served_before(desired)  # before its end as after it
         desired = apply(desired, Change("fissile", EndRollout(rollout.number, True), ""))
         assert served_before(desired) == goes_to
@@ -211,6 +310,24 @@ def test_who_comes_too_late_is_told():
         apply(at(Stage.MOVED), Change("anna", AbortRollout(0.0), ""))
     with pytest.raises(ChangeRefused, match="rollout 1 is under way"):
         apply(begun(), Change("anna", BeginRollout(Rollout(2, NEW, {})), ""))
+    with pytest.raises(ChangeRefused, match="rollout 7 is over: 1 is under way"):
+        apply(begun(), Change("anna", AbortRollout(0.0, 7), ""))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        AdvanceRollout(Stage.MOVED, 0.0, 1, Stage.STARTING),
+        AdvanceRollout(Stage.RETREATING, 0.0, 7, Stage.RETREATING),
+        LeaveAct(7),
+        ClearAct(("back@1",), 7),
+        EndRollout(7, True),
+    ],
+)
+def test_what_was_decided_of_another_state_is_refused(act: Act):
+    """A person gives it up while its next step is being written: it stays given up."""
+    with pytest.raises(ChangeRefused):
+        by(begun(), AbortRollout(0.0), act)
 
 
 @pytest.mark.parametrize("stage", list(Stage))

@@ -19,6 +19,7 @@ from fissile.orchestrator.change import (
     ChangeRefused,
     ClearSets,
     EndRollout,
+    LeaveRelease,
     PromoteRollout,
     RestartService,
     ScaleService,
@@ -27,6 +28,7 @@ from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, R
 from fissile.orchestrator.replica import READY
 from fissile.orchestrator.rollout import ClearSets as ClearStep
 from fissile.orchestrator.rollout import EnterStage, Seen, SetSeen, outlook
+from fissile.orchestrator.rollout import LeaveRelease as LeaveStep
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 LOOK_SECONDS = 0.05
@@ -277,9 +279,11 @@ class DeployLoop(Loop):
         if step is None:
             return False
         if isinstance(step, EnterStage):
-            world.change(Change("fissile", AdvanceRollout(step.stage, now), step.reason))
+            world.change(Change("fissile", AdvanceRollout(step.stage, now, rollout.number, rollout.stage), step.reason))
         elif isinstance(step, ClearStep):
-            world.change(Change("fissile", ClearSets(step.sets), step.reason))
+            world.change(Change("fissile", ClearSets(step.sets, rollout.number), step.reason))
+        elif isinstance(step, LeaveStep):
+            world.change(Change("fissile", LeaveRelease(rollout.number), step.reason))
         else:
             gone = world.desired.leaving()
             world.change(Change("fissile", EndRollout(rollout.number, rollout.stage is Stage.MOVED), step.reason))

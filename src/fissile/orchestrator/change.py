@@ -7,7 +7,7 @@ import msgspec
 
 from fissile.errors import FissileError
 from fissile.orchestrator import rollout as rollouts
-from fissile.orchestrator.desired import Desired, DesiredService, Rollout, Stage
+from fissile.orchestrator.desired import Desired, DesiredService, Rollout, Stage, service_of
 
 REPLICAS_MAX = 1000
 
@@ -52,28 +52,41 @@ class BeginRollout(msgspec.Struct, frozen=True, tag=True):
 
 
 class AdvanceRollout(msgspec.Struct, frozen=True, tag=True):
-    """It goes on to another stage. now: seconds of the wall clock."""
+    """It goes on to another stage. now: seconds of the wall clock. number and leaves: which rollout is meant, in
+    which stage: what was decided of another state of things is refused.
+    """
 
     stage: Stage
     now: float
+    number: int
+    leaves: Stage
 
 
 class PromoteRollout(msgspec.Struct, frozen=True, tag=True):
-    """A person says that what is watched is good."""
+    """A person says that what is watched is good. number: of the rollout that is meant; None: of any."""
 
     now: float
+    number: int | None = None
 
 
 class AbortRollout(msgspec.Struct, frozen=True, tag=True):
-    """A person, or a newer deploy, gives it up."""
+    """A person, or a newer deploy, gives it up. number: of the rollout that is meant; None: of any."""
 
     now: float
+    number: int | None = None
+
+
+class LeaveRelease(msgspec.Struct, frozen=True, tag=True):
+    """No request of the release that goes is under way any more: what still calls in its name takes the usual way."""
+
+    number: int
 
 
 class ClearSets(msgspec.Struct, frozen=True, tag=True):
     """These replica sets of the release that goes are to end."""
 
     sets: tuple[str, ...]
+    number: int
 
 
 class EndRollout(msgspec.Struct, frozen=True, tag=True):
@@ -83,7 +96,7 @@ class EndRollout(msgspec.Struct, frozen=True, tag=True):
     done: bool
 
 
-RolloutAct = BeginRollout | AdvanceRollout | PromoteRollout | AbortRollout | ClearSets | EndRollout
+RolloutAct = BeginRollout | AdvanceRollout | PromoteRollout | AbortRollout | LeaveRelease | ClearSets | EndRollout
 ServiceAct = ScaleService | SetReplicas | RestartService | GiveUpRestart
 Act = ServiceAct | RolloutAct
 
@@ -108,6 +121,7 @@ def apply(desired: Desired, change: Change) -> Desired:
         )
     if isinstance(act, ScaleService):
         service = _scaled(service, act)
+        desired = _in_store(desired, act)
     elif isinstance(act, SetReplicas):
         replicas = min(max(act.replicas, service.replicas_min), service.replicas_max)
         service = msgspec.structs.replace(service, replicas=replicas)
@@ -124,11 +138,21 @@ def _rolled(desired: Desired, act: RolloutAct, why: str) -> Desired:
         return rollouts.begun(desired, act.rollout)
     if rollout is None:
         raise ChangeRefused("no rollout is under way", remedy="`fissile deploy` begins one")
+    if act.number not in (None, rollout.number):
+        raise ChangeRefused(
+            f"rollout {act.number} is over: {rollout.number} is under way", remedy="see `fissile status`"
+        )
+    if isinstance(act, LeaveRelease):
+        return rollouts.left(desired)
     if isinstance(act, ClearSets):
         return rollouts.cleared(desired, act.sets)
     if isinstance(act, EndRollout):
         return rollouts.ended(desired)
     stage = act.stage if isinstance(act, AdvanceRollout) else Stage.FILLING
+    if isinstance(act, AdvanceRollout) and act.leaves is not rollout.stage:
+        raise ChangeRefused(
+            f"rollout {rollout.number} is {rollout.stage}, and not {act.leaves} any more", remedy="look at it again"
+        )
     if isinstance(act, PromoteRollout) and rollout.stage is not Stage.CANARY:
         raise ChangeRefused(
             f"rollout {rollout.number} is {rollout.stage}: only one that is watched can be promoted",
@@ -140,6 +164,18 @@ def _rolled(desired: Desired, act: RolloutAct, why: str) -> Desired:
             raise ChangeRefused(f"rollout {rollout.number} cannot be aborted: {what}", remedy="see `fissile rollback`")
         stage = Stage.RETREATING
     return rollouts.entered(desired, stage, why, act.now)
+
+
+def _in_store(desired: Desired, act: ScaleService) -> Desired:
+    """A person means the service, so what a rollout has in store for it, or would go back to, is altered, too."""
+    rollout = desired.rollout
+    if rollout is None:
+        return desired
+    wishes, kept = (
+        {n: _scaled(want, act) if service_of(n) == service_of(act.service) else want for n, want in wants.items()}
+        for wants in (rollout.wishes, rollout.kept)
+    )
+    return msgspec.structs.replace(desired, rollout=msgspec.structs.replace(rollout, wishes=wishes, kept=kept))
 
 
 def _scaled(service: DesiredService, act: ScaleService) -> DesiredService:

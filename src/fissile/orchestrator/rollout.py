@@ -17,6 +17,7 @@ from fissile.orchestrator.verdict import Judgement, Verdict
 DEATHS_MAX = 2
 # Releases whose order is remembered, so that a rollback knows where to go.
 TRAIL_MAX = 100
+DECIDES = "`fissile promote` or `fissile abort` decides"
 UNDECIDED = (Stage.MIGRATING, Stage.STARTING, Stage.CANARY, Stage.FILLING)
 
 
@@ -55,6 +56,12 @@ class EnterStage(msgspec.Struct, frozen=True):
     reason: str
 
 
+class LeaveRelease(msgspec.Struct, frozen=True):
+    """No request of the release that goes is under way any more: let all know, before anything of it ends."""
+
+    reason: str
+
+
 class ClearSets(msgspec.Struct, frozen=True):
     """Let these sets' replicas finish and end."""
 
@@ -68,7 +75,7 @@ class EndRollout(msgspec.Struct, frozen=True):
     reason: str
 
 
-Step = EnterStage | ClearSets | EndRollout
+Step = EnterStage | LeaveRelease | ClearSets | EndRollout
 
 
 class Outlook(msgspec.Struct, frozen=True):
@@ -101,11 +108,10 @@ def _retreat(reason: str) -> Outlook:
 
 
 def _coming_up(desired: Desired, rollout: Rollout, seen: Seen) -> Outlook:
-    limit = 1 if rollout.stage is Stage.STARTING else DEATHS_MAX
     missing: list[str] = []
     for name in rollout.wishes:
         found, want = seen.sets.get(name, SetSeen()), desired.services[name]
-        if found.deaths >= limit:
+        if _given_up(rollout, found):
             return _retreat(f"{service_of(name)} does not come up: {found.trouble}")
         if found.ready < want.replicas:
             missing.append(f"{service_of(name)} ({found.ready} of {want.replicas} ready)")
@@ -119,11 +125,30 @@ def _coming_up(desired: Desired, rollout: Rollout, seen: Seen) -> Outlook:
     return Outlook(EnterStage(Stage.MOVED, "all replicas are ready: every new request goes to the new release"))
 
 
+def _given_up(rollout: Rollout, found: SetSeen) -> bool:
+    """Whether a set's deaths give the rollout up. Where a rollback still serves, a person decides."""
+    if rollout.stage is Stage.STARTING:
+        return found.deaths > 0  # it has had no request so far, so nothing is lost by that
+    return found.deaths >= DEATHS_MAX and not (rollout.back_to and found.ready)
+
+
+def _set_back(rollout: Rollout) -> Outlook:
+    """The clock was set back: the stage begins now, or it would last for longer by as much."""
+    return Outlook(EnterStage(rollout.stage, rollout.reason))
+
+
 def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
+    dying = ""
     for name in rollout.wishes:
         found = seen.sets.get(name, SetSeen())
-        if found.deaths >= DEATHS_MAX:
+        if _given_up(rollout, found):
             return _retreat(f"{service_of(name)} {found.trouble}")
+        if found.deaths >= DEATHS_MAX:
+            dying = f"{service_of(name)} {found.trouble}"
+    if dying:
+        return Outlook(None, f"a rollback is not taken back by itself: {dying}; {DECIDES}")
+    if rollout.since > now:
+        return _set_back(rollout)
     judgement = seen.judgement
     over = rollout.since + rollout.watch_seconds
     if judgement is not None and judgement.verdict is Verdict.WORSE and not rollout.back_to:
@@ -134,21 +159,27 @@ def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
     if judgement is not None and judgement.verdict is Verdict.AS_GOOD:
         return Outlook(EnterStage(Stage.FILLING, judgement.reason))
     why = judgement.reason if judgement is not None else "nothing is known of the requests"
-    return Outlook(None, f"inconclusive, so it stops here: {why}; `fissile promote` or `fissile abort` decides")
+    return Outlook(None, f"inconclusive, so it stops here: {why}; {DECIDES}")
 
 
 def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outlook:
     moved = rollout.stage is Stage.MOVED
     left = [name for name in desired.leaving() if _remains(desired, name, seen)]
     if not left:
-        restored = [n for n in rollout.kept if not moved and seen.sets.get(n, SetSeen()).ready == 0]
-        if restored:
+        # Those that sleep come up when they are called.
+        awake = [name for name in rollout.kept if desired.services[name].replicas > 0]
+        restored = [name for name in awake if seen.sets.get(name, SetSeen()).ready == 0]
+        if restored and not moved:
             return Outlook(None, f"waiting for {', '.join(map(service_of, restored))}")
         reason = "all of the earlier release has ended" if moved else "nothing of the later release is left"
         return Outlook(EndRollout(reason))
+    if rollout.since > now:
+        return _set_back(rollout)
     limit = rollout.since + rollout.settle_seconds_max
     if seen.pinned and now < limit:
         return Outlook(None, "requests of the release that goes are still under way", limit)
+    if not seen.pinned and not rollout.left:
+        return Outlook(LeaveRelease("its requests are done"))
     going = desired.going()
     assert going is not None
     for wave in going.waves:
@@ -175,27 +206,64 @@ def begun(desired: Desired, rollout: Rollout) -> Desired:
     """What is desired once a rollout has begun."""
     kept = {name: desired.services[name] for name in rollout.wishes if name in desired.services}
     rollout = msgspec.structs.replace(rollout, kept=kept)
-    found = msgspec.structs.replace(desired, rollout=rollout, rollouts=rollout.number)
-    return found if rollout.stage is Stage.MIGRATING else entered(found, rollout.stage, rollout.reason, rollout.since)
+    return msgspec.structs.replace(
+        desired, services=_services(desired, rollout, rollout.stage), rollout=rollout, rollouts=rollout.number
+    )
 
 
 def entered(desired: Desired, stage: Stage, reason: str, now: float) -> Desired:
     """What is desired in a stage, from `now` on (seconds of the wall clock)."""
     rollout = desired.rollout
     assert rollout is not None
+    services = desired.services if stage is rollout.stage else _services(desired, rollout, stage)
+    changed = msgspec.structs.replace(rollout, stage=stage, reason=reason, since=now)
+    return msgspec.structs.replace(desired, services=services, rollout=changed)
+
+
+def _services(desired: Desired, rollout: Rollout, stage: Stage) -> dict[str, DesiredService]:
+    """How all sets should be once a rollout comes to a stage."""
     services = dict(desired.services)
     for name, wish in rollout.wishes.items():
         before = services.get(name)
-        if stage is Stage.STARTING:
-            services[name] = _canary(wish, rollout.share) if name not in rollout.kept else _anew(wish, before)
-        elif stage in (Stage.FILLING, Stage.MOVED) and before is not None and name not in rollout.kept:
-            # The autoscaler may have found more to be right meanwhile.
-            replicas = min(max(before.replicas, wish.replicas), before.replicas_max)
-            services[name] = msgspec.structs.replace(before, replicas=replicas)
-        elif stage is Stage.RETREATING and name in rollout.kept:
-            services[name] = _anew(rollout.kept[name], before)
-    changed = msgspec.structs.replace(rollout, stage=stage, reason=reason, since=now)
-    return msgspec.structs.replace(desired, services=services, rollout=changed)
+        if name in rollout.kept:
+            assert before is not None
+            if stage is Stage.STARTING:
+                services[name] = _anew(_raised(wish, before.replicas), before)
+            elif stage is Stage.RETREATING:
+                services[name] = _anew(_raised(rollout.kept[name], before.replicas), before)
+        elif stage is Stage.STARTING:
+            services[name] = _canary(_raised(wish, _now(desired, name)), rollout.share)
+        elif stage in (Stage.FILLING, Stage.MOVED) and before is not None:
+            services[name] = _raised(before, wish.replicas, _now(desired, name))
+    return services
+
+
+def _now(desired: Desired, name: str) -> int:
+    """How many replicas the current release has by now of the service that a later set belongs to.
+
+    Whoever raised it after the rollout began, a person or the autoscaler, knew what all requests need.
+    """
+    want = desired.services.get(desired.current.sets.get(service_of(name), ""))
+    return want.replicas if want is not None else 0
+
+
+def _raised(want: DesiredService, *replicas: int) -> DesiredService:
+    """At least so many, within its bounds."""
+    return msgspec.structs.replace(want, replicas=min(max(want.replicas, *replicas), want.replicas_max))
+
+
+def least(desired: Desired, name: str) -> int:
+    """How many replicas a set is to have whatever its load is, because a rollout brings it: it has none yet, or not
+    all of it. 0: its load decides."""
+    rollout, want = desired.rollout, desired.services.get(name)
+    if rollout is None or want is None or name in rollout.kept or name not in rollout.wishes:
+        return 0
+    if rollout.stage is Stage.RETREATING:
+        return 0
+    needed = _raised(msgspec.structs.replace(want, replicas=0), rollout.wishes[name].replicas, _now(desired, name))
+    if rollout.stage in (Stage.STARTING, Stage.CANARY):
+        needed = _canary(needed, rollout.share)
+    return needed.replicas
 
 
 def _canary(wish: DesiredService, share: float) -> DesiredService:
@@ -203,11 +271,16 @@ def _canary(wish: DesiredService, share: float) -> DesiredService:
     return msgspec.structs.replace(wish, replicas=min(wish.replicas, max(1, ceil(wish.replicas * share))))
 
 
-def _anew(wish: DesiredService, before: DesiredService | None) -> DesiredService:
-    """A set that cannot be there twice: its replicas are replaced where they are, if their release is another."""
-    if before is None or before.release == wish.release:
-        return wish if before is None else msgspec.structs.replace(wish, revision=before.revision)
-    return msgspec.structs.replace(wish, revision=before.revision + 1)
+def _anew(wish: DesiredService, before: DesiredService) -> DesiredService:
+    """A set of both releases: its replicas are replaced where they are, if their release is another."""
+    return msgspec.structs.replace(wish, revision=before.revision + (before.release != wish.release))
+
+
+def left(desired: Desired) -> Desired:
+    """What is desired once no request of the release that goes is under way any more."""
+    rollout = desired.rollout
+    assert rollout is not None
+    return msgspec.structs.replace(desired, rollout=msgspec.structs.replace(rollout, left=True))
 
 
 def cleared(desired: Desired, names: tuple[str, ...]) -> Desired:

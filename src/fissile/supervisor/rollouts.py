@@ -9,7 +9,7 @@ import asyncio
 import signal
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -27,6 +27,7 @@ from fissile.orchestrator.change import (
     ChangeRefused,
     ClearSets,
     EndRollout,
+    LeaveRelease,
     PromoteRollout,
     ScaleService,
 )
@@ -44,6 +45,7 @@ from fissile.orchestrator.rollout import (
     served_before,
 )
 from fissile.orchestrator.rollout import ClearSets as ClearStep
+from fissile.orchestrator.rollout import LeaveRelease as LeaveStep
 from fissile.orchestrator.verdict import Judgement, compare
 from fissile.runtime.settings import Settings, load
 from fissile.supervisor.desk import Link
@@ -217,20 +219,11 @@ class Rollouts:
 
     async def promote(self, number: int | None = None, *, who: str = "operator", why: str = "") -> None:
         """What is watched is good. number: of the rollout that is meant. Raises ChangeRefused or JournalError."""
-        self._meant(number)
-        await self._office.change(Change(who, PromoteRollout(time.time()), why or "a person found it good"))
-
-    def _meant(self, number: int | None) -> None:
-        rollout = self._fleet.desired.rollout
-        if number is not None and rollout is not None and rollout.number != number:
-            raise ChangeRefused(
-                f"rollout {number} is over: {rollout.number} is under way", remedy="see `fissile status`"
-            )
+        await self._office.change(Change(who, PromoteRollout(time.time(), number), why or "a person found it good"))
 
     async def abort(self, number: int | None = None, *, who: str = "operator", why: str = "") -> None:
         """Give the rollout up. number: of the one that is meant. Raises ChangeRefused or JournalError."""
-        self._meant(number)
-        await self._office.change(Change(who, AbortRollout(time.time()), why or "a person gave it up"))
+        await self._office.change(Change(who, AbortRollout(time.time(), number), why or "a person gave it up"))
 
     async def gather(self) -> None:
         """What running code has made beside itself belongs to the application, and to no release."""
@@ -298,6 +291,20 @@ class Rollouts:
         return edition
 
     async def _begin(self, edition: Edition, order: DeployOrder) -> Deploy:
+        deploy = self._compared(edition, order)
+        if order.plan:
+            return deploy
+        await self._clear_the_way(order)
+        async with self._turn:
+            # What was waited for may have become the release that serves.
+            deploy = self._compared(edition, order)
+            if edition.release.name == self._fleet.desired.current.name:
+                await self._only_scale(edition, order)
+                return deploy
+            return msgspec.structs.replace(deploy, rollout=await self._roll(edition, order))
+
+    def _compared(self, edition: Edition, order: DeployOrder) -> Deploy:
+        """What a deploy would do to the release that serves. Raises ConfigError or ContractBroken."""
         earlier = self._newest()
         if order.expect and not earlier.release.name.startswith(order.expect):
             raise ConfigError(
@@ -311,22 +318,12 @@ class Rollouts:
                 "\n".join(["callers that run now could not live with this code:", *map(_told, crossing)]),
                 remedy="deploy it in two steps, or say --accept-breaks: a request never meets both releases",
             )
-        deploy = Deploy(
-            None,
-            edition.release.name,
-            earlier.release.name,
-            edition.release.topology,
-            found,
-            (*self._strange(edition, order), *_warnings(found, earlier, edition)),
+        warnings = (
+            *self._strange(edition, order),
+            *_warnings(found, earlier, edition),
+            *_unsticky(order, earlier, edition),
         )
-        if order.plan:
-            return deploy
-        await self._clear_the_way(order)
-        async with self._turn:
-            if edition.release.name == self._fleet.desired.current.name:
-                await self._only_scale(edition, order)
-                return deploy
-            return msgspec.structs.replace(deploy, rollout=await self._roll(edition, order))
+        return Deploy(None, edition.release.name, earlier.release.name, edition.release.topology, found, warnings)
 
     def _strange(self, edition: Edition, order: DeployOrder) -> Iterable[str]:
         """What has changed around the code of an earlier release since it ran."""
@@ -341,7 +338,7 @@ class Rollouts:
         while (rollout := self._fleet.desired.rollout) is not None:
             if rollout.stage in UNDECIDED:
                 with suppress(ChangeRefused):  # it was decided just now
-                    await self.abort(who=order.who, why="a newer deploy takes its place")
+                    await self.abort(rollout.number, who=order.who, why="a newer deploy takes its place")
             await self._office.next_step()
 
     async def _only_scale(self, edition: Edition, order: DeployOrder) -> None:
@@ -496,6 +493,8 @@ class Rollouts:
             try:
                 if await self._look():
                     continue
+            except ChangeRefused:
+                pass  # somebody was faster: what is next now?
             except JournalError as error:
                 # What nobody could account for later is not done.
                 self._office.say(f"the rollout waits: {error}")
@@ -521,12 +520,15 @@ class Rollouts:
         if step is None:
             return False
         if isinstance(step, EnterStage):
-            act = AdvanceRollout(step.stage, time.time())
+            act = AdvanceRollout(step.stage, time.time(), rollout.number, rollout.stage)
             await self._office.change(Change(OURSELVES, act, step.reason))
             self._office.say(f"rollout {rollout.number} is {step.stage}: {step.reason}")
-            self._migrations = None
+            if step.stage is not rollout.stage:
+                self._migrations = None
+        elif isinstance(step, LeaveStep):
+            await self._office.change(Change(OURSELVES, LeaveRelease(rollout.number), step.reason))
         elif isinstance(step, ClearStep):
-            await self._office.change(Change(OURSELVES, ClearSets(step.sets), step.reason))
+            await self._office.change(Change(OURSELVES, ClearSets(step.sets, rollout.number), step.reason))
         else:
             async with self._turn:
                 await self._end(rollout, step.reason)
@@ -630,30 +632,22 @@ class Rollouts:
             self._watched = rollout.number
             self._before.clear()
             self._last.clear()
-        ages: dict[int, int] = {}
+        waiting: dict[str, Answers] = {}
         for serial, process in fleet.processes.items():
             beat = process.link.heartbeat
             for release, traffic in beat.traffic.items() if beat is not None else ():
                 if first:
                     self._before[serial, release] = traffic.answers
                 self._last[serial, release] = traffic.answers
-                if release == rollout.later.name:
-                    ages = _sum(ages, traffic.ages)
+                waiting.setdefault(release, Answers()).add(Answers(latencies=traffic.ages))
         totals: dict[str, Answers] = {}
         for (serial, release), answers in self._last.items():
             total = totals.setdefault(release, Answers())
             total.add(answers.since(self._before.get((serial, release), Answers())))
-        new = totals.get(rollout.later.name, Answers())
-        # Who still waits for an answer has waited so long at least.
-        new.latencies = _sum(new.latencies, ages)
-        return compare(new, totals.get(fleet.desired.current.name, Answers()))
-
-
-def _sum(counts: Mapping[int, int], others: Mapping[int, int]) -> dict[int, int]:
-    found = dict(counts)
-    for key, count in others.items():
-        found[key] = found.get(key, 0) + count
-    return found
+        # Who still waits for an answer has waited so long at least, in both of them.
+        for release, ages in waiting.items():
+            totals.setdefault(release, Answers()).add(ages)
+        return compare(totals.get(rollout.later.name, Answers()), totals.get(fleet.desired.current.name, Answers()))
 
 
 def _bounds(want: DesiredService) -> tuple[int, int]:
@@ -688,6 +682,22 @@ def _warnings(found: Difference, earlier: Edition, edition: Edition) -> Iterable
     for service in sorted(anew):
         if service in sets and sets[service] == before.get(service):
             yield f"{service} cannot run twice at once: it is replaced in place, and requests of both releases meet it"
+
+
+def _unsticky(order: DeployOrder, earlier: Edition, edition: Edition) -> Iterable[str]:
+    """Where no client can be kept in its release: a door whose own build is new gets whole connections."""
+    if not order.sticky:
+        return
+    sets, before = edition.live().sets, earlier.live().sets
+    guests = [name for name in sets if edition.settings.service(name).guest]
+    doors = {name: edition.service_of[name] for name in edition.loaded.http} | {name: name for name in guests}
+    for door, service in doors.items():
+        old = before.get(earlier.service_of.get(door, door))
+        if old is not None and old != sets[service]:
+            yield (
+                f"--sticky does nothing at {door}: its own build changes, so each connection gets a release by chance, "
+                "and not each client"
+            )
 
 
 def _check(order: DeployOrder) -> None:

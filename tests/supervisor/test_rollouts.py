@@ -1,0 +1,133 @@
+"""The shell around a rollout's decisions, where somebody is faster than it."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from fissile.errors import ConfigError
+from fissile.orchestrator.change import (
+    AbortRollout,
+    AdvanceRollout,
+    BeginRollout,
+    Change,
+    ClearSets,
+    EndRollout,
+    LeaveRelease,
+    PromoteRollout,
+    apply,
+)
+from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage
+from fissile.orchestrator.release import Release, build_of
+from fissile.orchestrator.replica import ReplicaReady
+from fissile.runtime.settings import Settings
+from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.messages import Loaded
+from fissile.supervisor.rollouts import DeployOrder, Rollouts
+from fissile.supervisor.state import StateFolder
+
+WANT = DesiredService(release="old")
+
+
+def edition(text: str) -> Edition:
+    """A release of one service without components."""
+    release = Release("shop", "monolith", {"app": ()}, {"app": build_of({"app": text})}, {}, {})
+    return Edition(Loaded("shop", {"app": ()}, {}, (), {}, release), Settings(), None, {})  # pyright: ignore
+
+
+class Shell:
+    """All that a rollout needs, and a person who is faster. meanwhile: what he does, once for each kind of act."""
+
+    def __init__(self, folder: Path, desired: Desired) -> None:
+        self.fleet = Fleet(Settings(root=str(folder)), "monolith", StateFolder(folder))
+        self.fleet.desired = desired
+        self.loaded = edition("new")
+        self.acts: list[str] = []
+        self.meanwhile: dict[type, Callable[[], None]] = {}
+        self.given_up: list[Edition] = []
+        self.kept: dict[str, Any] = {}
+        self.rollouts = Rollouts(self.fleet, self, self, self, self)  # pyright: ignore
+
+    def ready(self, name: str) -> None:
+        replica = self.fleet.observed.begin(name, 0, 1, "build", 0.0)
+        self.fleet.observed.observe(replica, ReplicaReady(), 0.0)
+
+    def by_person(self, act: Any) -> None:
+        self.fleet.desired = apply(self.fleet.desired, Change("anna", act, "because"))
+
+    # -- of the supervisor
+
+    async def change(self, change: Change, *, secrets: bool = False) -> None:
+        self.meanwhile.pop(type(change.what), lambda: None)()
+        self.fleet.desired = apply(self.fleet.desired, change)
+        self.acts.append(type(change.what).__name__)
+
+    async def next_step(self) -> None:
+        self.meanwhile.pop(type(None), lambda: None)()
+        await asyncio.sleep(0)
+
+    def say(self, text: str) -> None:
+        assert "mistake" not in text
+
+    # -- of the releases and editions
+
+    def copy(self, settings: Settings) -> Settings:
+        return settings
+
+    def gather(self, used: set[str]) -> list[str]:
+        return []
+
+    def forget(self, settings: Settings) -> None:
+        pass
+
+    async def load(self, settings: Settings, topology: str, kept: dict[str, Any]) -> Edition:
+        return self.loaded
+
+    async def give_up(self, found: Edition) -> None:
+        self.given_up.append(found)
+
+
+async def test_a_step_that_was_decided_too_early_is_looked_at_again(tmp_path: Path):
+    current = LiveRelease("old", {"app": "app@1"}, (("app",),))
+    later = LiveRelease("new", {"app": "app@2"}, (("app",),))
+    desired = Desired({"app@1": WANT}, current)
+    begun = BeginRollout(Rollout(1, later, {"app@2": msgspec.structs.replace(WANT, release="new")}))
+    shell = Shell(tmp_path, apply(desired, Change("anna", begun, "a deploy")))
+    shell.ready("app@1")
+    shell.ready("app@2")
+    # An abort is written while the step to `moved` waits for its turn.
+    shell.meanwhile[AdvanceRollout] = lambda: shell.by_person(AbortRollout(0.0))
+    work = asyncio.create_task(shell.rollouts.run())
+    async with asyncio.timeout(5.0):
+        while ClearSets.__name__ not in shell.acts:
+            await asyncio.sleep(0)
+    work.cancel()
+    assert shell.acts == [LeaveRelease.__name__, ClearSets.__name__]
+    assert shell.fleet.desired.rollout is not None
+    assert shell.fleet.desired.rollout.stage is Stage.RETREATING
+    assert shell.fleet.desired.services["app@2"].replicas_max == 0
+    assert shell.fleet.desired.services["app@1"] == WANT
+
+
+async def test_what_was_expected_is_looked_at_again_after_waiting(tmp_path: Path):
+    """Somebody promotes the canary that a deploy was about to give up: another release serves now."""
+    old, canary = edition("old"), edition("canary")
+    desired = Desired({"app": WANT}, old.live())
+    begun = BeginRollout(Rollout(1, canary.live(), {}, share=0.5, watch_seconds=60.0))
+    desired = apply(desired, Change("anna", begun, "a deploy"))
+    shell = Shell(tmp_path, apply(desired, Change("fissile", AdvanceRollout(Stage.CANARY, 0.0, 1, Stage.STARTING), "")))
+    shell.fleet.editions = {old.release.name: old, canary.release.name: canary}
+
+    def promoted() -> None:
+        shell.by_person(PromoteRollout(0.0))
+        shell.by_person(AdvanceRollout(Stage.MOVED, 0.0, 1, Stage.FILLING))
+        shell.meanwhile[type(None)] = lambda: shell.by_person(EndRollout(1, True))
+
+    shell.meanwhile[AbortRollout] = promoted
+    with pytest.raises(ConfigError, match=f"{canary.release.name} runs, and not {old.release.name}"):
+        await shell.rollouts.deploy(DeployOrder(expect=old.release.name))
+    assert shell.given_up == [shell.loaded]
+    assert shell.acts == []
