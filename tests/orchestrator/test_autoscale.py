@@ -168,3 +168,23 @@ def test_a_window_is_the_average_of_what_lies_in_it(samples: list[tuple[float, f
         seen.append((int(now / 0.2), value))
     inside = [value for bucket, value in seen if bucket > int(now / 0.2) - 30]
     assert window.average() == pytest.approx(sum(inside) / len(inside), abs=1e-6)
+
+
+def test_what_a_rollout_brings_is_kept_until_its_load_was_seen_for_a_while():
+    life = Life({"cart": ScalingPolicy(1, 20, target=2.0, group="rollout", least=8)})
+    life.wanted["cart"] = 3
+    (made,) = life.run(30.0, lambda *_: 0.0)
+    assert (made.replicas, life.wanted) == (8, {"cart": 8})
+    assert "are to come" in made.reason
+    # The rollout is over, and its first heartbeats say nothing of the load that has come.
+    life.policies["cart"] = ScalingPolicy(1, 20, target=2.0)
+    assert not life.run(STABLE_SECONDS, lambda _, seconds: 14.0 if seconds > 1.0 else 0.0)
+    life.run(2 * STABLE_SECONDS, lambda *_: 2.0)
+    assert life.wanted == {"cart": 2}
+
+
+def test_what_a_rollout_brings_takes_no_more_than_the_cores():
+    policies = {name: ScalingPolicy(1, 20, target=2.0, group="rollout", least=8) for name in ("cart", "orders")}
+    life = Life(policies, cores=6)
+    life.run(5.0, lambda *_: 0.0)
+    assert sorted(life.wanted.values()) == [4, 4]

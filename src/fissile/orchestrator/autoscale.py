@@ -42,7 +42,8 @@ class ScalingPolicy(msgspec.Struct, frozen=True):
 
     weight: its share when cores are scarce. idle_seconds: with replicas_min = 0, how long nothing happens
     before it sleeps. group: those of one share the cores; what a rollout brings is a group of its own, so that
-    it takes nothing from what serves.
+    it takes nothing from what serves. least: as many are wanted whatever the load is, as far as the cores go: what a
+    rollout brings has no load yet.
     """
 
     replicas_min: int = 1
@@ -51,6 +52,7 @@ class ScalingPolicy(msgspec.Struct, frozen=True):
     weight: float = 1.0
     idle_seconds: float = 60.0
     group: str = ""
+    least: int = 0
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -165,6 +167,8 @@ class Autoscaler:
                     decisions.append(Decision(name, previous, previous, why))
                 replicas, reason = previous, ""
             memory.held = held
+            if replicas < policy.least:
+                replicas, reason = policy.least, "the requests of the earlier release are to come"
             wishes[name] = (min(max(replicas, policy.replicas_min), policy.replicas_max), reason)
         for name in [name for name in self._memories if name not in policies]:
             del self._memories[name]
@@ -191,6 +195,8 @@ def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int,
         if value > 0 or demand.wake:
             return max(1, policy.replicas_min), "a call came to it while it slept"
         return policy.replicas_min, "its minimum"
+    if policy.least:
+        memory.panic_at = now  # as after a burst, until there is a window in which it had its load
     burst, panic = memory.burst.average(), memory.panic.average()
     carried = max(1, demand.ready) * target
     if burst >= BURST_THRESHOLD * carried:

@@ -4,6 +4,7 @@ import select
 
 from fissile.orchestrator.autoscale import Demand, ScalingPolicy
 from fissile.orchestrator.desired import service_of
+from fissile.orchestrator.rollout import least
 from fissile.runtime.settings import ScaleSettings
 from fissile.supervisor.fleet import Fleet
 from fissile.supervisor.service import Service
@@ -23,7 +24,13 @@ class Scaling:
         )
         group = "" if service in self._fleet.desired.current.sets.values() else "rollout"
         return ScalingPolicy(
-            want.replicas_min, want.replicas_max, scale.target, scale.weight, scale.idle_seconds, group
+            want.replicas_min,
+            want.replicas_max,
+            scale.target,
+            scale.weight,
+            scale.idle_seconds,
+            group,
+            least(self._fleet.desired, service),
         )
 
     def demand(self, name: str) -> Demand:
