@@ -17,11 +17,11 @@ from fissile.orchestrator.change import (
     apply,
 )
 from fissile.orchestrator.change import ClearSets as ClearAct
-from fissile.orchestrator.change import LeaveRelease as LeaveAct
+from fissile.orchestrator.change import LeaveSets as LeaveAct
 from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of, set_name
 from fissile.orchestrator.rollout import ClearSets, EnterStage, Seen, SetSeen, least, outlook, served_before
 from fissile.orchestrator.rollout import EndRollout as End
-from fissile.orchestrator.rollout import LeaveRelease as Leave
+from fissile.orchestrator.rollout import LeaveSets as Leave
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 WAVES = (("front",), ("back",))
@@ -199,11 +199,11 @@ def test_a_sleeping_service_does_not_keep_a_retreat_from_its_end():
     desired = msgspec.structs.replace(DESIRED, services={"front@1": asleep, "back@1": WANT})
     altered = msgspec.structs.replace(asleep, replicas_max=5)
     desired = by(desired, BeginRollout(Rollout(1, NEW, {"back@2": WISH, "front@1": altered})), AbortRollout(0.0))
-    desired = by(desired, LeaveAct(1), ClearAct(("back@2",), 1))
+    desired = by(desired, ClearAct(("back@2",), 1))
     assert desired.services["front@1"] == asleep
     assert isinstance(outlook(desired, Seen({"back@1": SetSeen(4, 4)}, pinned=False), 1.0).step, End)
     # One that is awake by now stays so, and is waited for.
-    awake = by(DESIRED, BeginRollout(Rollout(1, NEW, {"front@1": altered})), AbortRollout(0.0), LeaveAct(1))
+    awake = by(DESIRED, BeginRollout(Rollout(1, NEW, {"front@1": altered})), AbortRollout(0.0))
     assert awake.services["front@1"].replicas == 1
     assert outlook(awake, Seen({"back@1": SetSeen(4, 4)}, pinned=False), 1.0).waits == "waiting for front"
 
@@ -231,9 +231,10 @@ def test_the_way_out_waits_for_requests_and_then_for_processes(stage: Stage, gon
     assert waiting.due == 110.0
     assert outlook(desired, seen(pinned=True), 110.0).step == ClearSets((gone,), "its time to finish is over")
     # All are told that nothing of it is under way, before anything of it ends.
-    assert outlook(desired, seen(pinned=False), 101.0).step == Leave("its requests are done")
-    desired = by(desired, LeaveAct(1))
+    assert outlook(desired, seen(pinned=False), 101.0).step == Leave((gone,), "its requests are done")
+    desired = by(desired, LeaveAct((gone,), 1))
     assert outlook(desired, seen(pinned=True), 101.0).step is None
+    assert outlook(desired, seen(pinned=False, told=False), 111.0).step is None
     clear = outlook(desired, seen(pinned=False), 101.0).step
     assert clear == ClearSets((gone,), "its requests are done")
     desired = by(desired, ClearAct((gone,), 1))
@@ -255,12 +256,14 @@ def test_callers_end_before_those_whom_they_call():
     both = LiveRelease("new", {"front": "front@2", "back": "back@2"}, WAVES)
     rollout = Rollout(1, both, {"front@2": WISH, "back@2": WISH})
     desired = apply(DESIRED, Change("anna", BeginRollout(rollout), ""))
-    desired = by(on(desired, Stage.MOVED, 100.0), LeaveAct(1))
-    found = Seen({"front@1": SetSeen(1, 1), "back@1": SetSeen(4, 4)}, pinned=False)
+    desired = by(on(desired, Stage.MOVED, 100.0), LeaveAct(("front@1",), 1))
+    found = Seen({"front@1": SetSeen(1, 1), "back@1": SetSeen(4, 4)}, pinned=False, told=True)
     assert outlook(desired, found, 101.0).step == ClearSets(("front@1",), "its requests are done")
     desired = by(desired, ClearAct(("front@1",), 1))
     assert outlook(desired, found, 101.0).step is None
-    found = Seen({"back@1": SetSeen(4, 4)}, pinned=False)
+    found = Seen({"back@1": SetSeen(4, 4)}, pinned=False, told=True)
+    assert outlook(desired, found, 101.0).step == Leave(("back@1",), "its requests are done")
+    desired = by(desired, LeaveAct(("back@1",), 1))
     assert outlook(desired, found, 101.0).step == ClearSets(("back@1",), "its requests are done")
 
 
@@ -319,7 +322,7 @@ def test_who_comes_too_late_is_told():
     [
         AdvanceRollout(Stage.MOVED, 0.0, 1, Stage.STARTING),
         AdvanceRollout(Stage.RETREATING, 0.0, 7, Stage.RETREATING),
-        LeaveAct(7),
+        LeaveAct(("back@1",), 7),
         ClearAct(("back@1",), 7),
         EndRollout(7, True),
     ],

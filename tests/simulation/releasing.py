@@ -19,7 +19,7 @@ from fissile.orchestrator.change import (
     ChangeRefused,
     ClearSets,
     EndRollout,
-    LeaveRelease,
+    LeaveSets,
     PromoteRollout,
     RestartService,
     ScaleService,
@@ -28,7 +28,7 @@ from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, R
 from fissile.orchestrator.replica import READY
 from fissile.orchestrator.rollout import ClearSets as ClearStep
 from fissile.orchestrator.rollout import EnterStage, Seen, SetSeen, outlook
-from fissile.orchestrator.rollout import LeaveRelease as LeaveStep
+from fissile.orchestrator.rollout import LeaveSets as LeaveStep
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 LOOK_SECONDS = 0.05
@@ -283,7 +283,7 @@ class DeployLoop(Loop):
         elif isinstance(step, ClearStep):
             world.change(Change("fissile", ClearSets(step.sets, rollout.number), step.reason))
         elif isinstance(step, LeaveStep):
-            world.change(Change("fissile", LeaveRelease(rollout.number), step.reason))
+            world.change(Change("fissile", LeaveSets(step.sets, rollout.number), step.reason))
         else:
             gone = world.desired.leaving()
             world.change(Change("fissile", EndRollout(rollout.number, rollout.stage is Stage.MOVED), step.reason))

@@ -76,9 +76,10 @@ class AbortRollout(msgspec.Struct, frozen=True, tag=True):
     number: int | None = None
 
 
-class LeaveRelease(msgspec.Struct, frozen=True, tag=True):
-    """No request of the release that goes is under way any more: what still calls in its name takes the usual way."""
+class LeaveSets(msgspec.Struct, frozen=True, tag=True):
+    """No request calls these sets of the release that goes any more: what does so in its name takes the usual way."""
 
+    sets: tuple[str, ...]
     number: int
 
 
@@ -96,7 +97,7 @@ class EndRollout(msgspec.Struct, frozen=True, tag=True):
     done: bool
 
 
-RolloutAct = BeginRollout | AdvanceRollout | PromoteRollout | AbortRollout | LeaveRelease | ClearSets | EndRollout
+RolloutAct = BeginRollout | AdvanceRollout | PromoteRollout | AbortRollout | LeaveSets | ClearSets | EndRollout
 ServiceAct = ScaleService | SetReplicas | RestartService | GiveUpRestart
 Act = ServiceAct | RolloutAct
 
@@ -142,8 +143,8 @@ def _rolled(desired: Desired, act: RolloutAct, why: str) -> Desired:
         raise ChangeRefused(
             f"rollout {act.number} is over: {rollout.number} is under way", remedy="see `fissile status`"
         )
-    if isinstance(act, LeaveRelease):
-        return rollouts.left(desired)
+    if isinstance(act, LeaveSets):
+        return rollouts.left(desired, act.sets)
     if isinstance(act, ClearSets):
         return rollouts.cleared(desired, act.sets)
     if isinstance(act, EndRollout):

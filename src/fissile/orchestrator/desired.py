@@ -87,8 +87,8 @@ class Rollout(msgspec.Struct, frozen=True):
     share: of new requests that go to the later release while it is watched; 1: it is not. since: when the stage
     began, seconds of the wall clock. back_to: the release of the trail that it goes back to, and then it is never taken
     back itself; "" if it goes forward.
-    sticky: the header by which a client is always given the same release; "cookie" sets one. left: no request of the
-    release that goes is under way any more.
+    sticky: the header by which a client is always given the same release; "cookie" sets one. left: sets of the
+    release that goes, which no request calls any more.
     """
 
     number: int
@@ -104,7 +104,7 @@ class Rollout(msgspec.Struct, frozen=True):
     reason: str = ""
     settle_seconds_max: float = 10.0
     kept: dict[str, DesiredService] = {}
-    left: bool = False
+    left: tuple[str, ...] = ()
 
 
 class Desired(msgspec.Struct, frozen=True):

@@ -17,6 +17,8 @@ from fissile.orchestrator.verdict import Judgement, Verdict
 DEATHS_MAX = 2
 # Releases whose order is remembered, so that a rollback knows where to go.
 TRAIL_MAX = 100
+# Beyond the time that requests have: for a replica to apply what it is told.
+TELL_SECONDS_MAX = 2.0
 DECIDES = "`fissile promote` or `fissile abort` decides"
 UNDECIDED = (Stage.MIGRATING, Stage.STARTING, Stage.CANARY, Stage.FILLING)
 
@@ -56,9 +58,10 @@ class EnterStage(msgspec.Struct, frozen=True):
     reason: str
 
 
-class LeaveRelease(msgspec.Struct, frozen=True):
-    """No request of the release that goes is under way any more: let all know, before anything of it ends."""
+class LeaveSets(msgspec.Struct, frozen=True):
+    """No request calls these sets any more: whoever may still call in their release's name is to know of it first."""
 
+    sets: tuple[str, ...]
     reason: str
 
 
@@ -75,7 +78,7 @@ class EndRollout(msgspec.Struct, frozen=True):
     reason: str
 
 
-Step = EnterStage | LeaveRelease | ClearSets | EndRollout
+Step = EnterStage | LeaveSets | ClearSets | EndRollout
 
 
 class Outlook(msgspec.Struct, frozen=True):
@@ -178,8 +181,6 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
     limit = rollout.since + rollout.settle_seconds_max
     if seen.pinned and now < limit:
         return Outlook(None, "requests of the release that goes are still under way", limit)
-    if not seen.pinned and not rollout.left:
-        return Outlook(LeaveRelease("its requests are done"))
     going = desired.going()
     assert going is not None
     for wave in going.waves:
@@ -187,10 +188,20 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
         if names:
             fresh = tuple(name for name in names if desired.services[name].replicas_max)
             if fresh:
-                reason = "its requests are done" if not seen.pinned else "its time to finish is over"
-                return Outlook(ClearSets(fresh, reason))
+                return _clear(rollout, fresh, seen, now)
             return Outlook(None, f"waiting for the end of {', '.join(names)}")
     raise AssertionError("what is left is in some wave")
+
+
+def _clear(rollout: Rollout, names: tuple[str, ...], seen: Seen, now: float) -> Outlook:
+    """End sets whose callers of their own release have ended; tasks that were begun in requests may still call them."""
+    knows = set(names) <= set(rollout.left)
+    limit = rollout.since + rollout.settle_seconds_max + TELL_SECONDS_MAX
+    if knows and not seen.told and now < limit:
+        return Outlook(None, "telling all replicas of the end", limit)
+    if not seen.pinned and not knows:
+        return Outlook(LeaveSets(names, "its requests are done"))
+    return Outlook(ClearSets(names, "its requests are done" if not seen.pinned else "its time to finish is over"))
 
 
 def _remains(desired: Desired, name: str, seen: Seen) -> bool:
@@ -276,11 +287,11 @@ def _anew(wish: DesiredService, before: DesiredService) -> DesiredService:
     return msgspec.structs.replace(wish, revision=before.revision + (before.release != wish.release))
 
 
-def left(desired: Desired) -> Desired:
-    """What is desired once no request of the release that goes is under way any more."""
+def left(desired: Desired, names: tuple[str, ...]) -> Desired:
+    """What is desired once no request calls some sets of the release that goes any more."""
     rollout = desired.rollout
     assert rollout is not None
-    return msgspec.structs.replace(desired, rollout=msgspec.structs.replace(rollout, left=True))
+    return msgspec.structs.replace(desired, rollout=msgspec.structs.replace(rollout, left=(*rollout.left, *names)))
 
 
 def cleared(desired: Desired, names: tuple[str, ...]) -> Desired:

@@ -282,10 +282,11 @@ class Fleet:
         shares = desired.shares()
         moved = desired.rollout is not None and desired.rollout.stage is Stage.MOVED
         default = members[-1] if moved else members[0]
-        # Whoever still calls in the name of a release without requests, as a task begun in one, takes the usual way.
-        left = desired.going() if desired.rollout is not None and desired.rollout.left else None
-        led = [release for release in members if release is not left] or members
-        ways = {release.name: self.ways(service, release) for release in led if service.name in release.sets}
+        ways = {release.name: self.ways(service, release) for release in members if service.name in release.sets}
+        if desired.rollout is not None and len(members) > 1:
+            # What still calls these in the name of their release, as a task begun in a request, takes the usual way.
+            left = desired.rollout.left
+            ways = {name: {c: other for c, other in way.items() if other not in left} for name, way in ways.items()}
         callees = {
             other: Callee(
                 service_of(other),

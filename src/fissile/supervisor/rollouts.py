@@ -27,7 +27,7 @@ from fissile.orchestrator.change import (
     ChangeRefused,
     ClearSets,
     EndRollout,
-    LeaveRelease,
+    LeaveSets,
     PromoteRollout,
     ScaleService,
 )
@@ -45,7 +45,7 @@ from fissile.orchestrator.rollout import (
     served_before,
 )
 from fissile.orchestrator.rollout import ClearSets as ClearStep
-from fissile.orchestrator.rollout import LeaveRelease as LeaveStep
+from fissile.orchestrator.rollout import LeaveSets as LeaveStep
 from fissile.orchestrator.verdict import Judgement, compare
 from fissile.runtime.settings import Settings, load
 from fissile.supervisor.desk import Link
@@ -526,7 +526,7 @@ class Rollouts:
             if step.stage is not rollout.stage:
                 self._migrations = None
         elif isinstance(step, LeaveStep):
-            await self._office.change(Change(OURSELVES, LeaveRelease(rollout.number), step.reason))
+            await self._office.change(Change(OURSELVES, LeaveSets(step.sets, rollout.number), step.reason))
         elif isinstance(step, ClearStep):
             await self._office.change(Change(OURSELVES, ClearSets(step.sets, rollout.number), step.reason))
         else:
