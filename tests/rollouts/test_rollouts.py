@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -169,10 +170,13 @@ def test_a_bad_release_takes_itself_back(app: Chain, component: str, values: dic
 
 def test_no_traffic_is_inconclusive_and_a_person_decides(app: Chain):
     app.edit("back", VERSION=2)
-    app.order("deploy", "--canary", "10%", "--watch", "1s")
-    wait_until(lambda: "inconclusive" in app.status()["rollout"]["waits"], "it is inconclusive")
-    app.order("abort")
-    wait_until(lambda: app.status()["rollout"] is None, "it is over")
+    with ThreadPoolExecutor() as beside:
+        waiting = beside.submit(app.order, "deploy", "--canary", "10%", "--watch", "1s", "--wait", code=1)
+        wait_until(lambda: "inconclusive" in (app.status()["rollout"] or {"waits": ""})["waits"], "it is inconclusive")
+        app.order("abort")
+        said = waiting.result()
+    assert "inconclusive, so it stops here" in said  # whoever waits is told
+    assert "a person gave it up" in said
     with traffic(app) as seen:
         time.sleep(0.3)
     assert set(seen.versions) == {ONE}

@@ -32,6 +32,7 @@ def deploy(
     """Move all requests to the code in the folder. Services whose build stays the same are not touched."""
     from fissile.cli.client import Client
     from fissile.cli.output import show, user
+    from fissile.cli.progress import PREPARES, working
 
     order = {
         "topology": topology,
@@ -45,7 +46,8 @@ def deploy(
         "why": why,
     }
     client = Client(path)
-    found = client.post("/deploy", order)
+    with working(PREPARES):
+        found = client.post("/deploy", order)
     if plan:
         show(found) if json else _print_plan(found)
         return

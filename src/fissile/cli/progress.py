@@ -2,14 +2,31 @@
 
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fissile.cli.client import Client
 
+PREPARES = "the code is copied and imported; nothing is touched so far"
 POLL_SECONDS = 0.05
+# In what a rollout waits for, where it waits for a person.
+DECIDES = "`fissile promote`"
 BAR_CHARACTERS = 24
 ENTRIES_MAX = 1000
+
+
+@contextmanager
+def working(what: str) -> Generator[None]:
+    """On a terminal, say what is being done meanwhile."""
+    if not sys.stdout.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console().status(what):
+        yield
 
 
 def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]:
@@ -24,7 +41,7 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
             from rich.live import Live
 
             live = stack.enter_context(Live("", auto_refresh=False, transient=True))
-        after = _beginning(client, number)
+        after, told_to_decide = _beginning(client, number), False
         while True:
             status = client.get("/status")
             outcome = client.get(f"/rollouts/{number}")  # after it: it may have ended in between
@@ -36,6 +53,9 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
             rollout = status["rollout"]
             if outcome["over"] or rollout is None:
                 return outcome
+            if DECIDES in rollout["waits"] and live is None and not told_to_decide:
+                told_to_decide = True
+                say(rollout["waits"])
             if live is not None:
                 from rich.text import Text
 

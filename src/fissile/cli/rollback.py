@@ -21,6 +21,7 @@ def rollback(
     from fissile.cli.client import Client
     from fissile.cli.deploy import begin, seconds_of, share_of
     from fissile.cli.output import say, show, user
+    from fissile.cli.progress import PREPARES, working
 
     client = Client(path)
     order = {
@@ -30,7 +31,8 @@ def rollback(
         "who": user(),
         "why": why,
     }
-    found = client.post("/rollback", order)
+    with working(PREPARES):
+        found = client.post("/rollback", order)
     if found:
         begin(client, found, wait=wait, json=json)
     elif json:

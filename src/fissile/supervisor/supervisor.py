@@ -1078,4 +1078,5 @@ def _shown(act: Act) -> dict[str, Any]:
             "share": rollout.share,
             "watch_seconds": rollout.watch_seconds,
         }
-    return {key: value for key, value in msgspec.to_builtins(act).items() if key not in ("type", "service", "now")}
+    shown = msgspec.to_builtins(act).items()
+    return {key: value for key, value in shown if value is not None and key not in ("type", "service", "now")}
