@@ -104,9 +104,9 @@ class Slice:
             for _, statement in sorted(statements.items()):
                 labels = [f"{module.path}: {bound}" for bound in statement.binds] if statement.plain else []
                 for label in labels or [module.path]:
-                    texts.setdefault(label, []).append(statement.dump())
+                    texts.setdefault(label, []).append(statement.text)
                 if not isinstance(statement.node, DEFINITIONS):
-                    order += labels or [statement.dump()]
+                    order += labels or [statement.text]
             if len(order) > 1:
                 texts[f"{module.path}{ORDER}"] = order
             if module.futures:

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import PurePosixPath
 
 import msgspec
@@ -41,7 +42,8 @@ class Statement:
         self.runs = [n for n in executed(node) if isinstance(n, IMPORTS)] if self.imports else []
         _refer(node, self.references, self.texts, annotation=False)
 
-    def dump(self) -> str:
+    @cached_property
+    def text(self) -> str:
         """What it says, without how it is written."""
         return ast.dump(self.node)
 
