@@ -9,6 +9,7 @@ from fissile.runtime.control import (
     CONTROL_CALLER,
     CONTROL_INTERFACE,
     Command,
+    Drain,
     Heartbeat,
     Observed,
     ReplicaFailed,
@@ -22,21 +23,48 @@ CONCURRENCY = 4096  # every replica holds one stream open
 class Link:
     """One replica as it is known by its reports.
 
-    trouble: why it cannot start, in its own words. routes: the version of those that it was told last.
+    trouble: why it cannot start, in its own words.
+    What it was ordered last is kept: a command that was under way when the connection broke is said again.
     """
 
     def __init__(self, serial: int) -> None:
         self.serial = serial
-        self.commands: asyncio.Queue[Command] = asyncio.Queue()
         self.heartbeat: Heartbeat | None = None
         self.trouble = ""
-        self.routes = 0
+        self._routes: Routes | None = None
+        self._drain: Drain | None = None
+        self._news = asyncio.Event()
 
     def tell(self, routes: Routes) -> None:
         """Have it follow these, unless it was told them already."""
-        if self.routes != routes.version:
-            self.routes = routes.version
-            self.commands.put_nowait(routes)
+        if self._routes is None or self._routes.version != routes.version:
+            self._routes = routes
+            self._ring()
+
+    def drain(self, order: Drain) -> None:
+        """Have it finish its work and end."""
+        self._drain = order
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake whoever waits, and let those who come later wait anew."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def commands(self) -> AsyncGenerator[Command]:
+        """What holds now, then whatever is new: to a replica that has just attached."""
+        routes: Routes | None = None
+        drain: Drain | None = None
+        while True:
+            news = self._news
+            if self._routes is not None and self._routes is not routes:
+                routes = self._routes
+                yield routes
+            elif self._drain is not None and self._drain is not drain:
+                drain = self._drain
+                yield drain
+            else:
+                await news.wait()
 
 
 class Desk:
@@ -57,8 +85,9 @@ class Desk:
     async def attach(self, hello: ReplicaHello) -> AsyncGenerator[Command]:
         """See Control."""
         link = self._links.get(hello.serial)
-        while link is not None:
-            yield await link.commands.get()
+        if link is not None:
+            async for command in link.commands():
+                yield command
 
     async def report(self, observation: Observed) -> None:
         """See Control."""

@@ -18,7 +18,7 @@ from fissile.orchestrator.replica import READY, Observed, Replica
 from fissile.orchestrator.routes import RouteTable
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.rpc.access import Access, token_digest
-from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Routes
+from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Heartbeat, Routes
 from fissile.runtime.edge import GATEWAY_DOOR
 from fissile.runtime.settings import ServiceSettings, Settings
 from fissile.supervisor.desk import Link
@@ -369,12 +369,21 @@ class Fleet:
         return self.sent[name]
 
     def know(self, name: str) -> bool:
-        """Whether all ready replicas of a set have applied what they are to know now: it may not even be told yet."""
+        """Whether all replicas that serve have applied what they are to know now: it may not even be told yet.
+
+        One that was adopted and has not reported yet may serve, and knows what a dead supervisor told it.
+        """
         version = self.told(name).version
         for replica in self.observed.service(name).replicas.values():
+            if replica.unheard and not replica.ending:
+                return False
             if replica.state is READY and not replica.ending:
-                process = self.processes.get(replica.serial)
-                beat = process.link.heartbeat if process is not None else None
+                beat = self.beat(replica)
                 if beat is None or beat.routes != version:
                     return False
         return True
+
+    def beat(self, replica: Replica) -> Heartbeat | None:
+        """What a replica has said last of how it is."""
+        process = self.processes.get(replica.serial)
+        return process.link.heartbeat if process is not None else None

@@ -33,7 +33,7 @@ from fissile.orchestrator.change import (
 )
 from fissile.orchestrator.desired import DesiredService, Rollout, Stage
 from fissile.orchestrator.release import ContractBreak, Difference, difference
-from fissile.orchestrator.replica import READY
+from fissile.orchestrator.replica import DRAINING, READY
 from fissile.orchestrator.restart import described
 from fissile.orchestrator.rollout import (
     UNDECIDED,
@@ -617,8 +617,9 @@ class Rollouts:
             if not fleet.know(name):
                 return True
             for replica in found.replicas.values():
-                process = fleet.processes.get(replica.serial)
-                beat = process.link.heartbeat if process is not None else None
+                beat = fleet.beat(replica)
+                if beat is None and replica.state is DRAINING:
+                    return True  # it was adopted, and has not said what it finishes
                 traffic = beat.traffic.get(going.name) if beat is not None else None
                 if traffic is not None and traffic.in_flight:
                     return True

@@ -667,7 +667,7 @@ class Supervisor:
             )
             want = self._fleet.desired.services.get(replica.service, DesiredService())
             order = Drain(want.drain_seconds_max, idle_seconds_max=IDLE_SECONDS_MAX if others else 0.0)
-            process.link.commands.put_nowait(order)
+            process.link.drain(order)
             if self._fleet.command(replica.service):
                 process.child.signal(self._fleet.stop_signal(replica.service))
 
@@ -751,11 +751,15 @@ class Supervisor:
     def _tell_routes(self, now: float) -> None:
         fleet = self._fleet
         current = {name: fleet.routes(name) for name in fleet.services}
-        changed = fleet.routed.update(current, fleet.observed.unheard(), now)
-        # While releases change, what one set has to know depends on more than those that it calls.
-        live = (fleet.desired.current, fleet.desired.rollout)
-        several = fleet.desired.rollout is not None or live != self._live
-        self._live = live
+        unheard = fleet.observed.unheard()
+        changed = fleet.routed.update(current, unheard, now)
+        several = False
+        if not unheard or not fleet.routed.held(now):
+            # While releases change, what one set has to know depends on more than those that it calls. And who reported
+            # while others were waited for was told nothing: it is told now.
+            live = (fleet.desired.current, fleet.desired.rollout)
+            several = fleet.desired.rollout is not None or live != self._live
+            self._live = live
         if not changed and not several:
             return
         for name, service in fleet.services.items():
