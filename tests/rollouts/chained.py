@@ -1,12 +1,14 @@
 """The sample in a folder of its own, run by `fissile up`, edited, deployed, and asked by a load."""
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,19 @@ def chain(folder: Path, topology: str = "microservices") -> Iterator[Chain]:
         assert isinstance(app, Chain)
         app.start(topology)
         yield app
+
+
+@contextmanager
+def frozen(*pids: int) -> Iterator[None]:
+    """Processes stand still for as long as the block lasts."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 class Traffic:

@@ -1,17 +1,13 @@
 """A supervisor is killed in the midst of things, and the next one takes over what it left."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from background import wait_until
-from chained import Chain, chain, traffic
+from chained import Chain, chain, frozen, traffic
 from commands import fissile
 
 ONE = (1, 1, 1)
@@ -21,16 +17,6 @@ ONE = (1, 1, 1)
 def app(tmp_path: Path):
     with chain(tmp_path / "app") as found:
         yield found
-
-
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    """A process stands still for as long as the block lasts."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def ready(app: Chain, service: str) -> int:

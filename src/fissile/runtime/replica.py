@@ -84,8 +84,7 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
     try:
         if spec.migrate:
             assert isinstance(replica, Replica)
-            await replica.migrate()
-            return EXIT_STOPPED
+            return await _migrate(replica)
         await replica.start()
     except FissileError as error:
         print(f"cannot start: {error}", file=sys.stderr, flush=True)
@@ -97,6 +96,18 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
     await replica.ended.wait()
     await replica.stop()
     await control.close()
+    return EXIT_STOPPED
+
+
+async def _migrate(replica: "Replica") -> int:
+    """Run its migrations. Told to end, it gives up: what the author wrote for that case is still run."""
+    work = asyncio.ensure_future(replica.migrate())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    try:
+        await work
+    except asyncio.CancelledError:
+        print("the migration was given up", file=sys.stderr, flush=True)
+        return EXIT_CANNOT_START
     return EXIT_STOPPED
 
 

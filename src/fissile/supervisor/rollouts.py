@@ -6,7 +6,6 @@ has the rollout, and whoever supervises performs its next step.
 """
 
 import asyncio
-import signal
 import time
 import traceback
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from fissile.errors import ConfigError, FissileError, InvalidArgument
-from fissile.journal.journal import Journal, JournalError
+from fissile.journal.journal import JournalError
 from fissile.orchestrator.change import (
     AbortRollout,
     AdvanceRollout,
@@ -34,7 +33,6 @@ from fissile.orchestrator.change import (
 from fissile.orchestrator.desired import DesiredService, Rollout, Stage
 from fissile.orchestrator.release import ContractBreak, Difference, difference
 from fissile.orchestrator.replica import DRAINING, READY
-from fissile.orchestrator.restart import described
 from fissile.orchestrator.rollout import (
     UNDECIDED,
     EnterStage,
@@ -48,18 +46,14 @@ from fissile.orchestrator.rollout import ClearSets as ClearStep
 from fissile.orchestrator.rollout import LeaveSets as LeaveStep
 from fissile.orchestrator.verdict import Judgement, compare
 from fissile.runtime.settings import Settings, load
-from fissile.supervisor.desk import Link
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
 from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.nursery import Child
+from fissile.supervisor.migrations import Launch, Migrations
 from fissile.supervisor.releases import Kept, Releases
 from fissile.telemetry.aggregate import Answers
 
 LOOK_SECONDS = 0.05
-MIGRATION_SECONDS_MAX = 3600.0
-MIGRATIONS_REMEMBERED_MAX = 2000
-MIGRATED = "migrated"
 OURSELVES = "fissile"
 HISTORY_MAX = 1000
 OUTCOMES_MAX = 100
@@ -119,13 +113,8 @@ class Outcome(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Office(Protocol):
+class Office(Launch, Protocol):
     """What is needed of the supervisor."""
-
-    @property
-    def journal(self) -> Journal:
-        """Of the application."""
-        ...
 
     def admit(self, services: Iterable[str]) -> None:
         """Make tokens for services that are new."""
@@ -133,14 +122,6 @@ class Office(Protocol):
 
     def wish(self, edition: Edition, name: str) -> DesiredService:
         """How a service should be by a release's own settings."""
-        ...
-
-    def say(self, text: str) -> None:
-        """In the log."""
-        ...
-
-    async def launch_migration(self, edition: Edition, service: str, names: tuple[str, ...]) -> tuple[Child, Link]:
-        """A process that runs migrations. Raises ForkError or OSError."""
         ...
 
     async def change(self, change: Change, *, secrets: bool = False) -> None:
@@ -164,8 +145,9 @@ class Rollouts:
         self._preparing = asyncio.Lock()
         # One rollout is over, with all that was closed for it, before the next makes anything.
         self._turn = asyncio.Lock()
-        self._migrations: asyncio.Task[str] | None = None
-        self._strangers: list[Child] = []
+        self.migrations = Migrations(office)
+        # Those of the rollout of this number.
+        self._migrating: tuple[int, asyncio.Task[str]] | None = None
         self._before: dict[tuple[int, str], Answers] = {}
         self._watched = 0
         self._last: dict[tuple[int, str], Answers] = {}
@@ -379,7 +361,7 @@ class Rollouts:
                 number=desired.rollouts + 1,
                 later=later,
                 wishes=self._wishes(edition),
-                stage=Stage.MIGRATING if self.pending(edition) else Stage.STARTING,
+                stage=Stage.MIGRATING if self.migrations.pending(edition) else Stage.STARTING,
                 share=canary,
                 watch_seconds=seconds,
                 since=time.time(),
@@ -425,58 +407,6 @@ class Rollouts:
                 )
         return found
 
-    # -- migrations ---------------------------------------------------------------------------------
-
-    def pending(self, edition: Edition) -> dict[str, tuple[str, ...]]:
-        """The components of a release whose migrations have not been run, by service."""
-        kept = self._office.journal.kept(MIGRATED)
-        done = set(msgspec.msgpack.decode(kept, type=list[str])) if kept is not None else set[str]()
-        found: dict[str, tuple[str, ...]] = {}
-        for service, components in edition.loaded.services.items():
-            names = tuple(name for name in components if name in edition.loaded.migrations)
-            if names and _migration(edition, service) not in done:
-                found[service] = names
-        return found
-
-    def adopt_migration(self, child: Child) -> None:
-        """A dead supervisor began it: it is waited for before another begins."""
-        self._strangers.append(child)
-
-    async def migrate(self, edition: Edition, service: str, names: tuple[str, ...]) -> str:
-        """Run the migrations of a service's components; why that failed, or ""."""
-        for child in self._strangers:
-            await child.exited
-        self._strangers.clear()
-        self._office.say(f"{service}: migrating {', '.join(names)}")
-        try:
-            child, link = await self._office.launch_migration(edition, service, names)
-        except (FissileError, OSError) as error:
-            return str(error)
-        try:
-            async with asyncio.timeout(MIGRATION_SECONDS_MAX):
-                status = await asyncio.shield(child.exited)
-        except TimeoutError:
-            child.signal(signal.SIGKILL)
-            return f"{service} was not done within {MIGRATION_SECONDS_MAX:g} s"
-        if status != 0:
-            return link.trouble or f"the process for {service} {described(status)}"
-        journal = self._office.journal
-        kept = journal.kept(MIGRATED)
-        done = msgspec.msgpack.decode(kept, type=list[str]) if kept is not None else []
-        done = [*done, _migration(edition, service)][-MIGRATIONS_REMEMBERED_MAX:]
-        await asyncio.to_thread(journal.keep, MIGRATED, msgspec.msgpack.encode(done))
-        return ""
-
-    async def _migrate_all(self, edition: Edition) -> str:
-        for service, names in self.pending(edition).items():
-            try:
-                trouble = await self.migrate(edition, service, names)
-            except JournalError as error:
-                trouble = str(error)
-            if trouble:
-                return trouble
-        return ""
-
     # -- step by step -------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -512,8 +442,7 @@ class Rollouts:
         fleet = self._fleet
         rollout = fleet.desired.rollout
         assert rollout is not None
-        if rollout.stage is Stage.MIGRATING and self._migrations is None:
-            self._migrations = asyncio.create_task(self._migrate_all(fleet.editions[rollout.later.name]))
+        await self._migrate(rollout)
         found = outlook(fleet.desired, self._seen(rollout), time.time())
         self.waits = found.waits
         step = found.step
@@ -523,8 +452,6 @@ class Rollouts:
             act = AdvanceRollout(step.stage, time.time(), rollout.number, rollout.stage)
             await self._office.change(Change(OURSELVES, act, step.reason))
             self._office.say(f"rollout {rollout.number} is {step.stage}: {step.reason}")
-            if step.stage is not rollout.stage:
-                self._migrations = None
         elif isinstance(step, LeaveStep):
             await self._office.change(Change(OURSELVES, LeaveSets(step.sets, rollout.number), step.reason))
         elif isinstance(step, ClearStep):
@@ -533,6 +460,25 @@ class Rollouts:
             async with self._turn:
                 await self._end(rollout, step.reason)
         return True
+
+    async def _migrate(self, rollout: Rollout) -> None:
+        """Run its migrations while it is migrating, and leave none running when it is not any more."""
+        number, task = self._migrating or (0, None)
+        if rollout.stage is Stage.MIGRATING:
+            if number != rollout.number:
+                edition = self._fleet.editions[rollout.later.name]
+                self._migrating = rollout.number, asyncio.create_task(self.migrations.run_all(edition))
+            return
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+            self._migrating = None
+        await self.migrations.end(rollout.later.name)
+
+    def _migrated(self, rollout: Rollout) -> str | None:
+        """Why a migration failed, "" if all are done, None if they are not."""
+        number, task = self._migrating or (0, None)
+        return task.result() if task is not None and number == rollout.number and task.done() else None
 
     async def _end(self, rollout: Rollout, reason: str) -> None:
         fleet = self._fleet
@@ -563,14 +509,13 @@ class Rollouts:
         self._office.say(f"rollout {rollout.number} {what}: {why}")
 
     def _seen(self, rollout: Rollout) -> Seen:
-        migrations = self._migrations
-        migrated = migrations is not None and migrations.done()
+        migrated = self._migrated(rollout)
         return Seen(
             sets=dict(self._sets(rollout)),
             pinned=self._pinned(),
             told=self._told(rollout),
-            migrated=migrated,
-            migration_trouble=migrations.result() if migrated and migrations is not None else "",
+            migrated=migrated is not None,
+            migration_trouble=migrated or "",
             judgement=self._judgement(rollout) if rollout.stage is Stage.CANARY else None,
         )
 
@@ -653,11 +598,6 @@ class Rollouts:
 
 def _bounds(want: DesiredService) -> tuple[int, int]:
     return want.replicas_min, want.replicas_max
-
-
-def _migration(edition: Edition, service: str) -> str:
-    """What is remembered of a service's migrations, once they have been run."""
-    return f"{service}@{edition.release.builds[service].name}"
 
 
 def _crosses(one: ContractBreak, edition: Edition) -> bool:

@@ -367,7 +367,7 @@ class Supervisor:
         edition = self._fleet.edition
         if edition is None or self._fleet.desired.rollout is not None:
             return
-        for service, names in self._rollouts.pending(edition).items():
+        for service, names in self._rollouts.migrations.pending(edition).items():
             name = self._fleet.current(service)
             self._held.add(name)
             self._spawn(self._migrate_first(edition, service, names, name))
@@ -377,7 +377,7 @@ class Supervisor:
         others = [other for other in wanted[held].after if other in wanted]
         while any(not self._fleet.observed.service(other).served for other in others):
             await self.next_step()
-        trouble = await self._rollouts.migrate(edition, service, names)
+        trouble = await self._rollouts.migrations.run(edition, service, names)
         if trouble:
             self.say(f"{service}: its data cannot be brought up to date: {trouble}")
             self._failed[held] = trouble
@@ -419,6 +419,9 @@ class Supervisor:
         for child, spec in children:
             self._adopt(child, spec, now)
         for spec, status in [one for _, found in adopted for one in found.buried]:
+            if spec.migrate:
+                await self._rollouts.migrations.note(spec, status)
+                continue
             self._note("ReplicaExited", spec.service, f"pid of slot {spec.slot} {described(status)}, nobody supervised")
         fleet.enforcement.sweep({f"{spec.set}.{spec.slot}.{spec.serial}" for _, spec in children})
         fleet.routed.take_over(now + SETTLE_SECONDS_MAX)
@@ -447,7 +450,11 @@ class Supervisor:
 
     def _adopt(self, child: Child, spec: ReplicaSpec, now: float) -> None:
         if spec.migrate:
-            self._rollouts.adopt_migration(child)
+            # Not even one that nobody wants any more may run beside the next.
+            self._rollouts.migrations.adopt(spec, child, self._desk.link(spec.serial))
+            child.exited.add_done_callback(lambda _: self._desk.forget(spec.serial))
+            if all(spec.release != release.name for release in self._fleet.desired.releases()):
+                child.signal(signal.SIGKILL)
             return
         if spec.set not in self._fleet.desired.services:
             child.signal(signal.SIGKILL)  # of a release that nobody wants any more

@@ -26,6 +26,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ from fissile.supervisor.source import outside, release_of
 
 ORPHAN_SECONDS_MAX = 12.0
 REAP_SECONDS = 0.05
+# A migration that was done while nobody supervised: nobody else knows, so it would be run again.
+REMEMBER_SECONDS_MAX = 60.0
 # Orders come in bursts: the next spare is made once it is quiet.
 SPARE_AFTER_SECONDS = 0.1
 LISTEN_FDS_START = 3
@@ -94,13 +97,17 @@ class Spare(msgspec.Struct, frozen=True):
 
 
 class Ward(msgspec.Struct):
-    """A replica. status: how it ended, once it has. pidfd: of one that another zygote forked, else -1."""
+    """A replica. status: how it ended, once it has, and when (monotonic seconds).
+
+    pidfd: of one that another zygote forked, else -1.
+    """
 
     pid: int
     spec: ReplicaSpec
     pidfd: int = -1
     ended: bool = False
     status: int | None = None
+    ended_at: float = 0.0
 
 
 class Zygote:
@@ -135,8 +142,9 @@ class Zygote:
             self._poll.register(self._listener, select.POLLIN)
         while True:
             wants_spare = self._graph is not None and self._spare is None and self._spares
-            ready = {fd for fd, _ in self._poll.poll(SPARE_AFTER_SECONDS * 1000 if wants_spare else None)}
-            if not ready and self._graph is not None:
+            seconds = SPARE_AFTER_SECONDS if wants_spare else self._remembers()
+            ready = {fd for fd, _ in self._poll.poll(seconds * 1000 if seconds is not None else None)}
+            if not ready and wants_spare and self._graph is not None:
                 birth = self._make_spare(self._graph)
                 if birth is not None:
                     return birth
@@ -173,12 +181,21 @@ class Zygote:
 
     def _stays(self) -> bool:
         """Whether there is something to wait for without a supervisor; if not, nothing is left behind."""
-        if self._load is not None and self._load.keep and any(not ward.ended for ward in self._wards.values()):
+        living = any(not ward.ended for ward in self._wards.values())
+        if self._load is not None and self._load.keep and (living or self._remembers() is not None):
             return True
         self._drop_spare()
         if self._load is None or not self._load.keep:
             self._end_orphans()
         return False
+
+    def _remembers(self) -> float | None:
+        """For how long it is to be known still that a migration is done, with nobody there to hear it (seconds)."""
+        if self._connection is not None:
+            return None
+        done = [ward.ended_at for ward in self._wards.values() if ward.ended and ward.spec.migrate]
+        left = max(done, default=-inf) + REMEMBER_SECONDS_MAX - time.monotonic()
+        return left if left > 0.0 else None
 
     def _meet(self, listener: socket.socket) -> None:
         """Another supervisor takes over: the folder's lock says that there is no other."""
@@ -351,7 +368,7 @@ class Zygote:
 
     def _bury(self, ward: Ward, status: int | None) -> None:
         """Report an end, and remember it until a supervisor has noted it: this one may be dying."""
-        ward.ended, ward.status = True, status
+        ward.ended, ward.status, ward.ended_at = True, status, time.monotonic()
         self._tell(Exited(ward.pid, status))
 
     def _end_orphans(self) -> None:

@@ -1,0 +1,168 @@
+"""Migrations: once for each build of a service, in a process of its own, and never two at a time.
+
+Such a process may outlive the supervisor that began it. The next one waits for it and asks its zygote how it ended,
+so that what is done is not done again.
+"""
+
+import asyncio
+import signal
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+
+from fissile.errors import FissileError
+from fissile.journal.journal import Journal, JournalError
+from fissile.orchestrator.restart import described
+from fissile.runtime.control import ReplicaSpec
+from fissile.supervisor.desk import Link
+from fissile.supervisor.fleet import Edition
+from fissile.supervisor.nursery import Child
+
+MIGRATION_SECONDS_MAX = 3600.0
+# Of one that is given up, to end by itself.
+GIVE_UP_SECONDS_MAX = 5.0
+REMEMBERED_MAX = 2000
+MIGRATED = "migrated"
+
+
+class Launch(Protocol):
+    """What is needed of the supervisor."""
+
+    @property
+    def journal(self) -> Journal:
+        """Of the application."""
+        ...
+
+    def say(self, text: str) -> None:
+        """In the log."""
+        ...
+
+    async def launch_migration(self, edition: Edition, service: str, names: tuple[str, ...]) -> tuple[Child, Link]:
+        """A process that runs migrations. Raises ForkError or OSError."""
+        ...
+
+
+class Migrations:
+    """Of one application. The journal keeps which are done."""
+
+    def __init__(self, office: Launch) -> None:
+        self._office = office
+        self._turn = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._strangers: list[tuple[ReplicaSpec, Child, Link]] = []
+
+    def pending(self, edition: Edition) -> dict[str, tuple[str, ...]]:
+        """The components of a release whose migrations have not been run, by service."""
+        done = self._done()
+        found: dict[str, tuple[str, ...]] = {}
+        for service, components in edition.loaded.services.items():
+            names = tuple(name for name in components if name in edition.loaded.migrations)
+            if names and _label(service, edition.release.builds[service].name) not in done:
+                found[service] = names
+        return found
+
+    def adopt(self, spec: ReplicaSpec, child: Child, link: Link) -> None:
+        """A dead supervisor began it: it is waited for before another begins."""
+        self._strangers.append((spec, child, link))
+
+    async def note(self, spec: ReplicaSpec, status: int | None) -> None:
+        """It ended while nobody supervised. Raises JournalError."""
+        if status == 0:
+            await self._remember(_label(spec.service, spec.build))
+
+    async def run_all(self, edition: Edition) -> str:
+        """Run what is pending of a release, one after the other; why one failed, or ""."""
+        for service, names in self.pending(edition).items():
+            trouble = await self.run(edition, service, names)
+            if trouble:
+                return trouble
+        return ""
+
+    async def run(self, edition: Edition, service: str, names: tuple[str, ...]) -> str:
+        """Run the migrations of a service's components; why that failed, or "". Cancelled, it ends the process."""
+        label = _label(service, edition.release.builds[service].name)
+        try:
+            async with self._turn:
+                trouble = await self._wait_for_strangers(label)
+                if trouble or label in self._done():
+                    return trouble
+                return await self._run(edition, service, names, label)
+        except JournalError as error:
+            return str(error)
+
+    async def end(self, release: str) -> None:
+        """End those of a release that a dead supervisor began: nobody wants it any more."""
+        await _end([child for spec, child, _ in self._strangers if spec.release == release])
+
+    async def _wait_for_strangers(self, label: str) -> str:
+        """Why the one with this label failed, if it did."""
+        trouble = ""
+        while self._strangers:
+            spec, child, link = self._strangers[0]
+            await asyncio.wait([child.exited])
+            status = child.exited.result()
+            await self.note(spec, status)
+            # Nobody knows how one ended whose zygote is gone: it is run again.
+            if status and _label(spec.service, spec.build) == label:
+                trouble = _trouble(spec.service, link, status)
+            self._strangers.pop(0)
+        return trouble
+
+    async def _run(self, edition: Edition, service: str, names: tuple[str, ...], label: str) -> str:
+        self._office.say(f"{service}: migrating {', '.join(names)}")
+        launching = asyncio.ensure_future(self._office.launch_migration(edition, service, names))
+        try:
+            child, link = await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            with suppress(FissileError, OSError):
+                child, _ = await launching
+                await _end([child])
+            raise
+        except (FissileError, OSError) as error:
+            return str(error)
+        try:
+            async with asyncio.timeout(MIGRATION_SECONDS_MAX):
+                status = await asyncio.shield(child.exited)
+        except TimeoutError:
+            await _end([child])
+            return f"{service} was not done within {MIGRATION_SECONDS_MAX:g} s"
+        except asyncio.CancelledError:
+            await _end([child])
+            raise
+        if status != 0:
+            return _trouble(service, link, status)
+        await self._remember(label)
+        return ""
+
+    def _done(self) -> list[str]:
+        kept = self._office.journal.kept(MIGRATED)
+        return msgspec.msgpack.decode(kept, type=list[str]) if kept is not None else []
+
+    async def _remember(self, label: str) -> None:
+        """That it is done. One at a time, so that each is written with those before it."""
+        async with self._writing:
+            done = self._done()
+            if label not in done:
+                kept = msgspec.msgpack.encode([*done, label][-REMEMBERED_MAX:])
+                await asyncio.to_thread(self._office.journal.keep, MIGRATED, kept)
+
+
+def _label(service: str, build: str) -> str:
+    """What is remembered of a service's migrations, once they have been run."""
+    return f"{service}@{build}"
+
+
+def _trouble(service: str, link: Link, status: int | None) -> str:
+    return link.trouble or f"the process for {service} {described(status)}"
+
+
+async def _end(children: Collection[Child]) -> None:
+    """Ask them to end, kill those that do not, and wait for it: no other may begin beside them."""
+    for number, seconds_max in ((signal.SIGTERM, GIVE_UP_SECONDS_MAX), (signal.SIGKILL, None)):
+        left = [child for child in children if not child.exited.done()]
+        for child in left:
+            child.signal(number)
+        if left:
+            await asyncio.wait([child.exited for child in left], timeout=seconds_max)
