@@ -5,11 +5,13 @@ They outlive every replica, and the supervisor too: the zygote keeps a copy of e
 
 import os
 import socket
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.nursery import Nursery
 from fissile.supervisor.service import Service
 from fissile.supervisor.sockets import listen_public, listen_tcp, listen_unix
 
@@ -17,12 +19,23 @@ from fissile.supervisor.sockets import listen_public, listen_tcp, listen_unix
 class Doors:
     """Opens the sockets of a fleet, and closes those that nobody needs any more.
 
+    nurseries: of all zygotes: each keeps a copy, so that one is enough for the next supervisor.
     kept: by name, as a zygote keeps them: "gateway SERVICE", "public COMPONENT", "slot SET.NUMBER".
     """
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, nurseries: Callable[[], list[Nursery]]) -> None:
         self._fleet = fleet
+        self._nurseries = nurseries
         self.kept: dict[str, socket.socket] = {}
+
+    async def adopt(self, found: Iterable[Mapping[str, socket.socket]]) -> None:
+        """Take what zygotes kept for a dead supervisor. Whoever lacks one gets it: the others may be gone next time."""
+        for sockets in found:
+            for label, sock in sockets.items():
+                if self.kept.setdefault(label, sock) is not sock:
+                    sock.close()
+        for label, sock in self.kept.items():
+            await self._tell(label, sock)
 
     async def open(self, edition: Edition, first_port: int | None) -> None:
         """Make the sockets of a release, but for those that there are. first_port: of the first public listener.
@@ -71,15 +84,14 @@ class Doors:
 
     async def _tell(self, label: str, sock: socket.socket) -> None:
         """Every zygote keeps a copy."""
-        for edition in list(self._fleet.editions.values()):
-            await edition.nursery.keep(label, sock)
+        for nursery in self._nurseries():
+            await nursery.keep(label, sock)
 
     def _find_slots(self, service: Service) -> None:
         """Those that a dead supervisor has left."""
         for label, sock in self.kept.items():
-            name, _, number = label.removeprefix("slot ").rpartition(".")
-            if label.startswith("slot ") and name == service.set:
-                service.slots[int(number)] = sock
+            if label.startswith("slot ") and _set_of(label) == service.set:
+                service.slots[int(label.rpartition(".")[2])] = sock
 
     async def slot(self, service: Service, number: int) -> socket.socket:
         """The socket of a slot; it stays while the slot's replicas come and go."""
@@ -93,7 +105,7 @@ class Doors:
 
     async def tidy(self) -> None:
         """Close the sockets of slots that nobody needs any more. Slot 0 stays: a call there wakes the service."""
-        for name, service in self._fleet.services.items():
+        for name, service in list(self._fleet.services.items()):
             want = self._fleet.desired.services.get(name)
             if len(service.slots) <= 1 or want is None:
                 continue
@@ -101,27 +113,27 @@ class Doors:
             used = {r.slot for r in found.replicas.values()} | set(routed_slots(want, found)) | {0}
             for slot in [slot for slot in service.slots if slot not in used]:
                 found.slots.pop(slot, None)
-                await self._close_slot(service, slot)
+                del service.slots[slot]
+                await self._close_slot(f"{service.set}.{slot}")
 
-    async def _close_slot(self, service: Service, slot: int) -> None:
-        del service.slots[slot]
-        label = f"{service.set}.{slot}"
+    async def _close_slot(self, label: str) -> None:
         await self._close(f"slot {label}")
         with suppress(OSError):
             os.unlink(self._fleet.state.socket_path(label))
 
     async def _close(self, label: str) -> None:
         self.kept.pop(label).close()
-        for edition in list(self._fleet.editions.values()):
-            await edition.nursery.drop(label)
+        for nursery in self._nurseries():
+            await nursery.drop(label)
 
     async def close_unused(self) -> None:
         """Close what belongs to no live release."""
         live = {name for release in self._fleet.desired.releases() for name in release.sets.values()}
         for name in [name for name in self._fleet.services if name not in live]:
             service = self._fleet.services.pop(name)
-            for slot in list(service.slots):
-                await self._close_slot(service, slot)
+            service.slots.clear()
+        for label in [label for label in self.kept if label.startswith("slot ") and _set_of(label) not in live]:
+            await self._close_slot(label.removeprefix("slot "))
         services = list(self._fleet.services.values())
         used = {f"gateway {service.name}" for service in services if service.gateway is not None}
         used |= {f"public {label}" for service in services for label in service.public}
@@ -133,3 +145,8 @@ class Doors:
         for sock in self.kept.values():
             sock.close()
         self.kept.clear()
+
+
+def _set_of(label: str) -> str:
+    """The replica set that a slot's socket belongs to."""
+    return label.removeprefix("slot ").rpartition(".")[0]

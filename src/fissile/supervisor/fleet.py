@@ -30,6 +30,7 @@ from fissile.supervisor.sockets import HOST, url
 from fissile.supervisor.state import StateFolder
 
 CONTROL_SOCKET = "supervisor"
+HANDOVER = "edge"
 NO_LIMITS = Limits()
 STACKS_CHARACTERS_MAX = 20_000
 
@@ -92,6 +93,7 @@ class Fleet:
     """One application's services, replicas and secrets.
 
     services: by replica set, as the rest. routed: addresses, as replicas know them. sent: what each set was told.
+    strays: births of replicas that serve on, though nobody can adopt them any more (see orphans).
     """
 
     def __init__(self, settings: Settings, topology: str, state: StateFolder) -> None:
@@ -106,6 +108,7 @@ class Fleet:
         self.enforcement = Enforcement()
         self.routed = RouteTable()
         self.sent: dict[str, Routes] = {}
+        self.strays: dict[int, int] = {}
         self._detected = False
         self._settings = settings
         self._topology = topology
@@ -259,7 +262,12 @@ class Fleet:
 
     def handover(self, serial: int) -> str:
         """Where a replica takes connections that another accepted."""
-        return self.state.socket_path(f"edge-{serial}")
+        return self.state.socket_path(f"{HANDOVER}-{serial}")
+
+    def handovers(self) -> dict[int, Path]:
+        """The sockets of `handover` that are in the folder, by serial: of whoever made them."""
+        found = {path.stem.removeprefix(f"{HANDOVER}-"): path for path in self.state.sockets.glob(f"{HANDOVER}-*.sock")}
+        return {int(serial): path for serial, path in found.items() if serial.isdecimal()}
 
     def members(self, name: str) -> list[LiveRelease]:
         """The live releases that a replica set belongs to."""

@@ -216,8 +216,11 @@ class Nursery:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(self._path)
-        except OSError:
+        except OSError as error:
             sock.close()
+            if isinstance(error, ConnectionRefusedError):
+                with suppress(OSError):
+                    os.unlink(self._path)  # its zygote is gone, and nobody else can come to it: the folder is locked
             return None
         self._listen(sock)
         self._told = asyncio.get_running_loop().create_future()

@@ -544,6 +544,8 @@ class Rollouts:
     def _told(self, rollout: Rollout) -> bool:
         """Whether all that may have requests know the way of the later release's."""
         fleet = self._fleet
+        if fleet.strays:
+            return False  # they cannot be told
         for name in {*fleet.desired.current.sets.values(), *rollout.later.sets.values()}:
             if name in fleet.services and not fleet.command(name) and not fleet.know(name):
                 return False
@@ -553,7 +555,7 @@ class Rollouts:
         """Whether a request of the going release may be under way, in one of the sets that stay."""
         fleet = self._fleet
         going = fleet.desired.going()
-        if going is None:
+        if going is None or fleet.strays:
             return True
         leaving = set(fleet.desired.leaving())
         for name, found in fleet.observed.services.items():

@@ -36,6 +36,8 @@ def listen_handover(path: str) -> socket.socket:
     """Where a replica takes connections that another one has accepted."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
         sock.bind(path)
         sock.listen(HANDOVER_BACKLOG)
     except BaseException:

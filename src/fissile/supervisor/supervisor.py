@@ -93,6 +93,8 @@ STOP_SECONDS_MAX = 5.0
 IDLE_SECONDS_MAX = 5.0
 # After an adoption, routes stay as they are until all have reported, or for so long.
 SETTLE_SECONDS_MAX = 3.0
+# Replicas that nobody could adopt serve on until others have taken their place, or for so long.
+REPLACE_SECONDS_MAX = 30.0
 SILENT_SECONDS_MAX = 10.0
 # A stuck replica has written where it stands by then.
 STUCK_SECONDS = 3.0
@@ -141,7 +143,7 @@ class Supervisor:
         self._journal: Journal | None = None
         self._store = Releases(self._fleet.state.path, self._fleet.root)
         self._editions = Editions(self._fleet, self._logs.pipes, keep=keep)
-        self._doors = Doors(self._fleet)
+        self._doors = Doors(self._fleet, self._editions.all)
         self._launcher = Launcher(self._fleet, self._doors)
         self._scaling = Scaling(self._fleet)
         self._rollouts = Rollouts(self._fleet, self._store, self._editions, self._doors, self)
@@ -405,31 +407,72 @@ class Supervisor:
                 remedy=f"`fissile deploy --topology {asked}` alters that; or say {fleet.topology}",
             )
         fleet.secrets = msgspec.msgpack.decode(kept, type=Secrets)
-        for _, found in adopted:
-            for label, sock in found.sockets.items():
-                if label not in self._doors.kept:
-                    self._doors.kept[label] = sock
-                else:
-                    sock.close()
+        for nursery in spare:
+            await self._editions.retire(nursery)
+        await self._doors.adopt(found.sockets for _, found in adopted)
         for release in fleet.desired.releases():
             await self._doors.open(fleet.editions[release.name], self._port)
         self._logs.width = max(len(name) for name in [*fleet.names(), OURSELVES])
         children = [one for _, found in adopted for one in found.children]
+        buried = [one for _, found in adopted for one in found.buried]
+        self._count_on([spec for _, spec in children], [spec for spec, _ in buried])
         now = time.monotonic()
         for child, spec in children:
             self._adopt(child, spec, now)
-        for spec, status in [one for _, found in adopted for one in found.buried]:
+        for spec, status in buried:
             if spec.migrate:
                 await self._rollouts.migrations.note(spec, status)
                 continue
             self._note("ReplicaExited", spec.service, f"pid of slot {spec.slot} {described(status)}, nobody supervised")
         fleet.enforcement.sweep({f"{spec.set}.{spec.slot}.{spec.serial}" for _, spec in children})
         fleet.routed.take_over(now + SETTLE_SECONDS_MAX)
+        await self._doors.close_unused()
         await self._open_desk()
-        for nursery in spare:
-            await self._editions.retire(nursery)
+        await self._find_strays({child.pid for child, _ in children})
         await self._record("SupervisorReturned", f"{len(children)} replicas adopted")
         self._hold_for_migrations()
+
+    def _count_on(self, living: list[ReplicaSpec], buried: list[ReplicaSpec]) -> None:
+        """No serial is given twice, not even that of a replica that ended while nobody supervised."""
+        handovers = self._fleet.handovers()
+        here = {spec.serial for spec in living}
+        self._fleet.observed.last_serial = max([0, *here, *handovers, *(spec.serial for spec in buried)])
+        for serial in handovers.keys() - here:
+            handovers[serial].unlink(missing_ok=True)
+
+    async def _find_strays(self, adopted: set[int]) -> None:
+        """Replicas whose zygote died, too: they serve on at the same doors, and follow nobody any more."""
+        left = {pid: when for pid, when in self._fleet.state.left().items() if pid not in adopted and born(pid) == when}
+        if not left:
+            return
+        self._fleet.strays = left
+        missing = [want for name, want in self._fleet.desired.services.items() if self._misses(name)]
+        if all(want.overlap for want in missing):
+            self._spawn(self._end_strays(wait=True))
+        else:
+            await self._end_strays(wait=False)  # what is to take their place cannot be there beside them
+
+    def _misses(self, name: str) -> bool:
+        """Whether a set has fewer replicas than are wanted, those included that have not reported yet."""
+        lives = [replica for replica in self._fleet.observed.service(name).replicas.values() if replica.lives()]
+        return len(lives) < self._fleet.desired.services[name].replicas
+
+    async def _end_strays(self, *, wait: bool) -> None:
+        """End them in order. wait: not before others serve in their place."""
+        fleet = self._fleet
+        if wait:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REPLACE_SECONDS_MAX):
+                    while any(
+                        fleet.observed.service(n).ready() < w.replicas for n, w in fleet.desired.services.items()
+                    ):
+                        await self.next_step()
+        ended = await end_orphans(fleet.strays, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
+        text = f"{ended} replicas, whose zygote had died before their supervisor, were ended"
+        self.say(text)
+        self._note("OrphansEnded", "", text)
+        fleet.strays = {}
+        self._woken.set()
 
     async def _adopt_editions(self, adopted: list[tuple[Nursery, Found]], wanted: Desired) -> list[Nursery]:
         """The releases that are wanted, from their zygotes or loaded anew; the zygotes that are left over."""
@@ -960,6 +1003,7 @@ class Supervisor:
         for process in self._fleet.processes.values():
             if process.born is not None:
                 yield process.child.pid, process.born
+        yield from self._fleet.strays.items()
 
     def _publish(self) -> None:
         if not self._serving:
@@ -999,6 +1043,7 @@ class Supervisor:
         try:
             await self._still()
             limit = time.monotonic() + drain_seconds_max
+            await end_orphans(self._fleet.strays, drain_seconds_max + STOP_SECONDS_MAX if drain_seconds_max else 0.0)
             for wave in self._fleet.waves():
                 left = max(0.0, limit - time.monotonic())
                 left += STOP_SECONDS_MAX if drain_seconds_max else 0.0

@@ -1,0 +1,63 @@
+"""Which sockets are closed, and what becomes of those that somebody else has left."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fissile.orchestrator.desired import Desired, LiveRelease
+from fissile.runtime.settings import Settings
+from fissile.supervisor.doors import Doors
+from fissile.supervisor.editions import Editions
+from fissile.supervisor.fleet import Fleet
+from fissile.supervisor.messages import Load
+from fissile.supervisor.nursery import Nursery
+from fissile.supervisor.sockets import listen_handover, listen_unix
+from fissile.supervisor.state import StateFolder
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    state = StateFolder(tmp_path)
+    state.open()
+    found = Fleet(Settings(app="app:app", root=str(tmp_path)), "microservices", state)
+    found.desired = Desired(current=LiveRelease("r", {"cart": "cart@1"}))
+    yield found
+    state.close()
+
+
+async def test_slots_of_sets_that_are_in_no_live_release_are_closed(fleet: Fleet):
+    nursery = Nursery(Load(Settings(app="app:app", root="/nowhere"), ""), lambda _: (0, 0))
+    doors = Doors(fleet, lambda: [nursery])
+    names = {"slot cart@1.0": "cart@1.0", "slot cart@0.0": "cart@0.0", "slot cart@0.12": "cart@0.12"}
+    paths = {label: fleet.state.socket_path(name) for label, name in names.items()}
+    sockets = {label: listen_unix(path) for label, path in paths.items()}
+    await doors.adopt([sockets])
+    await doors.close_unused()
+    assert list(doors.kept) == ["slot cart@1.0"]
+    assert [label for label, path in paths.items() if os.path.exists(path)] == ["slot cart@1.0"]
+    assert [label for label, sock in sockets.items() if sock.fileno() >= 0] == ["slot cart@1.0"]
+    doors.close()
+
+
+async def test_of_a_socket_that_several_zygotes_kept_one_stays_and_all_keep_that(fleet: Fleet):
+    nurseries = [Nursery(Load(Settings(app="app:app", root="/nowhere"), ""), lambda _: (0, 0)) for _ in range(2)]
+    doors = Doors(fleet, lambda: nurseries)
+    one, same, other = (listen_unix(fleet.state.socket_path(name)) for name in ("a", "a2", "b"))
+    await doors.adopt([{"slot cart@1.0": one}, {"slot cart@1.0": same, "slot cart@1.1": other}])
+    assert doors.kept == {"slot cart@1.0": one, "slot cart@1.1": other}
+    assert same.fileno() < 0
+    doors.close()
+
+
+async def test_the_socket_of_a_zygote_that_is_gone_is_removed(fleet: Fleet):
+    path = fleet.state.socket_path("zygote-1234")
+    listen_unix(path).close()
+    assert await Editions(fleet, lambda _: (0, 0), keep=True).adopt() == []
+    assert not os.path.exists(path)
+
+
+def test_a_socket_that_a_replica_of_the_same_serial_has_left_is_in_nobodys_way(tmp_path: Path):
+    for _ in range(2):
+        listen_handover(str(tmp_path / "edge-1.sock")).close()
