@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -121,3 +122,10 @@ def traffic(app: Chain, rate: float = 100.0, paths: tuple[str, ...] = ("/",)) ->
     finally:
         process.kill()
         process.wait()
+
+
+def asked(page: str, **headers: str) -> tuple[Any, str]:
+    """The answer, and the cookie that came with it."""
+    request = urllib.request.Request(page, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.loads(answer.read())[-1], (answer.headers["set-cookie"] or "").partition(";")[0]

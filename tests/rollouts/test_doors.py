@@ -9,11 +9,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from background import background, wait_until
-from chained import Chain, chain, traffic
+from chained import Chain, asked, chain, traffic
 from commands import Run, fissile
 
 
@@ -21,13 +20,6 @@ from commands import Run, fissile
 def app(tmp_path: Path) -> Iterator[Chain]:
     with chain(tmp_path / "app") as found:
         yield found
-
-
-def asked(page: str, **headers: str) -> tuple[Any, str]:
-    """The answer, and the cookie that came with it."""
-    request = urllib.request.Request(page, headers={name.replace("_", "-"): value for name, value in headers.items()})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.loads(answer.read())[-1], (answer.headers["set-cookie"] or "").partition(";")[0]
 
 
 def test_a_cookie_keeps_a_browser_in_its_release(app: Chain):

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from background import wait_until
-from chained import Chain, chain, traffic
-from test_doors import asked
+from chained import Chain, asked, chain, traffic
 
 CLIENTS = 6
 STREAMS = 60
