@@ -1,12 +1,19 @@
 """What an application may declare, and that every mistake in it is told at once with its remedy."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 import pytest
 
 from fissile import Application, DeclarationError, Lazy, component, interface, method
+from fissile.component.failure import from_failure, to_failure
+
+T = TypeVar("T")
+
+
+class Box(msgspec.Struct, Generic[T], frozen=True):
+    value: T
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -224,3 +231,67 @@ def test_something_that_is_no_component() -> None:
 
 def test_no_components_at_all() -> None:
     assert "no components" in mistakes_of()
+
+
+class Conflict(Exception):
+    """With what its class alone has."""
+
+    status: ClassVar[int] = 409
+    left: int
+
+
+class Unsendable(Exception):
+    cause: Exception
+    _kept: Exception
+
+
+class Unresolved(Exception):
+    left: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
+
+class Twin(Exception): ...
+
+
+OtherTwin = type("Twin", (Exception,), {"__module__": "elsewhere"})
+
+
+def test_errors_travel_with_their_own_fields() -> None:
+    @component
+    class Till:
+        @method(raises=(Conflict,))
+        async def pay(self) -> None: ...
+
+    (pay,) = Application(Till).components["Till"].interface.methods.values()
+    error = Conflict()
+    error.left = 3
+    found = from_failure(to_failure(error, pay), pay)
+    assert type(found) is Conflict
+    assert vars(found) == {"left": 3}
+
+
+def test_errors_that_could_not_travel() -> None:
+    @component(raises=(Twin,))
+    class Till:
+        @method(raises=(Unsendable,))
+        async def pay(self) -> None: ...
+
+        @method(raises=(OtherTwin,))
+        async def refund(self) -> None: ...
+
+        @method(raises=(Unresolved,))
+        async def close(self) -> None: ...
+
+    text = mistakes_of(Till)
+    assert "Till.pay: field 'cause' of Unsendable cannot be encoded" in text
+    assert "_kept" not in text
+    assert "Till.refund: raises has two errors named Twin" in text
+    assert "Till.close: an annotation of Unresolved cannot be resolved" in text
+
+
+def test_frozen_types_with_parameters() -> None:
+    @component
+    class Till:
+        async def pay(self, amount: Box[int]) -> Box[list[int]]: ...
+
+    (pay,) = Application(Till).components["Till"].interface.methods.values()
+    assert (pay.immutable_arguments, pay.immutable_result) == (True, False)

@@ -11,11 +11,11 @@ import hashlib
 import inspect
 import typing
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 import msgspec
 
-from fissile.component.values import describe, is_immutable, unsupported
+from fissile.component.values import describe, essence, is_immutable, unsupported
 
 T = TypeVar("T", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -259,9 +259,7 @@ def _read_method(
     if told.timeout is not None and not told.timeout > 0:
         mistakes.append(f"{where}: timeout={told.timeout!r} is not a positive number of seconds")
     raises = tuple(dict.fromkeys((*(mark.raises if mark else ()), *told.raises)))
-    for kind in cast(tuple[Any, ...], raises):
-        if not (isinstance(kind, type) and issubclass(kind, Exception)):
-            mistakes.append(f"{where}: raises={kind!r} is not an exception class")
+    _check_errors(where, raises, mistakes)
     if len(mistakes) > before:
         return None
     doc = inspect.getdoc(function) or ""
@@ -310,6 +308,33 @@ def _read_result(
     return result, streaming
 
 
+def _check_errors(where: str, raises: tuple[Any, ...], mistakes: list[str]) -> None:
+    names: dict[str, Any] = {}
+    for kind in raises:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            mistakes.append(f"{where}: raises={kind!r} is not an exception class")
+            continue
+        other = names.setdefault(kind.__qualname__, kind)
+        if other is not kind:
+            places = f"{other.__module__} and {kind.__module__}"
+            mistakes.append(
+                f"{where}: raises has two errors named {kind.__qualname__} ({places}), and errors travel by name: "
+                "give one of them another name"
+            )
+        try:
+            fields = error_fields(kind)
+        except Exception as error:
+            mistakes.append(f"{where}: an annotation of {kind.__qualname__} cannot be resolved ({error}): import it")
+            continue
+        for field, hint in fields.items():
+            why = unsupported(hint)
+            if why is not None:
+                mistakes.append(
+                    f"{where}: field {field!r} of {kind.__qualname__} cannot be encoded: {why}: use a msgspec.Struct "
+                    "or builtins, or a name with an underscore for what is not to travel"
+                )
+
+
 def _make_method(
     owner: str,
     name: str,
@@ -329,9 +354,9 @@ def _make_method(
         [[p.name, describe(p.type), p.required] for p in parameters],
         describe(result),
         streaming,
-        sorted(describe_error(kind) for kind in raises),
+        sorted((describe_error(kind) for kind in raises), key=lambda one: one[0]),
     ]
-    digest = hashlib.sha256(msgspec.json.encode(contract, order="deterministic")).hexdigest()
+    digest = hashlib.sha256(msgspec.json.encode(essence(contract), order="deterministic")).hexdigest()
     return Method(
         component=owner,
         name=name,
@@ -360,9 +385,13 @@ def _struct_field(parameter: Parameter) -> Any:
 
 
 def error_fields(kind: type[Exception]) -> dict[str, Any]:
-    """The annotated fields of a declared exception: those that travel, with their types."""
+    """The annotated fields of a declared exception: those that travel, with their types. Its class's do not."""
     hints = typing.get_type_hints(kind)
-    return {name: hint for name, hint in hints.items() if not name.startswith("_")}
+    return {name: hint for name, hint in hints.items() if not name.startswith("_") and not _of_class(hint)}
+
+
+def _of_class(hint: Any) -> bool:
+    return hint is typing.ClassVar or typing.get_origin(hint) is typing.ClassVar
 
 
 def describe_error(kind: type[Exception]) -> list[Any]:
@@ -379,11 +408,12 @@ def mismatches(declared: Interface, implementation: Interface) -> list[str]:
         if given is None:
             mistakes.append(f"{where} is missing: {declared.name} declares it, so implement it")
             continue
-        shape_wanted = [(p.name, describe(p.type)) for p in wanted.parameters]
-        shape_given = [(p.name, describe(p.type)) for p in given.parameters]
+        shape_wanted = [(p.name, essence(describe(p.type))) for p in wanted.parameters]
+        shape_given = [(p.name, essence(describe(p.type))) for p in given.parameters]
+        result_wanted, result_given = essence(describe(wanted.result)), essence(describe(given.result))
         if shape_wanted != shape_given:
             mistakes.append(f"{where}: its parameters differ from {declared.name}.{name}: give both the same")
-        elif describe(wanted.result) != describe(given.result) or wanted.streaming != given.streaming:
+        elif result_wanted != result_given or wanted.streaming != given.streaming:
             mistakes.append(f"{where}: its result differs from {declared.name}.{name}: give both the same")
     return mistakes
 

@@ -5,6 +5,10 @@ the codec that a remote call uses: both then see the same conversions. A deeply 
 no copy. `describe` writes a type as plain data: fingerprints and contract comparisons are made of it.
 """
 
+import enum
+import types
+import typing
+from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
@@ -27,6 +31,10 @@ _IMMUTABLE_LEAVES = (
     shape.EnumType,
     shape.LiteralType,
 )
+# What msgspec compares with the empty value that they make, where `omit_defaults` is set.
+_EMPTY_FACTORIES = (list, dict, set)
+# Why a record may be written without a field: the type allows it, or it has its default.
+UNSET, DEFAULT = "unset", "default"
 _RECORDS = (shape.StructType, shape.DataclassType, shape.TypedDictType, shape.NamedTupleType)
 
 
@@ -48,12 +56,33 @@ def is_immutable(annotation: Any) -> bool:
 
 
 def describe(annotation: Any) -> Any:
-    """The type as plain JSON-able data; equal data mean types that encode alike."""
-    return _describe(shape.type_info(annotation), set())
+    """The type as plain JSON-able data. What is in it beside its `essence` is for comparisons, and for people."""
+    return _describe(shape.type_info(annotation), ())
+
+
+def essence(node: Any) -> Any:
+    """The part of a description that says how values are encoded: equal parts, equal encoding.
+
+    Names of classes are for people. The default of a field that is always written concerns its reader alone.
+    """
+    if isinstance(node, list):
+        return [essence(part) for part in cast(list[Any], node)]
+    if not isinstance(node, dict):
+        return node
+    table = cast(dict[str, Any], node)
+    found = {key: essence(part) for key, part in table.items() if key not in ("class", "default")}
+    if table.get("missing") == DEFAULT:
+        found["default"] = table["default"]
+    return found
 
 
 def _record_key(node: Any) -> Any:
     return getattr(node, "cls", node)
+
+
+def _class_of(record: Any) -> Any:
+    """The class itself, where the type is one of its parametrised forms, as Box[int]."""
+    return typing.get_origin(record.cls) or record.cls
 
 
 def _children(node: Any) -> list[Any]:
@@ -93,9 +122,9 @@ def _is_immutable(node: Any, seen: set[Any]) -> bool:
     if isinstance(node, (shape.TupleType, shape.VarTupleType, shape.FrozenSetType, shape.UnionType)):
         return all(_is_immutable(child, seen) for child in _children(node))
     if isinstance(node, shape.StructType):
-        frozen = node.cls.__struct_config__.frozen
+        frozen = _class_of(node).__struct_config__.frozen
     elif isinstance(node, shape.DataclassType):
-        frozen = bool(cast(Any, node.cls).__dataclass_params__.frozen)
+        frozen = bool(_class_of(node).__dataclass_params__.frozen)
     else:
         frozen = isinstance(node, shape.NamedTupleType)
     if not frozen:
@@ -112,34 +141,101 @@ def _constraints(node: Any) -> dict[str, Any]:
     return {name: value for name, value in found if value is not None}
 
 
-def _describe(node: Any, seen: set[Any]) -> Any:
+def _describe(node: Any, path: tuple[Any, ...]) -> Any:
+    """path: the records that this is in, outermost first."""
     if isinstance(node, shape.Metadata):
-        return _describe(node.type, seen)
-    kind = type(node).__name__.removesuffix("Type").lower()
+        return _describe(node.type, path)
     if isinstance(node, _RECORDS):
-        record = cast(Any, node)
-        key = _record_key(record)
-        if key in seen:
-            return {"recursive": record.cls.__name__}
-        inner = seen | {key}
-        fields = [[f.encode_name, _describe(f.type, inner), bool(f.required)] for f in record.fields]
-        return {
-            "record": kind,
-            "fields": fields,
-            "array": bool(getattr(record, "array_like", False)),
-            "tag": getattr(record, "tag", None),
-            "tag_field": getattr(record, "tag_field", None),
-            "closed": bool(getattr(record, "forbid_unknown_fields", False)),
-        }
+        return _describe_record(cast(Any, node), path)
     if isinstance(node, shape.EnumType):
-        return {"enum": [member.value for member in cast(Any, node.cls)]}
+        return _describe_enum(cast(Any, node.cls))
     if isinstance(node, shape.LiteralType):
         return {"literal": list(node.values)}
     if isinstance(node, shape.UnionType):
-        parts = [_describe(child, seen) for child in node.types]
-        return {"union": sorted(parts, key=lambda part: msgspec.json.encode(part))}
-    children = [_describe(child, seen) for child in _children(node)]
+        parts = [_describe(child, path) for child in node.types]
+        return {"union": sorted(parts, key=lambda part: msgspec.json.encode(essence(part)))}
+    kind = _kind(node)
+    children = [_describe(child, path) for child in _children(node)]
     limits = _constraints(node)
     if not children and not limits:
         return kind
     return {kind: children, **limits}
+
+
+def _kind(node: Any) -> str:
+    return type(node).__name__.removesuffix("Type").lower()
+
+
+def _describe_enum(cls: type[enum.Enum]) -> dict[str, Any]:
+    """Values are what travels, and names what they mean. combined: values may be members put together."""
+    members = [[name, member.value] for name, member in cls.__members__.items()]
+    return {"enum": members, "combined": issubclass(cls, enum.Flag), "class": cls.__name__}
+
+
+def _describe_record(record: Any, path: tuple[Any, ...]) -> dict[str, Any]:
+    key = _record_key(record)
+    name = _class_of(record).__name__
+    if key in path:
+        # By its place: there may be several classes of one name.
+        return {"recursive": len(path) - path.index(key), "class": name}
+    missing = _missing(record)
+    inner = (*path, key)
+    return {
+        "record": _kind(record),
+        "class": name,
+        "fields": [_describe_field(field, missing.get(field.name), inner) for field in record.fields],
+        "array": bool(getattr(record, "array_like", False)),
+        "tag": getattr(record, "tag", None),
+        "tag_field": getattr(record, "tag_field", None),
+        "closed": bool(getattr(record, "forbid_unknown_fields", False)),
+    }
+
+
+def _describe_field(field: Any, missing: str | None, path: tuple[Any, ...]) -> dict[str, Any]:
+    """required: for its reader. missing: why its writer may leave it out. default: what it means then."""
+    found: dict[str, Any] = {"name": field.encode_name, "type": _describe(field.type, path)}
+    found["required"] = bool(field.required)
+    default = _default(field)
+    if missing == UNSET or (missing == DEFAULT and "default" in default):
+        found["missing"] = missing
+    return found | default
+
+
+def _default(field: Any) -> dict[str, Any]:
+    """The default of a field as it would be encoded; nothing where there is none, or none that can be known."""
+    value = getattr(field, "default", msgspec.NODEFAULT)
+    if getattr(field, "default_factory", None) in _EMPTY_FACTORIES:
+        value = field.default_factory()
+    if value is msgspec.NODEFAULT or value is msgspec.UNSET:
+        return {}
+    try:
+        return {"default": msgspec.json.decode(msgspec.json.encode(value, order="deterministic"))}
+    except (TypeError, ValueError):
+        return {}
+
+
+def _missing(record: Any) -> Mapping[str, str]:
+    """Why a record may be written without some of its fields, by name."""
+    if isinstance(record, shape.TypedDictType):
+        return {field.name: UNSET for field in record.fields if not field.required}
+    if isinstance(record, shape.NamedTupleType) or getattr(record, "array_like", False):
+        return {}
+    found = {name: UNSET for name, hint in _hints(record).items() if _may_be_unset(hint)}
+    if isinstance(record, shape.StructType) and _class_of(record).__struct_config__.omit_defaults:
+        found |= {field.name: DEFAULT for field in record.fields if not field.required and _default(field)}
+    return found
+
+
+def _hints(record: Any) -> dict[str, Any]:
+    if isinstance(record, shape.StructType):
+        return {field.name: field.type for field in msgspec.structs.fields(record.cls)}
+    return typing.get_type_hints(_class_of(record), include_extras=True)
+
+
+def _may_be_unset(hint: Any) -> bool:
+    hint = getattr(hint, "__value__", hint)  # of a `type` statement
+    if typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_may_be_unset(part) for part in typing.get_args(hint))
+    return hint is msgspec.UnsetType
