@@ -121,9 +121,9 @@ def _print_plan(found: dict[str, Any]) -> None:
     for warning in found["warnings"]:
         note(warning)
     if difference["breaks"]:
-        note("callers that run now could not live with it:")
+        say("  callers that run now could not live with it:")
         for line in as_lines(difference["breaks"]):
-            say(f"  {line}")
+            say(f"    {line}")
 
 
 def share_of(text: str | None) -> float | None:

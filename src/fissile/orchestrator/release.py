@@ -22,7 +22,11 @@ class Build(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """One immutable set of builds of an application, in one topology (services: their components)."""
+    """One immutable set of builds of an application, in one topology (services: their components).
+
+    references: components that a component calls. programs: those that a service's own program calls, which
+    is in another language, or an application that is mounted as it is.
+    """
 
     application: str
     topology: str
@@ -30,6 +34,7 @@ class Release(msgspec.Struct, frozen=True):
     builds: dict[str, Build]
     contracts: Contracts
     references: dict[str, tuple[str, ...]]
+    programs: dict[str, tuple[str, ...]] = {}
 
     @property
     def name(self) -> str:
@@ -52,7 +57,7 @@ class ServiceChange(msgspec.Struct, frozen=True):
 
 
 class ContractBreak(msgspec.Struct, frozen=True):
-    """A break, and the components that call the method's component."""
+    """A break, and the components and programs that call the method's component; these by their service's name."""
 
     callers: tuple[str, ...]
     found: Break
@@ -80,8 +85,9 @@ def difference(earlier: Release, later: Release) -> Difference:
             unchanged.append(service)
     changes += [ServiceChange(service, "gone") for service in earlier.builds if service not in later.builds]
     found = [ContractBreak(_callers(earlier, one), one) for one in breaks(earlier.contracts, later.contracts)]
-    # What nobody calls breaks nobody.
-    return Difference(tuple(changes), tuple(unchanged), tuple(one for one in found if one.callers))
+    # What nobody calls breaks nobody, nor what is called in the same service: both sides are of one release there.
+    crossing = (one for one in found if _crosses(one, earlier) or _crosses(one, later))
+    return Difference(tuple(changes), tuple(unchanged), tuple(crossing))
 
 
 def _reasons(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
@@ -96,5 +102,18 @@ def _reasons(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, 
 
 
 def _callers(release: Release, one: Break) -> tuple[str, ...]:
-    component = one.method.partition(".")[0]
-    return tuple(caller for caller, targets in release.references.items() if component in targets)
+    component = _component(one)
+    calls = [*release.references.items(), *release.programs.items()]
+    return tuple(dict.fromkeys(caller for caller, targets in calls if component in targets))
+
+
+def _component(one: Break) -> str:
+    return one.method.partition(".")[0]
+
+
+def _crosses(one: ContractBreak, release: Release) -> bool:
+    """Whether some caller is in another service than the callee."""
+    homes = {component: service for service, members in release.services.items() for component in members}
+    homes = {service: service for service in release.programs} | homes
+    callee = homes.get(_component(one.found))
+    return callee is not None and any(homes.get(caller, callee) != callee for caller in one.callers)

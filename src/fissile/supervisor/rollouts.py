@@ -294,11 +294,10 @@ class Rollouts:
                 remedy="see `fissile history`, and deploy again if you still want to",
             )
         found = difference(earlier.release, edition.release)
-        crossing = [one for one in found.breaks if _crosses(one, earlier) or _crosses(one, edition)]
-        if crossing and not (order.breaks or order.plan or order.release):
+        if found.breaks and not (order.breaks or order.plan or order.release):
             raise ContractBroken(
-                "\n".join(["callers that run now could not live with this code:", *map(_told, crossing)]),
-                remedy="deploy it in two steps, or say --accept-breaks: a request never meets both releases",
+                "\n".join(["callers that run now could not live with this code:", *map(_told, found.breaks)]),
+                remedy=_way_out(found, earlier, edition),
             )
         warnings = (
             *self._strange(edition, order),
@@ -602,10 +601,24 @@ def _bounds(want: DesiredService) -> tuple[int, int]:
     return want.replicas_min, want.replicas_max
 
 
-def _crosses(one: ContractBreak, edition: Edition) -> bool:
-    """Whether some caller is in another service than the callee."""
-    callee = edition.service_of.get(one.found.method.partition(".")[0])
-    return any(edition.service_of.get(caller, callee) != callee for caller in one.callers)
+def _way_out(found: Difference, earlier: Edition, edition: Edition) -> str:
+    """What whoever deploys a break may do, and what that costs."""
+    concerned = {name for one in found.breaks for name in (one.found.method.partition(".")[0], *one.callers)}
+    places = {side.service_of.get(name, name) for side in (earlier, edition) for name in concerned}
+    both = [service for service in _in_place(found, earlier, edition) if service in places]
+    if not both:
+        return "deploy it in two steps, or say --accept-breaks: a request never meets both releases"
+    return (
+        f"deploy it in two steps: {', '.join(both)} cannot run twice at once, so requests of both releases meet it. "
+        "With --accept-breaks, such calls fail until the earlier release has ended"
+    )
+
+
+def _in_place(found: Difference, earlier: Edition, edition: Edition) -> list[str]:
+    """The services that are replaced where they are."""
+    sets, before = edition.live().sets, earlier.live().sets
+    anew = sorted(change.service for change in found.changes)
+    return [service for service in anew if service in sets and sets[service] == before.get(service)]
 
 
 def _told(one: ContractBreak) -> str:
@@ -621,10 +634,8 @@ def _warnings(found: Difference, earlier: Edition, edition: Edition) -> Iterable
     for component, what in edition.loaded.keeps.items():
         if edition.service_of.get(component) in anew or earlier.service_of.get(component) in anew:
             yield f"{component} starts anew, and loses what it keeps in memory: {what}"
-    sets, before = edition.live().sets, earlier.live().sets
-    for service in sorted(anew):
-        if service in sets and sets[service] == before.get(service):
-            yield f"{service} cannot run twice at once: it is replaced in place, and requests of both releases meet it"
+    for service in _in_place(found, earlier, edition):
+        yield f"{service} cannot run twice at once: it is replaced in place, and requests of both releases meet it"
 
 
 def _unsticky(order: DeployOrder, earlier: Edition, edition: Edition) -> Iterable[str]:
