@@ -85,6 +85,28 @@ def test_an_application_that_knows_nothing_of_us(tmp_path: Path):
         assert set(seen.versions) == {(1, 1, 1), (1, 1, 2)}
 
 
+def test_a_compatible_change_of_what_is_replaced_in_place_loses_no_request(app: Chain):
+    (app.folder / "fissile.toml").write_text('app = "chain:app"\n\n[services.back]\noverlap = false\n')
+    app.deploy()
+    back = app.folder / "chain" / "back.py"
+    text = back.read_text()
+    with traffic(app, paths=("/", "/", "/slow")) as seen:
+        app.edit("back", VERSION=2)
+        back.write_text(back.read_text().replace("def version(self)", "def version(self, extra: int = 0)"))
+        assert "back cannot run twice at once" in app.deploy()
+        time.sleep(0.2)
+    assert not seen.failures
+    # Requests of the earlier release met the later Back, too.
+    assert {versions[-1] for versions in seen.versions} == {1, 2}
+    assert app.status()["rollout"] is None
+    back.write_text(text.replace("def version(self)", "def version(self, extra: int)"))
+    said = app.order("deploy", code=1)
+    assert "Back.version, parameter `extra`: it is required now" in said
+    assert "called by Middle, Front: keep it optional" in said
+    assert "never meets" not in said
+    assert "back cannot run twice at once, so requests of both releases meet it" in said
+
+
 PROGRAM = """
 import http.server, os
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from fissile.errors import IncompatibleContract, Overloaded, PermissionDenied, Unavailable
@@ -158,6 +159,17 @@ async def test_another_contract_is_refused_for_that_method_alone(rig: Any) -> No
         await shelf.read("x")
     rig.shelves[0].gate.set()
     assert await shelf.wait() == 1
+
+
+async def test_a_contract_of_another_release_that_is_understood(rig: Any) -> None:
+    await rig.serve()
+    server, good = rig.servers[0], {method.label: method.fingerprint for method in _methods()}
+    other = "0" * 16
+    server.access = msgspec.structs.replace(server.access, understood={good["Shelf.read"]: frozenset({other})})
+    shelf = rig.call(contracts={**good, "Shelf.read": other, "Shelf.wait": other})
+    assert await shelf.read("x") == "X"
+    with pytest.raises(IncompatibleContract, match=r"Shelf\.wait"):
+        await shelf.wait()
 
 
 def _methods() -> list[Any]:

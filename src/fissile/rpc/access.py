@@ -15,12 +15,14 @@ class Access(msgspec.Struct, frozen=True):
     """What a callee knows of its possible callers.
 
     peers: SHA-256 (hex) of a service's token → service. members: components by service.
-    references: caller → components to which it declares a reference.
+    references: caller → components to which it declares a reference. understood: a method's fingerprint → other
+    fingerprints with which callers of another live release may call it: what they say has the same meaning there.
     """
 
     peers: Mapping[str, str]
     members: Mapping[str, tuple[str, ...]]
     references: Mapping[str, frozenset[str]]
+    understood: Mapping[str, frozenset[str]] = {}
 
     def refusal(self, token: str, service: str, callers: tuple[str, ...]) -> str:
         """Why a hello is refused, or "" if it is what it says."""
@@ -37,6 +39,10 @@ class Access(msgspec.Struct, frozen=True):
     def allows(self, caller: str, target: str) -> bool:
         """Whether the caller declares a reference to the target."""
         return target in self.references.get(caller, ())
+
+    def understands(self, own: str, theirs: str) -> bool:
+        """Whether a caller that was built with a fingerprint of a method can call it, as it is here."""
+        return own == theirs or theirs in self.understood.get(own, ())
 
 
 def token_digest(token: str) -> str:

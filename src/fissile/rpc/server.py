@@ -273,7 +273,7 @@ class ServerConnection(Endpoint):
             callers = [i for i, caller in enumerate(hello.callers) if server.access.allows(caller, target)]
             if not callers:
                 refused[label] = PermissionDenied.code
-            elif fingerprint != server.entries[index].method.fingerprint:
+            elif not server.access.understands(server.entries[index].method.fingerprint, fingerprint):
                 refused[label] = IncompatibleContract.code
             else:
                 methods[label] = index

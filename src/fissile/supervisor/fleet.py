@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from fissile.component.contract import accepted
 from fissile.orchestrator.desired import Desired, LiveRelease, Stage, service_of, set_name
 from fissile.orchestrator.order import stop_waves
 from fissile.orchestrator.release import Release
@@ -56,6 +57,7 @@ class Edition:
         self.nursery = nursery
         self.limits = limits
         self.service_of = {name: service for service, names in loaded.services.items() for name in names}
+        self._understood: dict[str, dict[str, frozenset[str]]] = {}
 
     @property
     def release(self) -> Release:
@@ -75,6 +77,12 @@ class Edition:
         members = {name: components for name, components in services.items() if name not in alone}
         waves = stop_waves(members, {name: set(to) for name, to in self.loaded.references.items()})
         return [*waves, alone]
+
+    def understood(self, other: Release) -> dict[str, frozenset[str]]:
+        """Fingerprints with which callers of another release may call here: by the method's own."""
+        if other.name not in self._understood:
+            self._understood[other.name] = accepted(other.contracts, self.release.contracts)
+        return self._understood[other.name]
 
     def calls(self, service: str) -> list[str]:
         """The components that a service may call."""
@@ -356,7 +364,16 @@ class Fleet:
             for component in components:
                 called = frozenset(edition.loaded.references[component]).intersection(service.components)
                 references[component] = references.get(component, frozenset()) | called
-        return Access(peers, callers, references)
+        return Access(peers, callers, references, self._understood(members))
+
+    def _understood(self, members: list[LiveRelease]) -> dict[str, frozenset[str]]:
+        """A service that is replaced in place, and those whom it calls, meet requests of every live release."""
+        found: dict[str, frozenset[str]] = {}
+        for release in members:
+            for other in self.desired.releases():
+                theirs = self.editions[release.name].understood(self.editions[other.name].release)
+                found |= {own: found.get(own, frozenset()) | more for own, more in theirs.items()}
+        return found
 
     def _gateway_peers(self, service: Service, members: list[LiveRelease]) -> tuple[str, ...]:
         """Programs in other languages call over HTTP/JSON."""
