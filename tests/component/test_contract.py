@@ -194,6 +194,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (limited(int, multiple_of=2), Literal[1, 2], "1 is no value of it"),
     (limited(str, max_length=1), Literal["a", "bb"], "'bb' is no value of it"),
     (limited(str, pattern="^a"), Literal["a", "b"], "'b' is no value of it"),
+    (Literal[1] | limited(int, ge=2), Literal[1], "one of 1 is no int (ge 2) | one of 1"),
     (int, Literal["a"], "one of 'a' is no int"),
     (limited(int, ge=0), int, "ge is 0 where it is read, and it is not limited where it is written"),
     (limited(int, ge=0), limited(int, ge=-1), "ge is 0 where it is read, and ge is -1"),

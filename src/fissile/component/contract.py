@@ -297,7 +297,7 @@ def _value_refusals(reader: Any, writer: Any, direction: Direction) -> Iterator[
     parts = _table(reader).get("union", [reader])
     renumbered = next((no for part in parts if (no := _renumbered(_table(part), _table(writer), direction))), None)
     values = _values(writer) or []
-    missing = [value for value in values if not any(_takes(part, value) for part in parts)]
+    missing = [value for value in values if not _is_taken(parts, value)]
     combined = _table(writer).get("combined", False) and not any(map(_takes_combined, parts))
     if renumbered is not None:
         yield renumbered
@@ -315,6 +315,14 @@ def _renumbered(reader: dict[str, Any], writer: dict[str, Any], direction: Direc
             before, after = (theirs[name], value) if direction.reader_is_later else (value, theirs[name])
             return Refusal("", f"its member {name} was {before!r}, and is {after!r}", "keep the value of each member")
     return None
+
+
+def _is_taken(parts: Sequence[Any], value: Any) -> bool:
+    """Whether one of several types takes a value. The limits of a plain one hold for literals beside it, too."""
+    plain = [part for part in parts if _kind(part) == type(value).__name__]
+    if plain:
+        return all(_takes(part, value) for part in plain)
+    return any(_takes(part, value) for part in parts)
 
 
 def _takes(reader: Any, value: Any) -> bool:
