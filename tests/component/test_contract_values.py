@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict, Union
 
 import msgspec
-from hypothesis import event, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Meta, UnsetType
 
@@ -430,7 +430,7 @@ def _plain(value: Any) -> Any:
 def test_what_is_called_compatible_round_trips_with_the_same_meaning():
     seen: collections.Counter[str] = collections.Counter()
 
-    @settings(max_examples=EXAMPLES, deadline=None)
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(st.data())
     def examples(data: st.DataObject) -> None:
         before = data.draw(st.one_of(records(), records(), specs()))
