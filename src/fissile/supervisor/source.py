@@ -108,8 +108,10 @@ def release_of(
         parts |= _command_parts(root, own)
         builds[service] = build_of(parts)
     references = {name: tuple(r.target for r in component.references) for name, component in components.items()}
+    calls = {service: tuple(settings.service(service).calls) for service in services}
+    programs = {service: targets for service, targets in calls.items() if targets}
     name = graph.name if graph is not None else root.name
-    return Release(name, topology, dict(services), builds, contracts, references)
+    return Release(name, topology, dict(services), builds, contracts, references, programs)
 
 
 def _slices(
