@@ -337,3 +337,15 @@ def test_what_was_decided_of_another_state_is_refused(act: Act):
 def test_the_journal_alone_is_enough_to_go_on(stage: Stage):
     desired = at(stage, share=0.1)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(desired), type=Desired) == desired
+
+
+def test_what_does_not_come_up_again_is_not_waited_for_for_ever():
+    """A set that cannot be there twice: it is given back, and a fix has to be deployed one day."""
+    old, new = LiveRelease("old", {"db": "db"}, (("db",),)), LiveRelease("new", {"db": "db"}, (("db",),))
+    want = DesiredService(start_seconds_max=3.0, overlap=False, release="old")
+    rollout = Rollout(1, new, {"db": msgspec.structs.replace(want, release="new")}, settle_seconds_max=10.0)
+    desired = on(by(Desired({"db": want}, old), BeginRollout(rollout)), Stage.RETREATING, 100.0)
+    found = outlook(desired, Seen({"db": SetSeen()}), 112.9)
+    assert (found.step, found.waits, found.due) == (None, "waiting for db", 113.0)
+    assert outlook(desired, Seen({"db": SetSeen()}), 113.0).step == End("nothing of the later release is left", ("db",))
+    assert outlook(desired, Seen({"db": SetSeen(1, 1)}), 100.0).step == End("nothing of the later release is left")

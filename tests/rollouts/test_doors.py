@@ -252,3 +252,61 @@ def test_more_replicas_by_hand_stay_more_after_a_deploy(app: Chain):
         app.order("promote")
         wait_until(lambda: app.status()["rollout"] is None, "it is over")
     assert not seen.failures
+
+
+def test_what_is_replaced_in_place_goes_back_to_its_own_settings(tmp_path: Path):
+    folder = tmp_path / "app"
+    (folder / "code").mkdir(parents=True)
+    text = '[services.program]\ncommand = "python3 code/NAME.py"\noverlap = false\nready = "/"\nstart_seconds = 3.0\n'
+    (folder / "fissile.toml").write_text(text.replace("NAME", "good"))
+    (folder / "code" / "good.py").write_text(PROGRAM.replace("VERSION", "[1]"))
+    (folder / "code" / "bad.py").write_text("raise SystemExit(7)")
+    with background(folder, Chain) as app:
+        assert isinstance(app, Chain)
+        assert fissile("up", folder, "--port", "0", "--json").returncode == 0
+        (folder / "fissile.toml").write_text(text.replace("NAME", "bad"))
+        said = app.deploy(code=1)
+        assert "program does not come up" in said
+        assert app.status()["rollout"] is None
+        endpoints = json.loads((folder / ".fissile" / "endpoints.json").read_text())
+        (address,) = endpoints["services"]["program"]["public"].values()
+        assert asked(f"http://{address}/") == (1, "")
+
+
+EXTRA = """
+from fissile import component
+
+
+@component
+class Extra:
+    async def found(self) -> int:
+        return 5
+
+    def http(self):
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"3")]})
+            await send({"type": "http.response.body", "body": b"[5]"})
+
+        return app
+"""
+
+
+def test_what_is_replaced_in_place_serves_what_is_new_in_it(tmp_path: Path):
+    with chain(tmp_path / "app", "monolith") as app:
+        app.down()
+        (app.folder / "fissile.toml").write_text('app = "chain:app"\n\n[services.app]\noverlap = false\n')
+        app.start("monolith")
+        assert asked(app.page)[0] == 1
+        (app.folder / "chain" / "extra.py").write_text(EXTRA)
+        file = app.folder / "chain" / "__init__.py"
+        text = file.read_text().replace("Back)", "Back, Extra)")
+        file.write_text(text.replace("from fissile import", "from chain.extra import Extra\nfrom fissile import"))
+        app.deploy()
+        service = json.loads((app.folder / ".fissile" / "endpoints.json").read_text())["services"]["app"]
+        assert "Extra" in service["components"]
+        assert asked(service["public"]["Extra"])[0] == 5
+        assert fissile("call", "Extra.found", "--path", app.folder).stdout.strip() == "5"
+        app.order("rollback", "--wait")
+        service = json.loads((app.folder / ".fissile" / "endpoints.json").read_text())["services"]["app"]
+        assert "Extra" not in {*service["components"], *service["public"]}
+        assert asked(app.page)[0] == 1

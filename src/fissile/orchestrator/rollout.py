@@ -73,9 +73,10 @@ class ClearSets(msgspec.Struct, frozen=True):
 
 
 class EndRollout(msgspec.Struct, frozen=True):
-    """It is over: done, or given up and nothing is left of it."""
+    """It is over: done, or given up and nothing is left of it. missing: services that did not come up again."""
 
     reason: str
+    missing: tuple[str, ...] = ()
 
 
 Step = EnterStage | LeaveSets | ClearSets | EndRollout
@@ -172,10 +173,14 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
         # Those that sleep come up when they are called.
         awake = [name for name in rollout.kept if desired.services[name].replicas > 0]
         restored = [name for name in awake if seen.sets.get(name, SetSeen()).ready == 0]
-        if restored and not moved:
-            return Outlook(None, f"waiting for {', '.join(map(service_of, restored))}")
+        missing = tuple(map(service_of, restored)) if not moved else ()
+        if missing:
+            # A fix has to be deployed one day, so what does not come up is not waited for for ever.
+            seconds_max = rollout.settle_seconds_max + max(desired.services[n].start_seconds_max for n in restored)
+            if now < rollout.since + seconds_max:
+                return Outlook(None, f"waiting for {', '.join(missing)}", rollout.since + seconds_max)
         reason = "all of the earlier release has ended" if moved else "nothing of the later release is left"
-        return Outlook(EndRollout(reason))
+        return Outlook(EndRollout(reason, missing))
     if rollout.since > now:
         return _set_back(rollout)
     limit = rollout.since + rollout.settle_seconds_max

@@ -27,6 +27,7 @@ class Doors:
         self._fleet = fleet
         self._nurseries = nurseries
         self.kept: dict[str, socket.socket] = {}
+        self._shared: dict[str, Service] = {}
 
     async def adopt(self, found: Iterable[Mapping[str, socket.socket]]) -> None:
         """Take what zygotes kept for a dead supervisor. Whoever lacks one gets it: the others may be gone next time."""
@@ -66,12 +67,12 @@ class Doors:
                 self.kept.pop(label).close()
             raise
         for set_name, service in made.items():
-            known = self._fleet.services.get(set_name)
-            if known is None:
-                self._fleet.services[set_name] = service
+            known = self._shared.setdefault(set_name, service)
+            # A set is made of its own release's settings, components and doors; where it is called is the same in all.
+            service.slots, service.ports = known.slots, known.ports
+            if known is service:
                 self._find_slots(service)
-            else:
-                known.settings = service.settings
+        edition.services = made
         for label, sock in self.kept.items():
             if label not in before:
                 await self._tell(label, sock)
@@ -105,7 +106,7 @@ class Doors:
 
     async def tidy(self) -> None:
         """Close the sockets of slots that nobody needs any more. Slot 0 stays: a call there wakes the service."""
-        for name, service in list(self._fleet.services.items()):
+        for name, service in self._fleet.services.items():
             want = self._fleet.desired.services.get(name)
             if len(service.slots) <= 1 or want is None:
                 continue
@@ -129,12 +130,11 @@ class Doors:
     async def close_unused(self) -> None:
         """Close what belongs to no live release."""
         live = {name for release in self._fleet.desired.releases() for name in release.sets.values()}
-        for name in [name for name in self._fleet.services if name not in live]:
-            service = self._fleet.services.pop(name)
-            service.slots.clear()
+        self._shared = {name: service for name, service in self._shared.items() if name in live}
         for label in [label for label in self.kept if label.startswith("slot ") and _set_of(label) not in live]:
             await self._close_slot(label.removeprefix("slot "))
-        services = list(self._fleet.services.values())
+        releases = [self._fleet.made(release.name) for release in self._fleet.desired.releases()]
+        services = [service for made in releases for service in made.values()]
         used = {f"gateway {service.name}" for service in services if service.gateway is not None}
         used |= {f"public {label}" for service in services for label in service.public}
         for label in [label for label in self.kept if not label.startswith("slot ") and label not in used]:

@@ -49,13 +49,17 @@ class Process(msgspec.Struct, frozen=True, eq=False):
 
 
 class Edition:
-    """A release as it is loaded here. settings: with the folder of its code. nursery: forks its replicas."""
+    """A release as it is loaded here. settings: with the folder of its code. nursery: forks its replicas.
+
+    services: by replica set; filled when their doors are opened.
+    """
 
     def __init__(self, loaded: Loaded, settings: Settings, nursery: Nursery, limits: dict[str, Limits]) -> None:
         self.loaded = loaded
         self.settings = settings
         self.nursery = nursery
         self.limits = limits
+        self.services: dict[str, Service] = {}
         self.service_of = {name: service for service, names in loaded.services.items() for name in names}
         self._understood: dict[str, dict[str, frozenset[str]]] = {}
 
@@ -100,7 +104,8 @@ def set_of(service: str, build: str, settings: ServiceSettings) -> str:
 class Fleet:
     """One application's services, replicas and secrets.
 
-    services: by replica set, as the rest. routed: addresses, as replicas know them. sent: what each set was told.
+    All but editions and secrets is by replica set. routed: addresses, as replicas know them. sent: what each set was
+    told.
     strays: births of replicas that serve on, though nobody can adopt them any more (see orphans).
     """
 
@@ -110,7 +115,6 @@ class Fleet:
         self.editions: dict[str, Edition] = {}
         self.desired = Desired()
         self.observed = Observed()
-        self.services: dict[str, Service] = {}
         self.processes: dict[int, Process] = {}
         self.secrets = Secrets.new()
         self.enforcement = Enforcement()
@@ -186,9 +190,40 @@ class Fleet:
 
     # -- services -----------------------------------------------------------------------------------
 
+    @property
+    def services(self) -> dict[str, Service]:
+        """Of all live releases, by replica set."""
+        sets = [name for release in self.desired.releases() for name in self.made(release.name)]
+        return {name: self.service(name) for name in sets}
+
+    def service(self, name: str) -> Service:
+        """What a replica set is made of. Raises KeyError.
+
+        One that cannot be there twice is the same set in each release; it is made of the one that is wanted now.
+        """
+        want = self.desired.services.get(name)
+        for release in (want.release if want is not None else "", *(one.name for one in self.desired.releases())):
+            found = self.made(release).get(name)
+            if found is not None:
+                return found
+        raise KeyError(name)
+
+    def service_at(self, name: str, build: str) -> Service:
+        """The same, as a replica of this build is made of it: it may have been started before. Raises KeyError."""
+        service = self.service(name)
+        for edition in self.editions.values():
+            made = edition.release.builds.get(service.name)
+            if made is not None and made.name == build and name in edition.services:
+                return edition.services[name]
+        return service
+
+    def made(self, release: str) -> dict[str, Service]:
+        """What a release describes, by replica set; nothing where it is not loaded."""
+        return self.editions[release].services if release in self.editions else {}
+
     def command(self, name: str) -> bool:
         """Whether a set's replicas are programs that know nothing of us."""
-        return bool(self.services[name].settings.command)
+        return bool(self.service(name).settings.command)
 
     def limits_for(self, settings: Settings) -> dict[str, Limits]:
         """By service. Raises ConfigError where they do not fit this machine."""
@@ -208,11 +243,11 @@ class Fleet:
         """Where the program in a slot is called: the newest that is ready, or else the newest."""
         here = [r for r in self.observed.service(name).replicas.values() if r.slot == slot]
         newest = max(here, key=lambda r: (r.state is READY, r.serial), default=None)
-        return self.services[name].port(slot, newest.serial if newest is not None else 0)
+        return self.service(name).port(slot, newest.serial if newest is not None else 0)
 
     def limits_of(self, replica: Replica) -> Limits:
         """What a replica may use."""
-        service = self.services[replica.service]
+        service = self.service(replica.service)
         return self.edition_of(replica.service).limits.get(service.name, NO_LIMITS)
 
     def replica(self, serial: int) -> Replica | None:
@@ -222,9 +257,9 @@ class Fleet:
                 return service.replicas[serial]
         return None
 
-    def stop_signal(self, name: str) -> signal.Signals:
-        """By which a set's program ends in order."""
-        return signal.Signals[f"SIG{self.services[name].settings.stop_signal}"]
+    def stop_signal(self, replica: Replica) -> signal.Signals:
+        """By which a program ends in order."""
+        return signal.Signals[f"SIG{self.service_at(replica.service, replica.build).settings.stop_signal}"]
 
     def gateway(self, service: Service) -> str:
         """The HTTP/JSON address of a service, "" if it has none."""
@@ -293,7 +328,7 @@ class Fleet:
 
     def routes_for(self, name: str) -> Routes:
         """All that a set's replicas have to know of their callees and their callers. version: 0."""
-        service, desired = self.services[name], self.desired
+        service, desired = self.service(name), self.desired
         members = self.members(name) or [self.desired.current]
         shares = desired.shares()
         moved = desired.rollout is not None and desired.rollout.stage is Stage.MOVED

@@ -30,7 +30,7 @@ class Launcher:
 
     async def launch(self, replica: Replica, out: int, err: int) -> Child:
         """The process of a replica; out, err: what it writes to. Raises ForkError or ConfigError."""
-        service = self._fleet.services[replica.service]
+        service = self._fleet.service(replica.service)
         if service.settings.command:
             return await self._execute(service, replica, [out, err])
         return await self._fork(service, replica, [out, err])
@@ -106,7 +106,7 @@ class Launcher:
     ) -> Child:
         """A process that runs the migrations of a service's components in a release. Raises ForkError."""
         live = edition.live()
-        found = self._fleet.services[live.sets[service]]
+        found = edition.services[live.sets[service]]
         replica = Replica(serial, found.set, 0, 0, edition.release.builds[service].name, 0.0)
         spec = msgspec.structs.replace(self._spec(found, replica, edition), migrate=names, stacks="")
         address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
@@ -130,7 +130,7 @@ class Launcher:
         found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
         edition = self._fleet.edition_of(service.set)
         for name, set_name in edition.live().sets.items():
-            other = self._fleet.services[set_name]
+            other = edition.services[set_name]
             if name == service.name:
                 continue
             if other.gateway is not None and set(edition.calls(service.name)).intersection(other.components):

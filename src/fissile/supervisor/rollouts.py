@@ -43,6 +43,7 @@ from fissile.orchestrator.rollout import (
     served_before,
 )
 from fissile.orchestrator.rollout import ClearSets as ClearStep
+from fissile.orchestrator.rollout import EndRollout as EndStep
 from fissile.orchestrator.rollout import LeaveSets as LeaveStep
 from fissile.orchestrator.verdict import Judgement, compare
 from fissile.runtime.settings import Settings, load
@@ -334,8 +335,9 @@ class Rollouts:
         # A comment is no reason to run from another copy.
         if msgspec.structs.replace(edition.settings, root=before.settings.root) != before.settings:
             await asyncio.to_thread(self._store.record, edition.release, edition.settings)
-            fleet.editions[name] = edition
             await self._doors.open(edition, 0)
+            await edition.nursery.keep_just(dict(self._doors.kept))
+            fleet.editions[name] = edition
             await self._editions.retire(before.nursery)
 
     async def _roll(self, edition: Edition, order: DeployOrder) -> int:
@@ -457,7 +459,7 @@ class Rollouts:
             await self._office.change(Change(OURSELVES, ClearSets(step.sets, rollout.number), step.reason))
         else:
             async with self._turn:
-                await self._end(rollout, step.reason)
+                await self._end(rollout, step)
         return True
 
     async def _migrate(self, rollout: Rollout) -> None:
@@ -479,11 +481,13 @@ class Rollouts:
         number, task = self._migrating or (0, None)
         return task.result() if task is not None and number == rollout.number and task.done() else None
 
-    async def _end(self, rollout: Rollout, reason: str) -> None:
+    async def _end(self, rollout: Rollout, step: EndStep) -> None:
         fleet = self._fleet
         moved = rollout.stage is Stage.MOVED
         gone = fleet.desired.leaving()
-        why = reason if moved else rollout.reason
+        why = step.reason if moved else rollout.reason
+        if step.missing:
+            why = f"{why}; {', '.join(step.missing)} did not come up again, and is started again and again"
         await self._office.change(Change(OURSELVES, EndRollout(rollout.number, moved), why))
         self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why)
         self._outcomes.pop(rollout.number - OUTCOMES_MAX, None)  # the journal has those before
@@ -545,8 +549,9 @@ class Rollouts:
         fleet = self._fleet
         if fleet.strays:
             return False  # they cannot be told
+        services = fleet.services
         for name in {*fleet.desired.current.sets.values(), *rollout.later.sets.values()}:
-            if name in fleet.services and not fleet.command(name) and not fleet.know(name):
+            if name in services and not fleet.command(name) and not fleet.know(name):
                 return False
         return True
 
@@ -556,9 +561,9 @@ class Rollouts:
         going = fleet.desired.going()
         if going is None or fleet.strays:
             return True
-        leaving = set(fleet.desired.leaving())
+        leaving, services = set(fleet.desired.leaving()), fleet.services
         for name, found in fleet.observed.services.items():
-            if name in leaving or name not in fleet.services or fleet.command(name):
+            if name in leaving or name not in services or fleet.command(name):
                 continue
             if not fleet.know(name):
                 return True

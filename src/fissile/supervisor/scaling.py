@@ -20,7 +20,7 @@ class Scaling:
         """Between which counts a service may be scaled, and by what."""
         want, scale = (
             self._fleet.desired.services[service],
-            self._fleet.services[service].settings.scale or ScaleSettings(),
+            self._fleet.service(service).settings.scale or ScaleSettings(),
         )
         group = "" if service in self._fleet.desired.current.sets.values() else "rollout"
         return ScalingPolicy(
@@ -54,7 +54,7 @@ class Scaling:
             in_flight=float(max(called, running) + requests),
             ready=self._fleet.observed.service(name).ready(),
             waiting=waiting,
-            wake=asleep and _knocked(self._fleet.services[name]),
+            wake=asleep and _knocked(self._fleet.service(name)),
         )
 
 

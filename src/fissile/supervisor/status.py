@@ -116,7 +116,7 @@ def _rollout_status(fleet: Fleet, waits: str) -> RolloutStatus | None:
 
 def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
     """Of all its replica sets; in the words of the one that most requests go to."""
-    main = fleet.services[fleet.current(name)]
+    main = fleet.service(fleet.current(name))
     want = fleet.desired.services.get(main.set, DesiredService(0, 0, 0))
     found = [fleet.observed.service(s.set) for s in fleet.services.values() if s.name == name]
     edition = fleet.editions[want.release] if want.release else fleet.edition

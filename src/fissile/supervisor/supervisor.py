@@ -240,7 +240,7 @@ class Supervisor:
             self._spawn(self._scale())
             self._spawn(self._rollouts.run())
             if not adopted:
-                await self._all_ready(list(self._fleet.services))
+                await self._all_ready(list(self._fleet.desired.services))
                 with suppress(JournalError):
                     await asyncio.to_thread(journal.keep, DOWN, b"")
                 await self._rollouts.gather()
@@ -506,7 +506,7 @@ class Supervisor:
             spec.serial, spec.set, spec.slot, spec.revision, spec.build, child.pid, now
         )
         if spec.port:
-            self._fleet.services[spec.set].ports[spec.serial] = spec.port
+            self._fleet.service(spec.set).ports[spec.serial] = spec.port
         self._settle_in(replica, child, spec.root)
 
     async def _open_desk(self) -> None:
@@ -631,7 +631,7 @@ class Supervisor:
         process = Process(child, self._desk.link(replica.serial), born(child.pid), root)
         self._fleet.processes[replica.serial] = process
         self._woken.set()
-        service = self._fleet.services[replica.service]
+        service = self._fleet.service_at(replica.service, replica.build)
         probe = self._spawn(self._probe(replica, service)) if service.settings.command else None
 
         def exited(status: "asyncio.Future[int | None]") -> None:
@@ -693,7 +693,7 @@ class Supervisor:
                 if not (replica.unheard and self._fleet.routed.held(time.monotonic())):
                     link.tell(self._fleet.told(replica.service))
                 self._see(replica, known.ReplicaReady())
-                if report.imported and not self._fleet.services[replica.service].settings.spawn:
+                if report.imported and not self._fleet.service(replica.service).settings.spawn:
                     self._spawn(self._fleet.edition_of(replica.service).nursery.prepare(report.imported))
         elif isinstance(report, Heartbeat):
             self._see(replica, ReplicaHeard(float(report.in_flight + report.queued + report.requests)))
@@ -713,13 +713,13 @@ class Supervisor:
                 self._fleet.observed.service(name).ready() > 0
                 for name, other in self._fleet.services.items()
                 if other.name == service_of(replica.service)
-                or set(other.doors()) & set(self._fleet.services[replica.service].doors())
+                or set(other.doors()) & set(self._fleet.service(replica.service).doors())
             )
             want = self._fleet.desired.services.get(replica.service, DesiredService())
             order = Drain(want.drain_seconds_max, idle_seconds_max=IDLE_SECONDS_MAX if others else 0.0)
             process.link.drain(order)
             if self._fleet.command(replica.service):
-                process.child.signal(self._fleet.stop_signal(replica.service))
+                process.child.signal(self._fleet.stop_signal(replica))
 
     def _kill(self, action: KillReplica) -> None:
         replica = action.replica
@@ -986,7 +986,7 @@ class Supervisor:
         if fleet.edition is None:
             return
         for name, set_name in fleet.edition.live().sets.items():
-            service = fleet.services[set_name]
+            service = fleet.service(set_name)
             replicas = fleet.observed.service(set_name).replicas.values()
             yield (
                 name,
@@ -1059,7 +1059,7 @@ class Supervisor:
             replica = self._fleet.replica(process.link.serial)
             if replica is not None:
                 self._fleet.observed.end(replica, "all is stopped", fault=False)
-                process.child.signal(self._fleet.stop_signal(replica.service))
+                process.child.signal(self._fleet.stop_signal(replica))
         if children:
             await asyncio.wait([child.exited for child in children], timeout=seconds_max)
         for child in children:
@@ -1093,7 +1093,6 @@ class Supervisor:
             self._control = None
         self._editions.let_go()
         self._fleet.processes.clear()
-        self._fleet.services.clear()
         self._fleet.editions.clear()
         if self._journal is not None:
             await asyncio.to_thread(self._journal.close)
@@ -1107,7 +1106,6 @@ class Supervisor:
         self._doors.close()
         if self._control is not None:
             self._control.close()
-        self._fleet.services.clear()
         await asyncio.to_thread(self._fleet.enforcement.sweep, set[str]())
         if self._journal is not None:
             await asyncio.to_thread(self._journal.close)
