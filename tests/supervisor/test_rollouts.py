@@ -80,7 +80,7 @@ class Shell:
     def gather(self, used: set[str]) -> list[str]:
         return []
 
-    def forget(self, settings: Settings) -> None:
+    def forget(self, settings: Settings, used: set[str]) -> None:
         pass
 
     async def load(self, settings: Settings, topology: str, kept: dict[str, Any]) -> Edition:
