@@ -1,10 +1,15 @@
 """What a deploy is refused for: one clear error with the next step, before anything is touched."""
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from chained import Chain, chain, traffic
+
+from fissile.supervisor.service import Secrets
 
 ONE = (1, 1, 1)
 
@@ -135,3 +140,28 @@ def test_replica_counts_are_applied_without_a_new_process(app: Chain):
     while len(app.all_pids()["back"]) != 3:
         time.sleep(0.05)
     assert set(before["back"]) <= set(app.all_pids()["back"])
+
+
+EXTRA = """
+from fissile import component
+
+
+@component
+class Extra:
+    async def start(self) -> None:
+        raise RuntimeError("no database")
+
+    async def found(self) -> int:
+        return 5
+"""
+
+
+def test_nobody_keeps_the_tokens_of_a_service_that_never_served(app: Chain):
+    (app.folder / "chain" / "extra.py").write_text(EXTRA)
+    write(app, "chain/__init__.py", "Back)", "Back, Extra)")
+    write(app, "chain/__init__.py", "from fissile import", "from chain.extra import Extra\nfrom fissile import")
+    assert "no database" in app.deploy(code=1)
+    with closing(sqlite3.connect(app.folder / ".fissile" / "journal.db")) as journal:
+        (kept,) = journal.execute("select value from kept where name = 'secrets'").fetchone()
+    secrets = msgspec.msgpack.decode(kept, type=Secrets)
+    assert set(secrets.services) == set(secrets.control) == {"front", "middle", "back"}

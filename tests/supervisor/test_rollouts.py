@@ -69,6 +69,8 @@ class Shell:
         self.meanwhile.pop(type(None), lambda: None)()
         await asyncio.sleep(0)
 
+    async def dismiss(self) -> None: ...
+
     def say(self, text: str) -> None:
         assert "mistake" not in text
 

@@ -35,7 +35,7 @@ class Doors:
             for label, sock in sockets.items():
                 if self.kept.setdefault(label, sock) is not sock:
                     sock.close()
-        for label, sock in self.kept.items():
+        for label, sock in list(self.kept.items()):
             await self._tell(label, sock)
 
     async def open(self, edition: Edition, first_port: int | None) -> None:
@@ -73,7 +73,7 @@ class Doors:
             if known is service:
                 self._find_slots(service)
         edition.services = made
-        for label, sock in self.kept.items():
+        for label, sock in list(self.kept.items()):
             if label not in before:
                 await self._tell(label, sock)
 
@@ -114,7 +114,7 @@ class Doors:
             used = {r.slot for r in found.replicas.values()} | set(routed_slots(want, found)) | {0}
             for slot in [slot for slot in service.slots if slot not in used]:
                 found.slots.pop(slot, None)
-                del service.slots[slot]
+                service.slots.pop(slot, None)
                 await self._close_slot(f"{service.set}.{slot}")
 
     async def _close_slot(self, label: str) -> None:
@@ -123,7 +123,10 @@ class Doors:
             os.unlink(self._fleet.state.socket_path(label))
 
     async def _close(self, label: str) -> None:
-        self.kept.pop(label).close()
+        sock = self.kept.pop(label, None)
+        if sock is None:
+            return  # somebody else was faster
+        sock.close()
         for nursery in self._nurseries():
             await nursery.drop(label)
 

@@ -121,6 +121,10 @@ class Office(Launch, Protocol):
         """Make tokens for services that are new."""
         ...
 
+    async def dismiss(self) -> None:
+        """Forget the tokens of services that no live release has."""
+        ...
+
     def wish(self, edition: Edition, name: str) -> DesiredService:
         """How a service should be by a release's own settings."""
         ...
@@ -377,6 +381,7 @@ class Rollouts:
             if fleet.desired.rollout is None:
                 del fleet.editions[name]
                 await self._doors.close_unused()
+                await self._office.dismiss()
             raise
         self._begun.set()
         return rollout.number
@@ -413,16 +418,9 @@ class Rollouts:
     async def run(self) -> None:
         """Perform whatever is next, for as long as the supervisor lives."""
         while True:
-            if self._fleet.desired.rollout is None:
-                self._begun.clear()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(IDLE_SECONDS):
-                        await self._begun.wait()
-                await self._editions.close_idle()
-                continue
             pause = LOOK_SECONDS
             try:
-                if await self._look():
+                if await (self._look() if self._fleet.desired.rollout is not None else self._idle()):
                     continue
             except ChangeRefused:
                 pass  # somebody was faster: what is next now?
@@ -437,6 +435,15 @@ class Rollouts:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._office.next_step()
+
+    async def _idle(self) -> bool:
+        """Wait for a rollout."""
+        self._begun.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_SECONDS):
+                await self._begun.wait()
+        await self._editions.close_idle()
+        return True
 
     async def _look(self) -> bool:
         """Perform the next step, if there is one."""
@@ -492,6 +499,7 @@ class Rollouts:
         self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why)
         self._outcomes.pop(rollout.number - OUTCOMES_MAX, None)  # the journal has those before
         self.waits = ""
+        await self._office.dismiss()
         await self._doors.close_unused()
         for name in gone:  # after that, nobody looks them up any more
             fleet.observed.services.pop(name, None)

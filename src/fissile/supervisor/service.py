@@ -2,7 +2,7 @@
 
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -102,6 +102,12 @@ class Secrets(msgspec.Struct):
         """Tokens for a service."""
         self.services[service] = _token()
         self.control[service] = _token()
+
+    def forget(self, services: Iterable[str]) -> None:
+        """The tokens of services that are no more."""
+        for service in services:
+            self.services.pop(service, None)
+            self.control.pop(service, None)
 
 
 def _token() -> str:

@@ -31,6 +31,7 @@ from fissile.orchestrator.change import (
     Act,
     BeginRollout,
     Change,
+    ChangeRefused,
     EndRollout,
     GiveUpRestart,
     RestartService,
@@ -67,6 +68,7 @@ from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
+from fissile.supervisor.lasting import lasting
 from fissile.supervisor.launcher import Launcher
 from fissile.supervisor.limits import over, verdict
 from fissile.supervisor.logfiles import LogFiles
@@ -235,9 +237,9 @@ class Supervisor:
             else:
                 await self._take_over(adopted)
             self._serving = True
-            self._loop = self._spawn(self._run())
-            self._spawn(self._watch())
-            self._spawn(self._scale())
+            self._loop = self._spawn(lasting(self._run, self.say))
+            self._spawn(lasting(self._watch, self.say))
+            self._spawn(lasting(self._scale, self.say))
             self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._fleet.desired.services))
@@ -407,6 +409,7 @@ class Supervisor:
                 remedy=f"`fissile deploy --topology {asked}` alters that; or say {fleet.topology}",
             )
         fleet.secrets = msgspec.msgpack.decode(kept, type=Secrets)
+        self._strip_secrets()
         for nursery in spare:
             await self._editions.retire(nursery)
         await self._doors.adopt(found.sockets for _, found in adopted)
@@ -522,6 +525,19 @@ class Supervisor:
         if self._server is not None:
             self._server.access = self._desk.access(self._fleet.secrets.control)
         self._logs.width = max(len(name) for name in [*self._fleet.secrets.services, OURSELVES])
+
+    async def dismiss(self) -> None:
+        """Forget the tokens of services that no live release has."""
+        if self._strip_secrets():
+            self.admit(())
+            with suppress(JournalError):  # the next end of a rollout, or the next supervisor, does it again
+                await asyncio.to_thread(self.journal.keep, "secrets", msgspec.msgpack.encode(self._fleet.secrets))
+
+    def _strip_secrets(self) -> bool:
+        live = {service for release in self._fleet.desired.releases() for service in release.sets}
+        gone = self._fleet.secrets.services.keys() - live
+        self._fleet.secrets.forget(gone)
+        return bool(gone)
 
     async def launch_migration(self, edition: Edition, service: str, names: tuple[str, ...]) -> tuple[Child, Link]:
         """A process that runs migrations. Raises ForkError or OSError."""
@@ -737,8 +753,13 @@ class Supervisor:
         change = Change(OURSELVES, GiveUpRestart(action.service, oldest), action.reason)
         self._fleet.desired = apply(self._fleet.desired, change)
         self._note("RestartFailed", service_of(action.service), action.reason)
-        with suppress(JournalError):
-            self.journal.keep("desired", msgspec.msgpack.encode(self._fleet.desired))
+        self._spawn(self._keep_desired())
+
+    async def _keep_desired(self) -> None:
+        """After a change that is being written, and with it: neither may undo the other."""
+        async with self._changing:
+            with suppress(JournalError):
+                await asyncio.to_thread(self.journal.keep, "desired", msgspec.msgpack.encode(self._fleet.desired))
 
     async def _watch(self) -> None:
         """Look for replicas whose own watchdog says that they are stuck."""
@@ -792,8 +813,9 @@ class Supervisor:
         change = Change("autoscaler", SetReplicas(decision.service, decision.replicas), decision.reason)
         try:
             await self.change(change)
-        except JournalError as error:
-            # What nobody could account for later is not done; the load itself is answered by what runs.
+        except (JournalError, ChangeRefused) as error:
+            # What nobody could account for later is not done; the load itself is answered by what runs. And a set may
+            # have ended since it was looked at.
             self.say(f"{service_of(decision.service)}: not scaled: {error}")
 
     # -- routes -----------------------------------------------------------------------------------
