@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fissile.component.context import current
+from fissile.runtime.control import Elsewhere
 from fissile.runtime.edge import Edge
 from fissile.runtime.ledger import Ledger
 
@@ -108,6 +109,25 @@ async def test_a_drain_has_a_limit() -> None:
         await app.begun.wait()
         assert not await edge.drain(0.1, idle_seconds_max=0.0)
         assert await reader.read() == b""
+    sock.close()
+
+
+@pytest.mark.parametrize("addresses", [(), ("/nowhere/edge",)], ids=["nobody is there", "nobody answers"])
+async def test_what_belongs_to_the_other_build_waits_for_it(addresses: tuple[str, ...]) -> None:
+    """A build whose release has no requests so far gives nobody its release, though it is alone for a moment."""
+    sock = listening()
+    edge = Edge(App(), Ledger("new"))
+    edge.share(Elsewhere(1.0, addresses))
+    await edge.start(sock.dup())
+    async with connected(sock) as (reader, writer):
+        writer.write(asking())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await reader.read(1)
+        edge.share(Elsewhere(0.5, addresses))  # from now on it may serve, and nobody else can
+        edge.share(None)
+        assert (await answer(reader))[1].endswith(" new")
+    await edge.drain(5.0, idle_seconds_max=0.0)
     sock.close()
 
 

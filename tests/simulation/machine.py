@@ -55,7 +55,11 @@ class Phase(StrEnum):
 
 
 class Process(msgspec.Struct, eq=False):
-    """A replica's process. mute_until: what it reports is lost until then. told: of whom it may hear."""
+    """A replica's process. mute_until: what it reports is lost until then. deaf: to what it is asked.
+
+    release: whose code it runs. knows: the routes that it has applied. pinned: requests under way at its public door,
+    by release.
+    """
 
     pid: int
     serial: int
@@ -67,6 +71,9 @@ class Process(msgspec.Struct, eq=False):
     failed_at: float = 0.0
     mute_until: float = 0.0
     deaf: bool = False
+    release: str = ""
+    knows: Any = None
+    pinned: dict[str, int] = {}
 
     @property
     def serves(self) -> bool:
@@ -94,6 +101,8 @@ class Machine:
         self.zygote_returns_at = 0.0
         self.buried: list[int] = []
         self.report: Callable[[Process, str], None] = lambda process, what: None
+        self.prepare: Callable[[Process], None] = lambda process: None
+        self.doomed: Callable[[Process], bool] = lambda process: False
         self._dice = {name: random.Random(f"{seed} {name}") for name in habits}
         self._last_pid = 0
 
@@ -102,8 +111,8 @@ class Machine:
         return self._dice[service_of(service)]
 
     def habits_of(self, name: str) -> Habits:
-        """How a replica set's processes behave: as those of its service, unless its build is known for another."""
-        return self.habits.get(name) or self.habits[service_of(name)]
+        """How a replica set's processes behave: as those of its service."""
+        return self.habits[service_of(name)]
 
     def alive(self, service: str) -> list[Process]:
         """Its processes, in the order of their births."""
@@ -119,6 +128,7 @@ class Machine:
             self._last_pid += 1
             process = Process(self._last_pid, serial, service, slot, revision)
             self.processes[process.pid] = process
+            self.prepare(process)
             self._boot(process)
             born(process)
 
@@ -128,7 +138,7 @@ class Machine:
         habits, dice = self.habits_of(process.service), self.dice(process.service)
         process.deaf = dice.random() < habits.deaf_share
         taken = habits.start_seconds * (0.5 + dice.random())
-        if dice.random() < habits.stillborn_share:
+        if dice.random() < habits.stillborn_share or self.doomed(process):
             self.clock.after(taken * dice.random(), self.kill, process)
         elif dice.random() < habits.slow_share:
             self.clock.after(60.0, self._serve, process)

@@ -1,79 +1,79 @@
 """Worlds in which releases follow each other, in the middle of crashes and supervisors' deaths.
 
-Requests live for a while and hop from service to service, each in its release: whatever they come to must be
-there. What replicas know of releases, and what is known of them, comes late.
+People deploy, go back, promote, give up and scale; disks are slow, and clocks are set. What must never be so stands in
+`promises`.
 """
 
 import random
+from collections.abc import Callable
 
 import msgspec
-from machine import Habits, Phase
+from machine import Habits, Phase, Process
+from promises import all_is_settled, change_is_wrong
+from routing import Beat, Routing
 from scenarios import FAULT_SECONDS, WHO, mend
-from world import Broken, Loop, ServicePlan, World
+from shell import DeployLoop
+from visits import Visits
+from world import Loop, ServicePlan, World
 
 from fissile.orchestrator.change import (
     AbortRollout,
-    AdvanceRollout,
+    Act,
     BeginRollout,
     Change,
-    ChangeRefused,
-    ClearSets,
-    EndRollout,
-    LeaveSets,
+    GiveUpRestart,
     PromoteRollout,
     RestartService,
     ScaleService,
 )
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage
-from fissile.orchestrator.replica import READY
-from fissile.orchestrator.rollout import ClearSets as ClearStep
-from fissile.orchestrator.rollout import EnterStage, Seen, SetSeen, outlook
-from fissile.orchestrator.rollout import LeaveSets as LeaveStep
-from fissile.orchestrator.verdict import Judgement, Verdict
+from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of
+from fissile.orchestrator.rollout import UNDECIDED, rescaled, served_before
+from fissile.orchestrator.verdict import Verdict
 
-LOOK_SECONDS = 0.05
 WHOLE = "whole"
+FIRST = "r0"
 SETTLE_MAX = 4.0
-HOP_SECONDS = (0.01, 0.01, 1.0)
-
-
-class Routing(msgspec.Struct, frozen=True):
-    """What replicas know of the releases. sets: by release and component."""
-
-    version: int
-    shares: dict[str, float]
-    sets: dict[str, dict[str, str]]
-
-
-class Request(msgspec.Struct, eq=False):
-    """One request: in its release from the edge on, through all services in their order."""
-
-    release: str
-    hop: int = 0
+# Before a deploy looks again whether the way is clear.
+CLEAR_SECONDS = 0.3
 
 
 class DeployWorld(World):
     """Services that call each other in a row, the first of them from outside, and their releases."""
 
-    def __init__(self, seed: int, services: dict[str, ServicePlan], *, cores: int) -> None:
+    def __init__(
+        self, seed: int, services: dict[str, ServicePlan], rare: frozenset[str], *, cores: int, write_seconds: float
+    ) -> None:
         # One component in each service; or all in one, where the topology is the other.
         self.names = list(services)
-        first = LiveRelease("r0", {name: f"{name}@0" for name in services}, tuple((name,) for name in services))
-        wants = {f"{n}@0": msgspec.structs.replace(one.want, release="r0") for n, one in services.items()}
-        services = {**services, WHOLE: services[self.names[0]]}
-        self.count = 0
-        self.verdicts: dict[str, Verdict] = {"r0": Verdict.AS_GOOD}
+        self.plans = {**services, WHOLE: services[self.names[0]]}
+        self.chance = random.Random(f"{seed} shell")
+        self.write_seconds = write_seconds
+        self.count = self.changes_of_topology = self.rollbacks = self.versions = 0
+        # By release and service: the replica set that its requests are to meet.
+        self.places: dict[str, dict[str, str]] = {}
+        self.known: dict[str, LiveRelease] = {}
+        self.builds: dict[str, dict[str, int]] = {}
+        self.bounds: dict[str, dict[str, tuple[int, int]]] = {}
+        self.broken: set[tuple[str, int]] = set()
+        self.verdicts: dict[str, Verdict] = {}
         self.migrations: dict[str, str] = {}
         self.migrated_at: dict[str, float] = {}
-        self.routings = dict.fromkeys(self.names, Routing(0, {"r0": 1.0}, {"r0": first.sets}))
-        self.changes_of_topology = 0
-        self.versions = 0
-        self.in_flight: dict[str, int] = {}
-        self.finished = self.begun = 0
+        self.timeline: list[str] = []
+        self.cut_off: set[str] = set()
+        self.raised_at: dict[str, float] = {}
         self.ends: list[bool] = []
-        super().__init__(seed, services, cores=cores, desired=Desired(wants, first))
-        self.visitors = random.Random(f"{seed} visitors")
-        self.clock.after(1.0, self._visit)
+        self.preparing = False
+        self.clock_is_off = 0.0
+        self._reports: dict[int, float] = {}
+        # What each set was told last, by whoever supervised then.
+        self.told_last: dict[str, Routing] = {}
+        bounds = {name: (one.want.replicas_min, one.want.replicas_max) for name, one in self.plans.items()}
+        first = self._release(FIRST, dict.fromkeys(self.names, 0), bounds)
+        wants = {first.sets[name]: self._wish(FIRST, name) for name in self.names}
+        super().__init__(seed, self.plans, cores=cores, desired=Desired(wants, first))
+        self.visits = Visits(self, self.names, rare)
+        self.machine.prepare = self._prepare
+        self.machine.doomed = self._doomed
 
     def make_loop(self) -> Loop:
         return DeployLoop(self)
@@ -81,261 +81,225 @@ class DeployWorld(World):
     def first_group(self) -> set[str]:
         return set(self.desired.current.sets.values())
 
-    @property
-    def edge(self) -> Routing:
-        """What those know who give requests their releases."""
-        return self.routings[self.names[0]]
-
     def load_of(self, name: str) -> float:
-        edge = self.edge
-        share = sum(edge.shares.get(release, 0.0) for release, sets in edge.sets.items() if name in sets.values())
-        return super().load_of(name) * share
+        shares = self.desired.shares()
+        return super().load_of(name) * sum(shares[r.name] for r in self.desired.releases() if name in r.sets.values())
 
-    # -- requests -------------------------------------------------------------------------------------
+    def wall(self) -> float:
+        """The clock on the wall, which people set."""
+        return self.clock.now + self.clock_is_off
 
-    def _visit(self) -> None:
-        self.clock.after(0.02 + 0.16 * self.visitors.random(), self._visit)
-        number = self.visitors.random()
-        for release, share in self.edge.shares.items():
-            number -= share
-            if number < 0:
-                self.begun += 1
-                self.in_flight[release] = self.in_flight.get(release, 0) + 1
-                self._hop(Request(release))
-                return
+    def cores_used_up(self, name: str) -> bool:
+        """Whether the sets of a rollout have all that they may have, so that one gets no more."""
+        counts = {n: want.replicas for n, want in self.desired.services.items() if want.automatic}
+        return (
+            self.desired.services[name].automatic
+            and self.extra(counts, counts.keys() - self.first_group()) >= self.cores
+        )
 
-    def _hop(self, request: Request) -> None:
-        caller = self.names[max(0, request.hop - 1)]
-        sets = self.routings[caller].sets.get(request.release)
-        if sets is None:
-            self._lost(request, f"{caller} does not know its release")
+    # -- the shell and its processes --------------------------------------------------------------------
+
+    def change(self, change: Change) -> None:
+        loop = self.loop
+        assert isinstance(loop, DeployLoop)
+        if isinstance(change.what, GiveUpRestart):
+            self.commit(change)  # the loop's own, and not in the line
         else:
-            name = sets[self.names[request.hop]]
-            want = self.desired.services.get(name)
-            if want is None or not want.replicas_max:
-                self._lost(request, f"{name} is gone")
-        request.hop += 1
-        if request.hop < len(self.names):
-            self.clock.after(self.visitors.random() * self.visitors.choice(HOP_SECONDS), self._hop, request)
-        else:
-            self.in_flight[request.release] -= 1
-            self.finished += 1
+            loop.submit(change)
 
-    def _lost(self, request: Request, why: str) -> None:
-        """Only whoever has had its time to finish may be cut off."""
-        rollout = self.desired.rollout
-        moved = rollout is not None and rollout.stage in (Stage.MOVED, Stage.RETREATING)
-        if rollout is not None and not (moved and self.clock.now >= rollout.since + rollout.settle_seconds_max):
-            raise Broken(f"a request of {request.release} at hop {request.hop}: {why}")
+    def commit(self, change: Change) -> None:
+        """It is written."""
+        before = self.desired
+        super().change(change)
+        for name, want in self.desired.services.items():
+            if name not in before.services or before.services[name].replicas < want.replicas:
+                self.raised_at[name] = self.clock.now
+        change_is_wrong(self, before, change.what)
+        if before.rollout is not None and self.desired.rollout is None:
+            self.ends.append(before.rollout.stage is Stage.MOVED)
+            self.rollbacks += bool(before.rollout.back_to) and self.ends[-1]
 
-    # -- releases -------------------------------------------------------------------------------------
+    def kill_supervisor(self) -> None:
+        loop = self.loop
+        super().kill_supervisor()
+        if isinstance(loop, DeployLoop) and loop.writing is not None and self.chance.random() < 0.5:
+            self.commit(loop.writing)  # the journal had it already
+
+    def _prepare(self, process: Process) -> None:
+        """It begins with what its set was told last."""
+        process.knows = self.told_last[process.service]
+        want = self.desired.services.get(process.service)
+        process.release = want.release if want is not None else ""
+
+    def _doomed(self, process: Process) -> bool:
+        service = service_of(process.service)
+        return (service, self.builds.get(process.release, {}).get(service, 0)) in self.broken
+
+    def learn(self, process: Process, routing: Routing) -> None:
+        """What a process was told has come."""
+        if process.phase in (Phase.SERVING, Phase.DRAINING) and routing.version > process.knows.version:
+            process.knows = routing
+            self.beat(process)
+
+    def beat(self, process: Process) -> None:
+        """A process says what it knows and does; whoever supervises hears of it, in the order of the reports."""
+        if process.phase not in (Phase.SERVING, Phase.DRAINING):
+            return
+        found = Beat(process.knows.version, tuple(process.pinned))
+        late = 0.002 + self.report_late_seconds * self.chance.random()
+        when = self._reports[process.serial] = max(self._reports.get(process.serial, 0.0), self.clock.now + late)
+
+        def come() -> None:
+            if isinstance(self.loop, DeployLoop):
+                self.loop.heard_beat(process.serial, found)
+
+        self.clock.at(when, come)
+
+    # -- what people do -------------------------------------------------------------------------------
+
+    def try_to(self, act: Act, why: str) -> None:
+        """A person's wish, which may come too late."""
+        if self.loop is not None:
+            self.change(Change(WHO, act, why))
+
+    def scale(self, service: str, low: int, high: int) -> None:
+        """All replica sets of a service that are not about to end."""
+        for name, want in self.desired.services.items():
+            if service_of(name) == service and want.replicas_max:
+                self.try_to(ScaleService(name, low, high), "asked for")
 
     def deploy(self, dice: random.Random) -> None:
-        """Some services get another build; or all are grouped anew, which is the same to everybody here."""
-        if self.desired.rollout is not None:
-            if dice.random() < 0.5:
-                self.try_to(AbortRollout(self.clock.now), "a newer deploy takes its place")
+        """Some services get another build or other bounds; or all are grouped anew, which is the same to everybody."""
+        self._when_clear(lambda: self._begin(self._next_release(dice), "", dice))
+
+    def roll_back(self, dice: random.Random) -> None:
+        """To what served before."""
+        rollout = self.desired.rollout
+        if rollout is not None and rollout.stage is not Stage.MOVED:
+            self.try_to(AbortRollout(self.wall(), rollout.number), "a rollback was asked for")
             return
+        name = served_before(self.desired)
+        if name:
+            self._when_clear(lambda: self._begin(self.known[name], name, dice))
+
+    def _when_clear(self, make: Callable[[], None], again: bool = False) -> None:
+        """One rollout at a time: one that is undecided is given up, one that is decided is waited for."""
+        if self.preparing and not again:
+            return
+        rollout = self.desired.rollout
+        self.preparing = rollout is not None and self.clock.now < FAULT_SECONDS
+        if rollout is None and self.loop is not None:
+            make()
+        elif self.preparing and rollout is not None:
+            if rollout.stage in UNDECIDED and self.chance.random() < 0.5:
+                self.try_to(AbortRollout(self.wall(), rollout.number), "a newer deploy takes its place")
+            self.clock.after(CLEAR_SECONDS, self._when_clear, make, True)
+
+    def _release(self, name: str, builds: dict[str, int], bounds: dict[str, tuple[int, int]]) -> LiveRelease:
+        sets = {s: f"{s}@{build}" if self.plans[s].want.overlap else s for s, build in builds.items()}
+        found = LiveRelease(name, sets, tuple((service,) for service in builds))
+        self.known[name], self.builds[name], self.bounds[name] = found, builds, bounds
+        self.places[name] = {service: sets.get(service) or sets[WHOLE] for service in self.names}
+        self.verdicts.setdefault(name, Verdict.AS_GOOD)
+        return found
+
+    def _next_release(self, dice: random.Random) -> LiveRelease:
         self.count += 1
-        release, current = f"r{self.count}", self.desired.current
-        names = list(current.sets)
-        if dice.random() < 0.25:
-            names = self.names if WHOLE in names else [WHOLE]
-            self.changes_of_topology += 1
-        changed = [name for name in names if name not in current.sets or dice.random() < 0.5] or [names[-1]]
-        sets = {name: f"{name}@{self.count}" if name in changed else current.sets[name] for name in names}
-        later = LiveRelease(release, sets, tuple((name,) for name in names))
-        wishes = {sets[name]: self._wish(name, release) for name in changed}
+        current = self.desired.current.name
+        builds, bounds = dict(self.builds[current]), dict(self.bounds[current])
         if dice.random() < 0.2:
-            self.machine.habits[sets[changed[0]]] = Habits(0.05, stillborn_share=1.0)
-        self.verdicts[release] = dice.choice([Verdict.AS_GOOD, Verdict.WORSE, Verdict.INCONCLUSIVE])
-        migrates = dice.random() < 0.3
-        self.migrations[release] = "the table is locked" if dice.random() < 0.3 else ""
+            names = self.names if WHOLE in builds else [WHOLE]
+            builds = dict.fromkeys(names, self.count)
+            self.changes_of_topology += 1
+        for name in builds:
+            low, high = self.plans[name].want.replicas_min, self.plans[name].want.replicas_max
+            if dice.random() < 0.5:
+                builds[name] = self.count
+            if dice.random() < 0.2 and high > 1:
+                bounds[name] = (low, high + dice.randrange(3))
+        if builds == self.builds[current] and bounds == self.bounds[current]:
+            builds[next(iter(builds))] = self.count
+        if dice.random() < 0.2:
+            self.broken.add((dice.choice(list(builds)), self.count))
+        return self._release(f"r{self.count}", builds, bounds)
+
+    def _begin(self, later: LiveRelease, back_to: str, dice: random.Random) -> None:
+        if later.name == self.desired.current.name:
+            return
+        name = later.name
+        self.verdicts[name] = dice.choice([Verdict.AS_GOOD, Verdict.WORSE, Verdict.INCONCLUSIVE])
+        self.migrations[name] = "the table is locked" if dice.random() < 0.3 and not back_to else ""
+        self.migrated_at[name] = self.clock.now + dice.random() * 2.0
         rollout = Rollout(
             number=self.desired.rollouts + 1,
             later=later,
-            wishes=wishes,
-            stage=Stage.MIGRATING if migrates else Stage.STARTING,
+            wishes=self._wishes(later),
+            stage=Stage.MIGRATING if dice.random() < 0.3 else Stage.STARTING,
             share=dice.choice([1.0, 1.0, 0.1, 0.5]),
             watch_seconds=dice.random() * 4.0,
-            since=self.clock.now,
-            back_to="r0" if dice.random() < 0.2 else "",
+            since=self.wall(),
+            back_to=back_to if back_to in self.desired.trail else "",
             settle_seconds_max=SETTLE_MAX,
         )
-        self.migrated_at[release] = self.clock.now + dice.random() * 2.0
         self.try_to(BeginRollout(rollout), "asked for")
 
-    def _wish(self, name: str, release: str) -> DesiredService:
-        current = self.desired.current.sets
-        want = self.desired.services[current[name]] if name in current else self.services[name].want
-        return msgspec.structs.replace(want, release=release, revision=1)
+    def _wishes(self, later: LiveRelease) -> dict[str, DesiredService]:
+        """As `supervisor.rollouts` makes them."""
+        current, services = self.desired.current, self.desired.services
+        found: dict[str, DesiredService] = {}
+        for service, name in later.sets.items():
+            wish, before = self._wish(later.name, service), services.get(current.sets.get(service, ""))
+            same = before is not None and self.bounds[later.name][service] == self.bounds[current.name].get(service)
+            if before is not None and same:
+                wish = rescaled(wish, before)
+            there = services.get(name)
+            another = self.builds[later.name][service] != self.builds[current.name].get(service)
+            if there is None or another:
+                found[name] = wish
+            elif not same:
+                replicas = min(max(there.replicas, wish.replicas_min), wish.replicas_max)
+                found[name] = msgspec.structs.replace(
+                    there, replicas=replicas, replicas_min=wish.replicas_min, replicas_max=wish.replicas_max
+                )
+        return found
 
-    def try_to(self, act: object, why: str) -> None:
-        """A person's wish, which may come too late."""
-        try:
-            self.change(Change(WHO, act, why))  # pyright: ignore[reportArgumentType]
-        except ChangeRefused:
-            self.log("", f"refused: {act}")
-
-    def change(self, change: Change) -> None:
-        act = change.what
-        desired = self.desired
-        loop = self.loop
-        if isinstance(act, AdvanceRollout) and act.stage is Stage.MOVED and loop is not None:
-            assert desired.rollout is not None
-            for name in desired.rollout.wishes:
-                ready, want = loop.observed.service(name).ready(), desired.services[name].replicas
-                if ready < want:
-                    raise Broken(f"all requests go to {name}, of which {ready} of {want} are ready")
-        if isinstance(act, ClearSets):
-            rollout, going = desired.rollout, desired.going()
-            assert rollout is not None
-            assert going is not None
-            pinned = self.in_flight.get(going.name, 0)
-            if pinned and self.clock.now < rollout.since + rollout.settle_seconds_max:
-                raise Broken(f"{act.sets} are to end, {pinned} requests of {going.name} are under way")
-        if isinstance(act, EndRollout):
-            self.ends.append(act.done)
-        super().change(change)
-        shares = self.desired.shares()
-        if abs(sum(shares.values()) - 1.0) > 1e-9 or min(shares.values()) < 0:
-            raise Broken(f"the shares are {shares}")
+    def _wish(self, release: str, service: str) -> DesiredService:
+        """How a service should be by a release's own settings."""
+        want, (low, high) = self.plans[service].want, self.bounds[release][service]
+        replicas = min(max(want.replicas, low, 1), high)
+        return msgspec.structs.replace(want, replicas=replicas, replicas_min=low, replicas_max=high, release=release)
 
     def check_settled(self) -> None:
-        if self.desired.rollout is not None:
-            raise Broken(f"the rollout never ends: {self.desired.rollout}")
-        if set(self.desired.services) != set(self.desired.current.sets.values()):
-            raise Broken(f"desired are {list(self.desired.services)}, the release has {self.desired.current.sets}")
-        left = {p.service for p in self.machine.processes.values()} - set(self.desired.services)
-        if left:
-            raise Broken(f"processes of other releases are left: {left}")
-        for name, routing in self.routings.items():
-            if routing.shares != {self.desired.current.name: 1.0}:
-                raise Broken(f"{name} believes in {routing.shares}")
-        loop = self.loop
-        if loop is not None and set(loop.observed.services) - set(self.desired.services):
-            raise Broken(f"sets of other releases are remembered: {list(loop.observed.services)}")
+        all_is_settled(self)
         super().check_settled()
-
-
-class DeployLoop(Loop):
-    """A supervisor that performs rollouts, as `supervisor.rollouts` does."""
-
-    world: DeployWorld
-
-    def __init__(self, world: DeployWorld) -> None:
-        self._sent: Routing | None = None
-        self._known: tuple[int, dict[str, int]] | None = None
-        self._looking = False
-        super().__init__(world)
-
-    def _go_on(self) -> None:
-        self._tell_releases()
-        while self.world.desired.rollout is not None and self._look():
-            self._tell_releases()
-        if self.world.desired.rollout is not None and not self._looking:
-            self._looking = True
-            self.world.clock.after(LOOK_SECONDS, self._look_again)
-
-    def _look_again(self) -> None:
-        self._looking = False
-        if self.alive:
-            self.wake()
-
-    def _tell_releases(self) -> None:
-        world, desired = self.world, self.world.desired
-        sets = {r.name: {name: r.sets.get(name) or r.sets[WHOLE] for name in world.names} for r in desired.releases()}
-        found = Routing(0, desired.shares(), sets)
-        if self._sent is not None and msgspec.structs.replace(self._sent, version=0) == found:
-            return
-        world.versions += 1
-        self._sent = sent = msgspec.structs.replace(found, version=world.versions)
-        for name in world.names:
-            late = 0.005 + (0.3 + world.report_late_seconds) * world.visitors.random()
-            world.clock.after(late, self._apply, name, sent)
-
-    def _apply(self, name: str, sent: Routing) -> None:
-        if sent.version > self.world.routings[name].version:
-            self.world.routings[name] = sent
-        self._report()
-
-    def _report(self) -> None:
-        """Replicas say what they know, and what is under way, in one message; it comes late."""
-        version, pinned = min(r.version for r in self.world.routings.values()), dict(self.world.in_flight)
-
-        def come() -> None:
-            if self._known is None or version >= self._known[0]:
-                self._known = version, pinned
-
-        self.world.clock.after(0.005 + self.world.report_late_seconds * self.world.visitors.random(), come)
-
-    def _look(self) -> bool:
-        world, now = self.world, self.world.clock.now
-        rollout = world.desired.rollout
-        assert rollout is not None
-        self._report()
-        found = outlook(world.desired, self._seen(rollout), now)
-        step = found.step
-        if step is None:
-            return False
-        if isinstance(step, EnterStage):
-            world.change(Change("fissile", AdvanceRollout(step.stage, now, rollout.number, rollout.stage), step.reason))
-        elif isinstance(step, ClearStep):
-            world.change(Change("fissile", ClearSets(step.sets, rollout.number), step.reason))
-        elif isinstance(step, LeaveStep):
-            world.change(Change("fissile", LeaveSets(step.sets, rollout.number), step.reason))
-        else:
-            gone = world.desired.leaving()
-            world.change(Change("fissile", EndRollout(rollout.number, rollout.stage is Stage.MOVED), step.reason))
-            for name in gone:
-                self.observed.services.pop(name, None)
-        world.log("", f"rollout {rollout.number}: {step}")
-        return True
-
-    def _seen(self, rollout: Rollout) -> Seen:
-        world = self.world
-        going = world.desired.going()
-        told = self._known is not None and self._sent is not None and self._known[0] == self._sent.version
-        assert self._known is not None or not told
-        pinned = not told or going is None or bool(self._known and self._known[1].get(going.name, 0))
-        migrated = world.clock.now >= world.migrated_at[rollout.later.name]
-        return Seen(
-            {name: self._set_seen(name, want) for name, want in world.desired.services.items()},
-            pinned,
-            told,
-            migrated,
-            world.migrations[rollout.later.name] if migrated else "",
-            Judgement(world.verdicts[rollout.later.name], "so it is"),
-        )
-
-    def _set_seen(self, name: str, want: DesiredService) -> SetSeen:
-        found = self.observed.services.get(name)
-        if found is None:
-            return SetSeen()
-        ready = [r for r in found.replicas.values() if r.state is READY and not r.ending and not r.unheard]
-        deaths = max((memory.deaths.in_a_row for memory in found.slots.values()), default=0)
-        return SetSeen(len(found.replicas), sum(r.revision >= want.revision for r in ready), deaths, "it died")
 
 
 def deploying(seed: int) -> DeployWorld:
     """A world in which everything happens for a while, deploys above all, and then nothing."""
     dice = random.Random(seed)
     services: dict[str, ServicePlan] = {}
+    rare: set[str] = set()
     for number in range(dice.randint(2, 4)):
         low = dice.choice([1, 1, 2, 3])
+        high = low + dice.choice([0, 0, 3])
+        if number and dice.random() < 0.25:
+            low, high = 0, 3
+            rare.add(f"s{number}")
         want = DesiredService(
-            replicas=low,
+            replicas=max(low, 1),
             replicas_min=low,
-            replicas_max=low + dice.choice([0, 0, 3]),
+            replicas_max=high,
             start_seconds_max=4.0,
             silent_seconds_max=4.0,
             drain_seconds_max=3.0,
             stop_seconds_max=1.0,
+            overlap=high > 1 or number == 0 or dice.random() < 0.5,
         )
         habits = Habits(dice.choice([0.02, 0.1, 1.0]), dice.choice([0.1, 1.0]))
-        load = ((0.0, dice.choice([0.0, 2.0, 8.0])),)
+        load = ((0.0, dice.choice([0.0, 2.0, 8.0]) if low else 0.0),)
         services[f"s{number}"] = ServicePlan(want, habits, load=load)
-    world = DeployWorld(seed, services, cores=dice.choice([0, 2, 8]))
+    cores, write_seconds = dice.choice([0, 2, 8]), dice.choice([0.0, 0.005, 0.05, 0.5])
+    world = DeployWorld(seed, services, frozenset(rare), cores=cores, write_seconds=write_seconds)
     world.report_late_seconds = dice.choice([0.0, 0.01, 0.3, 2.0])
     rate = dice.choice([0.5, 2.0])
     now = 1.0
@@ -346,26 +310,43 @@ def deploying(seed: int) -> DeployWorld:
     return world
 
 
+EVENTS = {
+    "deploy": 8,
+    "back": 3,
+    "promote": 1,
+    "abort": 2,
+    "crash": 3,
+    "hang": 1,
+    "zygote": 1,
+    "supervisor": 3,
+    "scale": 1,
+    "restart": 1,
+    "clock": 1,
+}
+
+
 def _befall(world: DeployWorld, dice: random.Random) -> None:
-    kinds = ["deploy", "promote", "abort", "crash", "hang", "zygote", "supervisor", "scale", "restart"]
-    kind = dice.choices(kinds, weights=[8, 1, 1, 3, 1, 1, 3, 1, 1])[0]
+    (kind,) = dice.choices(list(EVENTS), weights=list(EVENTS.values()))
     name = dice.choice(list(world.desired.services))
-    now = world.clock.now
     if kind == "deploy":
         world.deploy(dice)
+    elif kind == "back":
+        world.roll_back(dice)
     elif kind == "promote":
-        world.try_to(PromoteRollout(now), "good")
+        world.try_to(PromoteRollout(world.wall()), "good")
     elif kind == "abort":
-        world.try_to(AbortRollout(now), "bad")
+        world.try_to(AbortRollout(world.wall()), "bad")
     elif kind == "zygote":
         world.kill_zygote(dice.random())
     elif kind == "supervisor":
         world.kill_supervisor()
         world.clock.after(0.2 + dice.random() * 3.0, world.start_supervisor)
+    elif kind == "clock":
+        world.clock_is_off += dice.choice([-3600.0, -2.0, 2.0])
     elif kind == "scale":
-        low = 1 + dice.randrange(3)
-        if world.desired.services[name].replicas_max:
-            world.try_to(ScaleService(name, low, low + dice.choice([0, 3])), "asked for")
+        low, high = 1 + dice.randrange(3), dice.choice([0, 3])
+        if world.desired.services[name].overlap:
+            world.scale(service_of(name), low, low + high)
     elif kind == "restart":
         newest = max([world.desired.services[name].revision, *(p.revision for p in world.machine.alive(name))])
         world.try_to(RestartService(name, newest + 1), "asked for")
@@ -382,6 +363,6 @@ def _decide(world: DeployWorld, dice: random.Random) -> None:
     rollout = world.desired.rollout
     if rollout is not None and rollout.stage is Stage.CANARY:
         act = PromoteRollout if dice.random() < 0.5 else AbortRollout
-        world.try_to(act(world.clock.now), "it is time")
+        world.try_to(act(world.wall()), "it is time")
     if world.desired.rollout is not None:
         world.clock.after(5.0, _decide, world, dice)

@@ -29,7 +29,7 @@ def main() -> int:
         try:
             settled(world)
         except AssertionError as error:
-            failed.append(f"{seed}  # at {world.clock.now:.3f} s: {error}"[:300])
+            failed.append(f"{seed}  # at {world.clock.now:.3f} s: {error}"[:900])
             print(failed[-1])
         if options.v:
             for when, service, what in world.trail:

@@ -5,6 +5,7 @@ late, or not at all. Whatever must never be so is looked at after every step; wh
 """
 
 import random
+from collections.abc import Set
 from math import inf
 
 import msgspec
@@ -193,14 +194,18 @@ class World:
             if not want.overlap and len({r.slot for r in found.replicas.values()}) != len(found.replicas):
                 raise Broken(f"{name}: two processes in a slot though they must not overlap")
 
-    def check_cores(self) -> None:
+    def check_cores(self, counts: dict[str, int]) -> None:
         """After every decision of the autoscaler. One replica of a service that is awake counts as its minimum."""
         first = self.first_group()
-        for group in (first, self.desired.services.keys() - first):
-            wants = [want for name, want in self.desired.services.items() if want.automatic and name in group]
-            extra = sum(max(0, want.replicas - max(want.replicas_min, 1)) for want in wants)
+        for group in (first, counts.keys() - first):
+            extra = self.extra(counts, group)
             if extra > self.cores:
                 raise Broken(f"{extra} replicas above the minima, {self.cores} cores")
+
+    def extra(self, counts: dict[str, int], group: Set[str]) -> int:
+        """How many replicas above the minima some sets have."""
+        services = self.desired.services
+        return sum(max(0, counts[name] - max(services[name].replicas_min, 1)) for name in counts if name in group)
 
     def check_settled(self) -> None:
         """When nothing befell it for a while: the world is as it is desired."""
@@ -418,24 +423,20 @@ class Loop:
             return
         world, now = self.world, self.world.clock.now
         wanted = {n: want for n, want in world.desired.services.items() if want.automatic}
-        policies = {
-            n: ScalingPolicy(
-                w.replicas_min,
-                w.replicas_max,
-                world.plan_of(n).target,
-                world.plan_of(n).weight,
-                group="" if n in world.first_group() else "rollout",
-            )
-            for n, w in wanted.items()
-        }
+        policies = {n: self._policy(n, w) for n, w in wanted.items()}
         demands = {n: self._demand(n) for n in wanted}
         counts = {n: w.replicas for n, w in wanted.items()}
         for decision in self.autoscaler.decide(policies, counts, demands, cores=world.cores, now=now):
             if decision.replicas != decision.previous:
                 act = changes.SetReplicas(decision.service, decision.replicas)
                 world.change(Change("autoscaler", act, decision.reason))
-        world.check_cores()
+                counts[decision.service] = decision.replicas
+        world.check_cores(counts)
         world.clock.after(world.scale_seconds, self._scale)
+
+    def _policy(self, name: str, want: DesiredService) -> ScalingPolicy:
+        plan = self.world.plan_of(name)
+        return ScalingPolicy(want.replicas_min, want.replicas_max, plan.target, plan.weight)
 
     def _demand(self, name: str) -> Demand:
         service, load = self.world.plan_of(name), self.world.load_of(name)

@@ -29,6 +29,8 @@ CONNECTIONS_MAX = 1000
 CLOSE_CHECK_SECONDS = 0.02
 DATE_SECONDS = 1.0
 ACCEPTS_MAX = 64
+# How long a connection that belongs to the other build waits here for one of its replicas.
+HELD_SECONDS_MAX = 5.0
 SERVER_ERROR = 500
 # With these an answer begins.
 BEGINS = ("http.response.start", "websocket.accept")
@@ -51,6 +53,7 @@ class Edge:
         self._door = door
         self._sockets: list[socket.socket] = []
         self._elsewhere: Elsewhere | None = None
+        self._held: list[socket.socket] = []
         self._passer = Passer()
         self._taken: set[asyncio.Task[Any]] = set()
         self._state = ServerState()
@@ -98,29 +101,39 @@ class Edge:
             self._servers.append(server)
 
     def share(self, elsewhere: Elsewhere | None) -> None:
-        """From now on hand over this share of new connections to the other build of this door; None: keep all."""
-        if elsewhere is not None and (elsewhere.share <= 0.0 or not elsewhere.addresses):
+        """From now on hand over this share of new connections to the other build of this door; None: keep all.
+
+        Where all are the other build's, and it has no replica just now, none is accepted: they wait for one in the
+        queue of the socket. This build's release may have no requests so far.
+        """
+        if elsewhere is not None and (elsewhere.share <= 0.0 or not (elsewhere.addresses or elsewhere.share >= 1.0)):
             elsewhere = None
         before, self._elsewhere = self._elsewhere, elsewhere
-        if self._draining or (before is None) == (elsewhere is None):
+        if self._draining:
             return
-        loop = asyncio.get_running_loop()
-        for sock in self._sockets:
-            if elsewhere is None:
-                loop.remove_reader(sock.fileno())
-                self._hold(loop.create_task(self._listen(sock)))
-            else:
-                self._accept_by_hand(sock)
         if elsewhere is not None:
+            for sock in self._sockets:
+                self._accept_by_hand(sock)
             for server in self._servers:
                 server.close()
             self._servers.clear()
-        else:
+        elif before is not None:
+            loop = asyncio.get_running_loop()
+            for sock in self._sockets:
+                loop.remove_reader(sock.fileno())
+                self._hold(loop.create_task(self._listen(sock)))
             self._passer.close()
+        held, self._held = self._held, []
+        for connection in held:
+            self._place(connection)
 
     def _accept_by_hand(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        asyncio.get_running_loop().add_reader(sock.fileno(), self._accept, sock)
+        loop = asyncio.get_running_loop()
+        if self._elsewhere is not None and self._elsewhere.addresses:
+            loop.add_reader(sock.fileno(), self._accept, sock)
+        else:
+            loop.remove_reader(sock.fileno())
 
     def _accept(self, sock: socket.socket) -> None:
         for _ in range(ACCEPTS_MAX):
@@ -128,12 +141,26 @@ class Edge:
                 connection, _ = sock.accept()
             except OSError:
                 return  # nobody waits any more, or the machine is out of descriptors
-            elsewhere = self._elsewhere
-            if elsewhere is not None and random.random() < elsewhere.share:
-                address = random.choice(elsewhere.addresses)
-                if self._passer.hand_over(connection, self._door, address):
-                    connection.close()
-                    continue
+            self._place(connection)
+
+    def _place(self, connection: socket.socket) -> None:
+        """Serve a connection here, or hand it over. Whom nobody takes waits, if this build is to have none at all."""
+        elsewhere = self._elsewhere
+        if elsewhere is None or random.random() >= elsewhere.share:
+            self.take(connection)
+            return
+        addresses = elsewhere.addresses
+        if any(self._passer.hand_over(connection, self._door, a) for a in random.sample(addresses, len(addresses))):
+            connection.close()
+        elif elsewhere.share < 1.0 or self._draining:
+            self.take(connection)
+        else:
+            self._held.append(connection)
+            asyncio.get_running_loop().call_later(HELD_SECONDS_MAX, self._held_long, connection)
+
+    def _held_long(self, connection: socket.socket) -> None:
+        if connection in self._held:
+            self._held.remove(connection)
             self.take(connection)
 
     def take(self, connection: socket.socket) -> None:
@@ -165,6 +192,9 @@ class Edge:
                 loop.remove_reader(sock.fileno())
             sock.close()
         self._passer.close()
+        for connection in self._held:
+            self.take(connection)
+        self._held.clear()
         await asyncio.gather(*self._taken, return_exceptions=True)
         begun = loop.time()
         told = False

@@ -1,0 +1,158 @@
+"""What must never be so while releases follow each other, and what must be so at the end: all of it, in one place."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from machine import Phase
+from world import Broken
+
+from fissile.orchestrator.change import Act, AdvanceRollout, BeginRollout, EndRollout
+from fissile.orchestrator.desired import Desired, Stage, service_of
+from fissile.orchestrator.replica import READY
+from fissile.orchestrator.rollout import ClearSets, EnterStage, Step, served_before
+
+if TYPE_CHECKING:
+    from releasing import DeployWorld
+    from shell import DeployLoop
+    from visits import Request
+
+# What each stage may become.
+STAGES = {
+    Stage.MIGRATING: {Stage.STARTING, Stage.RETREATING},
+    Stage.STARTING: {Stage.CANARY, Stage.MOVED, Stage.RETREATING},
+    Stage.CANARY: {Stage.FILLING, Stage.RETREATING},
+    Stage.FILLING: {Stage.MOVED, Stage.RETREATING},
+    Stage.MOVED: set[Stage](),
+    Stage.RETREATING: set[Stage](),
+}
+# Beside what messages take: how long a replica may know less than is known.
+STALE_SECONDS_MAX = 2.0
+
+
+def call_goes_astray(world: "DeployWorld", request: "Request", service: str, name: str) -> None:
+    """A call of a request, or of a task that one began, is led to a set."""
+    want = world.desired.services.get(name)
+    gone = want is None or not want.replicas_max
+    if request.until:
+        if gone and request.release not in world.cut_off:
+            raise Broken(f"a task that was begun in {request.release} calls {name}, which is gone")
+        return
+    if request.cut:
+        return
+    if gone:
+        raise Broken(f"a request of {request.release} calls {name}, which is gone")
+    if name != world.places[request.release][service]:
+        raise Broken(f"a request of {request.release} meets {name} of another release")
+
+
+def step_is_wrong(world: "DeployWorld", loop: "DeployLoop", step: Step) -> None:
+    """Before a step is written: nothing ends that a request needs, and a move goes to as many replicas as all need."""
+    desired, now = world.desired, world.clock.now
+    assert desired.rollout is not None
+    if isinstance(step, ClearSets):
+        _sets_are_missed(world, desired, step)
+    if not isinstance(step, EnterStage) or step.stage is not Stage.MOVED or desired.rollout.stage is Stage.MOVED:
+        return
+    for name in desired.rollout.wishes:
+        want = desired.services[name]
+        found = loop.observed.services.get(name)
+        ready = found.ready() if found is not None else 0
+        if ready < want.replicas:
+            raise Broken(f"all requests go to {name}, of which {ready} of {want.replicas} are ready")
+        before = desired.current.sets.get(service_of(name), "")
+        if before == name or before not in desired.services:
+            continue
+        needed = min(desired.services[before].replicas, want.replicas_max)
+        # It takes the autoscaler, or whoever scales both, a moment to come to the second set.
+        just_now = now - world.raised_at.get(before, -1e9) < 3 * world.scale_seconds + 8 * world.write_seconds
+        if want.replicas < needed and not just_now and not world.cores_used_up(name):
+            raise Broken(f"all requests go to {want.replicas} replicas of {name}, {before} has {needed} by now")
+
+
+def change_is_wrong(world: "DeployWorld", before: Desired, act: Act) -> None:
+    """After a change: the stages follow each other, and so do the releases."""
+    rollout, after = before.rollout, world.desired
+    shares = after.shares()
+    if abs(sum(shares.values()) - 1.0) > 1e-9 or min(shares.values()) < 0:
+        raise Broken(f"the shares are {shares}")
+    if isinstance(act, BeginRollout):
+        world.cut_off.discard(act.rollout.later.name)
+    if rollout is None:
+        return
+    if isinstance(act, AdvanceRollout) and act.stage is not rollout.stage and act.stage not in STAGES[rollout.stage]:
+        raise Broken(f"a rollout that is {rollout.stage} becomes {act.stage}")
+    if isinstance(act, EndRollout):
+        _way_back_is_wrong(world, before, act)
+
+
+def _sets_are_missed(world: "DeployWorld", desired: Desired, step: ClearSets) -> None:
+    rollout, going = desired.rollout, desired.going()
+    assert rollout is not None
+    assert going is not None
+    over = world.wall() >= rollout.since + rollout.settle_seconds_max
+    places = world.places[going.name]
+    for request in world.visits.under_way:
+        if request.release != going.name or request.edge.service in step.sets or request.edge.phase is Phase.DEAD:
+            continue
+        if over:
+            request.cut = True
+        elif request.at.service in step.sets or any(places[service] in step.sets for service in request.path):
+            raise Broken(f"{step.sets} are to end, a request of {going.name} that came to {request.edge.service} is on")
+    if not set(step.sets) <= set(rollout.left):
+        if not over:
+            raise Broken(f"{step.sets} are to end before anybody was told")
+        world.cut_off.add(going.name)
+
+
+def _way_back_is_wrong(world: "DeployWorld", before: Desired, act: EndRollout) -> None:
+    """A rollback goes to the release that served before, and the next one further back."""
+    rollout, line = before.rollout, world.timeline
+    assert rollout is not None
+    if act.done and rollout.back_to:
+        while line.pop() != rollout.back_to:
+            pass
+    elif act.done:
+        line.append(before.current.name)
+    goes_to = served_before(world.desired)
+    if goes_to != (line[-1] if line else ""):
+        raise Broken(f"a rollback would go to {goes_to!r}, before came {line}")
+    if rollout.stage is Stage.MOVED and served_before(before) != goes_to:
+        raise Broken("a rollback goes elsewhere once the rollout is over")
+
+
+def replicas_know_less(world: "DeployWorld", loop: "DeployLoop") -> None:
+    """Again and again: whatever changed, all replicas are told of it soon, of the doors' other builds too."""
+    now = world.clock.now
+    for name in world.desired.services:
+        found = loop.observed.services.get(name)
+        for replica in found.replicas.values() if found is not None else ():
+            process = loop.by_serial[replica.serial][1]
+            if process is None or not process.serves or replica.state is not READY or replica.unheard:
+                continue
+            wanted = loop.content(name)
+            since, what = loop.stale.get(replica.serial, (now, wanted))
+            if msgspec.structs.replace(process.knows, version=0) == wanted:
+                loop.stale.pop(replica.serial, None)
+            elif what != wanted:
+                loop.stale[replica.serial] = now, wanted
+            elif now - since > STALE_SECONDS_MAX + 2 * world.report_late_seconds:
+                raise Broken(f"{replica.key} knows {process.knows}, and not {wanted}")
+            else:
+                loop.stale[replica.serial] = since, wanted
+
+
+def all_is_settled(world: "DeployWorld") -> None:
+    """When nothing befell it for a while."""
+    desired, loop = world.desired, world.loop
+    if desired.rollout is not None:
+        raise Broken(f"the rollout never ends: {desired.rollout}")
+    if set(desired.services) != set(desired.current.sets.values()):
+        raise Broken(f"desired are {list(desired.services)}, the release has {desired.current.sets}")
+    left = {p.service for p in world.machine.processes.values()} - set(desired.services)
+    if left:
+        raise Broken(f"processes of other releases are left: {left}")
+    for process in world.machine.processes.values():
+        if process.knows.shares != {desired.current.name: 1.0}:
+            raise Broken(f"{process.service} believes in {process.knows.shares}")
+    if loop is not None and set(loop.observed.services) - set(desired.services):
+        raise Broken(f"sets of other releases are remembered: {list(loop.observed.services)}")

@@ -1,0 +1,154 @@
+"""People's requests and what they leave behind, in worlds in which releases follow each other.
+
+A request gets its release where it enters, by what the replica at the door knows, lives for a while and hops from
+service to service. Some begin a task that outlives them and goes on to call in the name of their release.
+"""
+
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
+from machine import Phase, Process
+from promises import call_goes_astray
+from routing import Routing
+from scenarios import FAULT_SECONDS
+
+if TYPE_CHECKING:
+    from releasing import DeployWorld
+
+VISIT_SECONDS = 0.1
+HOP_SECONDS = (0.01, 0.01, 1.0)
+# How long a call waits for a replica of a set that has none just now.
+WAIT_SECONDS_MAX = 1.0
+RETRY_SECONDS = 0.1
+TASK_SHARE = 0.02
+TASK_SECONDS_MAX = 15.0
+RARE_SHARE = 0.05
+REPORT_SECONDS = 0.1
+
+
+class Request(msgspec.Struct, eq=False):
+    """One request, or a task that one has begun. edge: where it entered. at: where it is. path: services to come.
+
+    cut: its time to finish was over, so it is promised nothing any more. until: when a task ends.
+    """
+
+    release: str
+    edge: Process
+    at: Process
+    path: list[str]
+    waited: float = 0.0
+    cut: bool = False
+    until: float = 0.0
+
+
+class Visits:
+    """Of one world."""
+
+    def __init__(self, world: "DeployWorld", names: list[str], rare: frozenset[str]) -> None:
+        self.world = world
+        self.names = names
+        self.rare = rare
+        self.dice = random.Random(f"{world.seed} visitors")
+        self.under_way: set[Request] = set()
+        self.knocked: set[str] = set()
+        self.finished = self.tasks = 0
+        world.clock.after(1.0, self._visit)
+
+    def _visit(self) -> None:
+        world, dice = self.world, self.dice
+        world.clock.after(2 * VISIT_SECONDS * dice.random(), self._visit)
+        doors = {world.places[release.name][self.names[0]] for release in world.desired.releases()}
+        serving = [p for p in world.machine.processes.values() if p.serves and p.service in doors]
+        accepting = [p for p in serving if p.knows.elsewhere or p.knows.elsewhere_share < 1.0]
+        if not accepting:
+            return  # it waits at the door
+        process = dice.choice(accepting)
+        knows: Routing = process.knows
+        if knows.elsewhere and dice.random() < knows.elsewhere_share:
+            serial = dice.choice(knows.elsewhere)
+            other = next((p for p in serving if p.serial == serial), None)
+            if other is None and knows.elsewhere_share >= 1.0:
+                return  # it waits there
+            process = other or process
+        path = [n for n in self.names[1:] if n not in self.rare or self._rarely()]
+        request = Request(self._drawn(process.knows), process, process, path)
+        self.under_way.add(request)
+        self._count(process, request.release, 1)
+        self._later(request)
+
+    def _rarely(self) -> bool:
+        return self.dice.random() < RARE_SHARE and self.world.clock.now < FAULT_SECONDS
+
+    def _drawn(self, knows: Routing) -> str:
+        number = self.dice.random()
+        for release, share in knows.shares.items():
+            number -= share
+            if number < 0:
+                return release
+        return next(iter(knows.shares))
+
+    def _count(self, edge: Process, release: str, by: int) -> None:
+        before = edge.pinned.get(release, 0)
+        edge.pinned[release] = before + by
+        if before + by == 0:
+            del edge.pinned[release]
+        if before == 0 or before + by == 0:
+            self.world.clock.after(REPORT_SECONDS * self.dice.random(), self.world.beat, edge)
+
+    def _later(self, request: Request) -> None:
+        seconds = self.dice.random() * self.dice.choice(HOP_SECONDS)
+        self.world.clock.after(seconds, self._hop, request)
+
+    def _hop(self, request: Request) -> None:
+        dead = request.at.phase is Phase.DEAD or request.edge.phase is Phase.DEAD
+        if dead or not request.path:
+            self.finished += not dead
+            self._end(request)
+        elif request.at.phase is Phase.HUNG or request.edge.phase is Phase.HUNG:
+            self.world.clock.after(RETRY_SECONDS * 5, self._hop, request)
+        else:
+            self._call_next(request)
+
+    def _call_next(self, request: Request) -> None:
+        callee = self._called(request, request.path[0])
+        if callee is not None:
+            request.path.pop(0)
+            request.at, request.waited = callee, 0.0
+            if self.dice.random() < TASK_SHARE and request.path:
+                self._begin_task(request)
+            self._later(request)
+        elif request.waited >= WAIT_SECONDS_MAX:
+            self._end(request)
+        else:
+            request.waited += RETRY_SECONDS
+            self.world.clock.after(RETRY_SECONDS, self._hop, request)
+
+    def _called(self, request: Request, service: str) -> Process | None:
+        """The process that a call comes to; None where nobody is just now."""
+        knows: Routing = request.at.knows
+        name = knows.ways.get(request.release, {}).get(service) or knows.ways[knows.usual][service]
+        if name == request.at.service:
+            return request.at
+        call_goes_astray(self.world, request, service, name)
+        here = [p for p in self.world.machine.processes.values() if p.service == name and p.serves]
+        if here:
+            return self.dice.choice(here)
+        self.knocked.add(name)
+        return None
+
+    def _end(self, request: Request) -> None:
+        self.under_way.discard(request)
+        self._count(request.edge, request.release, -1)
+
+    def _begin_task(self, request: Request) -> None:
+        self.tasks += 1
+        until = self.world.clock.now + self.dice.random() * TASK_SECONDS_MAX
+        self._work(Request(request.release, request.at, request.at, list(request.path), until=until))
+
+    def _work(self, task: Request) -> None:
+        """It calls, again and again, for as long as its process lives."""
+        if task.at.phase in (Phase.SERVING, Phase.DRAINING):
+            self._called(task, self.dice.choice(task.path))
+        if task.at.phase is not Phase.DEAD and self.world.clock.now < task.until:
+            self.world.clock.after(0.1 + 0.3 * self.dice.random(), self._work, task)
