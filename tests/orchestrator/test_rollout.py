@@ -7,6 +7,7 @@ from fissile.orchestrator.change import (
     AbortRollout,
     Act,
     AdvanceRollout,
+    AllKnow,
     BeginRollout,
     Change,
     ChangeRefused,
@@ -19,6 +20,7 @@ from fissile.orchestrator.change import (
 from fissile.orchestrator.change import ClearSets as ClearAct
 from fissile.orchestrator.change import LeaveSets as LeaveAct
 from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of, set_name
+from fissile.orchestrator.rollout import AllKnow as Know
 from fissile.orchestrator.rollout import ClearSets, EnterStage, Seen, SetSeen, least, outlook, served_before
 from fissile.orchestrator.rollout import EndRollout as End
 from fissile.orchestrator.rollout import LeaveSets as Leave
@@ -141,14 +143,15 @@ def test_a_rollback_that_still_serves_is_not_taken_back_for_its_deaths(stage: St
     assert step.stage is Stage.RETREATING
 
 
-@pytest.mark.parametrize(("stage", "what"), [(Stage.CANARY, 60.0), (Stage.MOVED, 10.0), (Stage.RETREATING, 10.0)])
-def test_a_clock_that_was_set_back_prolongs_nothing(stage: Stage, what: float):
-    desired = at(stage, share=0.1, watch_seconds=60.0)
-    found = outlook(desired, seen(), 40.0)
-    assert found.step == EnterStage(stage, "so it is")
-    again = on(desired, stage, 40.0)
+def test_a_clock_that_was_set_back_prolongs_nothing():
+    desired = at(Stage.CANARY, share=0.1, watch_seconds=60.0)
+    assert outlook(desired, seen(), 40.0).step == EnterStage(Stage.CANARY, "so it is")
+    again = on(desired, Stage.CANARY, 40.0)
     assert again.services == desired.services
-    assert outlook(again, seen(), 41.0).due == 40.0 + what
+    assert outlook(again, seen(), 41.0).due == 100.0
+    desired = by(at(Stage.MOVED), AllKnow(1, 100.0))
+    assert outlook(desired, seen(), 40.0).step == Know("all replicas know of it")
+    assert outlook(by(desired, AllKnow(1, 40.0)), seen(), 41.0).due == 50.0
 
 
 def test_as_many_start_as_the_share_needs_and_then_as_all_need():
@@ -199,13 +202,13 @@ def test_a_sleeping_service_does_not_keep_a_retreat_from_its_end():
     desired = msgspec.structs.replace(DESIRED, services={"front@1": asleep, "back@1": WANT})
     altered = msgspec.structs.replace(asleep, replicas_max=5)
     desired = by(desired, BeginRollout(Rollout(1, NEW, {"back@2": WISH, "front@1": altered})), AbortRollout(0.0))
-    desired = by(desired, ClearAct(("back@2",), 1))
+    desired = by(desired, AllKnow(1, 1.0), ClearAct(("back@2",), 1))
     assert desired.services["front@1"] == asleep
-    assert isinstance(outlook(desired, Seen({"back@1": SetSeen(4, 4)}, pinned=False), 1.0).step, End)
+    assert isinstance(outlook(desired, Seen({"back@1": SetSeen(4, 4)}, pinned=False, told=True), 1.0).step, End)
     # One that is awake by now stays so, and is waited for.
-    awake = by(DESIRED, BeginRollout(Rollout(1, NEW, {"front@1": altered})), AbortRollout(0.0))
+    awake = by(DESIRED, BeginRollout(Rollout(1, NEW, {"front@1": altered})), AbortRollout(0.0), AllKnow(1, 1.0))
     assert awake.services["front@1"].replicas == 1
-    assert outlook(awake, Seen({"back@1": SetSeen(4, 4)}, pinned=False), 1.0).waits == "waiting for front"
+    assert outlook(awake, Seen({"back@1": SetSeen(4, 4)}, pinned=False, told=True), 1.0).waits == "waiting for front"
 
 
 @pytest.mark.parametrize(
@@ -226,6 +229,10 @@ def test_shares_by_stage(stage: Stage, share: float, later: float):
 @pytest.mark.parametrize(("stage", "gone"), [(Stage.MOVED, "back@1"), (Stage.RETREATING, "back@2")])
 def test_the_way_out_waits_for_requests_and_then_for_processes(stage: Stage, gone: str):
     desired = at(stage)
+    # Their time begins when nobody gives new requests their release any more, however late that is.
+    assert outlook(desired, seen(told=False), 111.0).step is None
+    assert outlook(desired, seen(), 100.0).step == Know("all replicas know of it")
+    desired = by(desired, AllKnow(1, 100.0))
     waiting = outlook(desired, seen(pinned=True), 101.0)
     assert waiting.step is None
     assert waiting.due == 110.0
@@ -240,8 +247,10 @@ def test_the_way_out_waits_for_requests_and_then_for_processes(stage: Stage, gon
     desired = by(desired, ClearAct((gone,), 1))
     assert desired.services[gone].replicas_max == 0
     assert outlook(desired, seen(pinned=False), 101.0).step is None
+    # Whoever has just counted it in does not bring it back.
+    assert by(desired, ScaleService(gone, 3, 3)).services[gone] == desired.services[gone]
     sets = {name: found for name, found in seen().sets.items() if name != gone}
-    assert isinstance(outlook(desired, Seen(sets, pinned=False), 102.0).step, End)
+    assert isinstance(outlook(desired, Seen(sets, pinned=False, told=True), 102.0).step, End)
     desired = apply(desired, Change("fissile", EndRollout(1, stage is Stage.MOVED), ""))
     assert desired.rollout is None
     if stage is Stage.MOVED:
@@ -256,7 +265,7 @@ def test_callers_end_before_those_whom_they_call():
     both = LiveRelease("new", {"front": "front@2", "back": "back@2"}, WAVES)
     rollout = Rollout(1, both, {"front@2": WISH, "back@2": WISH})
     desired = apply(DESIRED, Change("anna", BeginRollout(rollout), ""))
-    desired = by(on(desired, Stage.MOVED, 100.0), LeaveAct(("front@1",), 1))
+    desired = by(on(desired, Stage.MOVED, 100.0), AllKnow(1, 100.0), LeaveAct(("front@1",), 1))
     found = Seen({"front@1": SetSeen(1, 1), "back@1": SetSeen(4, 4)}, pinned=False, told=True)
     assert outlook(desired, found, 101.0).step == ClearSets(("front@1",), "its requests are done")
     desired = by(desired, ClearAct(("front@1",), 1))
@@ -300,8 +309,9 @@ def test_what_cannot_be_there_twice_is_replaced_where_it_is_and_back():
     undone = apply(during, Change("anna", AbortRollout(5.0), ""))
     assert undone.services["database"].revision == 5
     assert undone.services["database"].release == "old"
-    assert outlook(undone, Seen({"database": SetSeen(1, 0)}, pinned=False), 6.0).step is None
-    assert isinstance(outlook(undone, Seen({"database": SetSeen(1, 1)}, pinned=False), 6.0).step, End)
+    undone = by(undone, AllKnow(1, 5.0))
+    assert outlook(undone, Seen({"database": SetSeen(1, 0)}, pinned=False, told=True), 6.0).step is None
+    assert isinstance(outlook(undone, Seen({"database": SetSeen(1, 1)}, pinned=False, told=True), 6.0).step, End)
 
 
 def test_who_comes_too_late_is_told():
@@ -323,6 +333,7 @@ def test_who_comes_too_late_is_told():
         AdvanceRollout(Stage.MOVED, 0.0, 1, Stage.STARTING),
         AdvanceRollout(Stage.RETREATING, 0.0, 7, Stage.RETREATING),
         LeaveAct(("back@1",), 7),
+        AllKnow(7, 0.0),
         ClearAct(("back@1",), 7),
         EndRollout(7, True),
     ],

@@ -12,6 +12,7 @@ from fissile.errors import ConfigError
 from fissile.orchestrator.change import (
     AbortRollout,
     AdvanceRollout,
+    AllKnow,
     BeginRollout,
     Change,
     ClearSets,
@@ -107,7 +108,7 @@ async def test_a_step_that_was_decided_too_early_is_looked_at_again(tmp_path: Pa
         while ClearSets.__name__ not in shell.acts:
             await asyncio.sleep(0)
     work.cancel()
-    assert shell.acts == [LeaveSets.__name__, ClearSets.__name__]
+    assert shell.acts == [AllKnow.__name__, LeaveSets.__name__, ClearSets.__name__]
     assert shell.fleet.desired.rollout is not None
     assert shell.fleet.desired.rollout.stage is Stage.RETREATING
     assert shell.fleet.desired.services["app@2"].replicas_max == 0

@@ -76,6 +76,13 @@ class AbortRollout(msgspec.Struct, frozen=True, tag=True):
     number: int | None = None
 
 
+class AllKnow(msgspec.Struct, frozen=True, tag=True):
+    """No new request gets the release that goes: those that it has may take their time from `now` on (wall clock)."""
+
+    number: int
+    now: float
+
+
 class LeaveSets(msgspec.Struct, frozen=True, tag=True):
     """No request calls these sets of the release that goes any more: what does so in its name takes the usual way."""
 
@@ -97,7 +104,9 @@ class EndRollout(msgspec.Struct, frozen=True, tag=True):
     done: bool
 
 
-RolloutAct = BeginRollout | AdvanceRollout | PromoteRollout | AbortRollout | LeaveSets | ClearSets | EndRollout
+RolloutAct = (
+    BeginRollout | AdvanceRollout | PromoteRollout | AbortRollout | AllKnow | LeaveSets | ClearSets | EndRollout
+)
 ServiceAct = ScaleService | SetReplicas | RestartService | GiveUpRestart
 Act = ServiceAct | RolloutAct
 
@@ -121,8 +130,10 @@ def apply(desired: Desired, change: Change) -> Desired:
             f"there is no service {act.service!r}", remedy=f"those there are: {', '.join(desired.services)}"
         )
     if isinstance(act, ScaleService):
-        service = _scaled(service, act)
         desired = _in_store(desired, act)
+        # What is about to end has no replica any more, though somebody has just counted it in.
+        ends = act.service in desired.leaving() and not service.replicas_max
+        service = service if ends else _scaled(service, act)
     elif isinstance(act, SetReplicas):
         replicas = min(max(act.replicas, service.replicas_min), service.replicas_max)
         service = msgspec.structs.replace(service, replicas=replicas)
@@ -143,6 +154,8 @@ def _rolled(desired: Desired, act: RolloutAct, why: str) -> Desired:
         raise ChangeRefused(
             f"rollout {act.number} is over: {rollout.number} is under way", remedy="see `fissile status`"
         )
+    if isinstance(act, AllKnow):
+        return rollouts.known(desired, act.now)
     if isinstance(act, LeaveSets):
         return rollouts.left(desired, act.sets)
     if isinstance(act, ClearSets):

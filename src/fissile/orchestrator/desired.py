@@ -87,8 +87,9 @@ class Rollout(msgspec.Struct, frozen=True):
     share: of new requests that go to the later release while it is watched; 1: it is not. since: when the stage
     began, seconds of the wall clock. back_to: the release of the trail that it goes back to, and then it is never taken
     back itself; "" if it goes forward.
-    sticky: the header by which a client is always given the same release; "cookie" sets one. left: sets of the
-    release that goes, which no request calls any more.
+    sticky: the header by which a client is always given the same release; "cookie" sets one. known_at: since when
+    all replicas know that no new request gets the release that goes (wall clock; 0: not yet). left: its sets that no
+    request calls any more.
     """
 
     number: int
@@ -104,6 +105,7 @@ class Rollout(msgspec.Struct, frozen=True):
     reason: str = ""
     settle_seconds_max: float = 10.0
     kept: dict[str, DesiredService] = {}
+    known_at: float = 0.0
     left: tuple[str, ...] = ()
 
 

@@ -40,7 +40,7 @@ class Replica(msgspec.Struct, eq=False):
 
     revision: of its service, when it was started. since: when its state began. heard_at: its last sign
     of life. load: calls in flight at it. stuck: why it is at fault, as that it hangs, else "". ending: it
-    was ordered to end at once, so it counts no more.
+    was ordered to end at once, so it counts no more. routes: the version of those that it was started with.
     """
 
     serial: int
@@ -58,6 +58,7 @@ class Replica(msgspec.Struct, eq=False):
     ending: str = ""
     told_to_stop: bool = False
     unheard: bool = False
+    routes: int = 0
 
     @property
     def key(self) -> str:

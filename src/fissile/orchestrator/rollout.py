@@ -17,8 +17,6 @@ from fissile.orchestrator.verdict import Judgement, Verdict
 DEATHS_MAX = 2
 # Releases whose order is remembered, so that a rollback knows where to go.
 TRAIL_MAX = 100
-# Beyond the time that requests have: for a replica to apply what it is told.
-TELL_SECONDS_MAX = 2.0
 DECIDES = "`fissile promote` or `fissile abort` decides"
 UNDECIDED = (Stage.MIGRATING, Stage.STARTING, Stage.CANARY, Stage.FILLING)
 
@@ -58,6 +56,12 @@ class EnterStage(msgspec.Struct, frozen=True):
     reason: str
 
 
+class AllKnow(msgspec.Struct, frozen=True):
+    """No new request gets the release that goes: the time of those that it has begins."""
+
+    reason: str
+
+
 class LeaveSets(msgspec.Struct, frozen=True):
     """No request calls these sets any more: whoever may still call in their release's name is to know of it first."""
 
@@ -79,7 +83,7 @@ class EndRollout(msgspec.Struct, frozen=True):
     missing: tuple[str, ...] = ()
 
 
-Step = EnterStage | LeaveSets | ClearSets | EndRollout
+Step = EnterStage | AllKnow | LeaveSets | ClearSets | EndRollout
 
 
 class Outlook(msgspec.Struct, frozen=True):
@@ -136,11 +140,6 @@ def _given_up(rollout: Rollout, found: SetSeen) -> bool:
     return found.deaths >= DEATHS_MAX and not (rollout.back_to and found.ready)
 
 
-def _set_back(rollout: Rollout) -> Outlook:
-    """The clock was set back: the stage begins now, or it would last for longer by as much."""
-    return Outlook(EnterStage(rollout.stage, rollout.reason))
-
-
 def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
     dying = ""
     for name in rollout.wishes:
@@ -152,7 +151,8 @@ def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
     if dying:
         return Outlook(None, f"a rollback is not taken back by itself: {dying}; {DECIDES}")
     if rollout.since > now:
-        return _set_back(rollout)
+        # The clock was set back: it begins now, or it would last for longer by as much.
+        return Outlook(EnterStage(rollout.stage, rollout.reason))
     judgement = seen.judgement
     over = rollout.since + rollout.watch_seconds
     if judgement is not None and judgement.verdict is Verdict.WORSE and not rollout.back_to:
@@ -169,6 +169,14 @@ def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
 def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outlook:
     moved = rollout.stage is Stage.MOVED
     left = [name for name in desired.leaving() if _remains(desired, name, seen)]
+    if not seen.told:
+        # However long that takes: whoever has not heard of it goes on giving requests the release that goes.
+        return Outlook(None, "requests of the release that goes may still come: telling all replicas")
+    if not 0.0 < rollout.known_at <= now:  # not yet, or the clock was set back
+        return Outlook(AllKnow("all replicas know of it"))
+    limit = rollout.known_at + rollout.settle_seconds_max
+    if seen.pinned and now < limit:
+        return Outlook(None, "requests of the release that goes are still under way", limit)
     if not left:
         # Those that sleep come up when they are called.
         awake = [name for name in rollout.kept if desired.services[name].replicas > 0]
@@ -177,15 +185,10 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
         if missing:
             # A fix has to be deployed one day, so what does not come up is not waited for for ever.
             seconds_max = rollout.settle_seconds_max + max(desired.services[n].start_seconds_max for n in restored)
-            if now < rollout.since + seconds_max:
-                return Outlook(None, f"waiting for {', '.join(missing)}", rollout.since + seconds_max)
+            if now < rollout.known_at + seconds_max:
+                return Outlook(None, f"waiting for {', '.join(missing)}", rollout.known_at + seconds_max)
         reason = "all of the earlier release has ended" if moved else "nothing of the later release is left"
         return Outlook(EndRollout(reason, missing))
-    if rollout.since > now:
-        return _set_back(rollout)
-    limit = rollout.since + rollout.settle_seconds_max
-    if seen.pinned and now < limit:
-        return Outlook(None, "requests of the release that goes are still under way", limit)
     going = desired.going()
     assert going is not None
     for wave in going.waves:
@@ -193,18 +196,14 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
         if names:
             fresh = tuple(name for name in names if desired.services[name].replicas_max)
             if fresh:
-                return _clear(rollout, fresh, seen, now)
+                return _clear(rollout, fresh, seen)
             return Outlook(None, f"waiting for the end of {', '.join(names)}")
     raise AssertionError("what is left is in some wave")
 
 
-def _clear(rollout: Rollout, names: tuple[str, ...], seen: Seen, now: float) -> Outlook:
+def _clear(rollout: Rollout, names: tuple[str, ...], seen: Seen) -> Outlook:
     """End sets whose callers of their own release have ended; tasks that were begun in requests may still call them."""
-    knows = set(names) <= set(rollout.left)
-    limit = rollout.since + rollout.settle_seconds_max + TELL_SECONDS_MAX
-    if knows and not seen.told and now < limit:
-        return Outlook(None, "telling all replicas of the end", limit)
-    if not seen.pinned and not knows:
+    if not seen.pinned and not set(names) <= set(rollout.left):
         return Outlook(LeaveSets(names, "its requests are done"))
     return Outlook(ClearSets(names, "its requests are done" if not seen.pinned else "its time to finish is over"))
 
@@ -290,6 +289,13 @@ def _canary(wish: DesiredService, share: float) -> DesiredService:
 def _anew(wish: DesiredService, before: DesiredService) -> DesiredService:
     """A set of both releases: its replicas are replaced where they are, if their release is another."""
     return msgspec.structs.replace(wish, revision=before.revision + (before.release != wish.release))
+
+
+def known(desired: Desired, now: float) -> Desired:
+    """What is desired once all know that new requests do not get the release that goes."""
+    rollout = desired.rollout
+    assert rollout is not None
+    return msgspec.structs.replace(desired, rollout=msgspec.structs.replace(rollout, known_at=now))
 
 
 def left(desired: Desired, names: tuple[str, ...]) -> Desired:

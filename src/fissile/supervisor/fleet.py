@@ -15,7 +15,7 @@ from fissile.component.contract import accepted
 from fissile.orchestrator.desired import Desired, LiveRelease, Stage, service_of, set_name
 from fissile.orchestrator.order import stop_waves
 from fissile.orchestrator.release import Release
-from fissile.orchestrator.replica import READY, Observed, Replica
+from fissile.orchestrator.replica import READY, STARTING, Observed, Replica
 from fissile.orchestrator.routes import RouteTable
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.rpc.access import Access, token_digest
@@ -336,8 +336,9 @@ class Fleet:
         ways = {release.name: self.ways(service, release) for release in members if service.name in release.sets}
         if desired.rollout is not None and len(members) > 1:
             # What still calls these in the name of their release, as a task begun in a request, takes the usual way.
-            left = desired.rollout.left
-            ways = {name: {c: other for c, other in way.items() if other not in left} for name, way in ways.items()}
+            left = set(desired.rollout.left)
+            there = desired.services.keys() - left
+            ways = {name: {c: other for c, other in way.items() if other in there} for name, way in ways.items()}
         callees = {
             other: Callee(
                 service_of(other),
@@ -431,11 +432,14 @@ class Fleet:
     def know(self, name: str) -> bool:
         """Whether all replicas that serve have applied what they are to know now: it may not even be told yet.
 
-        One that was adopted and has not reported yet may serve, and knows what a dead supervisor told it.
+        One that was adopted and has not reported yet may serve, and knows what a dead supervisor told it. One that
+        starts may serve before it can be told anything, and knows what it was started with.
         """
         version = self.told(name).version
         for replica in self.observed.service(name).replicas.values():
             if replica.unheard and not replica.ending:
+                return False
+            if replica.state is STARTING and not replica.ending and replica.routes != version:
                 return False
             if replica.state is READY and not replica.ending:
                 beat = self.beat(replica)

@@ -143,7 +143,8 @@ class Launcher:
     def _spec(self, service: Service, replica: Replica, edition: Edition | None = None) -> ReplicaSpec:
         edition = edition or self._fleet.edition_of(service.set)
         settings, own = edition.settings, edition.settings.service(service.name)
-        config = edition.loaded.config
+        config, routes = edition.loaded.config, self._fleet.told(service.set)
+        replica.routes = routes.version
         return ReplicaSpec(
             application=getattr(own, own.guest) if own.guest else settings.app,
             root=str(Path(settings.root) / own.folder),
@@ -153,7 +154,7 @@ class Launcher:
             build=replica.build,
             release=edition.release.name,
             components=service.components,
-            routes=self._fleet.told(service.set),
+            routes=routes,
             token=self._fleet.secrets.services[service.name],
             config={name: config[name] for name in service.components if name in config},
             gateway_token=token_digest(self._fleet.secrets.gateway),

@@ -21,6 +21,7 @@ from fissile.journal.journal import JournalError
 from fissile.orchestrator.change import (
     AbortRollout,
     AdvanceRollout,
+    AllKnow,
     BeginRollout,
     Change,
     ChangeRefused,
@@ -42,6 +43,7 @@ from fissile.orchestrator.rollout import (
     rescaled,
     served_before,
 )
+from fissile.orchestrator.rollout import AllKnow as KnowStep
 from fissile.orchestrator.rollout import ClearSets as ClearStep
 from fissile.orchestrator.rollout import EndRollout as EndStep
 from fissile.orchestrator.rollout import LeaveSets as LeaveStep
@@ -460,6 +462,8 @@ class Rollouts:
             act = AdvanceRollout(step.stage, time.time(), rollout.number, rollout.stage)
             await self._office.change(Change(OURSELVES, act, step.reason))
             self._office.say(f"rollout {rollout.number} is {step.stage}: {step.reason}")
+        elif isinstance(step, KnowStep):
+            await self._office.change(Change(OURSELVES, AllKnow(rollout.number, time.time()), step.reason))
         elif isinstance(step, LeaveStep):
             await self._office.change(Change(OURSELVES, LeaveSets(step.sets, rollout.number), step.reason))
         elif isinstance(step, ClearStep):
