@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from machine import Phase
-from world import Broken
+from world import SETTLE_SECONDS, Broken
 
 from fissile.orchestrator.change import Act, AdvanceRollout, BeginRollout, EndRollout
 from fissile.orchestrator.desired import Desired, Stage, service_of
@@ -25,8 +25,8 @@ STAGES = {
     Stage.MOVED: set[Stage](),
     Stage.RETREATING: set[Stage](),
 }
-# Beside what messages take: how long a replica may know less than is known.
-STALE_SECONDS_MAX = 2.0
+# Beside what messages take, and a hold after an adoption: how long a replica may know less than is known.
+STALE_SECONDS_MAX = 2.0 + SETTLE_SECONDS
 
 
 def call_goes_astray(world: "DeployWorld", request: "Request", service: str, name: str) -> None:
@@ -89,7 +89,7 @@ def _sets_are_missed(world: "DeployWorld", desired: Desired, step: ClearSets) ->
     rollout, going = desired.rollout, desired.going()
     assert rollout is not None
     assert going is not None
-    over = world.wall() >= rollout.since + rollout.settle_seconds_max
+    over = world.wall() >= rollout.known_at + rollout.settle_seconds_max
     places = world.places[going.name]
     for request in world.visits.under_way:
         if request.release != going.name or request.edge.service in step.sets or request.edge.phase is Phase.DEAD:

@@ -31,6 +31,8 @@ from fissile.orchestrator.rollout import UNDECIDED, rescaled, served_before
 from fissile.orchestrator.verdict import Verdict
 
 WHOLE = "whole"
+# Of the clock on the wall, when a world begins.
+EPOCH_SECONDS = 1e6
 FIRST = "r0"
 SETTLE_MAX = 4.0
 # Before a deploy looks again whether the way is clear.
@@ -87,7 +89,7 @@ class DeployWorld(World):
 
     def wall(self) -> float:
         """The clock on the wall, which people set."""
-        return self.clock.now + self.clock_is_off
+        return EPOCH_SECONDS + self.clock.now + self.clock_is_off
 
     def cores_used_up(self, name: str) -> bool:
         """Whether the sets of a rollout have all that they may have, so that one gets no more."""

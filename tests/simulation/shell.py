@@ -17,6 +17,7 @@ from world import HEARTBEAT_SECONDS, Loop
 from fissile.orchestrator.autoscale import Demand, ScalingPolicy
 from fissile.orchestrator.change import (
     AdvanceRollout,
+    AllKnow,
     Change,
     ChangeRefused,
     ClearSets,
@@ -28,6 +29,7 @@ from fissile.orchestrator.change import (
 from fissile.orchestrator.desired import Desired, DesiredService, Rollout, Stage
 from fissile.orchestrator.plan import Action, StartReplica
 from fissile.orchestrator.replica import READY, ReplicaState
+from fissile.orchestrator.rollout import AllKnow as KnowStep
 from fissile.orchestrator.rollout import ClearSets as ClearStep
 from fissile.orchestrator.rollout import EnterStage, Seen, SetSeen, Step, least, outlook
 from fissile.orchestrator.rollout import LeaveSets as LeaveStep
@@ -112,8 +114,10 @@ class DeployLoop(Loop):
         places, rollout, shares = self.world.places, desired.rollout, desired.shares()
         members = [r for r in desired.releases() if name in r.sets.values()] or [desired.current]
         default = members[-1] if rollout is not None and rollout.stage is Stage.MOVED else members[0]
-        left = rollout.left if rollout is not None and len(members) > 1 else ()
-        ways = {r.name: {s: to for s, to in places[r.name].items() if to not in left} for r in members}
+        ways = {release.name: places[release.name] for release in members}
+        if rollout is not None and len(members) > 1:
+            there = desired.services.keys() - set(rollout.left)
+            ways = {release: {s: to for s, to in way.items() if to in there} for release, way in ways.items()}
         here = sum(shares[release.name] for release in members if release.name in shares)
         own = {release.name: shares.get(release.name, 0.0) / here for release in members} if here > 0 else {}
         share, elsewhere = 0.0, tuple[int, ...]()
@@ -135,16 +139,18 @@ class DeployLoop(Loop):
         return before
 
     def _perform(self, action: Action) -> None:
-        if isinstance(action, StartReplica):
-            self.told(action.service)
         super()._perform(action)
+        if isinstance(action, StartReplica):
+            self.by_serial[self.observed.last_serial][0].routes = self.told(action.service).version
 
     def know(self, name: str) -> bool:
         """Whether all ready replicas of a set say that they know what they are to know now."""
         found = self.observed.services.get(name)
         version = self.told(name).version
         for replica in found.replicas.values() if found is not None else ():
-            if replica.unheard:
+            if replica.unheard and not replica.ending:
+                return False
+            if replica.state is ReplicaState.STARTING and not replica.ending and replica.routes != version:
                 return False
             if replica.state is READY and not replica.ending:
                 beat = self._beats.get(replica.serial)
@@ -166,7 +172,7 @@ class DeployLoop(Loop):
         desired = self.world.desired
         live = (desired.current, desired.rollout)
         settled = not (self.table.held(self.world.clock.now) and self.observed.unheard())
-        several = desired.rollout is not None or (settled and live != self._live)
+        several = settled and (desired.rollout is not None or live != self._live)
         if settled:
             self._live = live
         if several:
@@ -237,6 +243,8 @@ class DeployLoop(Loop):
         gone: tuple[str, ...] = ()
         if isinstance(step, EnterStage):
             act = AdvanceRollout(step.stage, self.world.wall(), rollout.number, rollout.stage)
+        elif isinstance(step, KnowStep):
+            act = AllKnow(rollout.number, self.world.wall())
         elif isinstance(step, LeaveStep):
             act = LeaveSets(step.sets, rollout.number)
         elif isinstance(step, ClearStep):
