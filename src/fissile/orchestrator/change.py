@@ -130,11 +130,8 @@ def apply(desired: Desired, change: Change) -> Desired:
             f"there is no service {act.service!r}", remedy=f"those there are: {', '.join(desired.services)}"
         )
     if isinstance(act, ScaleService):
-        desired = _in_store(desired, act)
-        # What is about to end has no replica any more, though somebody has just counted it in.
-        ends = act.service in desired.leaving() and not service.replicas_max
-        service = service if ends else _scaled(service, act)
-    elif isinstance(act, SetReplicas):
+        return _all_scaled(desired, act)
+    if isinstance(act, SetReplicas):
         replicas = min(max(act.replicas, service.replicas_min), service.replicas_max)
         service = msgspec.structs.replace(service, replicas=replicas)
     else:
@@ -180,16 +177,21 @@ def _rolled(desired: Desired, act: RolloutAct, why: str) -> Desired:
     return rollouts.entered(desired, stage, why, act.now)
 
 
-def _in_store(desired: Desired, act: ScaleService) -> Desired:
-    """A person means the service, so what a rollout has in store for it, or would go back to, is altered, too."""
+def _all_scaled(desired: Desired, act: ScaleService) -> Desired:
+    """A person means the service: all its sets, and what a rollout has in store for it, or would go back to.
+
+    But what is about to end has no replica any more, though somebody has just counted it in.
+    """
+    ended = {name for name in desired.leaving() if name in desired.services and not desired.services[name].replicas_max}
+
+    def scaled(wants: dict[str, DesiredService]) -> dict[str, DesiredService]:
+        meant = {name for name in wants if service_of(name) == service_of(act.service)} - ended
+        return {name: _scaled(want, act) if name in meant else want for name, want in wants.items()}
+
     rollout = desired.rollout
-    if rollout is None:
-        return desired
-    wishes, kept = (
-        {n: _scaled(want, act) if service_of(n) == service_of(act.service) else want for n, want in wants.items()}
-        for wants in (rollout.wishes, rollout.kept)
-    )
-    return msgspec.structs.replace(desired, rollout=msgspec.structs.replace(rollout, wishes=wishes, kept=kept))
+    if rollout is not None:
+        rollout = msgspec.structs.replace(rollout, wishes=scaled(rollout.wishes), kept=scaled(rollout.kept))
+    return msgspec.structs.replace(desired, services=scaled(desired.services), rollout=rollout)
 
 
 def _scaled(service: DesiredService, act: ScaleService) -> DesiredService:
