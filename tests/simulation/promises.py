@@ -10,6 +10,7 @@ from fissile.orchestrator.change import Act, AdvanceRollout, BeginRollout, EndRo
 from fissile.orchestrator.desired import Desired, Stage, service_of
 from fissile.orchestrator.replica import READY
 from fissile.orchestrator.rollout import ClearSets, EnterStage, Step, served_before
+from fissile.orchestrator.verdict import Verdict
 
 if TYPE_CHECKING:
     from releasing import DeployWorld
@@ -25,6 +26,8 @@ STAGES = {
     Stage.MOVED: set[Stage](),
     Stage.RETREATING: set[Stage](),
 }
+# Before a look, and a change is written.
+WATCH_SECONDS_MORE_MAX = 2.0
 # Beside what messages take, and a hold after an adoption: how long a replica may know less than is known.
 STALE_SECONDS_MAX = 2.0 + SETTLE_SECONDS
 
@@ -82,6 +85,7 @@ def change_is_wrong(world: "DeployWorld", before: Desired, act: Act) -> None:
     if isinstance(act, AdvanceRollout) and act.stage is not rollout.stage and act.stage not in STAGES[rollout.stage]:
         raise Broken(f"a rollout that is {rollout.stage} becomes {act.stage}")
     if isinstance(act, EndRollout):
+        _last_word_is_lost(world)
         _way_back_is_wrong(world, before, act)
 
 
@@ -102,6 +106,25 @@ def _sets_are_missed(world: "DeployWorld", desired: Desired, step: ClearSets) ->
         if not over:
             raise Broken(f"{step.sets} are to end before anybody was told")
         world.cut_off.add(going.name)
+
+
+def _last_word_is_lost(world: "DeployWorld") -> None:
+    """What a person said of a service during a rollout holds, however that ends."""
+    for service, bounds in world.said.items():
+        want = world.desired.services.get(world.desired.current.sets.get(service, ""))
+        if want is not None and (want.replicas_min, want.replicas_max) != bounds:
+            raise Broken(f"{service} was scaled to {bounds}, and has {want}")
+
+
+def watch_is_too_long(world: "DeployWorld", loop: "DeployLoop") -> None:
+    """Again and again: a good canary goes on by itself, though the clock on the wall is set."""
+    rollout = world.desired.rollout
+    if rollout is None or rollout.stage is not Stage.CANARY or rollout.back_to:
+        return
+    seconds = world.clock.now - max(world.staged_at, world.clock_set_at, loop.begun)
+    limit = rollout.watch_seconds + WATCH_SECONDS_MORE_MAX + 8 * world.write_seconds
+    if world.verdicts[rollout.later.name] is Verdict.AS_GOOD and seconds > limit:
+        raise Broken(f"it is watched for {seconds:.1f} s instead of {rollout.watch_seconds:.1f}")
 
 
 def _way_back_is_wrong(world: "DeployWorld", before: Desired, act: EndRollout) -> None:

@@ -65,7 +65,9 @@ class DeployWorld(World):
         self.raised_at: dict[str, float] = {}
         self.ends: list[bool] = []
         self.preparing = False
-        self.clock_is_off = 0.0
+        self.clock_is_off = self.clock_set_at = self.staged_at = 0.0
+        # How services were scaled by people since the rollout began.
+        self.said: dict[str, tuple[int, int]] = {}
         self._reports: dict[int, float] = {}
         # What each set was told last, by whoever supervised then.
         self.told_last: dict[str, Routing] = {}
@@ -116,10 +118,20 @@ class DeployWorld(World):
         for name, want in self.desired.services.items():
             if name not in before.services or before.services[name].replicas < want.replicas:
                 self.raised_at[name] = self.clock.now
+        self._remember(before, change.what)
         change_is_wrong(self, before, change.what)
         if before.rollout is not None and self.desired.rollout is None:
             self.ends.append(before.rollout.stage is Stage.MOVED)
             self.rollbacks += bool(before.rollout.back_to) and self.ends[-1]
+
+    def _remember(self, before: Desired, act: Act) -> None:
+        if isinstance(act, BeginRollout):
+            self.said.clear()
+        elif isinstance(act, ScaleService):
+            self.said[service_of(act.service)] = act.replicas_min, act.replicas_max
+        after = self.desired.rollout
+        if after is not None and (before.rollout is None or before.rollout.stage is not after.stage):
+            self.staged_at = self.clock.now
 
     def kill_supervisor(self) -> None:
         loop = self.loop
@@ -221,7 +233,7 @@ class DeployWorld(World):
                 bounds[name] = (low, high + dice.randrange(3))
         if builds == self.builds[current] and bounds == self.bounds[current]:
             builds[next(iter(builds))] = self.count
-        if dice.random() < 0.2:
+        if dice.random() < 0.1:
             self.broken.add((dice.choice(list(builds)), self.count))
         return self._release(f"r{self.count}", builds, bounds)
 
@@ -229,8 +241,8 @@ class DeployWorld(World):
         if later.name == self.desired.current.name:
             return
         name = later.name
-        self.verdicts[name] = dice.choice([Verdict.AS_GOOD, Verdict.WORSE, Verdict.INCONCLUSIVE])
-        self.migrations[name] = "the table is locked" if dice.random() < 0.3 and not back_to else ""
+        self.verdicts[name] = dice.choice([Verdict.AS_GOOD, Verdict.AS_GOOD, Verdict.WORSE, Verdict.INCONCLUSIVE])
+        self.migrations[name] = "the table is locked" if dice.random() < 0.2 and not back_to else ""
         self.migrated_at[name] = self.clock.now + dice.random() * 2.0
         rollout = Rollout(
             number=self.desired.rollouts + 1,
@@ -303,7 +315,7 @@ def deploying(seed: int) -> DeployWorld:
     cores, write_seconds = dice.choice([0, 2, 8]), dice.choice([0.0, 0.005, 0.05, 0.5])
     world = DeployWorld(seed, services, frozenset(rare), cores=cores, write_seconds=write_seconds)
     world.report_late_seconds = dice.choice([0.0, 0.01, 0.3, 2.0])
-    rate = dice.choice([0.5, 2.0])
+    rate = dice.choice([0.3, 1.0])
     now = 1.0
     while (now := now + dice.expovariate(rate)) < FAULT_SECONDS:
         world.clock.at(now, _befall, world, dice)
@@ -314,7 +326,7 @@ def deploying(seed: int) -> DeployWorld:
 
 EVENTS = {
     "deploy": 8,
-    "back": 3,
+    "back": 6,
     "promote": 1,
     "abort": 2,
     "crash": 3,
@@ -345,6 +357,7 @@ def _befall(world: DeployWorld, dice: random.Random) -> None:
         world.clock.after(0.2 + dice.random() * 3.0, world.start_supervisor)
     elif kind == "clock":
         world.clock_is_off += dice.choice([-3600.0, -2.0, 2.0])
+        world.clock_set_at = world.clock.now
     elif kind == "scale":
         low, high = 1 + dice.randrange(3), dice.choice([0, 3])
         if world.desired.services[name].overlap:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from machine import Process
-from promises import replicas_know_less, step_is_wrong
+from promises import replicas_know_less, step_is_wrong, watch_is_too_long
 from routing import Beat, Routing
 from world import HEARTBEAT_SECONDS, Loop
 
@@ -217,6 +217,7 @@ class DeployLoop(Loop):
                     if process is not None and process.serves:
                         self.world.beat(process)
             replicas_know_less(self.world, self)
+            watch_is_too_long(self.world, self)
 
     # -- what is next -----------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ def test_a_troubled_world_keeps_its_promises_and_recovers():
 
 
 def test_releases_follow_each_other_in_the_middle_of_trouble():
-    requests = topologies = 0
+    requests = tasks = topologies = rollbacks = 0
     ends: list[bool] = []
     for seed in range(DEPLOYING_SEEDS):
         world = deploying(seed)
@@ -43,13 +43,17 @@ def test_releases_follow_each_other_in_the_middle_of_trouble():
             settled(world)
         except AssertionError as error:
             pytest.fail(f"seed {seed} at {world.clock.now:.3f} s: {error}")
-        requests += world.finished
+        requests += world.visits.finished
+        tasks += world.visits.tasks
+        rollbacks += world.rollbacks
         ends += world.ends
         topologies += world.changes_of_topology
     assert requests > 300 * DEPLOYING_SEEDS
-    assert topologies > DEPLOYING_SEEDS
+    assert tasks > DEPLOYING_SEEDS
+    assert topologies > DEPLOYING_SEEDS // 2
+    assert rollbacks > DEPLOYING_SEEDS // 4
     assert ends.count(True) > DEPLOYING_SEEDS
-    assert ends.count(False) > DEPLOYING_SEEDS
+    assert ends.count(False) > DEPLOYING_SEEDS // 2
 
 
 def test_the_same_seed_is_the_same_world():
