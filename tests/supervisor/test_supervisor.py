@@ -13,8 +13,9 @@ from supervised import Output, descendants, left_in, lives, running, shown, unti
 
 from fissile.errors import ConfigError
 from fissile.runtime.settings import load
+from fissile.supervisor.beginning import StartError
 from fissile.supervisor.state import read_endpoints
-from fissile.supervisor.supervisor import StartError, StartFailed, Supervisor
+from fissile.supervisor.supervisor import StartFailed, Supervisor
 
 
 async def fails_to_start(folder: Path, error: type[Exception], topology: str = "microservices") -> str:

@@ -10,7 +10,7 @@ from math import ceil, inf
 
 import msgspec
 
-from fissile.orchestrator.desired import Desired, DesiredService, Rollout, Stage, service_of
+from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 # Of a set that is watched: more than one death of a slot in a row is no accident.
@@ -342,6 +342,18 @@ def served_before(desired: Desired) -> str:
     moved = rollout is not None and rollout.stage is Stage.MOVED
     trail = _trail(desired, rollout) if rollout is not None and moved else desired.trail
     return trail[-1] if trail else ""
+
+
+def begun_again(before: Desired, live: LiveRelease, wishes: dict[str, DesiredService], *, goes_on: bool) -> Desired:
+    """What is desired once an application begins to run.
+
+    before: what was, when it ran last, with no rollout under way. wishes: by the release's own settings; where the
+    release goes on, replica counts are as they were.
+    """
+    if goes_on:
+        wishes = {name: rescaled(want, before.services.get(name, want)) for name, want in wishes.items()}
+    trail = before.trail if before.current.name in ("", live.name) else (*before.trail, before.current.name)
+    return Desired(wishes, live, trail=trail[-TRAIL_MAX:], rollouts=before.rollouts)
 
 
 def rescaled(wish: DesiredService, before: DesiredService) -> DesiredService:

@@ -32,7 +32,6 @@ from fissile.orchestrator.change import (
     BeginRollout,
     Change,
     ChangeRefused,
-    EndRollout,
     GiveUpRestart,
     RestartService,
     ScaleService,
@@ -40,7 +39,7 @@ from fissile.orchestrator.change import (
     SetReplicas,
     apply,
 )
-from fissile.orchestrator.desired import Desired, DesiredService, Rollout, Stage, service_of
+from fissile.orchestrator.desired import Desired, DesiredService, service_of
 from fissile.orchestrator.plan import (
     AbandonRestart,
     Action,
@@ -53,7 +52,7 @@ from fissile.orchestrator.plan import (
 from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import DRAINING, READY, Replica, ReplicaEnded, ReplicaHeard, ReplicaState
 from fissile.orchestrator.restart import described
-from fissile.orchestrator.rollout import TRAIL_MAX, ended, rescaled
+from fissile.orchestrator.rollout import begun_again
 from fissile.rpc.server import Server
 from fissile.runtime.control import (
     DRAIN_SECONDS_MAX,
@@ -64,6 +63,7 @@ from fissile.runtime.control import (
     ReplicaSpec,
 )
 from fissile.runtime.settings import Settings
+from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
 from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
@@ -86,8 +86,6 @@ from fissile.supervisor.state import JOURNAL, Endpoints, ServiceEndpoints, State
 from fissile.supervisor.status import SupervisorStatus, status_of
 
 OURSELVES = "fissile"
-# Under which name the journal keeps why the next start does not go on with what ran last.
-DOWN = "down"
 START_ATTEMPTS_MAX = 3
 # Beyond the drain's own limit: time to stop the components after it.
 STOP_SECONDS_MAX = 5.0
@@ -102,10 +100,6 @@ SILENT_SECONDS_MAX = 10.0
 STUCK_SECONDS = 3.0
 WATCH_SECONDS = 0.5
 SCALE_SECONDS = 0.1
-
-
-class StartError(FissileError):
-    """A service never came up, so nothing was left running."""
 
 
 class StartFailed(FissileError):
@@ -227,13 +221,14 @@ class Supervisor:
             journal = Journal(self._fleet.state.path / JOURNAL)
             await asyncio.to_thread(journal.open)
             self._journal = journal
+            beginning = Beginning(journal, self._store, self.say, OURSELVES)
             if not adopted:
                 ended = await self._end_orphans()
                 if adopt_only:
                     if not ended:
                         raise nothing_runs(self._fleet.state.path.parent)
                     return self.endpoints()
-                await self._begin()
+                await self._begin(beginning)
             else:
                 await self._take_over(adopted)
             self._serving = True
@@ -243,8 +238,7 @@ class Supervisor:
             self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._fleet.desired.services))
-                with suppress(JournalError):
-                    await asyncio.to_thread(journal.keep, DOWN, b"")
+                await beginning.succeeded()
                 await self._rollouts.gather()
             self._publish()
             return self.endpoints()
@@ -266,15 +260,14 @@ class Supervisor:
             self._note("OrphansEnded", "", text)
         return ended
 
-    async def _begin(self) -> None:
-        """Nothing runs yet: what ran last goes on, unless a person has stopped it; else the code in the folder."""
+    async def _begin(self, beginning: Beginning) -> None:
+        """Nothing runs yet."""
         fleet = self._fleet
         fleet.state.clean()
-        before = self._ran_last()
-        if before.rollout is not None:
-            await self._cut_short(before.rollout)
-            before = ended(before)
-        last = None if self._fresh or not self._keep else self._last(before)
+        before = await beginning.before()
+        last = None
+        if self._keep and not self._fresh:
+            last = beginning.last(before, fleet.topology, any_topology=self._resume)
         edition = await (self._load_folder() if last is None else self._load_last(last))
         fleet.editions[edition.release.name] = edition
         if edition.loaded.warning:
@@ -284,27 +277,16 @@ class Supervisor:
             self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
         live = edition.live()
         wishes = {name: self.wish(edition, service) for service, name in live.sets.items()}
-        if last is not None:
-            wishes = {name: rescaled(want, before.services.get(name, want)) for name, want in wishes.items()}
-        trail = before.trail if before.current.name in ("", live.name) else (*before.trail, before.current.name)
-        fleet.desired = Desired(wishes, live, trail=trail[-TRAIL_MAX:], rollouts=before.rollouts)
+        fleet.desired = begun_again(before, live, wishes, goes_on=last is not None)
         for name in live.sets:
             fleet.secrets.add(name)
         self._logs.width = max(len(name) for name in [*live.sets, OURSELVES])
         await self._doors.open(edition, self._port)
         await self._open_desk()
         how = f", release {live.name} as it ran last" if last is not None else ""
-        kept = {} if last is not None else {DOWN: b"until all are ready"}
+        kept = {} if last is not None else {DOWN: FIRST_START}
         await self._record("ApplicationUp", f"{edition.loaded.name} as {edition.release.topology}{how}", **kept)
         self._hold_for_migrations()
-
-    def _ran_last(self) -> Desired:
-        """What was desired when this application ran last."""
-        kept = self.journal.kept("desired")
-        with suppress(msgspec.DecodeError):
-            if kept is not None:
-                return msgspec.msgpack.decode(kept, type=Desired)
-        return Desired()
 
     async def _load_folder(self) -> Edition:
         settings = self._fleet.settings
@@ -313,23 +295,6 @@ class Supervisor:
         if self._keep:
             settings = await asyncio.to_thread(self._store.copy, settings)
         return await self._editions.load(settings, topology, self._doors.kept)
-
-    def _last(self, before: Desired) -> Kept | None:
-        """The release that ran when everything ended, unless a person wanted that end. Raises StartError."""
-        if not before.current.name or self.journal.kept(DOWN):
-            return None
-        try:
-            last = self._store.find(before.current.name)
-        except ConfigError as error:
-            self.say(f"the code in the folder is started instead of what ran last: {error}")
-            return None
-        asked = self._fleet.topology
-        if asked and asked != last.release.topology and not self._resume:
-            raise StartError(
-                f"{last.release.application} ran as {last.release.topology} last, and nobody has stopped it",
-                remedy=f"say {last.release.topology}, or --fresh to start the code in the folder as {asked}",
-            )
-        return last
 
     async def _load_last(self, last: Kept) -> Edition:
         self._resumed = True
@@ -340,13 +305,6 @@ class Supervisor:
                 f"release {last.name}, which ran last, cannot be started again: {error.message}",
                 remedy="mend that, or say --fresh to start the code in the folder",
             ) from None
-
-    async def _cut_short(self, rollout: Rollout) -> None:
-        """Everything ended before a rollout did: it goes on with the release that had the new requests."""
-        done = rollout.stage is Stage.MOVED
-        data = {"number": rollout.number, "done": done}
-        entry = Entry("change", OURSELVES, EndRollout.__name__, "", "all processes ended before it was over", data)
-        await asyncio.to_thread(self.journal.change, entry)
 
     def wish(self, edition: Edition, name: str) -> DesiredService:
         """How a service's replica set should be, by the release's own settings."""
@@ -1051,7 +1009,7 @@ class Supervisor:
         reason = why or "it was asked for"
         try:
             entry = Entry("change", who, "ApplicationDown", "", reason, {"pid": os.getpid()})
-            await asyncio.to_thread(self.journal.change, entry, {DOWN: b"down"})
+            await asyncio.to_thread(self.journal.change, entry, {DOWN: STOPPED})
         except JournalError as error:  # a full disk keeps nobody from stopping
             self.say(f"that it was stopped on purpose is not remembered: {error}")
 

@@ -1,0 +1,76 @@
+"""What an application begins with when nothing of it runs: what ran last, unless a person has stopped it.
+
+After a power cut or a kill of everything, code that was never deployed must not become live, nor a topology or a
+replica count that somebody has altered since. Only `fissile down` says that the next start is a new one.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from fissile.errors import ConfigError, FissileError
+from fissile.journal.journal import Entry, Journal, JournalError
+from fissile.orchestrator.change import EndRollout
+from fissile.orchestrator.desired import Desired, Stage
+from fissile.orchestrator.rollout import ended
+from fissile.supervisor.releases import Kept, Releases
+
+# Under which name the journal keeps why the next start does not go on with what ran last.
+DOWN = "down"
+FIRST_START, STOPPED = b"until all are ready", b"down"
+
+
+class StartError(FissileError):
+    """A service never came up, so nothing was left running."""
+
+
+class Beginning:
+    """Of one application. say: for the log; who: in the journal."""
+
+    def __init__(self, journal: Journal, store: Releases, say: Callable[[str], None], who: str) -> None:
+        self._journal = journal
+        self._store = store
+        self._say = say
+        self._who = who
+
+    async def before(self) -> Desired:
+        """What was desired when it ran last. A rollout that was under way then is over, and the history says so."""
+        kept = self._journal.kept("desired")
+        found = Desired()
+        with suppress(msgspec.DecodeError):
+            if kept is not None:
+                found = msgspec.msgpack.decode(kept, type=Desired)
+        rollout = found.rollout
+        if rollout is None:
+            return found
+        data = {"number": rollout.number, "done": rollout.stage is Stage.MOVED}
+        entry = Entry("change", self._who, EndRollout.__name__, "", "all processes ended before it was over", data)
+        await asyncio.to_thread(self._journal.change, entry)
+        return ended(found)
+
+    def last(self, before: Desired, topology: str, *, any_topology: bool) -> Kept | None:
+        """The release to go on with; None: begin with the code in the folder.
+
+        topology: that is asked for, "" if none; any_topology: another is no mistake. Raises StartError.
+        """
+        if not before.current.name or self._journal.kept(DOWN):
+            return None
+        try:
+            found = self._store.find(before.current.name)
+        except ConfigError as error:
+            self._say(f"the code in the folder is started instead of what ran last: {error}")
+            return None
+        ran = found.release.topology
+        if topology not in ("", ran) and not any_topology:
+            raise StartError(
+                f"{found.release.application} ran as {ran} last, and nobody has stopped it",
+                remedy=f"say {ran}, or --fresh to start the code in the folder as {topology}",
+            )
+        return found
+
+    async def succeeded(self) -> None:
+        """All are ready: from now on, this is what ran last."""
+        with suppress(JournalError):
+            await asyncio.to_thread(self._journal.keep, DOWN, b"")
