@@ -356,7 +356,13 @@ def test_what_does_not_come_up_again_is_not_waited_for_for_ever():
     want = DesiredService(start_seconds_max=3.0, overlap=False, release="old")
     rollout = Rollout(1, new, {"db": msgspec.structs.replace(want, release="new")}, settle_seconds_max=10.0)
     desired = on(by(Desired({"db": want}, old), BeginRollout(rollout)), Stage.RETREATING, 100.0)
-    found = outlook(desired, Seen({"db": SetSeen()}), 112.9)
+    desired = by(desired, AllKnow(1, 100.0))
+
+    def seen(found: SetSeen) -> Seen:
+        return Seen({"db": found}, pinned=False, told=True)
+
+    found = outlook(desired, seen(SetSeen()), 112.9)
     assert (found.step, found.waits, found.due) == (None, "waiting for db", 113.0)
-    assert outlook(desired, Seen({"db": SetSeen()}), 113.0).step == End("nothing of the later release is left", ("db",))
-    assert outlook(desired, Seen({"db": SetSeen(1, 1)}), 100.0).step == End("nothing of the later release is left")
+    reason = "nothing of the later release is left"
+    assert outlook(desired, seen(SetSeen()), 113.0).step == End(reason, ("db",))
+    assert outlook(desired, seen(SetSeen(1, 1)), 100.0).step == End(reason)
