@@ -58,7 +58,10 @@ class Unpinned(Ledger):
         """Not remembered."""
         return 0
 
-    def end(self, release: str, number: int, *, failed: bool) -> None:
+    def answered(self, release: str, number: int, *, failed: bool) -> None:
+        """Nor that it was answered."""
+
+    def end(self, release: str, number: int, *, broken: bool) -> None:
         """Nor that it ended."""
 
 
