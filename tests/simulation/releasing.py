@@ -93,6 +93,11 @@ class DeployWorld(World):
         """The clock on the wall, which people set."""
         return EPOCH_SECONDS + self.clock.now + self.clock_is_off
 
+    def set_clock(self, seconds: float) -> None:
+        """Somebody sets the clock on the wall, by so much."""
+        self.clock_is_off += seconds
+        self.clock_set_at = self.clock.now
+
     def cores_used_up(self, name: str) -> bool:
         """Whether the sets of a rollout have all that they may have, so that one gets no more."""
         counts = {n: want.replicas for n, want in self.desired.services.items() if want.automatic}
@@ -319,6 +324,10 @@ def deploying(seed: int) -> DeployWorld:
     now = 1.0
     while (now := now + dice.expovariate(rate)) < FAULT_SECONDS:
         world.clock.at(now, _befall, world, dice)
+    # The last rollout is left alone, but for the clock.
+    world.clock.at(FAULT_SECONDS - 3.0, world.deploy, dice)
+    if dice.random() < 0.5:
+        world.clock.at(FAULT_SECONDS - 1.0 + 2.0 * dice.random(), world.set_clock, -3600.0)
     world.clock.at(FAULT_SECONDS, mend, world)
     world.clock.at(FAULT_SECONDS + 10.0, _decide, world, dice)
     return world
@@ -356,8 +365,7 @@ def _befall(world: DeployWorld, dice: random.Random) -> None:
         world.kill_supervisor()
         world.clock.after(0.2 + dice.random() * 3.0, world.start_supervisor)
     elif kind == "clock":
-        world.clock_is_off += dice.choice([-3600.0, -2.0, 2.0])
-        world.clock_set_at = world.clock.now
+        world.set_clock(dice.choice([-3600.0, -2.0, 2.0]))
     elif kind == "scale":
         low, high = 1 + dice.randrange(3), dice.choice([0, 3])
         if world.desired.services[name].overlap:
