@@ -175,6 +175,9 @@ def all_is_settled(world: "DeployWorld") -> None:
     if left:
         raise Broken(f"processes of other releases are left: {left}")
     for process in world.machine.processes.values():
+        service = service_of(process.service)
+        if world.builds[process.release].get(service) != world.builds[desired.current.name][service]:
+            raise Broken(f"{process.service} runs the code of {process.release}, and not of {desired.current.name}")
         if process.knows.shares != {desired.current.name: 1.0}:
             raise Broken(f"{process.service} believes in {process.knows.shares}")
     if loop is not None and set(loop.observed.services) - set(desired.services):
