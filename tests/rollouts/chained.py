@@ -16,6 +16,8 @@ from typing import Any
 from background import Up, background
 from commands import fissile
 
+from fissile.cli.client import Client
+
 SAMPLE = Path(__file__).parent / "sample"
 TRAFFIC = Path(__file__).parents[2] / "benchmarks" / "traffic.py"
 
@@ -57,9 +59,8 @@ class Chain(Up):
 
     def history(self) -> list[dict[str, Any]]:
         """All that has happened."""
-        result = fissile("history", "--path", self.folder, "--json", "-n", "10000")
-        assert result.returncode == 0, result
-        return [json.loads(line) for line in result.stdout.splitlines()]
+        found: list[dict[str, Any]] = Client(self.folder).get("/history?limit=10000")
+        return found
 
     def all_pids(self) -> dict[str, list[int]]:
         """By service."""

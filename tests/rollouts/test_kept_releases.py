@@ -38,7 +38,7 @@ def test_a_release_that_never_served_is_not_kept(app: Chain):
         app.order("deploy", "--canary", "10%", "--watch", "100s")
         app.order("abort")
         wait_until(lambda: app.status()["rollout"] is None, "it is over")
-    assert sorted(copies.iterdir()) == before
+    wait_until(lambda: sorted(copies.iterdir()) == before, "their code has gone")
     assert len(app.order("releases").splitlines()) == 2
     app.order("rollback", "--wait")
     assert app.status()["release"] == first
