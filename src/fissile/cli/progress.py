@@ -15,6 +15,7 @@ POLL_SECONDS = 0.05
 DECIDES = "`fissile promote`"
 BAR_CHARACTERS = 24
 ENTRIES_MAX = 1000
+RECENT = 100
 
 
 @contextmanager
@@ -47,7 +48,7 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
             outcome = client.get(f"/rollouts/{number}")  # after it: it may have ended in between
             for entry in client.get(f"/history?after={after}&limit={ENTRIES_MAX}"):
                 after = entry["id"]
-                if entry["what"] == "AdvanceRollout":
+                if entry["what"] == "AdvanceRollout" and entry["data"]["number"] == number:
                     told = f"{entry['data']['stage']}: {entry['reason']}"
                     say(told) if live is None else live.console.print(told, highlight=False, markup=False)
             rollout = status["rollout"]
@@ -66,9 +67,10 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
 
 
 def _beginning(client: "Client", number: int) -> int:
-    """The journal's entry with which a rollout began."""
-    entries = client.get(f"/history?limit={ENTRIES_MAX}")
-    return next((e["id"] for e in entries if e["what"] == "BeginRollout" and e["data"]["rollout"] == number), 0)
+    """The journal's entry with which a rollout began, just now; where more has happened since, one after it."""
+    entries = client.get(f"/history?limit={RECENT}")
+    begun = (e["id"] for e in entries if e["what"] == "BeginRollout" and e["data"]["rollout"] == number)
+    return next(begun, entries[0]["id"] if entries else 0)
 
 
 def _line(rollout: dict[str, Any], status: dict[str, Any]) -> str:

@@ -38,9 +38,9 @@ class Statement:
         self.binds = tuple(dict.fromkeys(_bound(node)))
         self.references: list[Reference] = []
         self.texts: list[str] = []
-        self.imports: list[ast.Import | ast.ImportFrom] = [n for n in ast.walk(node) if isinstance(n, IMPORTS)]
+        self.imports: list[ast.Import | ast.ImportFrom] = []
+        _refer(node, self.references, self.texts, self.imports, annotation=False)
         self.runs = [n for n in executed(node) if isinstance(n, IMPORTS)] if self.imports else []
-        _refer(node, self.references, self.texts, annotation=False)
 
     @cached_property
     def text(self) -> str:
@@ -197,8 +197,15 @@ def chain_of(node: ast.AST) -> Chain:
     return (node.id, *reversed(names)) if isinstance(node, ast.Name) else ()
 
 
-def _refer(node: ast.AST, found: list[Reference], texts: list[str], *, annotation: bool) -> None:
-    """All names that are used, and all texts, within a node."""
+def _refer(
+    node: ast.AST,
+    found: list[Reference],
+    texts: list[str],
+    imports: list[ast.Import | ast.ImportFrom],
+    *,
+    annotation: bool,
+) -> None:
+    """All names that are used, all texts and all imports within a node."""
     if isinstance(node, (ast.Name, ast.Attribute)):
         chain = chain_of(node)
         if chain:
@@ -210,24 +217,25 @@ def _refer(node: ast.AST, found: list[Reference], texts: list[str], *, annotatio
         texts.append(node.value)
         if annotation:
             try:
-                _refer(ast.parse(node.value, mode="eval").body, found, [], annotation=True)
+                _refer(ast.parse(node.value, mode="eval").body, found, [], [], annotation=True)
             except (SyntaxError, ValueError):
                 return
         elif node.value.isidentifier():
             found.append(Reference((node.value,)))  # as in getattr
     elif isinstance(node, IMPORTS):
+        imports.append(node)
         return
     for name, value in ast.iter_fields(node):
         said = annotation or (name == "annotation" or (name == "returns" and isinstance(node, FUNCTIONS)))
         for child in value if isinstance(value, list) else [value]:  # pyright: ignore[reportUnknownVariableType]
             if isinstance(child, ast.AST):
-                _refer(child, found, texts, annotation=said)
+                _refer(child, found, texts, imports, annotation=said)
 
 
 def references_of(node: ast.AST) -> list[Reference]:
     """All names that are used within a node."""
     found: list[Reference] = []
-    _refer(node, found, [], annotation=False)
+    _refer(node, found, [], [], annotation=False)
     return found
 
 

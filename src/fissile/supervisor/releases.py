@@ -55,6 +55,34 @@ class Kept(msgspec.Struct, frozen=True):
         return self.release.name
 
 
+class BuildLine(msgspec.Struct, frozen=True):
+    """What a list tells of a build."""
+
+    name: str
+
+
+class ReleaseLine(msgspec.Struct, frozen=True):
+    """What a list tells of a release: none of its parts and contracts, which are large."""
+
+    topology: str
+    builds: dict[str, BuildLine]
+
+
+class KeptLine(msgspec.Struct, frozen=True):
+    """A line of the list of releases that are kept."""
+
+    name: str
+    release: ReleaseLine
+    made: float
+    code: str
+
+
+class _Line(msgspec.Struct, frozen=True):
+    release: ReleaseLine
+    made: float
+    code: str
+
+
 class Releases:
     """Of one application. state: its folder .fissile; root: where people edit it."""
 
@@ -162,12 +190,13 @@ class Releases:
                 f"the release cannot be written to {self._folder}: {error}", remedy="make room on the disk"
             ) from None
 
-    def all(self) -> list[Kept]:
+    def all(self) -> list[KeptLine]:
         """Those that are kept, newest first. What another version wrote is left out."""
-        found: list[Kept] = []
+        found: list[KeptLine] = []
         for file in self._folder.glob("*.json"):
             with suppress(OSError, msgspec.DecodeError):
-                found.append(msgspec.json.decode(file.read_bytes(), type=Kept))
+                line = msgspec.json.decode(file.read_bytes(), type=_Line)
+                found.append(KeptLine(file.stem, line.release, line.made, line.code))
         return sorted(found, key=lambda kept: kept.made, reverse=True)
 
     def find(self, name: str) -> Kept:
@@ -175,7 +204,8 @@ class Releases:
         kept = self.all()
         found = [one for one in kept if one.name.startswith(name) and len(name) >= NAME_CHARACTERS_MIN]
         if len(found) == 1:
-            return found[0]
+            with suppress(OSError, msgspec.DecodeError):
+                return msgspec.json.decode((self._folder / f"{found[0].name}.json").read_bytes(), type=Kept)
         known = ", ".join(one.name for one in kept) or "none"
         why = "is the beginning of several" if found else "is not kept: it never was deployed, or it was pruned"
         raise ConfigError(f"release {name!r} {why}", remedy=f"those that are kept: {known} (see `fissile releases`)")

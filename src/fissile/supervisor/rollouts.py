@@ -53,7 +53,7 @@ from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.migrations import Launch, Migrations
-from fissile.supervisor.releases import Kept, Releases
+from fissile.supervisor.releases import Kept, KeptLine, Releases
 from fissile.telemetry.aggregate import Answers
 
 LOOK_SECONDS = 0.05
@@ -221,7 +221,7 @@ class Rollouts:
             root = self._fleet.root
             self._office.say(f"moved to {root}, because every release shares it: {', '.join(moved)}")
 
-    def kept(self) -> list[Kept]:
+    def kept(self) -> list[KeptLine]:
         """The releases that are kept, newest first."""
         return self._store.all()
 
