@@ -242,8 +242,8 @@ async def in_a_row(count: int) -> list[Figure]:
         figure(
             f"{count} deploys in a row: requests failed of {len(load.requests)}", len(load.failures), "requests", "<= 0"
         ),
-        figure(f"{count} deploys in a row: growth of the supervisor's memory", growth, "MiB"),
-        figure(f"{count} deploys in a row: growth by a deploy, times {count} (median)", each * count, "MiB", "<= 1"),
+        figure(f"{count} deploys in a row: growth of the supervisor's memory", growth, "MiB", "<= 1"),
+        figure(f"{count} deploys in a row: growth by a deploy, times {count} (median)", each * count, "MiB"),
         figure(f"{count} deploys in a row: growth of its processes", processes[-1] - processes[0], "processes", "<= 0"),
     ]
 
