@@ -31,6 +31,10 @@ _IMMUTABLE_LEAVES = (
     shape.EnumType,
     shape.LiteralType,
 )
+# What the codec raises for a value that it cannot write, and for bytes that it cannot read as the declared type.
+# The latter is wide because an author's own __post_init__ runs within it.
+UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
+UNDECODABLE = (Exception,)
 # What msgspec compares with the empty value that they make, where `omit_defaults` is set.
 _EMPTY_FACTORIES = (list, dict, set)
 # Why a record may be written without a field: the type allows it, or it has its default.
