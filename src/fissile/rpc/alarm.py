@@ -7,6 +7,7 @@ alarm rings seldom, and an idle owner has none.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from math import inf
 
@@ -37,13 +38,13 @@ class Alarm:
         if self._handle is not None:
             self._handle.cancel()
         self.due = deadline
-        # Of uvloop's timers those rounded down to a millisecond ring early: the sweep looks at the clock itself.
-        self._handle = self._loop.call_later(max(0.0, deadline - self._loop.time()), self._ring)
+        # uvloop's own clock counts whole milliseconds and stands still within a turn of the loop.
+        self._handle = self._loop.call_later(max(0.0, deadline - time.monotonic()) + 0.001, self._ring)
 
     def _ring(self) -> None:
         self._handle = None
         self.due = inf
-        now = self._loop.time()
+        now = time.monotonic()
         following = self._sweep(now)
         if following != inf:
             self.set(max(following, now + PRECISION_SECONDS))
