@@ -30,6 +30,7 @@ from fissile.errors import (
 )
 from fissile.rpc.access import Access
 from fissile.rpc.deadline import exceeded
+from fissile.rpc.listening import accept_on
 from fissile.rpc.transport import Endpoint, log
 from fissile.wire import events
 from fissile.wire.frames import PROTOCOL_VERSION, TIMEOUT_NONE, Hello, Welcome
@@ -116,10 +117,7 @@ class Server:
 
     async def start(self, sock: socket.socket) -> None:
         """Accept connections on a listening socket (Unix or TCP)."""
-        loop = asyncio.get_running_loop()
-        unix = sock.family == socket.AF_UNIX
-        listen = loop.create_unix_server if unix else loop.create_server
-        self._listeners.append(await listen(self.protocol, sock=sock))
+        self._listeners.append(await accept_on(sock, self.protocol))
 
     def protocol(self) -> "ServerConnection":
         """The protocol of one accepted connection (for listeners made elsewhere)."""

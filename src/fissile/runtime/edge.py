@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 
 from fissile.component.context import CallContext, call_context, parse_traceparent
 from fissile.errors import CallError
+from fissile.rpc.listening import accept_on
 from fissile.runtime.control import Elsewhere
 from fissile.runtime.handover import Passer
 from fissile.runtime.ledger import Ledger
@@ -91,10 +92,8 @@ class Edge:
         return HttpToolsProtocol(config=self._config, server_state=self._state, app_state={})
 
     async def _listen(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        listen = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
         # A copy: the socket itself stays when the way of accepting changes.
-        server = await listen(self._protocol, sock=sock.dup())
+        server = await accept_on(sock.dup(), self._protocol)
         if self._draining or self._elsewhere is not None:
             server.close()  # it changed again meanwhile
         else:

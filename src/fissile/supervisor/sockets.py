@@ -9,12 +9,10 @@ import socket
 from contextlib import suppress
 
 from fissile.errors import ConfigError
+from fissile.rpc.listening import BACKLOG
 
-BACKLOG = 1024
 HOST = "127.0.0.1"
 PREFERRED_PORT = 8000
-
-HANDOVER_BACKLOG = 64
 
 
 def listen_unix(path: str) -> socket.socket:
@@ -39,7 +37,7 @@ def listen_handover(path: str) -> socket.socket:
         with suppress(FileNotFoundError):
             os.unlink(path)
         sock.bind(path)
-        sock.listen(HANDOVER_BACKLOG)
+        sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise

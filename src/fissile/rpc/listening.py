@@ -1,0 +1,20 @@
+"""How this process accepts on a listening socket, whoever made it.
+
+An event loop listens again on the socket that it is given, with a queue of its own default: 100, whatever was asked
+for before. Visitors beyond it are turned away, or wait for a retransmission of a second and more.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+# Connections that wait until they are accepted: as many as come while a replica is replaced. The system's own bound
+# (net.core.somaxconn) may be lower.
+BACKLOG = 1024
+
+
+async def accept_on(sock: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
+    """Accept connections on a listening socket (Unix or TCP), which belongs to the server from now on."""
+    loop = asyncio.get_running_loop()
+    listen = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+    return await listen(protocol, sock=sock, backlog=BACKLOG)
