@@ -8,11 +8,15 @@ import dataclasses
 import inspect
 import types
 import typing
+from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Any, cast
 
 import msgspec
 
 from fissile.component.interface import Interface, Lazy, class_mark, mismatches, read_interface
+from fissile.component.variables import Variables
+from fissile.component.variables import mistakes as mistaken_variables
 from fissile.errors import DeclarationError
 
 RESERVED_COMPONENTS = frozenset({"Control", "Fissile"})
@@ -50,11 +54,15 @@ class Component(msgspec.Struct, frozen=True, eq=False):
 
 
 class Graph:
-    """Components by name, in the order in which they start: callees before their callers."""
+    """Components by name, in the order in which they start: callees before their callers.
 
-    def __init__(self, *components: type, name: str = "app") -> None:
+    context: ContextVars that travel by value with every call, in every topology; any other stays in its process.
+    """
+
+    def __init__(self, *components: type, name: str = "app", context: Iterable[ContextVar[Any]] = ()) -> None:
         self.name = name
-        mistakes: list[str] = []
+        named = tuple(context)
+        mistakes = mistaken_variables(named)
         read = _read_classes(components, mistakes)
         providers = _providers(read)
         found = {
@@ -66,6 +74,7 @@ class Graph:
         order = _start_order(found, mistakes)
         if mistakes:
             raise DeclarationError(f"application {name!r}", list(dict.fromkeys(mistakes)))
+        self.context = Variables(named)
         self.components: dict[str, Component] = {name: found[name] for name in order}
 
     def callers(self, target: str) -> tuple[str, ...]:
