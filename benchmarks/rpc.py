@@ -1,8 +1,8 @@
 """Remote calls, side by side with the peers: throughput, CPU of both sides, and latency of one caller.
 
-All processes of all peers stay up and are measured in turns. Each works pinned to one core, client
-and server together: so throughput is what a core can do, and no wake-up of a sleeping core is
-measured as if it were software.
+All processes of all peers stay up and are measured in turns. Client and server of a peer share one core: so
+throughput is what a core can do, and no wake-up of a sleeping core is measured as if it were software. Then each
+side gets a core of its own, which is what two machines or a machine with cores to spare would show.
 """
 
 import json
@@ -13,12 +13,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cpu import place
+
 from fissile.bench.report import Figure, figure
 from fissile.bench.stats import median, ratio
 
 CALLERS = 64
+# A peer is measured with that many callers with which it is fastest: some have a pool that suffers from many.
+CALLERS_TRIED = (8, 16, 64)
+TRIALS_MAX = 3
+REPLICAS = 50
+# With these 50 replicas that do one thing at a time are half busy.
+CALLERS_IN_TURN = 25
 PROCESS = Path(__file__).with_name("process.py")
-# name: (module in peers/, address with {folder} and {port}); two addresses are two replicas to the caller.
+# name: (module in peers/, address with {folder} and {port}); several addresses are so many replicas.
 PEERS = {
     "raw echo": ("echo", "unix:{folder}/echo"),
     "fissile": ("fissile_rpc", "unix:{folder}/fissile"),
@@ -28,6 +36,14 @@ PEERS = {
     "FastAPI + aiohttp": ("fastapi_aiohttp", "unix:{folder}/fastapi-a"),
     "FastAPI + httpx": ("fastapi_httpx", "unix:{folder}/fastapi-h"),
 }
+MANY = f"fissile, {REPLICAS} replicas"
+PEERS[MANY] = ("fissile_rpc", ",".join(f"unix:{{folder}}/many-{n}" for n in range(REPLICAS)))
+# Whose best number of callers is looked for. Fissile keeps to 64, an echo has no callers.
+OTHERS = ("grpc.aio", "FastAPI + aiohttp", "FastAPI + httpx")
+# Who is measured on two cores as well.
+APART = ("fissile", *OTHERS)
+# Who has streams.
+STREAMING = ("fissile", "grpc.aio")
 
 
 class Process:
@@ -68,14 +84,54 @@ class Process:
             self._child.kill()
             self._child.wait()
 
+    def place(self, core: int, pids: Iterable[int] = ()) -> None:
+        """Move it, and others, to a core."""
+        for pid in [self._child.pid, *pids]:
+            place(pid, core)
+
 
 @dataclass
 class Rounds:
-    """What was measured of one peer, by round."""
+    """What was measured of one peer, by round. apart: with a core for each side."""
 
+    callers: int = CALLERS
     per_second: list[float] = field(default_factory=list)
     cpu_us: list[float] = field(default_factory=list)
     p50_us: list[float] = field(default_factory=list)
+    apart_per_second: list[float] = field(default_factory=list)
+    apart_cpu_us: list[float] = field(default_factory=list)
+    apart_p50_us: list[float] = field(default_factory=list)
+    item_us: list[float] = field(default_factory=list)
+    found_us: list[float] = field(default_factory=list)
+    broken_us: list[float] = field(default_factory=list)
+    wait_p99_ms: list[float] = field(default_factory=list)
+    turn_p99_ms: list[float] = field(default_factory=list)
+
+
+class Pair:
+    """Server and client of one peer."""
+
+    def __init__(self, peer: str, address: str, core: int) -> None:
+        self.server = Process(peer, "server", address, core)
+        self.client = Process(peer, "client", address, core)
+
+    def load(self, seconds: float, callers: int, *, do: str = "throughput", what: str = "cart") -> tuple[float, float]:
+        """Calls (or items) per second, and microseconds of CPU of both sides for each."""
+        order = {"callers": callers, "seconds": seconds, "what": what}
+        self.client.ask(do=do, **(order | {"seconds": 0.0}))  # connect before anything is counted
+        before = self.server.ask(do="cpu")["cpu"]
+        answer = self.client.ask(do=do, **order)
+        cpu = self.server.ask(do="cpu")["cpu"] - before + answer["cpu"]
+        return answer["calls"] / answer["seconds"], cpu / answer["calls"] * 1e6
+
+    def latency(self, seconds: float, callers: int = 1, *, what: str = "cart") -> dict[str, float]:
+        """Median and 99th percentile, in microseconds."""
+        return self.client.ask(do="latency", callers=callers, seconds=seconds, what=what)
+
+    def end(self) -> None:
+        """End both."""
+        self.client.end()
+        self.server.end()
 
 
 def measure(folder: Path, port: int, rounds: int, seconds: float) -> dict[str, Rounds]:
@@ -83,51 +139,115 @@ def measure(folder: Path, port: int, rounds: int, seconds: float) -> dict[str, R
     from peers import grpc_aio
 
     grpc_aio.prepare()
-    core = max(os.sched_getaffinity(0))
-    up: dict[str, tuple[Process, Process]] = {}
-    processes: list[Process] = []
+    cores = sorted(os.sched_getaffinity(0))
+    up: dict[str, Pair] = {}
     try:
         for name, (peer, pattern) in PEERS.items():
-            address = pattern.format(folder=folder, port=port)
-            for side in ("server", "client"):
-                processes.append(Process(peer, side, address, core))
-            up[name] = (processes[-2], processes[-1])
+            up[name] = Pair(peer, pattern.format(folder=folder, port=port), cores[-1])
         measured = {name: Rounds() for name in PEERS}
+        for name in OTHERS:
+            measured[name].callers = _best_callers(up[name], min(rounds, TRIALS_MAX), seconds / 2)
         for _ in range(rounds):
-            for name, (server, client) in up.items():
-                _one_round(server, client, seconds, measured[name])
+            _one_round(up, measured, seconds)
+            for name in APART if len(cores) > 1 else ():
+                _round_apart(up[name], measured[name], cores, seconds / 2)
         return measured
     finally:
-        for process in processes:
-            process.end()
+        for pair in up.values():
+            pair.end()
 
 
-def _one_round(server: Process, client: Process, seconds: float, found: Rounds) -> None:
-    before = server.ask(do="cpu")["cpu"]
-    answer = client.ask(do="throughput", callers=CALLERS, seconds=seconds)
-    cpu = server.ask(do="cpu")["cpu"] - before + answer["cpu"]
-    found.per_second.append(answer["calls"] / answer["seconds"])
-    found.cpu_us.append(cpu / answer["calls"] * 1e6)
-    found.p50_us.append(client.ask(do="sequential", seconds=seconds / 2)["p50_us"])
+def _best_callers(pair: Pair, trials: int, seconds: float) -> int:
+    """With how many callers it answers most."""
+    found: dict[int, list[float]] = {callers: [] for callers in CALLERS_TRIED}
+    for _ in range(trials):
+        for callers, rates in found.items():
+            rates.append(pair.load(seconds, callers)[0])
+    return max(found, key=lambda callers: median(found[callers]))
+
+
+def _one_round(up: dict[str, Pair], measured: dict[str, Rounds], seconds: float) -> None:
+    for name, pair in up.items():
+        found = measured[name]
+        per_second, cpu_us = pair.load(seconds, found.callers)
+        found.per_second.append(per_second)
+        found.cpu_us.append(cpu_us)
+        found.p50_us.append(pair.latency(seconds / 2)["p50_us"])
+    for name in STREAMING:
+        measured[name].item_us.append(up[name].load(seconds / 2, 1, do="items")[1])
+    ours, many = measured["fissile"], measured[MANY]
+    ours.found_us.append(up["fissile"].load(seconds / 2, CALLERS, what="found")[1])
+    ours.broken_us.append(up["fissile"].load(seconds / 2, CALLERS, what="broken")[1])
+    many.wait_p99_ms.append(up[MANY].latency(seconds, CALLERS, what="wait")["p99_us"] / 1000)
+    many.turn_p99_ms.append(up[MANY].latency(seconds, CALLERS_IN_TURN, what="turn")["p99_us"] / 1000)
+
+
+def _round_apart(pair: Pair, found: Rounds, cores: list[int], seconds: float) -> None:
+    pair.server.place(cores[0])
+    try:
+        per_second, cpu_us = pair.load(seconds, found.callers)
+        found.apart_per_second.append(per_second)
+        found.apart_cpu_us.append(cpu_us)
+        found.apart_p50_us.append(pair.latency(seconds / 2)["p50_us"])
+    finally:
+        pair.server.place(cores[-1])
 
 
 def figures(measured: dict[str, Rounds]) -> Iterable[Figure]:
     """The goals of a remote call, then what each peer did."""
-    ours, tcp = measured["fissile"], measured["fissile, TCP"]
+    ours, tcp, many = measured["fissile"], measured["fissile, TCP"], measured[MANY]
     grpc, echo = measured["grpc.aio"], measured["raw echo"]
     httpx, aiohttp = measured["FastAPI + httpx"], measured["FastAPI + aiohttp"]
-    yield figure("rpc: throughput, fissile / grpc.aio", ratio(ours.per_second, grpc.per_second), "times", ">= 25")
-    yield figure("rpc: CPU per call, grpc.aio / fissile", ratio(grpc.cpu_us, ours.cpu_us), "times", ">= 25")
-    yield figure(
-        "rpc: throughput, fissile / FastAPI + httpx", ratio(ours.per_second, httpx.per_second), "times", ">= 100"
-    )
+    added = [mine - floor for mine, floor in zip(ours.p50_us, echo.p50_us, strict=True)]
     yield figure(
         "rpc: throughput, fissile / FastAPI + aiohttp", ratio(ours.per_second, aiohttp.per_second), "times", ">= 15"
     )
-    yield figure("rpc: sequential p50, fissile / raw echo", ratio(ours.p50_us, echo.p50_us), "times", "<= 5")
+    yield figure("rpc: throughput, fissile / FastAPI + httpx", ratio(ours.per_second, httpx.per_second), "times")
+    yield figure("rpc: throughput, fissile / grpc.aio", ratio(ours.per_second, grpc.per_second), "times", ">= 25")
+    yield figure("rpc: CPU per call, grpc.aio / fissile", ratio(grpc.cpu_us, ours.cpu_us), "times", ">= 25")
+    yield figure("rpc: sequential p50, fissile, added to a raw echo", median(added), "µs", "<= 20")
     yield figure("rpc: sequential p50, fissile / grpc.aio", ratio(ours.p50_us, grpc.p50_us), "times", "<= 0.16")
     yield figure("rpc: throughput, Unix socket / TCP", ratio(ours.per_second, tcp.per_second), "times", "<= 1.3")
+    yield figure(
+        f"rpc: CPU per call, one of {REPLICAS} replicas / one replica", ratio(many.cpu_us, ours.cpu_us), "times", "<= 4"
+    )
+    yield figure(f"rpc: {REPLICAS} replicas, handlers of 20 ms, p99", median(many.wait_p99_ms), "ms")
+    yield figure(f"rpc: {REPLICAS} replicas half busy, one 20 ms at a time, p99", median(many.turn_p99_ms), "ms")
+    yield figure("rpc: CPU per call, undeclared error / success", ratio(ours.broken_us, ours.found_us), "times", "<= 3")
+    yield figure("rpc: CPU per item of a stream, fissile, both sides", median(ours.item_us), "µs", "<= 2")
+    yield figure("rpc: CPU per item of a stream, grpc.aio, both sides", median(grpc.item_us), "µs")
+    if ours.apart_cpu_us:
+        yield from _figures_apart(measured)
     for name, rounds in measured.items():
         yield figure(f"rpc: {name}, calls per second", median(rounds.per_second), "1/s")
         yield figure(f"rpc: {name}, CPU per call, both sides", median(rounds.cpu_us), "µs")
         yield figure(f"rpc: {name}, sequential p50", median(rounds.p50_us), "µs")
+        if name in OTHERS:
+            yield figure(f"rpc: {name}, callers with which it is fastest", rounds.callers, "callers")
+
+
+def _figures_apart(measured: dict[str, Rounds]) -> Iterable[Figure]:
+    ours = measured["fissile"]
+    for name in OTHERS:
+        peer = measured[name]
+        faster = ratio(ours.apart_per_second, peer.apart_per_second)
+        cheaper = ratio(peer.apart_cpu_us, ours.apart_cpu_us)
+        yield figure(f"rpc, a core for each side: throughput, fissile / {name}", faster, "times")
+        yield figure(f"rpc, a core for each side: CPU per call, {name} / fissile", cheaper, "times")
+    for name in APART:
+        found = measured[name]
+        yield figure(f"rpc, a core for each side: {name}, calls per second", median(found.apart_per_second), "1/s")
+        yield figure(f"rpc, a core for each side: {name}, CPU per call, both sides", median(found.apart_cpu_us), "µs")
+        yield figure(f"rpc, a core for each side: {name}, sequential p50", median(found.apart_p50_us), "µs")
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    from run import free_port
+
+    from fissile.bench.report import as_table
+
+    with tempfile.TemporaryDirectory(prefix="fissile-bench-") as place_of_sockets:
+        found_now = measure(Path(place_of_sockets), free_port(), int(sys.argv[1]), float(sys.argv[2]))
+    print(as_table(figures(found_now)))

@@ -97,18 +97,21 @@ class Load:
     def __init__(self, client: _Client) -> None:
         self._client = client
 
-    async def throughput(self, callers: int, seconds: float) -> int:
+    async def throughput(self, callers: int, seconds: float, _what: str) -> int:
+        """Frames that came back."""
         self._client.begin(callers, seconds)
         await self._client.done
         return self._client.calls
 
-    async def sequential(self, seconds: float) -> list[int]:
+    async def latencies(self, callers: int, seconds: float, _what: str) -> list[int]:
+        """Nanoseconds of each frame's round trip, one at a time."""
+        assert callers == 1, "an echo knows its round trips only one at a time"
         self._client.begin(1, seconds)
         await self._client.done
         return self._client.latencies
 
 
-async def connect(address: str) -> Load:
+async def connect(address: str, _callers: int) -> Load:
     """Connect."""
     loop = asyncio.get_running_loop()
     _, client = await loop.create_unix_connection(_Client, address.removeprefix("unix:"))

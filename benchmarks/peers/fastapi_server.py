@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from work import LINES
 
+IDLE_SECONDS_MAX = 600
 _kept: list[Any] = []
 
 
@@ -53,5 +54,13 @@ async def serve(address: str) -> None:
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(address.removeprefix("unix:"))
     sock.listen(128)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        # While others are measured it is idle for longer than the usual 5 s, and is not to pay for new connections.
+        timeout_keep_alive=IDLE_SECONDS_MAX,
+    )
+    server = uvicorn.Server(config)
     _kept.append(asyncio.get_running_loop().create_task(server.serve(sockets=[sock])))

@@ -1,19 +1,21 @@
 """Fissile's own call, with everything that a replica has on: deadline, trace, release, permission,
 balancing, breaker, retry budget, bounded queue and counters on both sides.
 
-The server listens on as many sockets as the address names (separated by ","): each is a replica to
-the caller, who balances between them.
+The caller balances between as many replicas as its address names (separated by ",").
 """
 
+import asyncio
 import random
 import socket
+from functools import cache
 from typing import Any
 
-from work import LOCALE, USER, Caller, Carts
+from work import HANDLER_SECONDS, ITEMS, LOCALE, USER, Caller, Carts
 
 from fissile import Application
 from fissile.component.context import CallContext, call_context
 from fissile.component.wiring import CELLS
+from fissile.errors import RemoteError
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.server import Server
@@ -49,13 +51,12 @@ async def serve(address: str) -> None:
     await host.start()
     access = Access({token_digest(TOKEN): "caller"}, TOPOLOGY, {"Caller": frozenset({"Carts"})})
     server = Server("carts", host.exports(), access, observe=Recorder(CELLS).observe)
-    for one in address.split(","):
-        await server.start(_listen(one))
+    await server.start(_listen(address))
     _kept.append(server)
 
 
-async def connect(address: str) -> Any:
-    """Connect."""
+@cache
+def _reference(address: str) -> Any:
     interface = app.components["Carts"].interface
     channel = Channel(
         "carts",
@@ -65,12 +66,38 @@ async def connect(address: str) -> Any:
         callers=("Caller",),
         contracts=contracts_of([interface]),
     )
-    reference = remote(interface, channel, caller="Caller", observe=Recorder(CELLS).observe)
+    return remote(interface, channel, caller="Caller", observe=Recorder(CELLS).observe), channel
+
+
+async def connect(address: str, _callers: int) -> Any:
+    """Connect: one channel carries the calls of all callers."""
+    reference, channel = _reference(address)
     # As in a service: what calls is itself serving a request that has a trace and a release.
     call_context.set(CallContext(random.getrandbits(128), random.getrandbits(64), False, RELEASE))
-    _kept.append(channel)
+    while len(channel.ready) < len(address.split(",")):
+        await reference.cart(USER, LOCALE)
+        await asyncio.sleep(0.01)
 
     async def call() -> Any:
         return await reference.cart(USER, LOCALE)
 
-    return call
+    async def found() -> Any:
+        return await reference.deep(USER, LOCALE, True)
+
+    async def broken() -> None:
+        try:
+            await reference.deep(USER, LOCALE, False)
+        except RemoteError:
+            return
+        raise AssertionError("an error of the callee did not reach its caller")
+
+    async def wait() -> int:
+        return await reference.wait(HANDLER_SECONDS)
+
+    async def turn() -> int:
+        return await reference.turn(HANDLER_SECONDS)
+
+    def items() -> Any:
+        return reference.items(ITEMS)
+
+    return {"cart": call, "found": found, "broken": broken, "wait": wait, "turn": turn, "items": items}
