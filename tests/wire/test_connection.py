@@ -69,6 +69,53 @@ def test_a_request_and_its_response() -> None:
     assert not callee.calls
 
 
+def test_context_variables_travel_before_the_arguments() -> None:
+    caller, callee = pair()
+    context = encode({"tenant": "acme"})
+    request(caller, values=("first",), context=context)
+    request(caller, values=("second",))
+    seen = callee.receive(bytes(caller.take()))
+    assert [(one.context, one.body) for one in seen] == [(context, encode(("first",))), (b"", encode(("second",)))]
+
+
+@pytest.mark.parametrize("length", [4, 200, 0xFFFF])
+def test_context_variables_that_are_longer_than_their_request(length: int) -> None:
+    caller, callee = pair()
+    request(caller, values=(), context=b"ab")
+    data = caller.take()
+    data[REQUEST.size : REQUEST.size + 2] = length.to_bytes(2, "little")
+    with pytest.raises(ProtocolError, match="context variables"):
+        callee.receive(bytes(data) if length < 0xFFFF else bytes(data) + bytes(0x10000))
+
+
+def test_an_error_that_cannot_be_encoded_leaves_its_call_open() -> None:
+    caller, callee = pair()
+    call = request(caller, "ticket")
+    callee.receive(bytes(caller.take()))
+    with pytest.raises(OverflowError):
+        callee.send_error(call, [2**70])
+    callee.send_error(call, ["in words"])
+    (failed,) = caller.receive(bytes(callee.take()))
+    assert isinstance(failed, events.Failed)
+    assert failed.ticket == "ticket"
+
+
+def test_only_one_hello_is_taken() -> None:
+    """Also where both come in one packet, before anybody could answer the first."""
+    connection = Connection(Role.CALLER)
+    connection.hello(Hello(1, "token", "shop"))
+    twice = bytes(connection.take()) * 2
+    with pytest.raises(ProtocolError, match="not allowed"):
+        Connection(Role.CALLEE).receive(twice)
+
+
+def test_a_welcome_with_numbers_that_no_request_can_carry() -> None:
+    caller = Connection(Role.CALLER)
+    caller.hello(Hello(1, "token", "shop"))
+    with pytest.raises(ProtocolError, match="malformed welcome"):
+        caller.receive(frame(Kind.WELCOME, 0, encode([1, "cart", {"Cart.show": 65536}, {}])))
+
+
 def test_an_error_and_a_cancel() -> None:
     caller, callee = pair()
     first, second = request(caller, "a"), request(caller, "b")
@@ -108,7 +155,9 @@ def test_a_stream_goes_only_as_far_as_its_credit() -> None:
 def test_ping_is_answered() -> None:
     caller, callee = pair()
     caller.ping(5)
-    assert callee.receive(bytes(caller.take())) == []
+    (pinged,) = callee.receive(bytes(caller.take()))
+    assert isinstance(pinged, events.Pinged)
+    callee.pong(pinged.nonce)
     (ponged,) = caller.receive(bytes(callee.take()))
     assert isinstance(ponged, events.Ponged)
     assert ponged.nonce == 5
@@ -145,6 +194,7 @@ def frame(kind: int, call: int, body: bytes = b"") -> bytes:
         (frame(Kind.REQUEST, 1, bytes(REQUEST.size)), "before the handshake"),
         (frame(Kind.HELLO, 0, b"\xc1rubbish"), "malformed hello"),
         (frame(Kind.HELLO, 0, encode(["one", 2])), "malformed hello"),
+        (frame(Kind.HELLO, 0, b"\x95\x01\xa1t\xa1s\x90" + b"\x91" * 200_000), "malformed hello"),
     ],
 )
 def test_a_callee_before_the_handshake_takes_a_hello_only(data: bytes, why: str) -> None:

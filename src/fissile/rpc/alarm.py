@@ -20,12 +20,12 @@ class Alarm:
 
     sweep: ends what is past its deadline and returns the earliest deadline that is left (`inf`: none). Times are
     seconds on the loop's clock, which is `time.monotonic`. due: when it rings; compare with it before calling
-    `set`, where a call must not cost anything.
+    `set`, where a call must not cost anything. loop: None for the one that runs when it is first set.
     """
 
     __slots__ = ("_handle", "_loop", "_sweep", "due")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sweep: Callable[[float], float]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None, sweep: Callable[[float], float]) -> None:
         self.due = inf
         self._loop = loop
         self._sweep = sweep
@@ -37,6 +37,8 @@ class Alarm:
             return
         if self._handle is not None:
             self._handle.cancel()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
         self.due = deadline
         # uvloop's own clock counts whole milliseconds and stands still within a turn of the loop.
         self._handle = self._loop.call_later(max(0.0, deadline - time.monotonic()) + 0.001, self._ring)

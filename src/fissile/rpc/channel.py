@@ -1,19 +1,25 @@
 """The way to one service: connections to its replicas, and which of them gets a call.
 
 Connections are made on demand, kept, and made anew when they break. A channel belongs to one calling
-service and is shared by the components in it.
+service and is shared by the components in it. It has one alarm for the deadlines of all its calls, which
+also asks for signs of life while calls are in flight (see `liveness`): an idle channel has no timer.
 """
 
 import asyncio
 import random
 import socket
+import sys
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from math import inf
 from typing import Any, cast
 
 from fissile.errors import Unavailable
+from fissile.rpc.alarm import Alarm
 from fissile.rpc.balancer import choose
 from fissile.rpc.breaker import Breaker
+from fissile.rpc.liveness import GONE_SECONDS, LOOK_SECONDS, Liveness, Sign
 from fissile.rpc.retry import RetryBudget
 from fissile.rpc.transport import Endpoint, log
 from fissile.wire import events
@@ -24,7 +30,11 @@ CONNECT_SECONDS_MAX = 1.0
 RECONNECT_SECONDS = 0.01
 # Each call that waits for a connection is to see several attempts, with the jitter of half as much again.
 RECONNECT_SECONDS_MAX = 0.25
-SWEEP_SECONDS = 0.02
+# Of TCP_INFO in linux/tcp.h, by offset: probes (u8), unacknowledged segments (u32), last acknowledgement (u32, ms).
+TCP_INFO_BYTES = 104
+TCP_INFO_PROBES, TCP_INFO_UNACKED, TCP_INFO_LAST_ACK = 3, 24, 56
+# Call ids are never given twice: a connection that has used up most of them is replaced in time.
+CALL_IDS_LEFT_MIN = 1 << 24
 
 Connect = Callable[[Callable[[], asyncio.BaseProtocol], str], Awaitable[Any]]
 
@@ -56,13 +66,18 @@ class AnsweredWithError(Exception):
 
 
 class StreamTicket:
-    """The caller's end of a stream: items that have come and were not consumed, bounded by credit."""
+    """The caller's end of a stream: items that have come and were not consumed, bounded by credit.
 
-    __slots__ = ("call", "items", "outcome", "wake")
+    deadline: seconds, monotonic. owed: bytes that were consumed and not given back.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("call", "deadline", "items", "outcome", "owed", "wake")
+
+    def __init__(self, deadline: float) -> None:
         self.call = 0
-        self.items: list[events.Item] = []
+        self.deadline = deadline
+        self.owed = 0
+        self.items: deque[events.Item] = deque()
         self.outcome: Exception | None = None
         self.wake: asyncio.Future[None] | None = None
 
@@ -98,6 +113,7 @@ class Channel:
 
     service: the callee. addresses: "unix:/path" or "tcp:host:port" of each replica. caller_service and
     token: who calls. callers: components that call through it. contracts: fingerprints by method.
+    ready: connections that new calls may take, the best there are. open: all that take calls at all.
     """
 
     def __init__(
@@ -118,22 +134,29 @@ class Channel:
         # By caller: trouble with this replica set says nothing of another release's.
         self.breakers = [Breaker() for _ in callers]
         self.ready: list[ClientConnection] = []
+        self.open: list[ClientConnection] = []
         self.refused = ""
         self.last_trouble = ""
         self.closed = False
+        # Those that are open, and those that are not any more and still have calls.
+        self.connections: set[ClientConnection] = set()
+        self.alarm = Alarm(None, self._sweep)
         self._connect = connect
         self._addresses: list[str] = list(addresses)
         self._connecting: dict[str, asyncio.Task[None]] = {}
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: deque[asyncio.Future[None]] = deque()
         self._draw = random.randrange
+
+    def __repr__(self) -> str:
+        return f"<channel to {self.service}: {len(self.ready)} of {len(self._addresses)} ready>"
 
     def route(self, addresses: Iterable[str]) -> None:
         """The replicas are at these addresses from now on."""
         self._addresses = list(addresses)
-        for connection in list(self.ready):
+        for connection in list(self.open):
             if connection.address not in self._addresses:
                 self.retire(connection)
-        if self.ready:
+        if self.open:
             self._connect_all()
 
     def pick(self) -> "ClientConnection | None":
@@ -145,14 +168,24 @@ class Channel:
 
     def in_flight(self) -> int:
         """Calls that wait for an answer, or for a connection."""
-        return sum(connection.load() for connection in self.ready) + len(self._waiters)
+        return sum(connection.load() for connection in self.connections) + len(self._waiters)
+
+    def sort(self) -> None:
+        """Which of the open connections are ready: those with room, and of them those that give signs of life."""
+        room = [one for one in self.open if one.writable]
+        self.ready = [one for one in room if not one.liveness.silent] or room
 
     async def connected(self, seconds_max: float) -> "ClientConnection":
-        """A connection, waiting for one if need be. Raises NotAnswered (not sent) if none comes."""
-        limit = time.monotonic() + min(seconds_max, CONNECT_SECONDS_MAX)
+        """A connection, waiting for one if need be.
+
+        Raises NotAnswered (not sent) if none comes within CONNECT_SECONDS_MAX, and Expired where there are some, and
+        none of them has room for a call until then (seconds_max).
+        """
+        begun = time.monotonic()
         while True:
             connection = self.pick()
             if connection is not None:
+                self._wake_one()
                 return connection
             if self.refused:
                 raise Unavailable(
@@ -161,52 +194,61 @@ class Channel:
                 )
             if self.closed:
                 raise NotAnswered("this service is stopping", sent=False)
-            remaining = limit - time.monotonic()
+            patience = seconds_max if self.open else min(seconds_max, CONNECT_SECONDS_MAX)
+            remaining = begun + patience - time.monotonic()
             if remaining <= 0:
+                if self.open:
+                    raise Expired
                 raise NotAnswered(self.last_trouble or "no replica answered", sent=False, waited=True)
             self._connect_all()
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             try:
-                async with asyncio.timeout(remaining):
+                async with asyncio.timeout(None if remaining == inf else remaining):
                     await waiter
             except TimeoutError:
                 continue
+            except asyncio.CancelledError:
+                if waiter.done():
+                    self._wake_one()  # the room that it was told of is others'
+                raise
             finally:
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
 
     def _connect_all(self) -> None:
-        open_to = {connection.address for connection in self.ready}
+        open_to = {connection.address for connection in self.open}
         for address in self._addresses:
             if address not in open_to and address not in self._connecting:
-                self._connecting[address] = asyncio.get_running_loop().create_task(self._keep_connecting(address))
+                task = asyncio.get_running_loop().create_task(self._keep_connecting(address))
+                self._connecting[address] = task
+                # Not in the task itself: it may be cancelled before its first step.
+                task.add_done_callback(lambda _, address=address: self._connecting.pop(address, None))
 
     async def _keep_connecting(self, address: str) -> None:
         pause = RECONNECT_SECONDS
-        try:
-            while not self.closed and address in self._addresses:
-                try:
-                    _, found = await self._connect(lambda: ClientConnection(self, address), address)
-                    if await cast(ClientConnection, found).opened:
-                        return
-                    self.last_trouble = "the connection broke in the handshake"
-                except (OSError, NotAnswered) as error:
-                    self.last_trouble = f"cannot connect: {error}"
-                if self.refused:
+        while not self.closed and address in self._addresses:
+            try:
+                _, found = await self._connect(lambda: ClientConnection(self, address), address)
+                if await cast(ClientConnection, found).opened:
                     return
-                # Nobody waits and nothing is open: the next call starts again.
-                if not self._waiters and not self.ready:
-                    return
-                await asyncio.sleep(pause * (0.5 + random.random()))
-                pause = min(pause * 2, RECONNECT_SECONDS_MAX)
-        finally:
-            del self._connecting[address]
+                self.last_trouble = "the connection broke in the handshake"
+            except (OSError, NotAnswered) as error:
+                self.last_trouble = f"cannot connect: {error}"
+            if self.refused:
+                return
+            # Nobody waits and nothing is open: the next call starts again.
+            if not self._waiters and not self.open:
+                return
+            await asyncio.sleep(pause * (0.5 + random.random()))
+            pause = min(pause * 2, RECONNECT_SECONDS_MAX)
 
     def opened(self, connection: "ClientConnection") -> None:
         """A handshake is done: calls may go there."""
-        self.ready.append(connection)
+        self.open.append(connection)
+        self.connections.add(connection)
         self.refused = ""
+        self.sort()
         self._wake()
 
     def refuse(self, reason: str) -> None:
@@ -215,20 +257,44 @@ class Channel:
         log.warning("%s refuses calls from %s: %s", self.service, self.hello.service, reason)
         self._wake()
 
+    def room(self) -> None:
+        """A connection has room again, or has none any more."""
+        self.sort()
+        self._wake_one()
+
     def _wake(self) -> None:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _wake_one(self) -> None:
+        """Whoever waits longest for room may look; it wakes the next if there is still some."""
+        if self.ready:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+                    return
 
     def retire(self, connection: "ClientConnection") -> None:
         """No new calls go there; a new connection is made at once if somebody needs it.
 
         Where nobody does, the next call makes it: a service without calls may sleep.
         """
-        if connection in self.ready:
-            self.ready.remove(connection)
-            if not self.closed and (self.ready or self._waiters or connection.load()):
+        if connection in self.open:
+            self.open.remove(connection)
+            self.sort()
+            if not self.closed and (self.open or self._waiters or connection.load()):
                 asyncio.get_running_loop().call_soon(self._connect_all)
+        if connection.lost:
+            self.connections.discard(connection)
+        elif not connection.load():
+            connection.transport.close()
+
+    def _sweep(self, now: float) -> float:
+        following = inf
+        for connection in list(self.connections):
+            following = min(following, connection.look(now))
+        return following
 
     async def close(self) -> None:
         """Close all connections; calls in flight fail with Unavailable."""
@@ -239,13 +305,18 @@ class Channel:
             task.cancel()
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
-        for connection in list(self.ready):
+        for connection in list(self.connections):
             connection.transport.close()
+        self.open.clear()
         self.ready.clear()
+        self.alarm.stop()
 
 
 class ClientConnection(Endpoint):
-    """A connection to one replica, on the caller's side."""
+    """A connection to one replica, on the caller's side.
+
+    A call's ticket is its future and its deadline (seconds, monotonic), that of a stream a StreamTicket.
+    """
 
     def __init__(self, channel: Channel, address: str) -> None:
         super().__init__(Role.CALLER, asyncio.get_running_loop())
@@ -254,8 +325,10 @@ class ClientConnection(Endpoint):
         self.methods: dict[str, int] = {}
         self.refused: dict[str, str] = {}
         self.opened: asyncio.Future[bool] = self.loop.create_future()
-        self.deadlines: dict[int, float] = {}
-        self._sweeping = False
+        self.liveness = Liveness()
+
+    def __repr__(self) -> str:
+        return f"<connection to {self.channel.service} at {self.address}: {self.load()} calls in flight>"
 
     def load(self) -> int:
         """Calls in flight."""
@@ -278,24 +351,26 @@ class ClientConnection(Endpoint):
             self.opened.set_result(False)
         lost = NotAnswered("the connection broke before the answer came", sent=True)
         for ticket in self.wire.close():
-            self._fail(ticket, lost)
+            _fail(ticket, lost)
 
-    def _fail(self, ticket: Any, error: Exception) -> None:
-        if type(ticket) is StreamTicket:
-            ticket.finish(error)
-        elif not ticket.done():
-            ticket.set_exception(error)
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.channel.room()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.channel.room()
 
     def act(self, event: events.Event) -> None:
         if type(event) is events.Response:
-            future = event.ticket
+            future = event.ticket[0]
             if not future.done():
                 future.set_result(event.body)
-        elif type(event) is events.Failed:
-            self._fail(event.ticket, AnsweredWithError(event.body))
         elif type(event) is events.Item:
             event.ticket.items.append(event)
             event.ticket.notify()
+        elif type(event) is events.Failed:
+            _fail(event.ticket, AnsweredWithError(event.body))
         elif type(event) is events.Ended:
             event.ticket.finish(Finished())
         elif type(event) is events.Welcomed:
@@ -306,6 +381,8 @@ class ClientConnection(Endpoint):
                 self.opened.set_result(True)
         elif type(event) is events.GoawayReceived:
             self._goaway(event.goaway.reason, event.goaway.refused)
+        else:
+            super().act(event)
 
     def _goaway(self, reason: str, refused: bool) -> None:
         if refused:
@@ -313,33 +390,44 @@ class ClientConnection(Endpoint):
             self.transport.close()
             return
         self.channel.retire(self)
-        if not self.load():
-            self.transport.close()
 
-    def watch(self, call: int, deadline: float) -> None:
-        """Fail the call at its deadline (seconds, monotonic)."""
-        self.deadlines[call] = deadline
-        if not self._sweeping:
-            self._sweeping = True
-            self.loop.call_later(SWEEP_SECONDS, self._sweep)
-
-    def _sweep(self) -> None:
-        now = time.monotonic()
+    def look(self, now: float) -> float:
+        """Fail what is past its deadline, ask for a sign of life; when to look again (seconds, monotonic)."""
         wire = self.wire
-        keep: dict[int, float] = {}
-        for call, deadline in self.deadlines.items():
-            if call not in wire.calls and call not in wire.streams:
-                continue
-            if deadline > now:
-                keep[call] = deadline
-            else:
-                self.give_up(call, Expired())
-        self.deadlines = keep
-        self._sweeping = bool(keep)
-        if keep:
-            self.loop.call_later(SWEEP_SECONDS, self._sweep)
-        if wire.state is State.DRAINING and not self.load():
-            self.transport.close()
+        following = inf
+        late: list[int] = []
+        for call, (_, deadline) in wire.calls.items():
+            if deadline <= now:
+                late.append(call)
+            elif deadline < following:
+                following = deadline
+        for call, ticket in wire.streams.items():
+            deadline = ticket.ticket.deadline
+            if deadline <= now:
+                late.append(call)
+            elif deadline < following:
+                following = deadline
+        for call in late:
+            self.give_up(call, Expired())
+        if not self.load():
+            self.liveness.rest()
+            if self not in self.channel.open and not self.lost:
+                self.transport.close()
+            return inf
+        if wire.calls_left() < CALL_IDS_LEFT_MIN:
+            self.channel.retire(self)
+        heard, self.heard = self.heard, False
+        silent = self.liveness.silent
+        sign = self.liveness.look(heard, now)
+        if sign is Sign.ASK:
+            wire.ping(0)
+            self.flush()
+        elif sign is Sign.DOUBT and _is_gone(self.transport):
+            self.channel.last_trouble = f"{self.address} is out of reach"
+            self.transport.abort()
+        if silent != self.liveness.silent:
+            self.channel.room()
+        return min(following, now + LOOK_SECONDS)
 
     def give_up(self, call: int, error: Exception | None) -> None:
         """Cancel a call at the callee, and fail it here where an error is given."""
@@ -347,9 +435,33 @@ class ClientConnection(Endpoint):
         if ticket is None:
             return
         if error is not None:
-            self._fail(ticket, error)
+            _fail(ticket, error)
         if not self.lost:
             self.flush()
+
+
+def _fail(ticket: Any, error: Exception) -> None:
+    if type(ticket) is StreamTicket:
+        ticket.finish(error)
+    elif not ticket[0].done():
+        ticket[0].set_exception(error)
+
+
+def _is_gone(transport: asyncio.Transport) -> bool:
+    """Whether the machine at the other end has acknowledged nothing for GONE_SECONDS, by TCP's own account.
+
+    A process that is only busy, or stopped, is not gone: its kernel acknowledges, also where its window is shut. Of
+    a Unix socket there is nothing to ask: it ends with the process.
+    """
+    sock: Any = transport.get_extra_info("socket")
+    if sock is None or sock.family == socket.AF_UNIX or not hasattr(socket, "TCP_INFO"):
+        return False
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_BYTES)
+    except OSError:
+        return False
+    waits = info[TCP_INFO_PROBES] > 1 or int.from_bytes(info[TCP_INFO_UNACKED:][:4], sys.byteorder) > 0
+    return waits and int.from_bytes(info[TCP_INFO_LAST_ACK:][:4], sys.byteorder) >= GONE_SECONDS * 1000
 
 
 def contracts_of(interfaces: Iterable[Any]) -> dict[str, str]:

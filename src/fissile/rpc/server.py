@@ -3,22 +3,40 @@
 Every request is checked (may this caller call this method?), admitted (or refused at once when the
 bounded queue is full), decoded, run under its deadline and context, and answered by value. One
 connection's trouble never touches another's.
+
+Where a call stands is known in one place each, and every gauge is the size of such a place:
+
+| place | who is there | leaves it |
+|---|---|---|
+| `Server.places` | calls that run; at most `concurrency` | when the method has ended |
+| `Server.waiting` | calls that wait for a place; at most `queue` | in turn, or when nobody wants the answer |
+| `Server.parked` | streams whose caller takes no more for now; they have given their place back | with credit |
+| `Server.returning` | streams that have credit again, and wait for a place before all others | in turn |
+| `ServerConnection.held` | calls whose connection has no room for answers | when it has room again |
+
+A task may be cancelled before its first step, and then no line of its coroutine runs, no `finally` either.
+So whoever cancels looks whether it has begun, and does the bookkeeping where it has not.
 """
 
+import array
 import asyncio
+import fcntl
 import socket
+import termios
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from enum import Enum
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from fissile.component.context import CallContext, call_context
-from fissile.component.failure import Failure, invalid_argument, to_failure
+from fissile.component.failure import invalid_argument, to_failure
 from fissile.component.interface import Interface, Method
+from fissile.component.values import UNDECODABLE
 from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, compiled
 from fissile.errors import (
     CallError,
@@ -26,19 +44,29 @@ from fissile.errors import (
     IncompatibleContract,
     Overloaded,
     PermissionDenied,
+    RemoteError,
     Unavailable,
 )
 from fissile.rpc.access import Access
+from fissile.rpc.alarm import Alarm
 from fissile.rpc.deadline import exceeded
 from fissile.rpc.listening import accept_on
 from fissile.rpc.transport import Endpoint, log
 from fissile.wire import events
+from fissile.wire.connection import Stream
 from fissile.wire.frames import PROTOCOL_VERSION, TIMEOUT_NONE, Hello, Welcome
-from fissile.wire.state import Role, State
+from fissile.wire.state import ProtocolError, Role, State
 
 HANDSHAKE_SECONDS_MAX = 5.0
-SWEEP_SECONDS = 0.02
 CONNECTIONS_MAX = 1024
+# How long a stream may be open whose caller takes nothing of it.
+UNREAD_SECONDS_MAX = 60.0
+# Streams beyond these keep their place while their callers take nothing.
+PARKED_MAX = 1024
+# A caller that goes on sending and takes no answer for so long waits for us to read first: for ever.
+DEADLOCK_SECONDS = 3.0
+DEADLOCK_CHECK_SECONDS = 1.0
+CLOSE_SECONDS_MAX = 2.0
 # Of the time to drain, what streams have to end by themselves.
 STREAM_SHARE = 0.5
 DEFAULT_CONCURRENCY = 64
@@ -73,13 +101,51 @@ def _invoker(method: Method, function: Any) -> Any:
     return namespace["invoke"]
 
 
+class Ending(Enum):
+    """Why a call is cancelled, from this side."""
+
+    GIVEN_UP = "given up"
+    LATE = "late"
+    UNREAD = "unread"
+    MOVED = "moved"
+    STOPPED = "stopped"
+
+
+class Call(msgspec.Struct, eq=False):
+    """One request, from its arrival to its end.
+
+    begun: its task took its first step. ending: why it was cancelled. wake: of a stream that waits. Times are seconds
+    on the clock `time.monotonic`.
+    """
+
+    connection: "ServerConnection"
+    request: events.Request
+    entry: Entry
+    deadline: float
+    begun: bool = False
+    ending: Ending | None = None
+    task: "asyncio.Task[None] | None" = None
+    wake: "asyncio.Future[None] | None" = None
+    parked_at: float = inf
+
+    def __repr__(self) -> str:
+        state = self.ending.value if self.ending else "begun" if self.begun else "not begun"
+        return f"<call {self.request.call} of {self.entry.method.label}, {state}>"
+
+    def notify(self) -> None:
+        """There is credit, room, or a place."""
+        if self.wake is not None and not self.wake.done():
+            self.wake.set_result(None)
+
+
 class Server:
     """Serves exports on listening sockets.
 
     access: who may call what. concurrency: calls run at once; queue: calls that wait for one of them
     to end, beyond which callers get Overloaded. witness: told of every exception that no method declares,
     where it was raised: method and type. repeat: asked before an idempotent method runs
-    whether to run it twice (a test's way to prove that it is idempotent).
+    whether to run it twice (a test's way to prove that it is idempotent). answered: how many answers and
+    items of streams were given so far.
     """
 
     def __init__(
@@ -107,13 +173,21 @@ class Server:
                 cells = observe(name, method.name) if observe is not None else None
                 self.indexes[method.label] = len(self.entries)
                 self.entries.append(Entry(method, getattr(export.instance, method.name), cells))
-        self.running = 0
-        self.waiting: deque[tuple[ServerConnection, events.Request, Entry]] = deque()
+        self.places: set[Call] = set()
+        self.waiting: OrderedDict[Call, None] = OrderedDict()
+        self.parked: set[Call] = set()
+        self.returning: OrderedDict[Call, None] = OrderedDict()
         self.connections: set[ServerConnection] = set()
+        self.answered = 0
         self.draining = False
+        self.alarm = Alarm(None, self._sweep)
         self._listeners: list[asyncio.Server] = []
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None
+
+    @property
+    def running(self) -> int:
+        """Calls that run."""
+        return len(self.places)
 
     async def start(self, sock: socket.socket) -> None:
         """Accept connections on a listening socket (Unix or TCP)."""
@@ -136,14 +210,18 @@ class Server:
             connection.say_goaway("draining")
         if await self._idle_within(seconds_max * STREAM_SHARE):
             return True
-        for connection in list(self.connections):
-            connection.move_streams()
+        for call in list(self._calls()):
+            if call.entry.method.streaming:
+                self.cancel(call, Ending.MOVED)
         return await self._idle_within(seconds_max * (1 - STREAM_SHARE))
 
     async def _idle_within(self, seconds: float) -> bool:
+        idle = self._idle = asyncio.Event()
+        if next(self._calls(), None) is None:
+            return True
         try:
             async with asyncio.timeout(seconds):
-                await self._idle.wait()
+                await idle.wait()
         except TimeoutError:
             return False
         return True
@@ -153,44 +231,147 @@ class Server:
         self.draining = True
         for listener in self._listeners:
             listener.close()
-        tasks = [task for connection in self.connections for task in connection.tasks.values()]
+        calls = list(self._calls())
+        for call in calls:
+            self.cancel(call, Ending.STOPPED)
         for connection in list(self.connections):
             connection.transport.close()
+        tasks = [call.task for call in calls if call.task is not None]
         for task in tasks:
-            task.cancel()
+            task.cancel()  # once more, where a method went on after the first time
         if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+            _, left = await asyncio.wait(tasks, timeout=CLOSE_SECONDS_MAX)
+            if left:
+                log.warning("%d calls of %s go on although they were cancelled", len(left), self.service)
+        self.alarm.stop()
 
-    def admit(self, connection: "ServerConnection", request: events.Request, entry: Entry) -> None:
-        """Run a request, queue it, or refuse it."""
-        if self.running < self.concurrency:
-            self.running += 1
-            self._idle.clear()
-            connection.run(request, entry)
+    def stuck(self, now: float) -> bool:
+        """Whether all places are taken by calls that are past their deadline (seconds, monotonic)."""
+        return len(self.places) >= self.concurrency and all(call.deadline <= now for call in self.places)
+
+    # -- where a call stands ----------------------------------------------------------------------
+
+    def _calls(self) -> Iterator[Call]:
+        yield from self.places
+        yield from self.waiting
+        yield from self.parked
+        yield from self.returning
+        for connection in self.connections:
+            yield from connection.held
+
+    def admit(self, call: Call) -> None:
+        """Run a call, queue it, or refuse it."""
+        if not call.connection.writable:
+            call.connection.held[call] = None
+        elif len(self.places) < self.concurrency:
+            self.places.add(call)
+            call.connection.run(call)
         elif len(self.waiting) < self.queue:
-            self.waiting.append((connection, request, entry))
+            self.waiting[call] = None
         else:
-            connection.fail(
-                request,
-                entry.method,
+            call.connection.fail(
+                call,
                 Overloaded(
-                    f"{self.service} runs {self.running} calls and {len(self.waiting)} wait",
-                    origin=entry.method.label,
+                    f"{self.service} runs {len(self.places)} calls and {len(self.waiting)} wait",
+                    origin=call.entry.method.label,
                     remedy="try again later, or scale the service up",
                     retry_after_seconds=1.0,
                 ),
             )
 
-    def finished(self) -> None:
-        """A call ended: the next that waits may run."""
-        while self.waiting:
-            connection, request, entry = self.waiting.popleft()
-            if request.call in connection.wire.calls:
-                connection.run(request, entry)
-                return
-        self.running -= 1
-        if self.running == 0:
+    def hold(self, connection: "ServerConnection") -> None:
+        """A connection has no room for answers: its calls are not started, and keep nobody from the queue."""
+        for call in [one for one in self.waiting if one.connection is connection]:
+            del self.waiting[call]
+            connection.held[call] = None
+        self.alarm.set(time.monotonic() + DEADLOCK_CHECK_SECONDS)
+
+    def unhold(self, connection: "ServerConnection") -> None:
+        """It has room again."""
+        while connection.held and connection.writable:
+            call, _ = connection.held.popitem(last=False)
+            self.admit(call)
+
+    def ended(self, call: Call) -> None:
+        """A call is over: whoever waits takes its place."""
+        self.places.discard(call)
+        self.waiting.pop(call, None)
+        self.parked.discard(call)
+        self.returning.pop(call, None)
+        call.connection.held.pop(call, None)
+        self._fill()
+        if self._idle is not None and next(self._calls(), None) is None:
             self._idle.set()
+
+    def _fill(self) -> None:
+        """Give free places to those who wait: to streams first, which have begun."""
+        while len(self.places) < self.concurrency:
+            if self.returning:
+                call, _ = self.returning.popitem(last=False)
+                self.places.add(call)
+                call.notify()
+            elif self.waiting:
+                call, _ = self.waiting.popitem(last=False)
+                self.places.add(call)
+                call.connection.run(call)
+            else:
+                return
+
+    def park(self, call: Call) -> bool:
+        """A stream waits for its caller, and gives its place back; whether it could."""
+        if len(self.parked) >= PARKED_MAX:
+            return False
+        self.places.discard(call)
+        self.parked.add(call)
+        self._fill()
+        return True
+
+    def unpark(self, call: Call) -> bool:
+        """A stream goes on; whether it has a place already."""
+        if call in self.places:
+            return True
+        self.parked.discard(call)
+        if len(self.places) < self.concurrency:
+            self.places.add(call)
+            return True
+        self.returning[call] = None
+        return False
+
+    def cancel(self, call: Call, ending: Ending) -> None:
+        """End a call from this side, wherever it stands."""
+        if call.ending is not None:
+            return
+        call.ending = ending
+        if call.begun:
+            assert call.task is not None
+            call.task.cancel()
+            return
+        if call.task is not None:
+            call.task.cancel()
+        if ending is not Ending.GIVEN_UP:
+            call.connection.fail(call, call.connection.ended_early(call))
+        self.ended(call)
+
+    def _sweep(self, now: float) -> float:
+        """End what is past its deadline, and callers that wait for us to read first."""
+        following = inf
+        for call in list(self._calls()):
+            unread_at = call.parked_at + UNREAD_SECONDS_MAX
+            if call.task is not None and call.task.done():
+                self.ended(call)  # somebody else cancelled it before its first step
+            elif call.ending is not None:
+                continue
+            elif call.deadline <= now:
+                self.cancel(call, Ending.LATE)
+            elif unread_at <= now:
+                self.cancel(call, Ending.UNREAD)
+            else:
+                following = min(following, call.deadline, unread_at)
+        for connection in list(self.connections):
+            if not connection.writable:
+                connection.check_deadlock(now)
+                following = min(following, now + DEADLOCK_CHECK_SECONDS)
+        return following
 
 
 class ServerConnection(Endpoint):
@@ -200,10 +381,9 @@ class ServerConnection(Endpoint):
         super().__init__(Role.CALLEE, loop)
         self.server = server
         self.allowed: frozenset[int] = frozenset()
-        self.tasks: dict[int, asyncio.Task[None]] = {}
-        self.deadlines: dict[int, float] = {}
-        self.grants: dict[int, asyncio.Event] = {}
-        self._sweeping = False
+        self.held: OrderedDict[Call, None] = OrderedDict()
+        self._unsent = 0
+        self._moved_at = 0.0
         self._handshake: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -216,35 +396,62 @@ class ServerConnection(Endpoint):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.server.connections.discard(self)
         if self._handshake is not None:
             self._handshake.cancel()
-        self.wire.close()
-        for task in list(self.tasks.values()):
-            task.cancel()
+        for call in self.wire.close():
+            if call is not None:
+                self.server.cancel(call, Ending.GIVEN_UP)
+        self.server.connections.discard(self)
 
     def _handshake_late(self) -> None:
         if self.wire.state is State.HANDSHAKE:
             self.abandon(f"no hello within {HANDSHAKE_SECONDS_MAX:g} s")
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unsent, self._moved_at = self.transport.get_write_buffer_size(), time.monotonic()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+        self.server.hold(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+        for stream in list(self.wire.streams.values()):
+            stream.ticket.notify()
+        self.server.unhold(self)
+
+    def check_deadlock(self, now: float) -> None:
+        """Close the connection if its caller sends, and takes nothing, for DEADLOCK_SECONDS (now: monotonic)."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._moved_at = unsent, now
+        elif now - self._moved_at >= DEADLOCK_SECONDS and _unread(self.transport):
+            self.abandon(f"it sends, and has read none of our {unsent} bytes for {DEADLOCK_SECONDS:g} s")
+
     def act(self, event: events.Event) -> None:
         if type(event) is events.Request:
             method = event.method
-            if event.caller << 16 | method in self.allowed:
-                self.server.admit(self, event, self.server.entries[method])
-            else:
+            if event.caller << 16 | method not in self.allowed:
                 self._refuse(event)
+                return
+            server = self.server
+            deadline = inf
+            if event.timeout_ms != TIMEOUT_NONE:
+                deadline = time.monotonic() + event.timeout_ms / 1000
+                if deadline < server.alarm.due:
+                    server.alarm.set(deadline)
+            call = self.wire.calls[event.call] = Call(self, event, server.entries[method], deadline)
+            server.admit(call)
         elif type(event) is events.CancelRequested:
-            task = self.tasks.get(event.call)
-            self.wire.drop(event.call)
-            if task is not None:
-                task.cancel()
+            self.server.cancel(event.ticket, Ending.GIVEN_UP)
         elif type(event) is events.CreditGranted:
-            grant = self.grants.get(event.call)
-            if grant is not None:
-                grant.set()
+            event.ticket.notify()
         elif type(event) is events.HelloReceived:
             self._greet(event.hello)
+        else:
+            super().act(event)
 
     def _greet(self, hello: Hello) -> None:
         server = self.server
@@ -287,161 +494,175 @@ class ServerConnection(Endpoint):
             self.wire.goaway(reason)
             self.flush()
 
-    def move_streams(self) -> None:
-        """End the streams that are open, so that their consumers go elsewhere."""
-        for call in list(self.grants):
-            self.tasks[call].cancel()
-
     def _refuse(self, request: events.Request) -> None:
         entries = self.server.entries
         if request.method >= len(entries):
-            self.abandon(f"it asked for method {request.method} of {len(entries)}")
-            return
+            raise ProtocolError(f"it asked for method {request.method} of {len(entries)}")
         method = entries[request.method].method
-        self.fail(
-            request,
-            method,
-            PermissionDenied(
-                f"the caller declares no reference to {method.component}",
-                origin=method.label,
-                remedy=f"take {method.component} as a constructor parameter of the calling component",
-            ),
+        error = PermissionDenied(
+            f"the caller declares no reference to {method.component}",
+            origin=method.label,
+            remedy=f"take {method.component} as a constructor parameter of the calling component",
         )
-
-    def fail(self, request: events.Request, method: Method, error: CallError) -> None:
-        """Answer a request with an error without running it."""
         self.wire.send_error(request.call, to_failure(error, method))
         self.flush()
 
-    def run(self, request: events.Request, entry: Entry) -> None:
-        """Run a request as a task of its own."""
-        work = self._stream(request, entry) if entry.method.streaming else self._unary(request, entry)
-        self.tasks[request.call] = self.loop.create_task(work)
+    def fail(self, call: Call, error: BaseException) -> None:
+        """Answer a call, or end its stream, with an error."""
+        method = call.entry.method
+        number = call.request.call
+        self.server.answered += 1
+        try:
+            self.wire.send_error(number, to_failure(cast(Exception, error), method))
+        except Exception as unsendable:
+            # Larger than a frame, say: its caller is to hear at least that there was one.
+            log.warning("the error of %s cannot be sent: %s", method.label, type(unsendable).__name__)
+            short = RemoteError(
+                f"its error cannot be sent: {unsendable}", origin=method.label, type_name=type(error).__name__
+            )
+            self.wire.send_error(number, to_failure(short, method))
+        self.flush()
 
-    def _enter(self, request: events.Request) -> CallContext:
-        milliseconds = request.timeout_ms
-        deadline = timeout = inf
-        if milliseconds != TIMEOUT_NONE:
-            timeout = milliseconds / 1000
-            deadline = time.monotonic() + timeout
-            self.deadlines[request.call] = deadline
-            if not self._sweeping:
-                self._sweeping = True
-                self.loop.call_later(SWEEP_SECONDS, self._sweep)
-        context = CallContext(request.trace_id, request.span_id, request.sampled, request.release, deadline, timeout)
-        call_context.set(context)
-        return context
+    def run(self, call: Call) -> None:
+        """Run a call as a task of its own."""
+        work = self._stream(call) if call.entry.method.streaming else self._unary(call)
+        call.task = self.loop.create_task(work)
 
-    async def _unary(self, request: events.Request, entry: Entry) -> None:
-        call = request.call
+    def _enter(self, call: Call) -> None:
+        request = call.request
+        timeout = inf if request.timeout_ms == TIMEOUT_NONE else request.timeout_ms / 1000
+        call_context.set(
+            CallContext(request.trace_id, request.span_id, request.sampled, request.release, call.deadline, timeout)
+        )
+
+    async def _unary(self, call: Call) -> None:
+        call.begun = True
         started = time.perf_counter_ns()
+        request, entry, server = call.request, call.entry, self.server
         try:
             try:
                 arguments = entry.decode(request.body)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNDECODABLE as error:
                 raise invalid_argument(error, entry.method) from None
-            self._enter(request)
-            repeat = self.server.repeat
+            self._enter(call)
+            repeat = server.repeat
             if repeat is not None and entry.method.idempotent and repeat(entry.method):
                 await entry.invoke(arguments)
                 arguments = entry.decode(request.body)
             result = await entry.invoke(arguments)
-            self.wire.send_response(call, result)
-        except asyncio.CancelledError:
-            self._cancelled(request, entry)
-        except Exception as error:
-            self._failed(request, entry, error)
+            self.wire.send_response(request.call, result)
+            server.answered += 1
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._failed(call, error)
         finally:
-            del self.tasks[call]
             cells = entry.cells
             if cells is not None:
                 elapsed = time.perf_counter_ns() - started
                 cells[elapsed.bit_length()] += 1
                 cells[CELL_SUM_NS] += elapsed
-            self.server.finished()
+            server.ended(call)
         if self.wire.out:
             self.flush()
 
-    async def _stream(self, request: events.Request, entry: Entry) -> None:
-        call = request.call
-        grant = asyncio.Event()
-        stream = self.wire.open_stream(call)
+    async def _stream(self, call: Call) -> None:
+        call.begun = True
+        request, entry, server, wire = call.request, call.entry, self.server, self.wire
+        number = request.call
+        stream = wire.open_stream(number)
         items: Any = None
         try:
             try:
                 arguments = entry.decode(request.body)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except UNDECODABLE as error:
                 raise invalid_argument(error, entry.method) from None
-            self._enter(request)
-            self.grants[call] = grant
+            self._enter(call)
             items = entry.invoke(arguments)
             async for item in items:
-                while stream.window <= 0:
-                    grant.clear()
-                    await grant.wait()
-                if not self.wire.send_item(call, item):
+                if stream.window <= 0 or not self.writable:
+                    await self._taken(call, stream)
+                if not wire.send_item(number, item):
                     break
-                self.flush()
-            self.wire.end_stream(call)
-        except asyncio.CancelledError:
-            self._cancelled(request, entry)
-        except Exception as error:
-            self._failed(request, entry, error)
+                server.answered += 1
+                self.flush_soon()
+            wire.end_stream(number)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._failed(call, error)
         finally:
-            del self.tasks[call]
-            self.grants.pop(call, None)
             if items is not None:
-                with suppress(Exception):
+                with suppress(Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt):
                     await items.aclose()
-            self.server.finished()
+            server.ended(call)
         self.flush()
 
-    def _cancelled(self, request: events.Request, entry: Entry) -> None:
-        deadline = self.deadlines.get(request.call)
-        label = entry.method.label
-        if deadline is not None and deadline <= time.monotonic():
-            error: CallError = exceeded(label, request.timeout_ms / 1000)
-        elif self.server.draining and entry.method.streaming:
-            error = Unavailable(
-                f"{self.server.service} is being replaced, and this stream was still open",
+    async def _taken(self, call: Call, stream: Stream) -> None:
+        """Wait until the caller takes more of a stream; its place is others' meanwhile."""
+        server = self.server
+        placed = not server.park(call)
+        try:
+            call.parked_at = time.monotonic()
+            server.alarm.set(call.parked_at + UNREAD_SECONDS_MAX)
+            while stream.window <= 0 or not self.writable:
+                await self._woken(call)
+            call.parked_at = inf
+            placed = server.unpark(call)
+            while not placed:
+                await self._woken(call)
+                placed = call in server.places
+        finally:
+            call.parked_at = inf
+
+    async def _woken(self, call: Call) -> None:
+        call.wake = self.loop.create_future()
+        try:
+            await call.wake
+        finally:
+            call.wake = None
+
+    def ended_early(self, call: Call) -> CallError:
+        """What a caller is told of a call that was cancelled from this side."""
+        label, service = call.entry.method.label, self.server.service
+        if call.ending is Ending.LATE:
+            return exceeded(label, call.request.timeout_ms / 1000)
+        if call.ending is Ending.UNREAD:
+            return Cancelled(
+                f"nothing was taken of the stream {label} for {UNREAD_SECONDS_MAX:g} s",
+                origin=label,
+                remedy="take its items as they come, or close it",
+            )
+        if call.ending is Ending.MOVED:
+            return Unavailable(
+                f"{service} is being replaced, and this stream was still open",
                 origin=label,
                 remedy="open it again: another replica takes it",
             )
-        elif self.server.draining:
-            error = Unavailable(f"{self.server.service} stopped before it was done", origin=label)
-        else:
-            error = Cancelled(f"{label} was cancelled", origin=label)
-        self._failed(request, entry, error)
+        if call.ending is Ending.STOPPED:
+            return Unavailable(f"{service} stopped before it was done", origin=label)
+        return Cancelled(f"{label} was cancelled", origin=label)
 
-    def _failed(self, request: events.Request, entry: Entry, error: Exception) -> None:
+    def _failed(self, call: Call, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError) and call.ending is not None:
+            error = self.ended_early(call)
+        # Any other cancellation came from within the method: of a task that it waited for. It is an error like others.
+        entry = call.entry
         if entry.cells is not None:
             entry.cells[CELL_FAILURES] += 1
         method = entry.method
         witness = self.server.witness
         if witness is not None and not isinstance(error, CallError) and type(error) not in method.raises:
             witness(method.label, type(error).__name__)
-        try:
-            self.wire.send_error(request.call, to_failure(error, method))
-        except Exception as unsendable:
-            log.exception("the error of %s cannot be encoded", method.label)
-            self.wire.send_error(
-                request.call,
-                Failure("remote_error", str(unsendable)[:1000], method.label, type_name=type(error).__name__),
-            )
+        self.fail(call, error)
 
-    def _sweep(self) -> None:
-        """Cancel what is past its deadline; forget what has ended."""
-        now = time.monotonic()
-        tasks = self.tasks
-        keep: dict[int, float] = {}
-        for call, deadline in self.deadlines.items():
-            task = tasks.get(call)
-            if task is None:
-                continue
-            keep[call] = deadline
-            if deadline <= now:
-                task.cancel()
-        self.deadlines = keep
-        self._sweeping = bool(keep)
-        if keep:
-            self.loop.call_later(SWEEP_SECONDS, self._sweep)
+
+def _unread(transport: asyncio.Transport) -> int:
+    """The bytes that came and that nobody has read; 0 where that cannot be known."""
+    sock: Any = transport.get_extra_info("socket")
+    if sock is None:
+        return 0
+    found = array.array("i", [0])
+    with suppress(OSError):
+        fcntl.ioctl(sock.fileno(), termios.FIONREAD, found)
+    return found[0]

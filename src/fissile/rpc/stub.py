@@ -16,6 +16,7 @@ import msgspec
 from fissile.component.context import CallContext, call_context
 from fissile.component.failure import Failure, from_failure, invalid_argument
 from fissile.component.interface import Interface, Method
+from fissile.component.values import UNDECODABLE, UNENCODABLE
 from fissile.component.wiring import (
     CELL_FAILURES,
     CELL_SUM_NS,
@@ -28,6 +29,7 @@ from fissile.errors import (
     CallError,
     DeadlineExceeded,
     IncompatibleContract,
+    Overloaded,
     PermissionDenied,
     RemoteError,
     Unavailable,
@@ -44,9 +46,15 @@ from fissile.rpc.channel import (
     StreamTicket,
 )
 from fissile.rpc.deadline import exceeded
+from fissile.rpc.liveness import LOOK_SECONDS
 from fissile.rpc.retry import BUDGET_RATIO, BUDGET_RETRIES_MAX, may_retry
 from fissile.rpc.way import Way
-from fissile.wire.frames import TIMEOUT_NONE
+from fissile.wire.frames import CALLS_MAX, STREAM_WINDOW_BYTES, TIMEOUT_NONE
+
+# Credit goes back in portions: a frame for each item would cost more than a small item does.
+CREDIT_BYTES = STREAM_WINDOW_BYTES // 4
+
+_decode_failure = msgspec.msgpack.Decoder(Failure).decode
 
 _CALL = """
 def {name}({parameters}):
@@ -110,19 +118,19 @@ class RemoteMethod:
         cells = self.cells
         try:
             body = await self._ask(values)
-            result = self.decode(body)
-        except BaseException as error:
+            try:
+                return self.decode(body)
+            except UNDECODABLE as error:
+                raise self._undecodable(error) from None
+        except BaseException:
             if cells is not None:
                 cells[CELL_FAILURES] += 1
-            if isinstance(error, (msgspec.DecodeError, UnicodeDecodeError)):
-                raise self._undecodable(error) from None
             raise
         finally:
             if cells is not None:
                 elapsed = time.perf_counter_ns() - started
                 cells[elapsed.bit_length()] += 1
                 cells[CELL_SUM_NS] += elapsed
-        return result
 
     async def _ask(self, values: tuple[Any, ...]) -> bytes:
         now = time.monotonic()
@@ -145,7 +153,13 @@ class RemoteMethod:
         if budget.retries < BUDGET_RETRIES_MAX:
             budget.retries += BUDGET_RATIO
         connection = channel.pick()
-        if connection is not None and connection.writable and timeout > 0:
+        if connection is not None and timeout > 0:
+            look = now + LOOK_SECONDS
+            if deadline < look:
+                look = deadline
+            alarm = channel.alarm
+            if look < alarm.due:
+                alarm.set(look)
             try:
                 future, call = self._send(connection, values, context, timeout, deadline)
                 try:
@@ -173,10 +187,13 @@ class RemoteMethod:
         index = connection.methods.get(self.label)
         if index is None:
             raise self._refused(connection)
+        wire = connection.wire
+        if len(wire.calls) >= CALLS_MAX:
+            raise self._full(connection)
         future = connection.loop.create_future()
         try:
-            call = connection.wire.send_request(
-                future,
+            call = wire.send_request(
+                (future, deadline),
                 values,
                 index,
                 self.caller,
@@ -187,10 +204,8 @@ class RemoteMethod:
                 context.release,
                 False,
             )
-        except (TypeError, ValueError, OverflowError) as error:
+        except UNENCODABLE as error:
             raise invalid_argument(error, self.method) from None
-        if deadline != inf:
-            connection.watch(call, deadline)
         connection.flush()
         return future, call
 
@@ -214,7 +229,9 @@ class RemoteMethod:
                 continue
             try:
                 connection = await channel.connected(remaining)
-                remaining = deadline - time.monotonic()
+                now = time.monotonic()
+                remaining = deadline - now
+                channel.alarm.set(min(deadline, now + LOOK_SECONDS))
                 future, call = self._send(connection, values, context, max(remaining, 0.001), deadline)
                 try:
                     body = await future
@@ -263,9 +280,9 @@ class RemoteMethod:
 
     def _answered(self, body: bytes) -> Exception:
         try:
-            failure = msgspec.msgpack.decode(body, type=Failure)
+            failure = _decode_failure(body)
             return from_failure(failure, self.method)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             return self._undecodable(error)
 
     def _undecodable(self, error: Exception) -> RemoteError:
@@ -292,6 +309,13 @@ class RemoteMethod:
             )
         return CALL_ERRORS.get(code, Unavailable)(f"{self.label} is refused", origin=self.label)
 
+    def _full(self, connection: ClientConnection) -> Overloaded:
+        return Overloaded(
+            f"{self.label}: {CALLS_MAX} calls are in flight to one replica of {connection.channel.service!r} from here",
+            origin=self.label,
+            remedy="make fewer at once, or scale the service up",
+        )
+
     def _open(self, channel: Channel) -> Unavailable:
         failures = channel.breakers[self.caller].failures
         return Unavailable(
@@ -312,17 +336,20 @@ class RemoteMethod:
             raise self._open(channel)
         connection, ticket = await self._open_stream(channel, values, context, deadline)
         loop = connection.loop
+        items = ticket.items
         try:
             while True:
-                while ticket.items:
-                    item = ticket.items.pop(0)
+                while items:
+                    item = items.popleft()
                     try:
                         value = self.decode(item.body)
-                    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    except UNDECODABLE as error:
                         raise self._undecodable(error) from None
-                    connection.wire.grant(ticket.call, item.size)
-                    if not connection.lost:
-                        connection.flush()
+                    ticket.owed += item.size
+                    if ticket.owed >= CREDIT_BYTES:
+                        connection.wire.grant(ticket.call, ticket.owed)
+                        ticket.owed = 0
+                        connection.flush_soon()
                     yield value
                 if ticket.outcome is not None:
                     break
@@ -351,13 +378,16 @@ class RemoteMethod:
                 remaining = deadline - time.monotonic()
                 connection = channel.pick() or await channel.connected(remaining)
                 break
-            except NotAnswered as trouble:
+            except (NotAnswered, Expired) as trouble:
                 self._judge(channel, trouble, attempt, deadline)
         index = connection.methods.get(self.label)
         if index is None:
             raise self._refused(connection)
-        ticket = StreamTicket()
-        remaining = deadline - time.monotonic()
+        if len(connection.wire.calls) + len(connection.wire.streams) >= CALLS_MAX:
+            raise self._full(connection)
+        ticket = StreamTicket(deadline)
+        now = time.monotonic()
+        remaining = deadline - now
         timeout_ms = TIMEOUT_NONE if remaining == inf else max(1, min(int(remaining * 1000) + 1, TIMEOUT_NONE - 1))
         try:
             ticket.call = connection.wire.send_request(
@@ -372,9 +402,8 @@ class RemoteMethod:
                 context.release,
                 True,
             )
-        except (TypeError, ValueError, OverflowError) as error:
+        except UNENCODABLE as error:
             raise invalid_argument(error, self.method) from None
-        if deadline != inf:
-            connection.watch(ticket.call, deadline)
+        channel.alarm.set(min(deadline, now + LOOK_SECONDS))
         connection.flush()
         return connection, ticket

@@ -2,8 +2,11 @@
 
 A write is a system call, so frames are gathered: written through while few calls are in flight,
 once per loop tick above that, and early when `WRITE_BYTES` have gathered (waiting for the tick's end
-with more would put caller and callee in lock-step). When the peer reads too slowly the socket's
-buffer fills, and reading from it stops too: no buffer grows without a bound.
+with more would put caller and callee in lock-step).
+
+When the peer reads too slowly, the socket's buffer fills and the connection is not `writable`. What
+follows differs by side, and must: if both sides stopped reading, each would wait for the other for
+ever. A caller goes on reading and makes no new calls; a callee stops reading and starts no new calls.
 """
 
 import asyncio
@@ -11,7 +14,7 @@ import logging
 from typing import Any, cast
 
 from fissile.wire.connection import Connection
-from fissile.wire.events import Event
+from fissile.wire.events import Event, Pinged
 from fissile.wire.state import ProtocolError, Role
 
 log = logging.getLogger("fissile.rpc")
@@ -22,7 +25,10 @@ WRITE_BUFFER_BYTES_MAX = 1024 * 1024
 
 
 class Endpoint(asyncio.Protocol):
-    """One end of a connection on a transport. Subclasses act on the events."""
+    """One end of a connection on a transport. Subclasses act on the events.
+
+    heard: something came since somebody set it to False. lost: the connection is no more.
+    """
 
     def __init__(self, role: Role, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -30,6 +36,7 @@ class Endpoint(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, None)
         self.lost = False
         self.writable = True
+        self.heard = True
         self._flushing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -37,22 +44,27 @@ class Endpoint(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
 
     def data_received(self, data: bytes) -> None:
+        self.heard = True
         try:
-            events = self.wire.receive(data)
+            for event in self.wire.receive(data):
+                self.act(event)
         except ProtocolError as error:
             self.abandon(f"it broke the protocol: {error}")
             return
-        for event in events:
-            self.act(event)
         if self.wire.out:
             self.flush()
 
     def act(self, event: Event) -> None:
-        """Act on what the peer did."""
-        raise NotImplementedError
+        """Act on what the peer did. Raises ProtocolError: then nothing more of what it sent is looked at."""
+        # To a peer that does not read, a sign of life is one more thing to keep for it.
+        if type(event) is Pinged and self.writable:
+            self.wire.pong(event.nonce)
 
     def abandon(self, reason: str) -> None:
         """Close this connection, and no other, because of what the peer did."""
+        if self.lost:
+            return
+        self.lost = True
         log.warning("closing the connection with %s: %s", self.peer(), reason)
         self.transport.abort()
 
@@ -66,11 +78,9 @@ class Endpoint(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = False
-        self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self.writable = True
-        self.transport.resume_reading()
 
     def flush(self) -> None:
         """Write what has gathered: now or at the end of this tick."""
@@ -80,9 +90,20 @@ class Endpoint(asyncio.Protocol):
                 self.transport.write(wire.take())
         elif not self._flushing:
             self._flushing = True
-            self.loop.call_soon(self._flush)
+            self.loop.call_soon(self._flush_late)
+
+    def flush_soon(self) -> None:
+        """Write what has gathered at the end of this tick, or now if that is much."""
+        if len(self.wire.out) >= WRITE_BYTES:
+            self._flush()
+        elif not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush_late)
+
+    def _flush_late(self) -> None:
+        self._flushing = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._flushing = False
         if self.wire.out and not self.lost:
             self.transport.write(self.wire.take())

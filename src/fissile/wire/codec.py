@@ -17,5 +17,5 @@ def decode_body(kind: type[T], body: Any, what: str) -> T:
     """A body of the handshake, decoded. Raises ProtocolError where it is not one."""
     try:
         return msgspec.msgpack.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"malformed {what}: {error}") from None

@@ -13,7 +13,10 @@ from fissile.wire.events import Event
 from fissile.wire.frames import (
     CALL_ID_MAX,
     CALLS_MAX,
+    CONTEXT_BYTES_MAX,
+    CONTEXT_LENGTH_BYTES,
     CREDIT,
+    FLAG_CONTEXT,
     FLAG_SAMPLED,
     FRAME_BYTES_MAX,
     HANDSHAKE_BYTES_MAX,
@@ -114,14 +117,15 @@ class Connection:
             self._wanted_bytes = max(LENGTH_BYTES + length, _HEADER_BYTES)
 
     def _check_length(self, length: int) -> None:
-        most = HANDSHAKE_BYTES_MAX if self.state is State.HANDSHAKE else self._frame_bytes_max
+        handshake = self.state is State.HANDSHAKE or self.state is State.GREETED
+        most = HANDSHAKE_BYTES_MAX if handshake else self._frame_bytes_max
         if length < OVERHEAD_BYTES or length > most:
             raise ProtocolError(
                 f"a frame of {length} bytes is outside {OVERHEAD_BYTES}..{most}; does the peer speak another protocol?"
             )
 
     def _request(self, data: bytes, position: int, end: int, call: int) -> Event:
-        if self.state is State.HANDSHAKE or self.state is State.CLOSED:
+        if self.state is not State.OPEN and self.state is not State.DRAINING:
             raise ProtocolError("a request before the handshake was done")
         if end - position < _REQUEST_BYTES:
             raise ProtocolError("a request that is shorter than its header")
@@ -137,6 +141,16 @@ class Connection:
         known = self._releases.get(release)
         if known is None:
             known = self._learn_release(release)
+        position += _REQUEST_BYTES
+        context = b""
+        if flags & FLAG_CONTEXT:
+            begin = position + CONTEXT_LENGTH_BYTES
+            position = begin + int.from_bytes(data[position:begin], "little")
+            context = data[begin:position]
+            if position > end or len(context) > CONTEXT_BYTES_MAX:
+                raise ProtocolError(
+                    f"context variables of more than {CONTEXT_BYTES_MAX} bytes, or than the request has"
+                )
         return events.Request(
             call,
             method,
@@ -146,7 +160,8 @@ class Connection:
             int.from_bytes(trace, "big"),
             span_id,
             known,
-            data[position + _REQUEST_BYTES : end],
+            data[position:end],
+            context,
         )
 
     def _learn_release(self, raw: bytes) -> str:
@@ -169,7 +184,9 @@ class Connection:
         return _RECEIVERS[kind](self, call, body)
 
     def _on_hello(self, call: int, body: bytes) -> Event:
-        return events.HelloReceived(decode_body(Hello, body, "hello"))
+        hello = decode_body(Hello, body, "hello")
+        self._move(Step.GREET)
+        return events.HelloReceived(hello)
 
     def _on_welcome(self, call: int, body: bytes) -> Event:
         welcome = decode_body(Welcome, body, "welcome")
@@ -218,7 +235,10 @@ class Connection:
     def _on_cancel(self, call: int, body: bytes) -> Event | None:
         if call > self._last_call:
             raise ProtocolError(f"a cancel for call {call}, which was never made")
-        return events.CancelRequested(call) if call in self.calls or call in self.streams else None
+        if call in self.calls:
+            return events.CancelRequested(self.calls.pop(call))
+        stream = self.streams.pop(call, None)
+        return None if stream is None else events.CancelRequested(stream.ticket)
 
     def _on_credit(self, call: int, body: bytes) -> Event | None:
         if len(body) != CREDIT.size - _HEADER_BYTES:
@@ -229,10 +249,10 @@ class Connection:
         stream.window += int.from_bytes(body, "little")
         if stream.window > STREAM_WINDOW_BYTES:
             raise ProtocolError(f"credit for call {call} beyond the window of {STREAM_WINDOW_BYTES} bytes")
-        return events.CreditGranted(call)
+        return events.CreditGranted(stream.ticket)
 
-    def _on_ping(self, call: int, body: bytes) -> None:
-        self.out += _pack_header(OVERHEAD_BYTES, Kind.PONG, call)
+    def _on_ping(self, call: int, body: bytes) -> Event:
+        return events.Pinged(call)
 
     def _on_pong(self, call: int, body: bytes) -> Event:
         return events.Ponged(call)
@@ -275,14 +295,22 @@ class Connection:
         sampled: bool,
         release: str,
         streaming: bool,
+        context: bytes = b"",
     ) -> int:
-        """Send a request; its call id. Raises what the encoder raises, and then nothing is sent."""
+        """Send a request; its call id. Raises what the encoder raises, and then nothing is sent.
+
+        context: variables, encoded, of at most CONTEXT_BYTES_MAX. There is room: `calls_left` says so.
+        """
         call = self._last_call + 1
-        if call > CALL_ID_MAX:
-            raise ProtocolError("the connection's call ids are used up")
+        assert call <= CALL_ID_MAX, "the connection's call ids are used up"
         out = self.out
         start = len(out)
         out += _REQUEST_ROOM
+        flags = FLAG_SAMPLED if sampled else 0
+        if context:
+            flags |= FLAG_CONTEXT
+            out += len(context).to_bytes(CONTEXT_LENGTH_BYTES, "little")
+            out += context
         try:
             encode_into(values, out, -1)
         except BaseException:
@@ -300,7 +328,7 @@ class Connection:
             call,
             method,
             caller,
-            FLAG_SAMPLED if sampled else 0,
+            flags,
             timeout_ms,
             trace_id.to_bytes(16, "big"),
             span_id,
@@ -312,6 +340,10 @@ class Connection:
         else:
             self.calls[call] = ticket
         return call
+
+    def calls_left(self) -> int:
+        """How many calls may still be made here, in all."""
+        return CALL_ID_MAX - self._last_call
 
     def cancel(self, call: int) -> Any:
         """Give a call up; its ticket, or None if it was already answered."""
@@ -351,9 +383,8 @@ class Connection:
         del self.calls[call]
 
     def open_stream(self, call: int) -> Stream:
-        """Answer a request with a stream."""
-        self.calls.pop(call, None)
-        stream = self.streams[call] = Stream(None)
+        """Answer a request with a stream; its ticket is the request's."""
+        stream = self.streams[call] = Stream(self.calls.pop(call, None))
         return stream
 
     def send_item(self, call: int, value: Any) -> bool:
@@ -371,21 +402,23 @@ class Connection:
             self.out += _pack_header(OVERHEAD_BYTES, Kind.END, call)
 
     def send_error(self, call: int, failure: Any) -> None:
-        """Answer a request, or end a stream, with an error."""
-        if call in self.calls:
-            del self.calls[call]
-        elif self.streams.pop(call, None) is None:
-            return
-        self._body(Kind.ERROR, call, failure)
+        """Answer a request, or end a stream, with an error. Raises what the encoder raises: then it is still open."""
+        if call in self.calls or call in self.streams:
+            self._body(Kind.ERROR, call, failure)
+            self.drop(call)
 
     def drop(self, call: int) -> None:
-        """Forget a call that its caller gave up."""
+        """Forget a call that gets no answer any more."""
         self.calls.pop(call, None)
         self.streams.pop(call, None)
 
     def ping(self, nonce: int) -> None:
         """Ask for a sign of life."""
         self.out += _pack_header(OVERHEAD_BYTES, Kind.PING, nonce)
+
+    def pong(self, nonce: int) -> None:
+        """Give a sign of life."""
+        self.out += _pack_header(OVERHEAD_BYTES, Kind.PONG, nonce)
 
     def goaway(self, reason: str) -> None:
         """Take no more requests; what is in flight goes on."""

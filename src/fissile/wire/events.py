@@ -20,7 +20,7 @@ class Welcomed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Request(msgspec.Struct, gc=False):
-    """A call to serve. timeout_ms: remaining time, `TIMEOUT_NONE` for none."""
+    """A call to serve. timeout_ms: remaining time, `TIMEOUT_NONE` for none. context: variables, encoded."""
 
     call: int
     method: int
@@ -31,6 +31,7 @@ class Request(msgspec.Struct, gc=False):
     span_id: int
     release: str
     body: bytes
+    context: bytes = b""
 
 
 class Response(msgspec.Struct, gc=False):
@@ -62,21 +63,27 @@ class Ended(msgspec.Struct, gc=False):
 
 
 class CancelRequested(msgspec.Struct, gc=False):
-    """The caller gave a call up."""
+    """The caller gave a call up; it is forgotten already. `ticket`: what the shell gave with it."""
 
-    call: int
+    ticket: Any
 
 
 class CreditGranted(msgspec.Struct, gc=False):
     """The caller can take more of a stream."""
 
-    call: int
+    ticket: Any
 
 
 class GoawayReceived(msgspec.Struct, frozen=True, gc=False):
     """The peer takes no more requests."""
 
     goaway: Goaway
+
+
+class Pinged(msgspec.Struct, gc=False):
+    """The peer asks for a sign of life: answer with `pong`."""
+
+    nonce: int
 
 
 class Ponged(msgspec.Struct, gc=False):
@@ -96,5 +103,6 @@ Event = (
     | CancelRequested
     | CreditGranted
     | GoawayReceived
+    | Pinged
     | Ponged
 )

@@ -2,12 +2,14 @@
 
 Every frame: length u32 (of all that follows), kind u8, call id u32. A REQUEST goes on with method u16,
 caller u16, flags u8, timeout u32 (milliseconds, all ones: none), trace id 16 bytes, span id u64 and
-release id 16 bytes, then the arguments in msgpack. Bodies of HELLO, WELCOME, GOAWAY and ERROR are
-msgpack arrays. docs/reference/wire.md says the same for those who write a peer.
+release id 16 bytes; then, if the flags say so, the context variables (length u16, msgpack map); then the
+arguments in msgpack. Bodies of HELLO, WELCOME, GOAWAY and ERROR are msgpack arrays.
+docs/reference/wire.md says the same for those who write a peer.
 """
 
 from enum import IntEnum
 from struct import Struct
+from typing import Annotated
 
 import msgspec
 
@@ -21,6 +23,7 @@ OVERHEAD_BYTES = HEADER.size - LENGTH_BYTES
 
 TIMEOUT_NONE = 0xFFFFFFFF
 FLAG_SAMPLED = 1
+FLAG_CONTEXT = 2
 CALL_ID_MAX = 0xFFFFFFFF
 
 # Limits: every length and count is bounded before anything is allocated for it.
@@ -29,6 +32,12 @@ HANDSHAKE_BYTES_MAX = 256 * 1024
 CALLS_MAX = 4096
 STREAM_WINDOW_BYTES = 256 * 1024
 RELEASES_KNOWN_MAX = 64
+# As much as W3C Baggage asks every platform to carry.
+CONTEXT_BYTES_MAX = 8192
+CONTEXT_LENGTH_BYTES = 2
+METHODS_MAX = 0x10000
+
+MethodIndex = Annotated[int, msgspec.Meta(ge=0, lt=METHODS_MAX)]
 
 
 class Kind(IntEnum):
@@ -66,13 +75,15 @@ class Welcome(msgspec.Struct, frozen=True, array_like=True):
     """The answer to a hello.
 
     methods: index by "Component.method" of those that may be called. refused: the code of the error
-    that each other method gets ("permission_denied", "incompatible_contract", "unavailable").
+    that each other method gets ("permission_denied", "incompatible_contract", "unavailable"). variables: names of
+    the context variables that the callee takes.
     """
 
     version: int
     service: str
-    methods: dict[str, int] = {}
+    methods: dict[str, MethodIndex] = {}
     refused: dict[str, str] = {}
+    variables: tuple[str, ...] = ()
 
 
 class Goaway(msgspec.Struct, frozen=True, array_like=True):

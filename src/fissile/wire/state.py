@@ -24,6 +24,7 @@ class State(Enum):
     """Where a connection is in its life. One-way: a state never comes back."""
 
     HANDSHAKE = "handshake"
+    GREETED = "greeted"
     OPEN = "open"
     DRAINING = "draining"
     CLOSED = "closed"
@@ -32,17 +33,22 @@ class State(Enum):
 class Step(Enum):
     """What moves a connection on."""
 
+    GREET = "greet"
     ACCEPT = "accept"
     REFUSE = "refuse"
     GOAWAY = "goaway"
     CLOSE = "close"
 
 
+# A callee is greeted by a hello and answers it; a caller waits in the handshake for that answer.
 TRANSITIONS: dict[tuple[State, Step], State] = {
+    (State.HANDSHAKE, Step.GREET): State.GREETED,
     (State.HANDSHAKE, Step.ACCEPT): State.OPEN,
-    (State.HANDSHAKE, Step.REFUSE): State.CLOSED,
     (State.HANDSHAKE, Step.CLOSE): State.CLOSED,
     (State.HANDSHAKE, Step.GOAWAY): State.CLOSED,
+    (State.GREETED, Step.ACCEPT): State.OPEN,
+    (State.GREETED, Step.REFUSE): State.CLOSED,
+    (State.GREETED, Step.CLOSE): State.CLOSED,
     (State.OPEN, Step.GOAWAY): State.DRAINING,
     (State.OPEN, Step.CLOSE): State.CLOSED,
     (State.DRAINING, Step.GOAWAY): State.DRAINING,
@@ -56,10 +62,12 @@ _CALLEE_OPEN = frozenset({Kind.REQUEST, Kind.CANCEL, Kind.CREDIT, Kind.PING, Kin
 # A draining callee still receives requests that were on their way when it said so.
 RECEIVABLE: dict[tuple[Role, State], frozenset[Kind]] = {
     (Role.CALLER, State.HANDSHAKE): frozenset({Kind.WELCOME, Kind.GOAWAY}),
+    (Role.CALLER, State.GREETED): frozenset(),
     (Role.CALLER, State.OPEN): _CALLER_OPEN,
     (Role.CALLER, State.DRAINING): _CALLER_OPEN,
     (Role.CALLER, State.CLOSED): frozenset(),
     (Role.CALLEE, State.HANDSHAKE): frozenset({Kind.HELLO}),
+    (Role.CALLEE, State.GREETED): frozenset(),
     (Role.CALLEE, State.OPEN): _CALLEE_OPEN,
     (Role.CALLEE, State.DRAINING): _CALLEE_OPEN,
     (Role.CALLEE, State.CLOSED): frozenset(),
