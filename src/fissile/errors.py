@@ -5,7 +5,7 @@ method where it arose (`origin`) and ends with the next step (`remedy`). The cal
 only ones that the platform itself raises from a call, and they mean the same in every topology.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 class FissileError(Exception):
@@ -101,7 +101,8 @@ class InvalidArgument(CallError):
 class RemoteError(CallError):
     """The callee raised an exception that it does not declare: the callee's fault.
 
-    `type_name` is the exception's qualified name, `traceback_text` the callee's own traceback.
+    `type_name` is the exception's qualified name, `traceback_text` the callee's own traceback (to the
+    constructor: its text, or what makes it when somebody reads it).
     It is raised alike in every topology, so that a split never changes what a caller can catch.
     """
 
@@ -114,11 +115,33 @@ class RemoteError(CallError):
         origin: str = "",
         remedy: str = "",
         type_name: str = "",
-        traceback_text: str = "",
+        traceback_text: str | Callable[[], str] = "",
     ) -> None:
         super().__init__(message, origin=origin, remedy=remedy)
         self.type_name = type_name
-        self.traceback_text = traceback_text
+        self.traceback_source = traceback_text
+
+    @property
+    def traceback_text(self) -> str:
+        """The callee's own traceback; made when it is first read."""
+        if not isinstance(self.traceback_source, str):
+            self.traceback_source = self.traceback_source()
+        return self.traceback_source
+
+    @traceback_text.setter
+    def traceback_text(self, text: str) -> None:
+        self.traceback_source = text
+
+    @property
+    def __notes__(self) -> list[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """What Python writes below the error wherever it writes its traceback: the callee's own comes last."""
+        own: list[str] = vars(self).get("__notes__", [])
+        text = self.traceback_text.rstrip()
+        return [*own, f"The traceback of its callee:\n{text}"] if text else own
+
+    def add_note(self, note: str) -> None:
+        """Add a note, as to any exception."""
+        vars(self).setdefault("__notes__", []).append(note)
 
     def __str__(self) -> str:
         where = f" in {self.origin}" if self.origin else ""

@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import typing
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, TypeVar, overload
 
 import msgspec
@@ -384,10 +385,30 @@ def _struct_field(parameter: Parameter) -> Any:
     return (parameter.name, parameter.type, msgspec.field(default_factory=lambda: copy.deepcopy(default)))
 
 
+_NATIVE_FIELDS: dict[type[Exception], tuple[str, ...]] = {
+    OSError: ("errno", "strerror", "filename", "filename2"),
+    ImportError: ("msg", "name", "path"),
+    StopIteration: ("value",),
+    NameError: ("name",),
+    AttributeError: ("name",),
+    SyntaxError: ("msg", "filename", "lineno", "offset", "text", "end_lineno", "end_offset"),
+    UnicodeDecodeError: ("encoding", "object", "start", "end", "reason"),
+    UnicodeEncodeError: ("encoding", "object", "start", "end", "reason"),
+    UnicodeTranslateError: ("object", "start", "end", "reason"),
+}
+
+
+@lru_cache(maxsize=4096)
 def error_fields(kind: type[Exception]) -> dict[str, Any]:
     """The annotated fields of a declared exception: those that travel, with their types. Its class's do not."""
     hints = typing.get_type_hints(kind)
-    return {name: hint for name, hint in hints.items() if not name.startswith("_") and not _of_class(hint)}
+    found = {name: hint for name, hint in hints.items() if not name.startswith("_") and not _of_class(hint)}
+    return dict.fromkeys(native_fields(kind), Any) | found
+
+
+def native_fields(kind: type[Exception]) -> tuple[str, ...]:
+    """What Python itself keeps in such an exception beside its `args`. None stands for what is not set."""
+    return next((names for base, names in _NATIVE_FIELDS.items() if issubclass(kind, base)), ())
 
 
 def _of_class(hint: Any) -> bool:

@@ -106,6 +106,8 @@ def signature_source(method: Method) -> tuple[str, str, dict[str, Any]]:
     return ", ".join(parameters), ", ".join(passed), defaults
 
 
+# An error is raised outside of `except`, so that it has no context, and its name is deleted: a frame that
+# holds an exception which holds the frame would wait for the garbage collector.
 _PLAIN = """
 async def {name}({parameters}):
     try:
@@ -115,9 +117,10 @@ async def {name}({parameters}):
         return await _function({passed})
     except Exception as _error:
         _failure = _translate(_error, _method)
-        if _failure is _error:
-            raise
-        raise _failure from _error
+    try:
+        raise _failure
+    finally:
+        del _failure
 """
 
 _OBSERVED = """
@@ -134,14 +137,16 @@ async def {name}({parameters}):
         if not isinstance(_error, Exception):
             raise
         _failure = _translate(_error, _method)
-        if _failure is _error:
-            raise
-        raise _failure from _error
+    else:
+        return _result
     finally:
         _elapsed = _clock_ns() - _started
         _cells[_elapsed.bit_length()] += 1
         _cells[64] += _elapsed
-    return _result
+    try:
+        raise _failure
+    finally:
+        del _failure
 """
 
 _STREAM = """
@@ -198,10 +203,9 @@ def _translator(witness: Callable[[str, str], None] | None) -> Callable[[Excepti
         return translate
 
     def translated(error: Exception, method: Method) -> Exception:
-        found = translate(error, method)
-        if found is not error:
+        if not isinstance(error, CallError) and type(error) not in method.raises:
             witness(method.label, type(error).__name__)
-        return found
+        return translate(error, method)
 
     return translated
 
@@ -290,10 +294,13 @@ def _stream_opener(
                     return
                 except Exception as error:
                     failure = translated(error, method)
-                    if failure is error:
-                        raise
-                    raise failure from error
-                yield item
+                else:
+                    yield item
+                    continue
+                try:
+                    raise failure
+                finally:
+                    del failure
         finally:
             await stream.aclose()
 
