@@ -3,8 +3,10 @@
 import asyncio
 import re
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -203,3 +205,18 @@ async def test_restarts_under_load_lose_no_request(keep_alive: bool) -> None:
     sock.close()
     assert lost == 0
     assert answered >= 600
+
+
+async def test_every_answer_has_the_date_of_its_making() -> None:
+    sock = listening()
+    edge = Edge(App())
+    await edge.start(sock.dup())
+    async with connected(sock) as (reader, writer):
+        for _ in range(2):
+            earliest = int(time.time())
+            writer.write(asking())
+            head, _ = await answer(reader)
+            (date,) = re.findall(r"\ndate: (.*)\r", head)
+            assert earliest <= parsedate_to_datetime(date).timestamp() <= time.time()
+            await asyncio.sleep(1.0)
+    await edge.drain(0.0)

@@ -302,3 +302,19 @@ async def test_hold_and_release(folder: Path):
         assert app.pids("back") == []
         await app.supervisor.release("back")
         assert await app.call("Pages.back_pid") == app.pids("back")[0] != old
+
+
+def _rests(pid: int) -> int:
+    """How often a process has gone to sleep so far (proc_pid_status(5))."""
+    (line,) = [one for one in shown(pid, "status").splitlines() if one.startswith(b"voluntary_ctxt_switches")]
+    return int(line.split()[1])
+
+
+async def test_an_idle_replica_wakes_for_its_heartbeat_and_for_little_else(folder: Path):
+    async with running(folder) as app:
+        (page,) = app.pids("pages")
+        assert (await app.client.get(app.page)).status_code == 200
+        await asyncio.sleep(1.0)
+        before = _rests(page)
+        await asyncio.sleep(3.0)
+        assert _rests(page) - before <= 18  # a heartbeat, its answer, a deadline: ten looks a second make 40

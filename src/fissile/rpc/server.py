@@ -52,6 +52,7 @@ from fissile.rpc.alarm import Alarm
 from fissile.rpc.deadline import exceeded
 from fissile.rpc.listening import accept_on
 from fissile.rpc.transport import Endpoint, log
+from fissile.telemetry.pulse import Pulse
 from fissile.wire import events
 from fissile.wire.connection import Stream
 from fissile.wire.frames import PROTOCOL_VERSION, TIMEOUT_NONE, Hello, Welcome
@@ -181,6 +182,7 @@ class Server:
         self.answered = 0
         self.draining = False
         self.alarm = Alarm(None, self._sweep)
+        self.pulse = Pulse()
         self._listeners: list[asyncio.Server] = []
         self._idle: asyncio.Event | None = None
 
@@ -261,6 +263,8 @@ class Server:
 
     def admit(self, call: Call) -> None:
         """Run a call, queue it, or refuse it."""
+        if self.pulse.asleep:
+            self.pulse.wake()
         if not call.connection.writable:
             call.connection.held[call] = None
         elif len(self.places) < self.concurrency:

@@ -9,6 +9,7 @@ connections open until their clients have heard it or the idle limit has passed,
 import asyncio
 import random
 import socket
+import time
 from email.utils import formatdate
 from typing import Any, cast
 
@@ -28,7 +29,6 @@ from fissile.runtime.ledger import Ledger
 KEEP_ALIVE_SECONDS = 5
 CONNECTIONS_MAX = 1000
 CLOSE_CHECK_SECONDS = 0.02
-DATE_SECONDS = 1.0
 ACCEPTS_MAX = 64
 # How long a connection that belongs to the other build waits here for one of its replicas.
 HELD_SECONDS_MAX = 5.0
@@ -37,6 +37,30 @@ SERVER_ERROR = 500
 BEGINS = ("http.response.start", "websocket.accept")
 # The name of the public door that serves HTTP/JSON.
 GATEWAY_DOOR = ""
+
+
+class State(ServerState):
+    """What uvicorn's connections share. The date of an answer is made when an answer is: at most once a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers of every answer."""
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._headers = [(b"date", formatdate(now, usegmt=True).encode())]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(  # pyright: ignore[reportIncompatibleVariableOverride] -- a property is set and read as well
+        self, _: list[tuple[bytes, bytes]]
+    ) -> None:
+        """Uvicorn sets the first ones; there are none."""
 
 
 class Edge:
@@ -57,10 +81,9 @@ class Edge:
         self._held: list[socket.socket] = []
         self._passer = Passer()
         self._taken: set[asyncio.Task[Any]] = set()
-        self._state = ServerState()
+        self._state = State()
         self._draining = False
         self._servers: list[asyncio.Server] = []
-        self._clock: asyncio.TimerHandle | None = None
         self._config = Config(
             self._serve,
             # Classes, not names: a zygote has then imported all that its replicas need.
@@ -81,8 +104,6 @@ class Edge:
     async def start(self, sock: socket.socket) -> None:
         """Accept connections on a listening socket, which this edge closes when it drains."""
         self._sockets.append(sock)
-        if self._clock is None:
-            self._date()
         if self._elsewhere is None:
             await self._listen(sock)
         else:
@@ -172,10 +193,6 @@ class Edge:
         self._taken.add(task)
         task.add_done_callback(self._taken.discard)
 
-    def _date(self) -> None:
-        self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
-        self._clock = asyncio.get_running_loop().call_later(DATE_SECONDS, self._date)
-
     async def drain(self, seconds_max: float, *, idle_seconds_max: float = KEEP_ALIVE_SECONDS) -> bool:
         """Let go of all connections; whether every request was finished within the limit (seconds).
 
@@ -210,8 +227,6 @@ class Edge:
                 transport.abort()
         for task in list(self._state.tasks):
             task.cancel()
-        if self._clock is not None:
-            self._clock.cancel()
         return not unfinished
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:

@@ -19,6 +19,7 @@ from fissile.runtime.edge import Edge
 from fissile.runtime.handover import Handover
 from fissile.runtime.ledger import Ledger
 from fissile.runtime.loading import load_object
+from fissile.telemetry.pulse import Pulse
 
 LIFESPAN_SECONDS_MAX = 60.0
 
@@ -35,7 +36,8 @@ class Guest:
         self.hello = ReplicaHello(spec.service, spec.set, spec.slot, spec.serial, os.getpid(), spec.build, spec.release)
         self.ended = asyncio.Event()
         self.order = Drain(spec.drain_seconds_max)
-        self.ledger = Ledger(spec.release)
+        self.pulse = Pulse()
+        self.ledger = Ledger(spec.release, self.pulse)
         self.applied = 0
         self._handover: Handover | None = None
         self._sockets = sockets
@@ -61,6 +63,10 @@ class Guest:
         self.ledger.follow(routes)
         if self._edge is not None:
             self._edge.share(routes.elsewhere.get(self.spec.service))
+
+    def busy(self) -> int:
+        """Requests that are under way."""
+        return self.ledger.in_flight()
 
     def heartbeat(self, lag_seconds: float) -> Heartbeat:
         """What it does just now."""

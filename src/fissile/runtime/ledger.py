@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from fissile.component.context import call_context
 from fissile.runtime.control import Routes, Traffic
 from fissile.telemetry.aggregate import Answers, bucket
+from fissile.telemetry.pulse import Pulse
 
 RELEASE_HEADER = b"fissile-release"
 COOKIE = "fissile-release"
@@ -23,10 +24,11 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Ledger:
-    """Of one process. release: what all requests get, until there is more than one."""
+    """Of one process. release: what all requests get, until there is more than one. pulse: told of what begins."""
 
-    def __init__(self, release: str = "") -> None:
+    def __init__(self, release: str = "", pulse: Pulse | None = None) -> None:
         self.release = release
+        self._pulse = pulse or Pulse()
         self.several = False
         self._shares: dict[str, float] = {release: 1.0}
         self._sticky = ""
@@ -91,6 +93,8 @@ class Ledger:
 
     def begin(self, release: str) -> int:
         """A request comes; returns its number."""
+        if self._pulse.asleep:
+            self._pulse.wake()
         self._last += 1
         found = self._in_flight.get(release)
         if found is None:

@@ -5,7 +5,6 @@ nobody listens there. It ends in three ways only: drained, told to stop, or unab
 """
 
 import asyncio
-import faulthandler
 import hmac
 import os
 import signal
@@ -47,14 +46,15 @@ from fissile.runtime.handover import Handover
 from fissile.runtime.host import Host
 from fissile.runtime.ledger import Ledger
 from fissile.runtime.loading import load_application
+from fissile.runtime.stacks import Stacks
+from fissile.telemetry.pulse import Pulse
 from fissile.telemetry.recorder import Recorder
 
 EXIT_STOPPED = 0
 EXIT_CANNOT_START = 3
 REATTACH_SECONDS = 0.1
+# How often the figures are looked at while anything is under way.
 SAMPLE_SECONDS = 0.1
-# Later than the loop of a busy replica ever is, sooner than its supervisor gives it up.
-STUCK_SECONDS = 2.5
 REATTACH_SECONDS_MAX = 2.0
 
 
@@ -143,7 +143,8 @@ class Replica:
         self.ended = asyncio.Event()
         self.order = Drain(spec.drain_seconds_max)
         self.recorder = Recorder(CELLS)
-        self.ledger = Ledger(spec.release)
+        self.pulse = Pulse()
+        self.ledger = Ledger(spec.release, self.pulse)
         self.applied = 0
         self._sockets = sockets
         self._gateway_peers: tuple[str, ...] = ()
@@ -185,6 +186,7 @@ class Replica:
             observe=self.recorder.observe,
             witness=self.ledger.witness,
         )
+        self._server.pulse = self.pulse
         await self._server.start(self._sockets[0])
         references = {
             name: Export(export.interface, local_reference(export.interface, export.instance, self._environment))
@@ -227,6 +229,14 @@ class Replica:
         """Bring what the components keep up to date with their code, instead of serving. Raises FissileError."""
         await self._make().migrate(self.spec.migrate)
 
+    def busy(self) -> int:
+        """Calls and requests that are under way or wait, here and from here."""
+        server, callees = self._server, self._callees
+        count = self.ledger.in_flight()
+        if server is not None:
+            count += server.running + len(server.waiting)
+        return count + (sum(callees.in_flight().values()) if callees is not None else 0)
+
     def heartbeat(self, lag_seconds: float) -> Heartbeat:
         """What this replica does just now."""
         server = self._server
@@ -265,31 +275,6 @@ class Replica:
             await self._callees.close()
 
 
-class Watchdog:
-    """Writes all stacks to a file when it was not fed for a while: the event loop is stuck then.
-
-    It is faulthandler's own thread, which needs neither the loop nor the interpreter's lock.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._file = None
-        if path:
-            with suppress(OSError):  # a full disk must not keep a replica from serving
-                self._file = open(path, "w")  # noqa: SIM115 -- open for as long as the replica lives
-
-    def feed(self) -> None:
-        """All is well."""
-        if self._file is not None:
-            self._file.seek(0)
-            self._file.truncate()  # what it wrote when it was late, and not stuck
-            faulthandler.dump_traceback_later(STUCK_SECONDS, file=self._file)
-
-    def rest(self) -> None:
-        """Nobody feeds it any more."""
-        if self._file is not None:
-            faulthandler.cancel_dump_traceback_later()
-
-
 class ControlLink:
     """The replica's connection to whoever supervises it now."""
 
@@ -306,12 +291,15 @@ class ControlLink:
         self._control: Any = remote(CONTROL_INTERFACE, self._channel, caller=CONTROL_CALLER)
         self.imported: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
-        self._hurry = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._stacks: Stacks | None = None
+        self._woken: asyncio.Future[None] | None = None
+        self._hurried = False
 
     def start(self) -> None:
         """Attach, and begin to report."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._follow()), loop.create_task(self._beat())]
+        self._stacks = Stacks(self._replica.spec.stacks)
+        self._tasks = [self._loop.create_task(self._follow()), self._loop.create_task(self._beat())]
 
     async def _follow(self) -> None:
         pause = REATTACH_SECONDS
@@ -329,37 +317,66 @@ class ControlLink:
     def _obey(self, command: Any) -> None:
         if isinstance(command, Routes):
             self._replica.follow(command)
-            self._hurry.set()
+            self._hurry()
         else:
             self._replica.finish(command if isinstance(command, Drain) else Drain(0.0))
 
     async def _beat(self) -> None:
         """Report every second; earlier, when there is suddenly more to do, or somebody waits for the report."""
-        watchdog = Watchdog(self._replica.spec.stacks)
-        watchdog.feed()
+        replica = self._replica
         reported = -HEARTBEAT_SECONDS
         last = 0
         pinned: tuple[str, ...] = ()
+        lag = 0.0
+        while True:
+            left = max(0.0, reported + HEARTBEAT_SECONDS - time.monotonic())
+            resting = not replica.busy()  # now, for much may have begun while the last report was under way
+            lag = max(lag, await self._pause(left if resting else min(left, SAMPLE_SECONDS), resting=resting))
+            now = time.monotonic()
+            busy = replica.busy()
+            sudden = abs(busy - last) > max(1, last // 4)
+            releases = replica.ledger.pinned()
+            if now - reported < HEARTBEAT_SECONDS and not (sudden or self._hurried or releases != pinned):
+                continue
+            self._hurried = False
+            reported, last, pinned = now, busy, releases
+            beat, lag = replica.heartbeat(lag), 0.0
+            with suppress(CallError):
+                await self._control.report(beat)
+
+    async def _pause(self, seconds: float, *, resting: bool) -> float:
+        """Wait so long, or until somebody hurries; how late it was (seconds). resting: look soon at what begins."""
+        if self._hurried:
+            return 0.0
+        pulse = self._replica.pulse
+        self._woken = self._loop.create_future()
+        self._ring_after(seconds)
+        if resting:
+            pulse.rest(self._begun)
         try:
-            while True:
-                due = time.monotonic() + SAMPLE_SECONDS
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(SAMPLE_SECONDS):
-                        await self._hurry.wait()
-                now = time.monotonic()
-                beat = self._replica.heartbeat(max(0.0, now - due))
-                busy = beat.in_flight + beat.queued + beat.requests + sum(beat.calls.values())
-                sudden = abs(busy - last) > max(1, last // 4)
-                releases = self._replica.ledger.pinned()
-                if now - reported < HEARTBEAT_SECONDS and not (sudden or self._hurry.is_set() or releases != pinned):
-                    continue
-                self._hurry.clear()
-                reported, last, pinned = now, busy, releases
-                watchdog.feed()
-                with suppress(CallError):
-                    await self._control.report(beat)
+            await self._woken
         finally:
-            watchdog.rest()
+            pulse.stir()
+            self._timer.cancel()
+        return max(0.0, time.monotonic() - self._due)
+
+    def _ring_after(self, seconds: float) -> None:
+        self._due = time.monotonic() + seconds
+        self._timer = self._loop.call_later(seconds, self._ring)
+
+    def _begun(self) -> None:
+        """The first call after a rest: look at what is under way as soon as while others are."""
+        if self._due - time.monotonic() > SAMPLE_SECONDS:
+            self._timer.cancel()
+            self._ring_after(SAMPLE_SECONDS)
+
+    def _hurry(self) -> None:
+        self._hurried = True
+        self._ring()
+
+    def _ring(self) -> None:
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     async def failed(self, message: str) -> None:
         """Report that the replica cannot start."""
@@ -369,6 +386,8 @@ class ControlLink:
 
     async def close(self) -> None:
         """Detach."""
+        if self._stacks is not None:
+            self._stacks.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from math import inf
 
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.server import Export, Server
@@ -23,7 +24,8 @@ CONCURRENCY = 4096  # every replica holds one stream open
 class Link:
     """One replica as it is known by its reports.
 
-    trouble: why it cannot start, in its own words.
+    trouble: why it cannot start, in its own words. asked_at: when it was last asked where it stands (monotonic
+    seconds).
     What it was ordered last is kept: a command that was under way when the connection broke is said again.
     """
 
@@ -31,6 +33,7 @@ class Link:
         self.serial = serial
         self.heartbeat: Heartbeat | None = None
         self.trouble = ""
+        self.asked_at = -inf
         self._routes: Routes | None = None
         self._drain: Drain | None = None
         self._news = asyncio.Event()

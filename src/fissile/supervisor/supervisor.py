@@ -63,6 +63,7 @@ from fissile.runtime.control import (
     ReplicaSpec,
 )
 from fissile.runtime.settings import Settings
+from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
 from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors
@@ -96,7 +97,8 @@ SETTLE_SECONDS_MAX = 3.0
 # Replicas that nobody could adopt serve on until others have taken their place, or for so long.
 REPLACE_SECONDS_MAX = 30.0
 SILENT_SECONDS_MAX = 10.0
-# A stuck replica has written where it stands by then.
+# After so long a silence, a replica is asked where it stands; one that is stuck has written it by the next look.
+ASK_SECONDS = 2.5
 STUCK_SECONDS = 3.0
 WATCH_SECONDS = 0.5
 SCALE_SECONDS = 0.1
@@ -734,14 +736,24 @@ class Supervisor:
                     # Our own lateness is not theirs.
                     replica.heard_at += min(late, now - replica.heard_at)
                     silent = now - replica.heard_at
-                    quiet = replica.state is READY and not replica.stuck and silent > STUCK_SECONDS
-                    if quiet and self._fleet.read_stacks(replica):
-                        self._see(replica, known.ReplicaHung(f"its event loop has been stuck for {silent:.1f} s"))
+                    if silent > ASK_SECONDS and replica.state is READY and not replica.stuck:
+                        self._ask_where_it_stands(replica, silent)
                     limits = self._fleet.limits_of(replica)
                     if limits.memory_bytes is not None and replica.pid and not replica.ending:
                         why = over(self._fleet.enforcement.usage(replica.key, replica.pid), limits)
                         if why:
                             self._kill(KillReplica(replica, why, fault=True))
+
+    def _ask_where_it_stands(self, replica: Replica, silent: float) -> None:
+        """Have a silent replica write its stacks; one that has, and has not taken them back, is stuck."""
+        process = self._fleet.processes.get(replica.serial)
+        if process is None or self._fleet.command(replica.service):
+            return
+        if process.link.asked_at < replica.heard_at:
+            process.link.asked_at = time.monotonic()
+            process.child.signal(STACKS_SIGNAL)
+        elif silent > STUCK_SECONDS and self._fleet.read_stacks(replica):
+            self._see(replica, known.ReplicaHung(f"its event loop has been stuck for {silent:.1f} s"))
 
     async def _scale(self) -> None:
         """Ask the autoscaler, again and again."""

@@ -1,0 +1,95 @@
+"""What a replica reports by itself, and when."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fissile.runtime.control import HEARTBEAT_SECONDS, Heartbeat, Observed, ReplicaSpec, Routes
+from fissile.runtime.guest import Guest
+from fissile.runtime.replica import ControlLink
+from fissile.runtime.stacks import STACKS_SIGNAL, Stacks
+from fissile.supervisor.desk import Desk, Link
+from fissile.supervisor.sockets import listen_unix
+
+RELEASE = "r1"
+SOON_SECONDS = HEARTBEAT_SECONDS / 2
+
+
+class Office:
+    """A supervisor's desk that keeps what it hears, with the time (monotonic seconds)."""
+
+    def __init__(self) -> None:
+        self.beats: list[tuple[float, Heartbeat]] = []
+        self.news = asyncio.Event()
+        self.desk = Desk(self._heard)
+
+    def _heard(self, _: Link, report: Observed) -> None:
+        if isinstance(report, Heartbeat):
+            self.beats.append((time.monotonic(), report))
+            self.news.set()
+
+    async def next_beat(self) -> tuple[float, Heartbeat]:
+        self.news.clear()
+        async with asyncio.timeout(10.0):
+            await self.news.wait()
+        return self.beats[-1]
+
+
+@asynccontextmanager
+async def reporting(folder: Path) -> AsyncIterator[tuple[Guest, Office]]:
+    """A replica of a foreign application, without its doors, that reports."""
+    routes = Routes(release=RELEASE)
+    spec = ReplicaSpec("none", str(folder), "web", "web", 0, "b", RELEASE, (), routes, "t", {}, serial=1, guest="asgi")
+    guest, office = Guest(spec, []), Office()
+    office.desk.link(1)
+    server = office.desk.server({"web": "t"})
+    path = str(folder / "control.sock")
+    await server.start(listen_unix(path))
+    control = ControlLink(guest, f"unix:{path}", "t")
+    control.start()
+    try:
+        yield guest, office
+    finally:
+        await control.close()
+        await server.close()
+
+
+async def test_the_first_requests_after_a_rest_are_reported_soon(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (guest, office):
+        await office.next_beat()
+        begun, idle = await office.next_beat()
+        assert idle.requests == 0
+        for _ in range(5):
+            guest.ledger.begin(RELEASE)
+        told, busy = await office.next_beat()
+        assert busy.requests == 5
+        assert told - begun < SOON_SECONDS
+
+
+async def test_what_has_no_news_is_reported_every_second(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (guest, office):
+        await office.next_beat()
+        for _ in range(2):
+            guest.ledger.begin(RELEASE)
+        await office.next_beat()  # that something begins
+        before, _ = await office.next_beat()
+        after, steady = await office.next_beat()
+        assert steady.requests == 2
+        assert after - before > SOON_SECONDS
+
+
+async def test_a_loop_that_turns_takes_its_stacks_back(tmp_path: Path) -> None:
+    file = tmp_path / "stacks"
+    stacks = Stacks(str(file))
+    try:
+        os.kill(os.getpid(), STACKS_SIGNAL)
+        assert "test_a_loop_that_turns" in file.read_text()
+        await asyncio.sleep(0.05)
+        assert file.read_text() == ""
+        os.kill(os.getpid(), STACKS_SIGNAL)
+        assert "test_a_loop_that_turns" in file.read_text()
+    finally:
+        stacks.close()
