@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import autoscalers
 import deploys
 import local
+import pages
 import pinning
 import plot
 import purchases
@@ -57,6 +58,9 @@ def main() -> int:
     found += replicas.figures(replicas.measure(options.rounds))
     with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
         found += rpc.figures(rpc.measure(Path(folder), free_port(), options.rounds, options.seconds))
+    with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
+        ports = [free_port() for _ in pages.FASTAPI]
+        found += pages.figures(pages.measure(Path(folder), ports, options.rounds, options.seconds))
     found += pinning.measure(options.rounds)
     found += purchases.figures(purchases.measure(options.rounds))
     found += supervision.measure(options.rounds)

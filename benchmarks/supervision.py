@@ -21,6 +21,7 @@ import httpx
 import msgspec
 import psutil
 from cpu import cpu_seconds
+from running import Running
 
 from fissile.bench.report import Figure, figure
 from fissile.orchestrator.desired import Desired, DesiredService
@@ -400,26 +401,15 @@ def planning() -> list[Figure]:
 async def idle(replicas: int = IDLE_REPLICAS) -> list[Figure]:
     """Many replicas that do nothing: what looking after them costs."""
     with tempfile.TemporaryDirectory() as data:
-        yard = Path(shutil.copytree(YARD, Path(data) / "yard", ignore=shutil.ignore_patterns(".*")))
-        (yard / "fissile.toml").write_text(
-            (yard / "fissile.toml").read_text() + f"[services.worker]\nreplicas = {replicas - 2}\n"
+        yard = await asyncio.to_thread(
+            Running, YARD, Path(data) / "yard", "microservices", {"worker": {"replicas": replicas - 2}}
         )
-        up = [sys.executable, "-m", "fissile", "up", str(yard), "--port", "0", "--json"]
-        result = await _run(up)
-        if result.returncode != 0:
-            raise RuntimeError(result.stderr)
-        supervisor = json.loads(result.stdout)["pid"]
         await asyncio.sleep(3.0)
-        replicas_of = await _pids(yard)
-        count = sum(len(pids) for pids in replicas_of.values())
-        # The zygote lives in nobody's family: it is found as the parent of its replicas.
-        zygotes = {psutil.Process(pid).ppid() for pids in replicas_of.values() for pid in pids} - {supervisor}
-        spares = [child.pid for pid in zygotes for child in psutil.Process(pid).children()]
-        everybody = {supervisor, *zygotes, *spares, *(pid for pids in replicas_of.values() for pid in pids)}
-        begun, looking = cpu_seconds(everybody), cpu_seconds([supervisor])
+        everybody, count = yard.pids(), len(yard.replicas())
+        used, looking = -cpu_seconds(everybody), -cpu_seconds([yard.supervisor])
         await asyncio.sleep(IDLE_SECONDS)
-        used, looking = cpu_seconds(everybody) - begun, cpu_seconds([supervisor]) - looking
-        await _run([sys.executable, "-m", "fissile", "down", str(yard)])
+        used, looking = used + cpu_seconds(everybody), looking + cpu_seconds([yard.supervisor])
+        yard.down()
     return [
         figure(f"{count} idle replicas: CPU of all processes", 100 * used / IDLE_SECONDS, "% of a core", "<= 15"),
         figure(f"{count} idle replicas: CPU of the supervisor", 100 * looking / IDLE_SECONDS, "% of a core", "<= 5"),
