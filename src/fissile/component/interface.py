@@ -16,6 +16,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
+from fissile.component.offsets import Prepare, preparer, preparer_of_all
 from fissile.component.values import describe, essence, is_immutable, unsupported
 
 T = TypeVar("T", bound=type)
@@ -61,6 +62,8 @@ class Method(msgspec.Struct, frozen=True, eq=False):
     timeout: seconds, None for the application's default. result: the type of the result, or of
     each item of a stream. request: arguments as an array (the wire's form); body: arguments by name
     (the JSON form). raises: exceptions that arrive as themselves; a subclass must be named too.
+    prepare_arguments, prepare_result: applied to a tuple of arguments, and to a result or an item, before it is
+    encoded; None where there is nothing to be done.
     """
 
     component: str
@@ -77,6 +80,8 @@ class Method(msgspec.Struct, frozen=True, eq=False):
     immutable_arguments: bool
     immutable_result: bool
     doc: str = ""
+    prepare_arguments: Prepare | None = None
+    prepare_result: Prepare | None = None
 
     @property
     def label(self) -> str:
@@ -373,6 +378,8 @@ def _make_method(
         immutable_arguments=all(is_immutable(p.type) for p in parameters),
         immutable_result=is_immutable(result),
         doc=doc,
+        prepare_arguments=preparer_of_all([p.type for p in parameters]),
+        prepare_result=preparer(result),
     )
 
 

@@ -39,7 +39,7 @@ UNDECODABLE = (Exception,)
 _EMPTY_FACTORIES = (list, dict, set)
 # Why a record may be written without a field: the type allows it, or it has its default.
 UNSET, DEFAULT = "unset", "default"
-_RECORDS = (shape.StructType, shape.DataclassType, shape.TypedDictType, shape.NamedTupleType)
+RECORDS = (shape.StructType, shape.DataclassType, shape.TypedDictType, shape.NamedTupleType)
 
 
 def unsupported(annotation: Any) -> str | None:
@@ -80,38 +80,40 @@ def essence(node: Any) -> Any:
     return found
 
 
-def _record_key(node: Any) -> Any:
+def record_key(node: Any) -> Any:
+    """What tells a record from others: its class, with its parameters."""
     return getattr(node, "cls", node)
 
 
-def _class_of(record: Any) -> Any:
+def class_of(record: Any) -> Any:
     """The class itself, where the type is one of its parametrised forms, as Box[int]."""
     return typing.get_origin(record.cls) or record.cls
 
 
-def _children(node: Any) -> list[Any]:
-    if isinstance(node, _RECORDS):
+def children(node: Any) -> list[Any]:
+    """The types that this one is made of."""
+    if isinstance(node, RECORDS):
         return [field.type for field in cast(Any, node).fields]
-    children: list[Any] = []
+    found: list[Any] = []
     for name in ("item_type", "key_type", "value_type"):
         child = getattr(node, name, None)
         if child is not None:
-            children.append(child)
+            found.append(child)
     for name in ("item_types", "types"):
-        children.extend(getattr(node, name, ()))
+        found.extend(getattr(node, name, ()))
     if isinstance(node, shape.Metadata):
-        children.append(node.type)
-    return children
+        found.append(node.type)
+    return found
 
 
 def _find_foreign(node: Any, seen: set[Any]) -> Any:
     if isinstance(node, shape.CustomType):
         return node.cls
-    if isinstance(node, _RECORDS):
-        if _record_key(node) in seen:
+    if isinstance(node, RECORDS):
+        if record_key(node) in seen:
             return None
-        seen.add(_record_key(node))
-    for child in _children(node):
+        seen.add(record_key(node))
+    for child in children(node):
         found = _find_foreign(child, seen)
         if found is not None:
             return found
@@ -124,19 +126,19 @@ def _is_immutable(node: Any, seen: set[Any]) -> bool:
     if isinstance(node, _IMMUTABLE_LEAVES):
         return True
     if isinstance(node, (shape.TupleType, shape.VarTupleType, shape.FrozenSetType, shape.UnionType)):
-        return all(_is_immutable(child, seen) for child in _children(node))
+        return all(_is_immutable(child, seen) for child in children(node))
     if isinstance(node, shape.StructType):
-        frozen = _class_of(node).__struct_config__.frozen
+        frozen = class_of(node).__struct_config__.frozen
     elif isinstance(node, shape.DataclassType):
-        frozen = bool(_class_of(node).__dataclass_params__.frozen)
+        frozen = bool(class_of(node).__dataclass_params__.frozen)
     else:
         frozen = isinstance(node, shape.NamedTupleType)
     if not frozen:
         return False
-    if _record_key(node) in seen:  # a recursive type is as immutable as its other fields
+    if record_key(node) in seen:  # a recursive type is as immutable as its other fields
         return True
-    seen.add(_record_key(node))
-    return all(_is_immutable(child, seen) for child in _children(node))
+    seen.add(record_key(node))
+    return all(_is_immutable(child, seen) for child in children(node))
 
 
 def _constraints(node: Any) -> dict[str, Any]:
@@ -149,7 +151,7 @@ def _describe(node: Any, path: tuple[Any, ...]) -> Any:
     """path: the records that this is in, outermost first."""
     if isinstance(node, shape.Metadata):
         return _describe(node.type, path)
-    if isinstance(node, _RECORDS):
+    if isinstance(node, RECORDS):
         return _describe_record(cast(Any, node), path)
     if isinstance(node, shape.EnumType):
         return _describe_enum(cast(Any, node.cls))
@@ -159,11 +161,11 @@ def _describe(node: Any, path: tuple[Any, ...]) -> Any:
         parts = [_describe(child, path) for child in node.types]
         return {"union": sorted(parts, key=lambda part: msgspec.json.encode(essence(part)))}
     kind = _kind(node)
-    children = [_describe(child, path) for child in _children(node)]
+    parts = [_describe(child, path) for child in children(node)]
     limits = _constraints(node)
-    if not children and not limits:
+    if not parts and not limits:
         return kind
-    return {kind: children, **limits}
+    return {kind: parts, **limits}
 
 
 def _kind(node: Any) -> str:
@@ -177,8 +179,8 @@ def _describe_enum(cls: type[enum.Enum]) -> dict[str, Any]:
 
 
 def _describe_record(record: Any, path: tuple[Any, ...]) -> dict[str, Any]:
-    key = _record_key(record)
-    name = _class_of(record).__name__
+    key = record_key(record)
+    name = class_of(record).__name__
     if key in path:
         # By its place: there may be several classes of one name.
         return {"recursive": len(path) - path.index(key), "class": name}
@@ -225,7 +227,7 @@ def _missing(record: Any) -> Mapping[str, str]:
     if isinstance(record, shape.NamedTupleType) or getattr(record, "array_like", False):
         return {}
     found = {name: UNSET for name, hint in _hints(record).items() if _may_be_unset(hint)}
-    if isinstance(record, shape.StructType) and _class_of(record).__struct_config__.omit_defaults:
+    if isinstance(record, shape.StructType) and class_of(record).__struct_config__.omit_defaults:
         found |= {field.name: DEFAULT for field in record.fields if not field.required and _default(field)}
     return found
 
@@ -233,7 +235,7 @@ def _missing(record: Any) -> Mapping[str, str]:
 def _hints(record: Any) -> dict[str, Any]:
     if isinstance(record, shape.StructType):
         return {field.name: field.type for field in msgspec.structs.fields(record.cls)}
-    return typing.get_type_hints(_class_of(record), include_extras=True)
+    return typing.get_type_hints(class_of(record), include_extras=True)
 
 
 def _may_be_unset(hint: Any) -> bool:

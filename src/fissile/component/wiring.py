@@ -219,6 +219,10 @@ def call_values(method: Method, function: Callable[..., Any], values: tuple[Any,
     return function(*positional, **{p.name: value for p, value in pairs if p.keyword_only})
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 class Copier:
     """Copies what a caller or callee could mutate, through the codec of a remote call."""
 
@@ -227,19 +231,21 @@ class Copier:
         self.arguments = always or not method.immutable_arguments
         self.result = always or not method.immutable_result
         self._encode = msgspec.msgpack.Encoder().encode
+        self._prepare_arguments = method.prepare_arguments or _as_it_is
+        self._prepare_result = method.prepare_result or _as_it_is
         self._decode_request = msgspec.msgpack.Decoder(method.request).decode
         self._decode_result = msgspec.msgpack.Decoder(method.result).decode
 
     def copy_arguments(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """Equal arguments that share nothing mutable. Raises InvalidArgument where they do not fit."""
         try:
-            return self.method.arguments(self._decode_request(self._encode(values)))
+            return self.method.arguments(self._decode_request(self._encode(self._prepare_arguments(values))))
         except (TypeError, ValueError, OverflowError) as error:
             raise invalid_argument(error, self.method) from None
 
     def copy_result(self, value: Any) -> Any:
         """An equal result that shares nothing mutable."""
-        return self._decode_result(self._encode(value))
+        return self._decode_result(self._encode(self._prepare_result(value)))
 
     def wrap(self, function: Any) -> Any:
         """The function with copies made where they are needed; itself where none are."""

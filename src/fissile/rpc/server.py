@@ -84,13 +84,14 @@ class Export(msgspec.Struct, frozen=True):
 class Entry:
     """One method that is served, with what a call of it needs."""
 
-    __slots__ = ("cells", "decode", "function", "invoke", "method")
+    __slots__ = ("cells", "decode", "function", "invoke", "method", "prepare")
 
     def __init__(self, method: Method, function: Any, cells: list[int] | None) -> None:
         self.method = method
         self.function = function
         self.decode = msgspec.msgpack.Decoder(method.request).decode
         self.invoke = _invoker(method, function)
+        self.prepare = method.prepare_result
         self.cells = cells
 
 
@@ -554,6 +555,8 @@ class ServerConnection(Endpoint):
                 await entry.invoke(arguments)
                 arguments = entry.decode(request.body)
             result = await entry.invoke(arguments)
+            if entry.prepare is not None:
+                result = entry.prepare(result)
             self.wire.send_response(request.call, result)
             server.answered += 1
         except GeneratorExit:
@@ -586,7 +589,7 @@ class ServerConnection(Endpoint):
             async for item in items:
                 if stream.window <= 0 or not self.writable:
                     await self._taken(call, stream)
-                if not wire.send_item(number, item):
+                if not wire.send_item(number, item if entry.prepare is None else entry.prepare(item)):
                     break
                 server.answered += 1
                 self.flush_soon()

@@ -92,6 +92,7 @@ class RemoteMethod:
         "decode",
         "label",
         "method",
+        "prepare",
         "timeout",
         "way",
     )
@@ -111,6 +112,7 @@ class RemoteMethod:
         self.timeout = timeout
         self.cells = cells
         self.decode = msgspec.msgpack.Decoder(method.result).decode
+        self.prepare = method.prepare_arguments
 
     async def call(self, values: tuple[Any, ...]) -> Any:
         """Call and decode the answer."""
@@ -194,7 +196,7 @@ class RemoteMethod:
         try:
             call = wire.send_request(
                 (future, deadline),
-                values,
+                values if self.prepare is None else self.prepare(values),
                 index,
                 self.caller,
                 TIMEOUT_NONE if timeout == inf else min(int(timeout * 1000) + 1, TIMEOUT_NONE - 1),
@@ -392,7 +394,7 @@ class RemoteMethod:
         try:
             ticket.call = connection.wire.send_request(
                 ticket,
-                values,
+                values if self.prepare is None else self.prepare(values),
                 index,
                 self.caller,
                 timeout_ms,
