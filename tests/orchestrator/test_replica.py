@@ -16,6 +16,7 @@ from fissile.orchestrator.replica import (
     ReplicaHung,
     ReplicaReady,
     ReplicaState,
+    stuck_places,
 )
 
 ORDER = list(ReplicaState)
@@ -113,3 +114,20 @@ def test_no_sequence_of_events_breaks_a_replica(events: list[Observation | str])
     assert [ORDER.index(state) for state in seen] == sorted(ORDER.index(state) for state in seen)
     assert observed.service("shop").ready() == (replica.state is READY and not replica.ending)
     assert (replica.serial in observed.service("shop").replicas) == (replica.state in (STARTING, READY, DRAINING))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "holders", "why"),
+    [
+        (29.9, {"A.a": 64}, ""),
+        (30.0, {"A.a": 64}, "all its places (64) have been held for 30 s by calls whose time is up: A.a (64)"),
+        (
+            31.0,
+            {"A.a": 1, "A.b": 5, "A.c": 2, "A.d": 1, "A.e": 1},
+            "all its places (10) have been held for 31 s by calls whose time is up: "
+            "A.b (5), A.c (2), A.a (1) and 2 more",
+        ),
+    ],
+)
+def test_places_that_are_held_for_too_long(seconds: float, holders: dict[str, int], why: str):
+    assert stuck_places(seconds, holders, 30.0) == why

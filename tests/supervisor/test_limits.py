@@ -182,6 +182,21 @@ async def test_a_stuck_replica_is_replaced_and_its_stacks_are_in_the_history(fol
         assert await app.call("Pages.back_pid") in app.pids("back")
 
 
+async def test_a_replica_whose_places_are_all_held_for_too_long_is_replaced(folder: Path):
+    with (folder / "fissile.toml").open("a") as file:
+        file.write("\n[services.back]\nconcurrency = 2\nstuck_seconds = 1.5\n")
+    async with running(folder) as app:
+        (old,) = app.pids("back")
+        for _ in range(2):
+            with pytest.raises(AssertionError, match="deadline_exceeded"):
+                await app.call("Pages.clinging_back")
+        await until(lambda: app.pids("back") not in ([], [old]), "another one")
+        (hung,) = [e for e in app.supervisor.journal.history(service="back") if e.what == "ReplicaHung"]
+        assert hung.reason.startswith("all its places (2) have been held for ")
+        assert hung.reason.endswith(" s by calls whose time is up: Back.cling (2)")
+        assert await app.call("Pages.back_pid") in app.pids("back")
+
+
 async def test_a_components_variables_reach_its_service_alone(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FISSILE_BACK_SECRET", "very secret")
     async with running(folder) as app:

@@ -27,8 +27,8 @@ class DesiredService(msgspec.Struct, frozen=True):
     """How a replica set should be.
 
     replicas: wanted now, by a person or the autoscaler, within minimum and maximum. revision: replicas
-    of a lower one are replaced. The seconds are limits: until ready; without a sign of life; for
-    finishing what is in flight; and for stopping the components after that. overlap: whether a new replica may
+    of a lower one are replaced. The seconds are limits: until ready; without a sign of life; for having all places
+    held by calls whose time is up; for finishing what is in flight; and for stopping the components after that. overlap: whether a new replica may
     run beside the one that it replaces. release: of whose code and settings it is made. after: sets that are
     to have served before its first replica starts.
     """
@@ -39,6 +39,7 @@ class DesiredService(msgspec.Struct, frozen=True):
     revision: int = 1
     start_seconds_max: float = 30.0
     silent_seconds_max: float = 10.0
+    stuck_seconds_max: float = 30.0
     drain_seconds_max: float = 10.0
     stop_seconds_max: float = 5.0
     overlap: bool = True

@@ -12,6 +12,9 @@ import msgspec
 
 from fissile.orchestrator.restart import DEFAULT_POLICY, Deaths, ReplicaExited, RestartPolicy, decide
 
+# Of methods that hold all places, so many are named.
+HOLDERS_NAMED_MAX = 3
+
 
 class ReplicaState(StrEnum):
     """starting → ready → draining → stopped; failed is the end that nobody ordered."""
@@ -132,7 +135,7 @@ class ReplicaHeard(msgspec.Struct, frozen=True):
 
 
 class ReplicaHung(msgspec.Struct, frozen=True):
-    """Its event loop is stuck, by its own watchdog or by long silence."""
+    """Its event loop is stuck, or all its places are."""
 
     why: str
 
@@ -145,6 +148,20 @@ class ReplicaEnded(msgspec.Struct, frozen=True):
 
 
 Observation = ReplicaReady | ReplicaHeard | ReplicaHung | ReplicaEnded
+
+
+def stuck_places(seconds: float, holders: Mapping[str, int], seconds_max: float) -> str:
+    """Why a replica is stuck whose places are all held by calls whose time is up, "" while it may recover.
+
+    seconds: for how long. holders: how many places each method holds.
+    """
+    if seconds < seconds_max:
+        return ""
+    most = sorted(holders.items(), key=lambda item: (-item[1], item[0]))
+    named = ", ".join(f"{method} ({count})" for method, count in most[:HOLDERS_NAMED_MAX])
+    more = f" and {len(most) - HOLDERS_NAMED_MAX} more" if len(most) > HOLDERS_NAMED_MAX else ""
+    count = sum(holders.values())
+    return f"all its places ({count}) have been held for {seconds:.0f} s by calls whose time is up: {named}{more}"
 
 
 class Observed(msgspec.Struct):

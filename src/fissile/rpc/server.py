@@ -24,7 +24,7 @@ import fcntl
 import socket
 import termios
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
@@ -248,9 +248,18 @@ class Server:
                 log.warning("%d calls of %s go on although they were cancelled", len(left), self.service)
         self.alarm.stop()
 
-    def stuck(self, now: float) -> bool:
-        """Whether all places are taken by calls that are past their deadline (seconds, monotonic)."""
-        return len(self.places) >= self.concurrency and all(call.deadline <= now for call in self.places)
+    def stuck_seconds(self, now: float) -> float:
+        """For how long all places have been held by calls whose time is up; 0.0 while one is not (now: monotonic).
+
+        A call within its deadline, or without one, holds its place rightly, however long it answers nothing.
+        """
+        if len(self.places) < self.concurrency:
+            return 0.0
+        return max(0.0, now - max(call.deadline for call in self.places))
+
+    def holders(self) -> dict[str, int]:
+        """How many places each method holds."""
+        return Counter(call.entry.method.label for call in self.places)
 
     # -- where a call stands ----------------------------------------------------------------------
 
@@ -347,6 +356,7 @@ class Server:
         if call.ending is not None:
             return
         call.ending = ending
+        call.deadline = min(call.deadline, time.monotonic())  # nobody waits for it any more: see stuck_seconds
         if call.begun:
             assert call.task is not None
             call.task.cancel()

@@ -152,12 +152,19 @@ class ReplicaFailed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
+class Stuck(msgspec.Struct, frozen=True):
+    """All places for calls are held by calls whose time is up. seconds: for so long. holders: places by method."""
+
+    seconds: float
+    holders: dict[str, int]
+
+
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     """The replica lives. lag_seconds: how late its event loop is.
 
     in_flight, queued: calls that run and that wait here. requests: HTTP requests in flight at its public
     doors. calls: its own calls in flight, by the replica set called. routes: the version that it applied.
-    traffic: by release, while more than one is live.
+    traffic: by release, while more than one is live. stuck: None while calls come and go.
     """
 
     hello: ReplicaHello
@@ -168,6 +175,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     calls: dict[str, int] = {}
     routes: int = 0
     traffic: dict[str, Traffic] = {}
+    stuck: Stuck | None = None
 
 
 Observed = ReplicaReady | ReplicaFailed | Heartbeat

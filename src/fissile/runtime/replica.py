@@ -39,6 +39,7 @@ from fissile.runtime.control import (
     ReplicaReady,
     ReplicaSpec,
     Routes,
+    Stuck,
 )
 from fissile.runtime.edge import GATEWAY_DOOR, Edge
 from fissile.runtime.guest import Guest
@@ -249,7 +250,13 @@ class Replica:
             self._callees.in_flight() if self._callees is not None else {},
             self.applied,
             self.ledger.traffic(),
+            self._stuck(),
         )
+
+    def _stuck(self) -> Stuck | None:
+        server = self._server
+        seconds = server.stuck_seconds(time.monotonic()) if server is not None else 0.0
+        return Stuck(seconds, server.holders()) if server is not None and seconds else None
 
     def finish(self, order: Drain) -> None:
         """End: drain within the order's limit, then stop."""

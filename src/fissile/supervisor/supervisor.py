@@ -321,6 +321,7 @@ class Supervisor:
             # A program that knows nothing of us gives no sign of life but that it is there.
             silent_seconds_max=inf if settings.command else SILENT_SECONDS_MAX,
             drain_seconds_max=settings.drain_seconds,
+            stuck_seconds_max=settings.stuck_seconds,
             overlap=Service("", name, (), (), settings).overlap,
             release=edition.release.name,
             after=tuple(live.sets[other] for other in _before(edition, name)),
@@ -673,6 +674,11 @@ class Supervisor:
                     self._spawn(self._fleet.edition_of(replica.service).nursery.prepare(report.imported))
         elif isinstance(report, Heartbeat):
             self._see(replica, ReplicaHeard(float(report.in_flight + report.queued + report.requests)))
+            want = self._fleet.desired.services.get(replica.service)
+            if report.stuck is not None and want is not None and replica.state is READY:
+                why = known.stuck_places(report.stuck.seconds, report.stuck.holders, want.stuck_seconds_max)
+                if why:
+                    self._see(replica, known.ReplicaHung(why))
 
     def _signal(self, replica: Replica, number: signal.Signals) -> None:
         process = self._fleet.processes.get(replica.serial)

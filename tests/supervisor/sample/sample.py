@@ -77,6 +77,14 @@ class Back:
     async def stick(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 -- that is the mistake to be found
 
+    @method(timeout=0.2)
+    async def cling(self) -> None:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass  # that is the mistake to be found
+
     async def variables(self, prefix: str) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
 
@@ -126,6 +134,10 @@ class Pages:
     @method(idempotent=True)
     async def back_pid(self) -> int:
         return await self.back.pid()
+
+    @method(idempotent=True)
+    async def clinging_back(self) -> None:
+        await self.back.cling()
 
     @method(timeout=20.0, idempotent=True)
     async def slow_back(self, seconds: float) -> int:
