@@ -100,13 +100,14 @@ def release_from(document: object) -> Release:
         ) from None
 
 
-def run(settings: Settings, topology: str, port: int | None, *, ready: Ready, say: Say) -> None:
+def run(settings: Settings, topology: str, port: int | None, *, ready: Ready, say: Say, direct: bool = False) -> None:
     """Run an application in the foreground until it is told to stop.
 
-    ready: called once all is up. say: for what people should know. Raises FissileError.
+    ready: called once all is up. say: for what people should know. direct: in one process, calls between components
+    are plain calls; else they pass values, errors and context exactly as a wire would. Raises FissileError.
     """
     if topology == MONOLITH and settings.app and not any(one.foreign for one in settings.services.values()):
-        uvloop.run(_run_monolith(settings, port, ready, say))
+        uvloop.run(_run_monolith(settings, port, ready, say, copied=not direct))
     else:
         uvloop.run(_run_services(settings, topology, port, ready, say))
 
@@ -285,7 +286,7 @@ def down(root: Path, *, who: str, why: str) -> None:
     uvloop.run(stop())
 
 
-async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say: Say) -> None:
+async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say: Say, *, copied: bool) -> None:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     state = StateFolder(Path(settings.root))
     state.open()
@@ -312,6 +313,7 @@ async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say:
             public=public,
             authorize=lambda given: hmac.compare_digest(token_digest(given), digest),
             timeout_seconds=settings.calls.timeout_seconds,
+            copied=copied,
         )
         addresses = {component: url(sock) for component, sock in public.items()}
         service = ServiceEndpoints(url(gateway), addresses, tuple(graph.components), (os.getpid(),))

@@ -188,3 +188,42 @@ def test_two_on_one_folder(folder: Path, topology: str):
 def test_a_wrong_option_is_exit_code_2():
     assert fissile("run", "--prt", "3").returncode == 2
     assert fissile("run", "--port", "99999").returncode == 2
+
+
+WORDS = """
+from fissile import Application, component
+
+@component
+class Words:
+    async def letters(self, word: str) -> tuple[str, ...]:
+        return list(word)
+
+@component
+class Asks:
+    def __init__(self, words: Words) -> None:
+        self.words = words
+
+    async def kind(self) -> str:
+        return type(await self.words.letters("ab")).__name__
+
+app = Application(Asks, Words, name="words")
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        (("--topology", "monolith"), "tuple"),
+        (("--topology", "monolith", "--calls", "direct"), "list"),
+        (("--topology", "microservices"), "tuple"),
+    ],
+)
+def test_values_pass_as_between_services_unless_calls_are_direct(tmp_path: Path, options: tuple[str, ...], kind: str):
+    folder = tmp_path / "words"
+    folder.mkdir()
+    (folder / "words.py").write_text(WORDS)
+    (folder / "fissile.toml").write_text('app = "words:app"\n')
+    with Run(folder, *options) as run:
+        found = fissile("call", "Asks.kind", "--path", folder)
+        assert kind in found.stdout, found.stdout + found.stderr
+        run.end()

@@ -178,8 +178,8 @@ def _kind(variable: ContextVar[Any], properties: list[str]) -> str:
         key, _, value = one.partition("=")
         if key.strip() == _TYPE:
             return value.strip()
-    kind: type[Any] = type(default_of(variable))
-    return "str" if kind is type(None) else _NAMES.get(kind, "str")
+    default = default_of(variable)
+    return next((_NAMES[kind] for kind in KINDS[1:] if type(default) is kind), "str")
 
 
 def _read(text: str, kind: str) -> Any:

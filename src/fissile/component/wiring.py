@@ -1,23 +1,28 @@
 """What a caller holds when its callee is in the same process: a reference that is nearly a plain call.
 
-A `Ref` keeps every promise of a remote call: by value, typed errors, a deadline. It pays only for
-what a call needs: immutable values are not copied; a deadline is set up only where it is shorter than
-the one already in force; counting is left out where nothing observes. Each method is generated with
-the exact signature of the original, because `*args` would cost more than everything else here.
-The clock and the deadline's enforcement come in as arguments: this room does no I/O.
+A `Ref` keeps every promise of a remote call: by value, typed errors, a deadline, a context of the callee's own. It
+pays only for what a call needs: immutable values are not copied; a deadline is set up only where it is shorter than
+the one already in force; counting is left out where nothing observes; whether the callee left something in its
+caller's context is looked at after the call, and undone. Each method is generated with the exact signature of the
+original, because `*args` would cost more than everything else here.
+The clock, the watch over deadlines and what is done later come in as arguments: this room does no I/O.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextvars import Context, Token, copy_context
 from functools import lru_cache
 from types import CodeType
 from typing import Any, Protocol
 
 import msgspec
 
+from fissile.component import stepping, survival
 from fissile.component.context import CallContext, call_context
-from fissile.component.failure import invalid_argument, translate
+from fissile.component.copying import Copier, bind, call_values
+from fissile.component.failure import translate
 from fissile.component.interface import Interface, Method
-from fissile.errors import CallError
+from fissile.component.variables import Variables
+from fissile.errors import CallError, DeadlineExceeded, InvalidArgument
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 HISTOGRAM_BUCKETS = 64
@@ -25,31 +30,83 @@ HISTOGRAM_BUCKETS = 64
 CELL_SUM_NS = HISTOGRAM_BUCKETS
 CELL_FAILURES = HISTOGRAM_BUCKETS + 1
 CELLS = HISTOGRAM_BUCKETS + 2
+# So many first calls of a method run in a context of their own, and their values are looked at where somebody wants a
+# report; then those whose clock says so by chance: one in SAMPLE. A look that took long is followed by a pause of
+# SAMPLE_PAUSE times its duration.
+FIRST_CALLS = 3
+SAMPLE = 1024
+SAMPLE_PAUSE = 200.0
 
 
-class Enforce(Protocol):
-    """Runs a coroutine under a context: cancelled at its deadline, which then is DeadlineExceeded."""
+class Watch(stepping.Watch, Protocol):
+    """Watches over a task while it waits for one call, or for one stream: past the deadline it is cancelled."""
 
-    def __call__(self, coroutine: Awaitable[Any], context: CallContext, origin: str) -> Awaitable[Any]: ...
+    token: Token[CallContext | None]
+
+    def end(self) -> bool:
+        """Watch no more, and take the cancellation back. Whether the time had run out."""
+        ...
+
+    def cancelled(self) -> bool:
+        """Whether somebody else has cancelled the task meanwhile."""
+        ...
 
 
 class Environment(msgspec.Struct, frozen=True):
     """What local references need of the world.
 
     clock: seconds, monotonic. clock_ns: nanoseconds, monotonic. bits: random number of n bits.
+    watch: over the current task until a deadline (seconds of the clock), if it is to begin at once; else over a stream,
+    which begins and pauses. cancellation: the exception by which a task is cancelled. cancelling: whether the current
+    task is being cancelled. later: calls a function once the current task waits or ends.
     observe: the cells in which a (component, method) counts, or None where nothing observes.
     witness: told of every exception that no method declares, where it was raised: method and type.
-    copy_always: copy immutable values too (the `copied` runner: it proves that they can be).
+    report: told once a method what would be different with its callee in another process: method and a sentence. None
+    where nobody wants to know.
+    copy_always: every value and every context pass as they would to another process (the `copied` runner).
     """
 
     clock: Callable[[], float]
     clock_ns: Callable[[], int]
     bits: Callable[[int], int]
-    enforce: Enforce
+    watch: Callable[[float, bool], Watch]
+    cancellation: type[BaseException]
+    cancelling: Callable[[], bool]
+    later: Callable[..., object]
     observe: Callable[[str, str], list[int]] | None = None
     witness: Callable[[str, str], None] | None = None
+    report: Callable[[str, str], None] | None = None
     copy_always: bool = False
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+
+
+class Surroundings:
+    """What callees in one process find in their context beside the call itself.
+
+    variables: those that travel with a call. base: what every callee would see in a process of its own: as it was when
+    the components had been started.
+    """
+
+    def __init__(self, variables: Variables | None = None) -> None:
+        self.variables = variables or Variables()
+        self.base = copy_context()
+
+    def settle(self) -> None:
+        """From now on the base is the current context."""
+        self.base = copy_context()
+
+    def of_callee(self) -> Context:
+        """What a callee in another process would see of the current context. Raises InvalidArgument."""
+        values = self.variables.collect()
+        context = self.base.copy()
+        context.run(call_context.set, call_context.get())
+        context.run(self.variables.apply, values)
+        return context
+
+    def strangers(self) -> list[str]:
+        """The variables of the current context that a callee in another process would not see, by name."""
+        own = self.variables.by_name.values()
+        return sorted(v.name for v in stepping.changed(self.base, copy_context()) if v not in own)
 
 
 class Ref:
@@ -69,22 +126,39 @@ class Ref:
         return f"<{type(self).__name__} to {self._interface.name}>"
 
 
-def child_context(environment: Environment, timeout: float) -> CallContext:
-    """The context of a nested call: the caller's trace, and the earlier of both deadlines."""
-    outer = call_context.get()
-    deadline = environment.clock() + timeout
+def nested(outer: CallContext | None, now: float, timeout: float, bits: Callable[[int], int]) -> CallContext:
+    """The context of a call within another: its trace, and the earlier of both deadlines."""
+    deadline = now + timeout
     if outer is None:
-        return CallContext(environment.bits(128) or 1, environment.bits(64) or 1, False, "", deadline, timeout)
+        return CallContext(bits(128) or 1, bits(64) or 1, False, "", deadline, timeout)
     if outer.deadline < deadline:
         deadline = outer.deadline
     return CallContext(outer.trace_id, outer.span_id, outer.sampled, outer.release, deadline, timeout)
 
 
-def local_reference(interface: Interface, instance: Any, environment: Environment) -> Ref:
+def child_context(environment: Environment, timeout: float) -> CallContext:
+    """The context of a call from here: the current trace, and the earlier of both deadlines."""
+    return nested(call_context.get(), environment.clock(), timeout, environment.bits)
+
+
+def exceeded(origin: str, timeout: float) -> DeadlineExceeded:
+    """The error for a call whose time ran out."""
+    return DeadlineExceeded(
+        f"{origin} did not answer within its {timeout:g} s",
+        origin=origin,
+        remedy="look for what it waits on, or give it more time with @method(timeout=...)",
+    )
+
+
+def local_reference(
+    interface: Interface, instance: Any, environment: Environment, surroundings: Surroundings | None = None
+) -> Ref:
     """A reference to a component in this process."""
     reference = Ref(interface)
+    surroundings = surroundings or Surroundings()
     for name, method in interface.methods.items():
-        vars(reference)[name] = _local_method(method, getattr(instance, name), environment)
+        local = LocalMethod(method, getattr(instance, name), environment, surroundings)
+        vars(reference)[name] = local.stream() if method.streaming else local.call()
     return reference
 
 
@@ -106,47 +180,50 @@ def signature_source(method: Method) -> tuple[str, str, dict[str, Any]]:
     return ", ".join(parameters), ", ".join(passed), defaults
 
 
-# An error is raised outside of `except`, so that it has no context, and its name is deleted: a frame that
-# holds an exception which holds the frame would wait for the garbage collector.
-_PLAIN = """
+# A call within a context whose time is not longer than the method's own goes straight to the callee. What is not worth
+# a line here (a deadline of its own, an error, a leak) is done by the LocalMethod.
+_CALL = """
 async def {name}({parameters}):
+{begin}    _context = _get_context()
+    _watch = None if _context is not None and _context.timeout <= _timeout else _enter(_context)
+    _before = _copy_context()
     try:
-        _context = _get_context()
-        if _context is None or _context.timeout > _timeout:
-            return await _slow(({values}))
-        return await _function({passed})
-    except Exception as _error:
-        _failure = _translate(_error, _method)
+        _result = await _function({passed})
+    except BaseException as _error:
+        _failure = _failed(_error, _before, _watch)
+{failed}        if _failure is None:
+            raise
+    else:
+        try:
+            _same = _watch is None and _copy_context() == _before
+        except Exception:  # of a class that cannot be compared
+            _same = False
+        _failure = None if _same else _left(_before, _watch)
+{done}        if _failure is None:
+{sample}            return _result
     try:
         raise _failure
     finally:
-        del _failure
+        del _failure  # its traceback holds this frame
 """
-
-_OBSERVED = """
-async def {name}({parameters}):
+_BEGIN = """\
     _started = _clock_ns()
-    try:
-        _context = _get_context()
-        if _context is None or _context.timeout > _timeout:
-            _result = await _slow(({values}))
-        else:
-            _result = await _function({passed})
-    except BaseException as _error:
-        _cells[65] += 1
-        if not isinstance(_error, Exception):
-            raise
-        _failure = _translate(_error, _method)
-    else:
-        return _result
-    finally:
+"""
+_COUNT = """\
         _elapsed = _clock_ns() - _started
         _cells[_elapsed.bit_length()] += 1
         _cells[64] += _elapsed
-    try:
-        raise _failure
-    finally:
-        del _failure
+"""
+_FAILED = """\
+        _cells[65] += 1
+"""
+_LATE = """\
+        if _failure is not None:
+            _cells[65] += 1
+"""
+_SAMPLE = """\
+            if not _started % {sample}:
+                _sampled(({values}), _result)
 """
 
 _STREAM = """
@@ -174,143 +251,251 @@ def generate(template: str, method: Method, names: dict[str, Any]) -> Any:
     return function
 
 
-def _local_method(method: Method, function: Any, environment: Environment) -> Any:
-    copier = Copier(method, environment.copy_always)
-    timeout = environment.timeout_seconds if method.timeout is None else method.timeout
-    call = copier.wrap(function)
-    if method.streaming:
-        return generate(_STREAM, method, {"_open": _stream_opener(method, call, environment, timeout)})
+class LocalMethod:
+    """One method of a component in this process, as its references call it."""
 
-    async def slow(values: tuple[Any, ...]) -> Any:
-        context = child_context(environment, timeout)
-        return await environment.enforce(call_values(method, call, values), context, method.label)
+    def __init__(self, method: Method, function: Any, environment: Environment, surroundings: Surroundings) -> None:
+        self.method = method
+        self.environment = environment
+        self.surroundings = surroundings
+        self.timeout = environment.timeout_seconds if method.timeout is None else method.timeout
+        self.function = Copier(method, environment.copy_always).wrap(function)
+        self.cells = None if environment.observe is None else environment.observe(method.component, method.name)
+        self.leaks = False
+        self.sampling = environment.report is not None and not environment.copy_always
+        self._first = FIRST_CALLS
+        self._told: set[str] = set()
+        self._rest_until = 0.0
+        self._names: dict[str, Any] = {}
 
-    names: dict[str, Any] = {
-        "_get_context": call_context.get,
-        "_timeout": timeout,
-        "_slow": slow,
-        "_function": call,
-        "_translate": _translator(environment.witness),
-    }
-    if environment.observe is None:
-        return generate(_PLAIN, method, names)
-    names |= {"_clock_ns": environment.clock_ns, "_cells": environment.observe(method.component, method.name)}
-    return generate(_OBSERVED, method, names)
+    def call(self) -> Any:
+        """The function of a reference, for a method that answers once."""
+        environment = self.environment
+        straight = self._isolated if environment.copy_always else self._early
+        names = {
+            "_get_context": call_context.get,
+            "_copy_context": copy_context,
+            "_clock_ns": environment.clock_ns,
+            "_cells": self.cells,
+            "_timeout": self.timeout,
+            "_enter": self.enter,
+            "_failed": self.failed,
+            "_left": self.left,
+            "_sampled": self.sampled,
+            "_function": straight,
+        }
+        count = "" if self.cells is None else _COUNT
+        template = (
+            _CALL.replace("{begin}", _BEGIN if count or self.sampling else "")
+            .replace("{failed}", count and _FAILED + count)
+            .replace("{done}", count and count + _LATE)
+            .replace("{sample}", _SAMPLE.replace("{sample}", str(SAMPLE)) if self.sampling else "")
+        )
+        generated = generate(template, self.method, names)
+        self._names = generated.__globals__
+        return generated
 
+    def stream(self) -> Any:
+        """The function of a reference, for a method that answers with a stream."""
+        return generate(_STREAM, self.method, {"_open": self._items})
 
-def _translator(witness: Callable[[str, str], None] | None) -> Callable[[Exception, Method], Exception]:
-    if witness is None:
-        return translate
+    def enter(self, outer: CallContext | None) -> Watch:
+        """Begin a call that needs a deadline of its own. Raises DeadlineExceeded where it has passed already."""
+        environment = self.environment
+        now = environment.clock()
+        context = nested(outer, now, self.timeout, environment.bits)
+        if context.deadline <= now:
+            if self.cells is not None:
+                self.cells[CELL_FAILURES] += 1
+            raise exceeded(self.method.label, self.timeout)
+        watch = environment.watch(context.deadline, True)
+        watch.token = call_context.set(context)
+        return watch
 
-    def translated(error: Exception, method: Method) -> Exception:
-        if not isinstance(error, CallError) and type(error) not in method.raises:
+    def left(self, before: Context, watch: Watch | None) -> BaseException | None:
+        """After a call that has answered: undo what it left in the context; an error that its caller gets instead."""
+        self._undo(before)
+        if watch is None:
+            return None
+        call_context.reset(watch.token)
+        if not watch.end():
+            return None
+        if watch.cancelled():
+            return self.environment.cancellation()
+        return exceeded(self.method.label, self.timeout)
+
+    def failed(self, error: BaseException, before: Context, watch: Watch | None) -> BaseException | None:
+        """After a call that has failed: what its caller gets; None for the very same."""
+        self._undo(before)
+        environment = self.environment
+        late = False
+        if watch is not None:
+            call_context.reset(watch.token)
+            late = watch.end()
+        if isinstance(error, GeneratorExit):
+            return None
+        cancellation = environment.cancellation
+        if late or isinstance(error, cancellation):
+            cancelled = environment.cancelling() if watch is None else watch.cancelled()
+            if cancelled:
+                return None if isinstance(error, cancellation) else cancellation()
+        found = exceeded(self.method.label, self.timeout) if late else self.translated(error)
+        return found.with_traceback(error.__traceback__)
+
+    def translated(self, error: BaseException) -> Exception:
+        """What a caller in another process would get."""
+        method, witness = self.method, self.environment.witness
+        if witness is not None and not isinstance(error, CallError) and type(error) not in method.raises:
             witness(method.label, type(error).__name__)
         return translate(error, method)
 
-    return translated
-
-
-def call_values(method: Method, function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
-    """Call with values in the order of the method's parameters."""
-    if not any(parameter.keyword_only for parameter in method.parameters):
-        return function(*values)
-    pairs = list(zip(method.parameters, values, strict=True))
-    positional = [value for parameter, value in pairs if not parameter.keyword_only]
-    return function(*positional, **{p.name: value for p, value in pairs if p.keyword_only})
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-class Copier:
-    """Copies what a caller or callee could mutate, through the codec of a remote call."""
-
-    def __init__(self, method: Method, always: bool) -> None:
-        self.method = method
-        self.arguments = always or not method.immutable_arguments
-        self.result = always or not method.immutable_result
-        self._encode = msgspec.msgpack.Encoder().encode
-        self._prepare_arguments = method.prepare_arguments or _as_it_is
-        self._prepare_result = method.prepare_result or _as_it_is
-        self._decode_request = msgspec.msgpack.Decoder(method.request).decode
-        self._decode_result = msgspec.msgpack.Decoder(method.result).decode
-
-    def copy_arguments(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Equal arguments that share nothing mutable. Raises InvalidArgument where they do not fit."""
+    def _undo(self, before: Context) -> None:
         try:
-            return self.method.arguments(self._decode_request(self._encode(self._prepare_arguments(values))))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise invalid_argument(error, self.method) from None
+            if copy_context() == before:
+                return
+        except Exception:  # of a class that cannot be compared
+            pass
+        found = stepping.undo(before)
+        if found:
+            self._leaked([variable.name for variable in found])
 
-    def copy_result(self, value: Any) -> Any:
-        """An equal result that shares nothing mutable."""
-        return self._decode_result(self._encode(self._prepare_result(value)))
+    def _leaked(self, names: list[str]) -> None:
+        """It sets variables that its caller would see: from now on it runs in a context of its own."""
+        self.leaks = True
+        self._names["_function"] = self._apart
+        listed = ", ".join(sorted(names))
+        self._tell("leak", f"sets {listed} in its context: its caller never sees that; return the value instead")
 
-    def wrap(self, function: Any) -> Any:
-        """The function with copies made where they are needed; itself where none are."""
+    async def _isolated(self, *positional: Any, **named: Any) -> Any:
+        """As in another process: of its caller's context the callee sees what travels."""
+        return await stepping.apart(self.surroundings.of_callee(), self.function(*positional, **named))
+
+    async def _apart(self, *positional: Any, **named: Any) -> Any:
+        return await stepping.apart(copy_context(), self.function(*positional, **named))
+
+    async def _early(self, *positional: Any, **named: Any) -> Any:
+        """One of the first calls: in a context of its own, and looked at."""
+        self._first -= 1
+        if self._first <= 0 and not self.leaks:
+            self._names["_function"] = self.function
+        if self.sampling:
+            self._look_around()
+        before = copy_context()
+        context = before.copy()
+        try:
+            result = await stepping.apart(context, self.function(*positional, **named))
+        finally:
+            leaked = stepping.changed(before, context)
+            if leaked:
+                self._leaked([variable.name for variable in leaked])
+        if self.sampling:
+            self.sampled(bind(self.method, positional, named), result)
+        return result
+
+    def _look_around(self) -> None:
+        """What does the callee see that it would not see in another process, and what would not get there?"""
+        strangers = self.surroundings.strangers()
+        if strangers:
+            listed = ", ".join(strangers)
+            self._tell(
+                "context",
+                f"can see {listed} in its caller's context, and could not from another process: name what it needs in "
+                "Application(context=[...])",
+            )
+        try:
+            self.surroundings.variables.collect()
+        except InvalidArgument as error:
+            self._tell("variable", error.message)
+
+    def sampled(self, values: tuple[Any, ...], result: Any) -> None:
+        """Have the values of a call looked at, when nobody waits for it."""
+        if "types" not in self._told and self.environment.clock() >= self._rest_until:
+            self.environment.later(self._look_at, values, result)
+
+    def _look_at(self, values: tuple[Any, ...], result: Any) -> None:
+        begun = self.environment.clock()
+        if begun < self._rest_until:
+            return
         method = self.method
-        if not (self.arguments or self.result):
-            return function
-        if method.streaming:
+        why = survival.of_arguments(method, values) if method.immutable_arguments else None
+        if why is None and method.immutable_result:
+            why = survival.of_result(method, result)
+        if why is not None:
+            self._tell("types", why)
+        ended = self.environment.clock()
+        self._rest_until = ended + (ended - begun) * SAMPLE_PAUSE
 
-            async def items(*positional: Any, **named: Any) -> AsyncIterator[Any]:
-                values = bind(method, positional, named)
-                if self.arguments:
-                    values = self.copy_arguments(values)
-                stream = call_values(method, function, values)
-                try:
-                    async for item in stream:
-                        yield self.copy_result(item) if self.result else item
-                finally:
-                    await stream.aclose()
+    def _tell(self, kind: str, sentence: str) -> None:
+        report = self.environment.report
+        if report is not None and kind not in self._told:
+            self._told.add(kind)
+            report(self.method.label, sentence)
 
-            return items
+    async def _items(self, values: tuple[Any, ...]) -> AsyncIterator[Any]:
+        """The stream, as its consumer holds it.
 
-        async def call(*positional: Any, **named: Any) -> Any:
-            values = bind(method, positional, named)
-            if self.arguments:
-                values = self.copy_arguments(values)
-            result = await call_values(method, function, values)
-            return self.copy_result(result) if self.result else result
-
-        return call
-
-
-def bind(method: Method, positional: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
-    """Arguments in the order of the parameters; generated callers always give all of them."""
-    return (*positional, *(named[p.name] for p in method.parameters[len(positional) :]))
-
-
-def _stream_opener(
-    method: Method, function: Any, environment: Environment, timeout: float
-) -> Callable[[tuple[Any, ...]], AsyncIterator[Any]]:
-    translated = _translator(environment.witness)
-
-    async def items(values: tuple[Any, ...]) -> AsyncIterator[Any]:
-        # A stream's deadline bounds the whole of it; each wait for an item runs under it, and the
-        # context is in force only meanwhile, so that it never leaks into the consumer.
-        context = child_context(environment, timeout)
-        stream = call_values(method, function, values)
+        Its deadline bounds the whole of it. The callee's steps run in a context of their own, as it was when the
+        first item was asked for.
+        """
+        environment = self.environment
+        now = environment.clock()
+        call = nested(call_context.get(), now, self.timeout, environment.bits)
+        if call.deadline <= now:
+            raise exceeded(self.method.label, self.timeout)
+        look = self.sampling and (self._first > 0 or not environment.clock_ns() % SAMPLE)
+        self._first -= 1
+        if look:
+            self._look_around()
+        context = self.surroundings.of_callee() if environment.copy_always else copy_context()
+        context.run(call_context.set, call)
+        watch = environment.watch(call.deadline, False)
+        stream = context.run(call_values, self.method, self.function, values)
         try:
-            while True:
+            while not watch.expired:
                 try:
-                    item = await environment.enforce(anext(stream), context, method.label)
+                    item = await stepping.apart_watched(context, stream.__anext__(), watch)
                 except StopAsyncIteration:
+                    if watch.expired:  # it was cancelled, and ended as if it had not been
+                        break
                     return
-                except Exception as error:
-                    failure = translated(error, method)
+                except BaseException as error:
+                    failure = self._stream_failed(error, watch)
+                    if failure is None:
+                        raise
                 else:
+                    if watch.expired:
+                        break
+                    if look:
+                        look = False
+                        self.sampled(values, item)
                     yield item
                     continue
                 try:
                     raise failure
                 finally:
-                    del failure
+                    del failure  # its traceback holds this frame
+            raise exceeded(self.method.label, self.timeout)
         finally:
-            await stream.aclose()
+            await self._close(context, stream, watch)
 
-    return items
+    def _stream_failed(self, error: BaseException, watch: Watch) -> BaseException | None:
+        if isinstance(error, GeneratorExit):
+            return None
+        cancellation = self.environment.cancellation
+        if (watch.expired or isinstance(error, cancellation)) and watch.cancelled():
+            return None if isinstance(error, cancellation) else cancellation()
+        found = exceeded(self.method.label, self.timeout) if watch.expired else self.translated(error)
+        return found.with_traceback(error.__traceback__)
+
+    async def _close(self, context: Context, stream: Any, watch: Watch) -> None:
+        """End the callee's generator: how that goes is its own business, as in another process."""
+        try:
+            await stepping.apart_watched(context, stream.aclose(), watch)
+        except BaseException as error:
+            if self._stream_failed(error, watch) is None:
+                raise
+        finally:
+            watch.end()
 
 
 def unavailable_reference(interface: Interface, make_error: Callable[[str], CallError]) -> Ref:

@@ -12,11 +12,13 @@ import msgspec
 
 from fissile.component.graph import Component, Graph
 from fissile.component.interface import Lazy
-from fissile.component.wiring import Environment, Ref, local_reference
+from fissile.component.wiring import Environment, Ref, Surroundings, local_reference
 from fissile.errors import ConfigError, FissileError
 from fissile.rpc.deadline import environment as real_environment
 from fissile.rpc.server import Export
 
+# What a component's own code may raise when it is made, started or stopped: whoever hosts it decides when to exit.
+FAILURES = (Exception, SystemExit)
 # A component's optional method, run once per release before any of its replicas starts.
 MIGRATE = "migrate"
 
@@ -88,6 +90,7 @@ class Host:
             )
         self._config = config or {}
         self._environment = environment or real_environment()
+        self._surroundings = Surroundings(graph.context)
         self._remote = remote
         self._decorate = decorate
         self._instances: dict[str, Any] = {}
@@ -119,7 +122,7 @@ class Host:
                 )
             try:
                 self._instances[name] = component.cls(**arguments)
-            except Exception as error:
+            except FAILURES as error:
                 raise StartError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
 
     def _resolver(self, caller: str, target: str) -> Callable[[], Ref]:
@@ -129,7 +132,7 @@ class Host:
         """The reference that `caller` holds to `target`; a direct one if it is in this process."""
         if target in self._instances:
             interface = self.graph.components[target].interface
-            found = local_reference(interface, self._instances[target], self._environment)
+            found = local_reference(interface, self._instances[target], self._environment, self._surroundings)
         elif self._remote is not None:
             found = self._remote(caller, target)
         else:
@@ -162,7 +165,7 @@ class Host:
             if name in wanted and migrate is not None:
                 try:
                     await migrate()
-                except Exception as error:
+                except FAILURES as error:
                     raise StartError(f"{name} cannot be migrated: {type(error).__name__}: {error}") from error
 
     async def start(self, *, migrate: bool = True) -> None:
@@ -177,10 +180,11 @@ class Host:
             try:
                 if start is not None:
                     await start()
-            except Exception as error:
+            except FAILURES as error:
                 await self.stop()
                 raise StartError(f"{name} cannot be started: {type(error).__name__}: {error}") from error
             self._started.append(name)
+        self._surroundings.settle()
 
     async def stop(self) -> list[Exception]:
         """Stop all in reverse order; what fails to stop is returned and keeps no other from stopping."""
@@ -190,6 +194,6 @@ class Host:
             try:
                 if stop is not None:
                     await stop()
-            except Exception as error:
-                failures.append(error)
+            except FAILURES as error:
+                failures.append(error if isinstance(error, Exception) else StartError(f"it called sys.exit({error})"))
         return failures

@@ -1,6 +1,7 @@
 """The whole application in one process, served on sockets of its own.
 
-No supervisor, no zygote, no wire: calls between components are plain calls.
+No supervisor, no zygote, no wire: calls between components are plain calls, or as much like those of services as calls
+within a process can be.
 """
 
 import asyncio
@@ -21,7 +22,8 @@ from fissile.telemetry.recorder import Recorder
 class Monolith:
     """An application served by this process.
 
-    gateway: the listening socket of the HTTP/JSON API; public: one per component with `http()`.
+    gateway: the listening socket of the HTTP/JSON API; public: one per component with `http()`. copied: calls between
+    components pass values, errors and context exactly as a wire would.
     """
 
     def __init__(
@@ -33,9 +35,10 @@ class Monolith:
         public: Mapping[str, socket.socket],
         authorize: Callable[[str], bool],
         timeout_seconds: float,
+        copied: bool,
     ) -> None:
         self.recorder = Recorder(CELLS)
-        real = environment(observe=self.recorder.observe, timeout_seconds=timeout_seconds)
+        real = environment(observe=self.recorder.observe, timeout_seconds=timeout_seconds, copy_always=copied)
         self.host = Host(graph, graph.components, config=config, environment=real)
         references = {
             name: Export(graph.components[name].interface, self.host.reference(name, name)) for name in graph.components

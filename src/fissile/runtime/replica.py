@@ -190,8 +190,7 @@ class Replica:
         self._server.pulse = self.pulse
         await self._server.start(self._sockets[0])
         references = {
-            name: Export(export.interface, local_reference(export.interface, export.instance, self._environment))
-            for name, export in host.exports().items()
+            name: Export(export.interface, host.reference(name, name)) for name, export in host.exports().items()
         }
         gateway = Gateway(references, authorize=self._authorize, title=f"{self._graph.name}: {spec.service}")
         doors = {GATEWAY_DOOR: gateway, **{name: host.asgi(name) for name in spec.http}}
