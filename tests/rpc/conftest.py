@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,60 +11,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from fissile.component.graph import Graph
-from fissile.component.interface import component, method
+sys.path.insert(0, str(Path(__file__).parent))
+
+from shelves import GRAPH, Shelf
+
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, connect, contracts_of
 from fissile.rpc.server import Export, Server
 from fissile.rpc.stub import remote
 from fissile.testing.memory import MemoryNetwork
-
-
-@component
-class Shelf:
-    """A callee whose progress a test controls."""
-
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.begun = 0
-        self.ended = 0
-
-    @method(idempotent=True)
-    async def read(self, key: str) -> str:
-        return key.upper()
-
-    @method(idempotent=True)
-    async def wait(self) -> int:
-        self.begun += 1
-        await self.gate.wait()
-        self.ended += 1
-        return self.ended
-
-    @method(timeout=60.0)
-    async def follow(self) -> AsyncIterator[int]:
-        self.begun += 1
-        yield self.begun
-        await self.gate.wait()
-        yield self.begun
-
-    async def write(self) -> int:
-        self.begun += 1
-        await self.gate.wait()
-        self.ended += 1
-        return self.ended
-
-
-@component
-class Reader:
-    def __init__(self, shelf: Shelf) -> None: ...
-
-
-@component
-class Other:
-    async def nothing(self) -> None: ...
-
-
-GRAPH = Graph(Reader, Shelf, Other)
 
 
 class Rig:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from shelves import GRAPH
 
 from fissile.errors import IncompatibleContract, Overloaded, PermissionDenied, Unavailable
 
@@ -173,8 +174,6 @@ async def test_a_contract_of_another_release_that_is_understood(rig: Any) -> Non
 
 
 def _methods() -> list[Any]:
-    from tests.rpc.conftest import GRAPH
-
     return list(GRAPH.components["Shelf"].interface.methods.values())
 
 

@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 import pytest
+from shelves import GRAPH
 
 from fissile.rpc import server as server_module
 from fissile.wire.codec import encode
@@ -91,8 +92,6 @@ async def test_a_flood_is_refused_and_memory_stays_bounded(rig: Any) -> None:
     good = rig.call()
     reader, writer = await open_connection(address)
     connection = Connection(Role.CALLER)
-    from tests.rpc.conftest import GRAPH
-
     interface = GRAPH.components["Shelf"].interface
     contracts = {method.label: method.fingerprint for method in interface.methods.values()}
     connection.hello(Hello(1, "secret", "reader", ("Reader",), contracts))

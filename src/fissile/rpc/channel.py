@@ -409,15 +409,16 @@ class ClientConnection(Endpoint):
                 following = deadline
         for call in late:
             self.give_up(call, Expired())
+        silent = self.liveness.silent
         if not self.load():
             self.liveness.rest()
             if self not in self.channel.open and not self.lost:
                 self.transport.close()
-            return inf
+            if not silent:
+                return inf
         if wire.calls_left() < CALL_IDS_LEFT_MIN:
             self.channel.retire(self)
         heard, self.heard = self.heard, False
-        silent = self.liveness.silent
         sign = self.liveness.look(heard, now)
         if sign is Sign.ASK:
             wire.ping(0)

@@ -32,12 +32,12 @@ class Liveness:
         self._asked_at: float | None = None
 
     def rest(self) -> None:
-        """No call is in flight: nothing is expected of it."""
-        self.silent = False
-        self._heard_at = self._asked_at = None
+        """No call is in flight: nothing is expected of it, but for a sign of life that is owed."""
+        if not self.silent:
+            self._heard_at = self._asked_at = None
 
     def look(self, heard: bool, now: float) -> Sign:
-        """A look while calls are in flight. heard: something came since the last one."""
+        """A look while calls are in flight, or it is silent. heard: something came since the last one."""
         if heard or self._heard_at is None:
             self.silent = False
             self._heard_at, self._asked_at = now, None

@@ -372,11 +372,9 @@ class Server:
         following = inf
         for call in list(self._calls()):
             unread_at = call.parked_at + UNREAD_SECONDS_MAX
-            if call.task is not None and call.task.done():
-                self.ended(call)  # somebody else cancelled it before its first step
-            elif call.ending is not None:
+            if call.ending is not None:
                 continue
-            elif call.deadline <= now:
+            if call.deadline <= now:
                 self.cancel(call, Ending.LATE)
             elif unread_at <= now:
                 self.cancel(call, Ending.UNREAD)
