@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from enum import Enum
 from math import inf
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -526,7 +526,7 @@ class ServerConnection(Endpoint):
         number = call.request.call
         self.server.answered += 1
         try:
-            self.wire.send_error(number, to_failure(cast(Exception, error), method))
+            self.wire.send_error(number, to_failure(error, method))
         except Exception as unsendable:
             # Larger than a frame, say: its caller is to hear at least that there was one.
             log.warning("the error of %s cannot be sent: %s", method.label, type(unsendable).__name__)
