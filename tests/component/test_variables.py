@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fissile import Application, DeclarationError, InvalidArgument, component
-from fissile.component.variables import BAGGAGE_BYTES_MAX, Variables
+from fissile.component.variables import BYTES_MAX, Variables
 
 TENANT: ContextVar[Any] = ContextVar("tenant")
 LIMIT: ContextVar[Any] = ContextVar("limit", default=10)
@@ -106,7 +106,7 @@ def test_strings_travel_as_they_are() -> None:
         ("share%20of%20all=1", {"share of all": 1.0}),
         ("limit=many,tenant,=,,;,strict=perhaps,other=1,tenant=%ff", {}),
         ("limit=7;fissile-type=int;fissile-type=float", {"limit": 7}),
-        ("limit=1,tenant=" + "a" * BAGGAGE_BYTES_MAX + ",limit=2", {"limit": 1}),
+        ("limit=1,tenant=" + "a" * BYTES_MAX + ",limit=2", {"limit": 1}),
     ],
 )
 def test_baggage_of_others(header: str, values: dict[str, Any]) -> None:
@@ -121,6 +121,15 @@ def test_no_header_does_harm(header: str | list[str]) -> None:
 def test_too_much_for_a_header() -> None:
     with pytest.raises(InvalidArgument, match="take 9007 bytes"):
         sent({"tenant": "a" * 9000})
+
+
+def test_too_much_for_a_frame() -> None:
+    def pack() -> bytes:
+        TENANT.set("a" * 9000)
+        return Variables(ALL).pack()
+
+    with pytest.raises(InvalidArgument, match="tenant, limit, strict, share of all take 9011 bytes"):
+        copy_context().run(pack)
 
 
 def test_foreign_bytes() -> None:

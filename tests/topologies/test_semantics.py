@@ -124,6 +124,55 @@ async def test_a_stream_that_fails_in_the_middle(world: World) -> None:
     assert caught.value.type_name == "KeyError"
 
 
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ("exit", "SystemExit"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("group", "BaseExceptionGroup"),
+        ("inside", "asyncio.exceptions.CancelledError"),
+    ],
+)
+async def test_whatever_a_callee_raises_is_an_error_of_the_call(world: World, how: str, name: str) -> None:
+    before = await world.reference("Callee").pid()
+    assert await world.reference("Caller").bad_end(how) == (f"RemoteError {name}", f"RemoteError {name}")
+    with pytest.raises(RemoteError) as caught:
+        await world.reference("Callee").ends_badly(how)
+    assert (caught.value.type_name, caught.value.origin) == (name, "Callee.ends_badly")
+    assert await world.reference("Callee").pid() == before
+
+
+async def test_a_callee_that_swallows_its_cancellation_is_late_all_the_same(world: World) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await world.reference("Callee").swallows()
+    this = asyncio.current_task()
+    assert this is not None
+    assert this.cancelling() == 0
+
+
+async def test_named_variables_travel_one_way(world: World) -> None:
+    found = await world.reference("Caller").contexts("de")
+    # A stream has a context of its own, in which what it sets stays.
+    assert found == ["de"] * 5 + ["de", "de", "changed", "de", "de"]
+    probe(world).LOCALE.set("fr")
+    assert (await world.reference("Callee").surroundings())[0] == "fr"
+    assert probe(world).LOCALE.get() == "fr"
+
+
+async def test_other_variables_stay_where_they_are(world: World) -> None:
+    *seen, left = await world.reference("Caller").threads("mine")
+    assert left == "mine"
+    # A direct call hides nothing; `copied` and production's sample tell.
+    assert set(seen) == ({"mine"} if world.runner == "direct" else {"none"})
+
+
+async def test_a_variable_that_cannot_travel(world: World) -> None:
+    if world.runner == "direct":
+        pytest.skip("a direct call does not look at variables: `copied` and production's sample do")
+    told = "InvalidArgument Callee.surroundings: the context variable 'locale' cannot travel: it is a list"
+    assert await world.reference("Caller").untravelled() == told
+
+
 async def test_the_trace_goes_along(world: World) -> None:
     mine, theirs = await world.reference("Caller").traces()
     assert mine == theirs

@@ -7,16 +7,19 @@ services their values go along in the request's frame as msgpack, and over HTTP 
 
 from collections.abc import Iterable, Mapping
 from contextvars import Context, ContextVar
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 import msgspec
 
 from fissile.errors import InvalidArgument
 
+T = TypeVar("T", str, bytes)
+
 KINDS = (type(None), bool, int, float, str)
+# As much as W3C Baggage asks everybody to carry: members, and bytes, in a header as in a frame.
 MEMBERS_MAX = 64
-BAGGAGE_BYTES_MAX = 8192
+BYTES_MAX = 8192
 # The codec's integers.
 INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 OWN = "fissile"
@@ -53,15 +56,17 @@ class Variables:
     def __bool__(self) -> bool:
         return bool(self.by_name)
 
-    def collect(self) -> dict[str, Any]:
-        """The values of those that are set. Raises InvalidArgument for one that cannot travel."""
+    def collect(self, origin: str = "") -> dict[str, Any]:
+        """The values of those that are set. origin: the method that is called. Raises InvalidArgument for one that
+        cannot travel.
+        """
         found: dict[str, Any] = {}
         for name, variable in self.by_name.items():
             value = variable.get(ABSENT)
             if value is not ABSENT:
                 why_not = unfit(value)
                 if why_not:
-                    raise _cannot_travel(name, why_not)
+                    raise _cannot_travel(name, why_not, origin)
                 found[name] = value
         return found
 
@@ -72,10 +77,13 @@ class Variables:
             if variable is not None:
                 variable.set(value)
 
-    def pack(self) -> bytes:
-        """Those that are set, as bytes for a frame; none: b"". Raises InvalidArgument for one that cannot travel."""
-        values = self.collect()
-        return msgspec.msgpack.encode(values) if values else b""
+    def pack(self, origin: str = "") -> bytes:
+        """Those that are set, as bytes for a frame; none: b"".
+
+        Raises InvalidArgument for one that cannot travel, or where all of them are too much.
+        """
+        values = self.collect(origin)
+        return self._bounded(msgspec.msgpack.encode(values), origin) if values else b""
 
     def unpack(self, data: bytes) -> dict[str, Any]:
         """What `pack` has written, by another process. Raises InvalidArgument where it is something else."""
@@ -88,19 +96,13 @@ class Variables:
                 f"the context of the call cannot be read: {error}", remedy="run one version of Fissile on both sides"
             ) from None
 
-    def to_baggage(self) -> str:
+    def to_baggage(self, origin: str = "") -> str:
         """Those that are set, as the value of a `baggage` header; none: "".
 
-        Raises InvalidArgument for one that cannot travel, or where all of them are too much for a header.
+        Raises InvalidArgument for one that cannot travel, or where all of them are too much.
         """
-        header = ",".join(_member(self.by_name[name], value) for name, value in self.collect().items())
-        if len(header) > BAGGAGE_BYTES_MAX:
-            raise InvalidArgument(
-                f"the context's variables {', '.join(self.by_name)} take {len(header)} bytes as baggage, and "
-                f"{BAGGAGE_BYTES_MAX} are allowed",
-                remedy="keep what is long in an argument",
-            )
-        return header
+        header = ",".join(_member(self.by_name[name], value) for name, value in self.collect(origin).items())
+        return self._bounded(header, origin)
 
     def from_baggage(self, header: str) -> dict[str, Any]:
         """The values of known names in a `baggage` header; malformed members, and those beyond the limits, are none.
@@ -108,8 +110,8 @@ class Variables:
         A member that says no type is taken for that of the variable's default.
         """
         found: dict[str, Any] = {}
-        if len(header) > BAGGAGE_BYTES_MAX:
-            header = header[:BAGGAGE_BYTES_MAX].rpartition(",")[0]  # without the member that is cut
+        if len(header) > BYTES_MAX:
+            header = header[:BYTES_MAX].rpartition(",")[0]  # without the member that is cut
         for member in header.split(",")[:MEMBERS_MAX]:
             pair, *properties = member.split(";")
             key, equals, text = pair.partition("=")
@@ -120,6 +122,15 @@ class Variables:
             if value is not ABSENT:
                 found[variable.name] = value
         return found
+
+    def _bounded(self, form: T, origin: str) -> T:
+        if len(form) > BYTES_MAX:
+            raise InvalidArgument(
+                f"the context variables {', '.join(self.by_name)} take {len(form)} bytes, and {BYTES_MAX} are allowed",
+                origin=origin,
+                remedy="pass what is long as an argument",
+            )
+        return form
 
 
 def unfit(value: Any) -> str:
@@ -155,9 +166,10 @@ def mistakes(variables: Iterable[Any]) -> list[str]:
     return found
 
 
-def _cannot_travel(name: str, why: str) -> InvalidArgument:
+def _cannot_travel(name: str, why: str, origin: str) -> InvalidArgument:
     return InvalidArgument(
         f"the context variable {name!r} cannot travel: {why}",
+        origin=origin,
         remedy="set it to None, a bool, int, float or str, or do not name it in Application(context=[...])",
     )
 

@@ -95,9 +95,9 @@ class Surroundings:
         """From now on the base is the current context."""
         self.base = copy_context()
 
-    def of_callee(self) -> Context:
+    def of_callee(self, origin: str) -> Context:
         """What a callee in another process would see of the current context. Raises InvalidArgument."""
-        values = self.variables.collect()
+        values = self.variables.unpack(self.variables.pack(origin))
         context = self.base.copy()
         context.run(call_context.set, call_context.get())
         context.run(self.variables.apply, values)
@@ -368,7 +368,7 @@ class LocalMethod:
 
     async def _isolated(self, *positional: Any, **named: Any) -> Any:
         """As in another process: of its caller's context the callee sees what travels."""
-        return await stepping.apart(self.surroundings.of_callee(), self.function(*positional, **named))
+        return await stepping.apart(self.surroundings.of_callee(self.method.label), self.function(*positional, **named))
 
     async def _apart(self, *positional: Any, **named: Any) -> Any:
         return await stepping.apart(copy_context(), self.function(*positional, **named))
@@ -446,7 +446,7 @@ class LocalMethod:
         self._first -= 1
         if look:
             self._look_around()
-        context = self.surroundings.of_callee() if environment.copy_always else copy_context()
+        context = self.surroundings.of_callee(self.method.label) if environment.copy_always else copy_context()
         context.run(call_context.set, call)
         watch = environment.watch(call.deadline, False)
         stream = context.run(call_values, self.method, self.function, values)

@@ -37,6 +37,7 @@ from fissile.component.context import CallContext, call_context
 from fissile.component.failure import invalid_argument, to_failure
 from fissile.component.interface import Interface, Method
 from fissile.component.values import UNDECODABLE
+from fissile.component.variables import Variables
 from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, compiled
 from fissile.errors import (
     CallError,
@@ -147,7 +148,7 @@ class Server:
     to end, beyond which callers get Overloaded. witness: told of every exception that no method declares,
     where it was raised: method and type. repeat: asked before an idempotent method runs
     whether to run it twice (a test's way to prove that it is idempotent). answered: how many answers and
-    items of streams were given so far.
+    items of streams were given so far. variables: those of the context that travel with each call.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class Server:
         observe: Callable[[str, str], list[int]] | None = None,
         witness: Callable[[str, str], None] | None = None,
         repeat: Callable[[Method], bool] | None = None,
+        variables: Variables | None = None,
     ) -> None:
         self.service = service
         self.access = access
@@ -168,6 +170,7 @@ class Server:
         self.queue = queue
         self.witness = witness
         self.repeat = repeat
+        self.variables = variables or Variables()
         self.entries: list[Entry] = []
         self.indexes: dict[str, int] = {}
         for name, export in exports.items():
@@ -497,7 +500,7 @@ class ServerConnection(Endpoint):
                 methods[label] = index
                 allowed.update(caller << 16 | index for caller in callers)
         self.allowed = frozenset(allowed)
-        self.wire.accept(Welcome(PROTOCOL_VERSION, server.service, methods, refused))
+        self.wire.accept(Welcome(PROTOCOL_VERSION, server.service, methods, refused, tuple(server.variables.by_name)))
         if server.draining:
             self.say_goaway("draining")
 
@@ -547,6 +550,9 @@ class ServerConnection(Endpoint):
         call_context.set(
             CallContext(request.trace_id, request.span_id, request.sampled, request.release, call.deadline, timeout)
         )
+        if request.context:
+            variables = self.server.variables
+            variables.apply(variables.unpack(request.context))
 
     async def _unary(self, call: Call) -> None:
         call.begun = True

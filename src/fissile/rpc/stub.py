@@ -17,6 +17,7 @@ from fissile.component.context import CallContext, call_context
 from fissile.component.failure import Failure, from_failure, invalid_argument
 from fissile.component.interface import Interface, Method
 from fissile.component.values import UNDECODABLE, UNENCODABLE
+from fissile.component.variables import Variables
 from fissile.component.wiring import (
     CELL_FAILURES,
     CELL_SUM_NS,
@@ -69,15 +70,19 @@ def remote(
     caller: str,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     observe: Callable[[str, str], list[int]] | None = None,
+    variables: Variables | None = None,
 ) -> Ref:
-    """A reference, held by component `caller`, to a component in another service."""
+    """A reference, held by component `caller`, to a component in another service.
+
+    variables: those of the context that travel with each call.
+    """
     reference = Ref(interface)
     if isinstance(way, Channel):
         way = Way(way)
     for name, method in interface.methods.items():
         cells = observe(method.component, name) if observe is not None else None
         timeout = timeout_seconds if method.timeout is None else method.timeout
-        remote_method = RemoteMethod(method, way, caller, timeout, cells)
+        remote_method = RemoteMethod(method, way, caller, timeout, cells, variables)
         call = remote_method.stream if method.streaming else remote_method.call
         vars(reference)[name] = generate(_CALL, method, {"_call": call})
     return reference
@@ -94,6 +99,7 @@ class RemoteMethod:
         "method",
         "prepare",
         "timeout",
+        "variables",
         "way",
     )
 
@@ -104,6 +110,7 @@ class RemoteMethod:
         caller: str,
         timeout: float,
         cells: list[int] | None,
+        variables: Variables | None,
     ) -> None:
         self.method = method
         self.label = method.label
@@ -113,6 +120,7 @@ class RemoteMethod:
         self.cells = cells
         self.decode = msgspec.msgpack.Decoder(method.result).decode
         self.prepare = method.prepare_arguments
+        self.variables = variables or None  # none that are named are as none at all
 
     async def call(self, values: tuple[Any, ...]) -> Any:
         """Call and decode the answer."""
@@ -205,6 +213,7 @@ class RemoteMethod:
                 context.sampled,
                 context.release,
                 False,
+                b"" if self.variables is None else self.variables.pack(self.label),
             )
         except UNENCODABLE as error:
             raise invalid_argument(error, self.method) from None
@@ -403,6 +412,7 @@ class RemoteMethod:
                 context.sampled,
                 context.release,
                 True,
+                b"" if self.variables is None else self.variables.pack(self.label),
             )
         except UNENCODABLE as error:
             raise invalid_argument(error, self.method) from None

@@ -89,7 +89,9 @@ class Callees:
         seconds, observe = self._spec.calls_timeout_seconds, self._recorder.observe
         if isinstance(way.channel, ForeignChannel):
             return foreign.foreign(interface, way, timeout_seconds=seconds, observe=observe)
-        return remote(interface, way, caller=caller, timeout_seconds=seconds, observe=observe)
+        return remote(
+            interface, way, caller=caller, timeout_seconds=seconds, observe=observe, variables=self._graph.context
+        )
 
     def in_flight(self) -> dict[str, int]:
         """Calls that wait for an answer, by replica set."""

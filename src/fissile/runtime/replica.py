@@ -186,6 +186,7 @@ class Replica:
             queue=spec.queue,
             observe=self.recorder.observe,
             witness=self.ledger.witness,
+            variables=self._graph.context,
         )
         self._server.pulse = self.pulse
         await self._server.start(self._sockets[0])

@@ -1,11 +1,13 @@
 """A network in memory: the real protocols over transports that need no socket.
 
 Bytes arrive in order and in a later turn of the loop, as on a real network; a peer that does not read
-makes its writer's buffer grow until the writer is paused. Addresses are any text.
+makes its writer's buffer grow until the writer is paused. Addresses are any text. What a listener does is done in
+the context in which the network was made, as that of another process knows nothing of a caller's ContextVars.
 """
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import Any
 
 HIGH_WATER_BYTES = 64 * 1024
@@ -14,11 +16,12 @@ HIGH_WATER_BYTES = 64 * 1024
 class MemoryTransport(asyncio.Transport):
     """One end of a connection in memory."""
 
-    def __init__(self, protocol: asyncio.Protocol, name: str) -> None:
+    def __init__(self, protocol: asyncio.Protocol, name: str, context: Context) -> None:
         super().__init__({"peername": name})
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
         self._name = name
+        self._context = context
         self.peer: MemoryTransport | None = None
         self._inbox: list[bytes] = []
         self._inbox_bytes = 0
@@ -69,9 +72,9 @@ class MemoryTransport(asyncio.Transport):
         if self._closing:
             return
         self._closing = True
-        self._loop.call_soon(self._protocol.connection_lost, error)
+        self._loop.call_soon(self._protocol.connection_lost, error, context=self._context)
         if self.peer is not None:
-            self._loop.call_soon(self.peer._peer_ended)
+            self._loop.call_soon(self.peer._peer_ended, context=self.peer._context)
 
     def _peer_ended(self) -> None:
         self._drain()
@@ -87,7 +90,7 @@ class MemoryTransport(asyncio.Transport):
     def _schedule(self) -> None:
         if not self._scheduled and self._inbox and not self._paused:
             self._scheduled = True
-            self._loop.call_soon(self._arrive)
+            self._loop.call_soon(self._arrive, context=self._context)
 
     def _arrive(self) -> None:
         self._scheduled = False
@@ -110,6 +113,7 @@ class MemoryNetwork:
     def __init__(self) -> None:
         self._listeners: dict[str, Callable[[], asyncio.Protocol]] = {}
         self._open: dict[str, list[MemoryTransport]] = {}
+        self._context = copy_context()
 
     def listen(self, address: str, factory: Callable[[], asyncio.Protocol]) -> None:
         """Accept connections to an address."""
@@ -128,10 +132,10 @@ class MemoryNetwork:
             raise ConnectionRefusedError(f"nobody listens at {address}")
         near_protocol: Any = factory()
         far_protocol = accept()
-        near = MemoryTransport(near_protocol, address)
-        far = MemoryTransport(far_protocol, f"a caller of {address}")
+        near = MemoryTransport(near_protocol, address, self._context)
+        far = MemoryTransport(far_protocol, f"a caller of {address}", self._context)
         near.peer, far.peer = far, near
         self._open.setdefault(address, []).append(far)
-        far_protocol.connection_made(far)
+        self._context.copy().run(far_protocol.connection_made, far)
         near_protocol.connection_made(near)
         return near, near_protocol

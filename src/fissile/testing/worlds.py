@@ -184,12 +184,18 @@ class RpcWorld(World):
             connect=self._network.connect,
         )
         self._channels.append(channel)
-        return remote(interface, channel, caller=caller, timeout_seconds=self._project.settings.calls.timeout_seconds)
+        return remote(
+            interface,
+            channel,
+            caller=caller,
+            timeout_seconds=self._project.settings.calls.timeout_seconds,
+            variables=self.graph.context,
+        )
 
     async def start(self) -> None:
         for name, host in self._hosts.items():
             await host.start()
-            server = Server(name, host.exports(), self._access, repeat=self._repeat)
+            server = Server(name, host.exports(), self._access, repeat=self._repeat, variables=self.graph.context)
             self._servers[name] = server
             self._network.listen(name, server.protocol)
 
@@ -248,7 +254,7 @@ class ProcessWorld(World):
             contracts=contracts_of([interface]),
         )
         self._channels.append(channel)
-        return remote(interface, channel, caller=OPERATOR)
+        return remote(interface, channel, caller=OPERATOR, variables=self.graph.context)
 
     def url(self, cls: type) -> str:
         """The address of a component's public listener."""

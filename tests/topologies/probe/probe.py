@@ -2,13 +2,19 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import msgspec
 
 from fissile import Application, CallError, Unavailable, component, current, method
+
+# One that travels, and one that does not.
+LOCALE: ContextVar[str] = ContextVar("locale", default="en")
+THREAD: ContextVar[str] = ContextVar("thread", default="none")
 
 
 class Refused(Exception):
@@ -111,6 +117,42 @@ class Callee:
         yield 1
         raise KeyError("in the middle")
 
+    async def ends_badly(self, how: str) -> str:
+        if how == "exit":
+            sys.exit(2)
+        if how == "interrupt":
+            raise KeyboardInterrupt
+        if how == "group":
+            raise BaseExceptionGroup("both", [ValueError("one"), SystemExit(1)])
+        inner = asyncio.ensure_future(asyncio.sleep(9))
+        await asyncio.sleep(0)
+        inner.cancel()
+        await inner
+        return "never"
+
+    async def ends_badly_later(self, how: str) -> AsyncIterator[int]:
+        yield 1
+        await self.ends_badly(how)
+
+    @method(timeout=0.1)
+    async def swallows(self) -> str:
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            pass
+        return "as if nothing had been"
+
+    async def surroundings(self) -> tuple[str, str]:
+        """What it sees in its context, which it then changes."""
+        seen = LOCALE.get(), THREAD.get()
+        LOCALE.set("changed")
+        THREAD.set("changed")
+        return seen
+
+    async def surroundings_of_a_stream(self) -> AsyncIterator[tuple[str, str]]:
+        for _ in range(2):
+            yield await self.surroundings()
+
     async def trace(self) -> str:
         context = current()
         assert context is not None
@@ -164,6 +206,46 @@ class Caller:
             return type(error).__name__, getattr(error, "type_name", "")
         return "nothing", ""
 
+    async def bad_end(self, how: str) -> tuple[str, str]:
+        """What it gets of a call that ended badly, and of a stream that did."""
+        found: list[str] = []
+        try:
+            await self.callee.ends_badly(how)
+        except Exception as error:
+            found.append(f"{type(error).__name__} {getattr(error, 'type_name', '')}")
+        try:
+            async for _ in self.callee.ends_badly_later(how):
+                pass
+        except Exception as error:
+            found.append(f"{type(error).__name__} {getattr(error, 'type_name', '')}")
+        return found[0], found[1]
+
+    async def contexts(self, locale: str) -> list[str]:
+        """The locale that callees see, and what is left of it here."""
+        LOCALE.set(locale)
+        found: list[str] = []
+        for _ in range(5):
+            found.append((await self.callee.surroundings())[0])
+        async for seen, _ in self.callee.surroundings_of_a_stream():
+            found.append(seen)
+            found.append(LOCALE.get())
+        return [*found, LOCALE.get()]
+
+    async def threads(self, thread: str) -> list[str]:
+        """What callees see of a variable that does not travel, and what is left of it here."""
+        THREAD.set(thread)
+        found = [(await self.callee.surroundings())[1] for _ in range(5)]
+        return [*found, THREAD.get()]
+
+    async def untravelled(self) -> str:
+        """What it gets for a variable that cannot travel."""
+        LOCALE.set(["en"])  # type: ignore[arg-type]
+        try:
+            await self.callee.surroundings()
+        except CallError as error:
+            return f"{type(error).__name__} {error.origin}: {error.message}"
+        return "nothing"
+
     async def reach(self) -> str:
         try:
             return str(await self.callee.pid())
@@ -179,4 +261,4 @@ def moment() -> datetime:
     return datetime(2026, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)
 
 
-app = Application(Caller, Callee, Stranger, name="probe")
+app = Application(Caller, Callee, Stranger, name="probe", context=[LOCALE])
