@@ -45,8 +45,11 @@ format: venv  ## put the code into the one format
 ROUNDS ?= 9
 SECONDS_PER_ROUND ?= 1.0
 BENCH_JSON ?= build/bench.json
+# BENCH_DOCS=docs/benchmarks.md puts the figures into the documentation.
+BENCH_DOCS ?=
 bench: $(VENV)/.bench  ## measure against the peers, side by side; writes build/bench.json
-	$(BIN)/python benchmarks/run.py --rounds $(ROUNDS) --seconds $(SECONDS_PER_ROUND) --json $(BENCH_JSON)
+	$(BIN)/python benchmarks/run.py --rounds $(ROUNDS) --seconds $(SECONDS_PER_ROUND) --json $(BENCH_JSON) \
+		$(if $(BENCH_DOCS),--docs $(BENCH_DOCS))
 
 lock:  ## pin the newest versions of everything in requirements/*.txt
 	$(PYTHON) requirements/lock.py

@@ -11,6 +11,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextvars import ContextVar
 from typing import Any
 
 from work import LOCALE, USER, Cart, Carts, make_cart
@@ -30,6 +31,7 @@ CALLS = 20_000
 ITEMS = 20_000
 ERRORS = 500
 CART = make_cart(USER, LOCALE)
+tenant: ContextVar[str] = ContextVar("tenant")
 REQUEST = b"GET / HTTP/1.1\r\nhost: here\r\n\r\n"
 
 
@@ -46,6 +48,10 @@ class Ready:
         """Numbers."""
         for number in range(count):
             yield number
+
+
+def _report(method: str, sentence: str) -> None:
+    raise AssertionError(f"{method}: {sentence}")
 
 
 Work = Callable[[], Awaitable[None]]
@@ -120,9 +126,13 @@ async def _asked(path: str, page: Page, work: Work) -> float:
 
 
 async def _rounds(rounds: int, path: str) -> dict[str, list[float]]:
-    app = Application(Page, Ready, Carts, name="local")
-    host = Host(app, app.components)
-    observed = Host(app, app.components, environment=environment(observe=Recorder(CELLS).observe))
+    app = Application(Page, Ready, Carts, name="local", context=[tenant])
+    host = Host(app, app.components)  # as `app.asgi()` has it
+    # As a replica has it: a sample of the values is looked at, and what would not survive a wire is reported.
+    observed = Host(app, app.components, environment=environment(observe=Recorder(CELLS).observe, report=_report))
+    await host.start()
+    await observed.start()
+    tenant.set("the tenant")
     ready = observed.reference("Page", "Ready")
     calls: dict[str, Work] = {
         "plain": _calls(host.instance("Ready").cart),

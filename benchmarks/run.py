@@ -6,6 +6,7 @@ Later benchmarks add a module with `measure` and `figures` and a line in `main`.
 import argparse
 import os
 import platform
+import shutil
 import socket
 import sys
 import sysconfig
@@ -25,7 +26,7 @@ import replicas
 import rpc
 import supervision
 
-from fissile.bench.report import Figure, as_json, as_table
+from fissile.bench.report import Figure, as_json, as_table, rewritten
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,6 +53,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of load per peer and round")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json")
+    parser.add_argument("--docs", type=Path, help="put the figures into this document, and the picture beside it")
     options = parser.parse_args()
     found: list[Figure] = []
     found += local.figures(local.measure(max(options.rounds, 7)))
@@ -70,11 +72,18 @@ def main() -> int:
     found += deploys.measure(options.rounds, lambda split: recorded.write_bytes(split.as_json()) and None)
     plot.draw(recorded, recorded.with_suffix(".svg"))
     options.json.write_bytes(as_json(found))
-    print(f"{machine()}; medians of {options.rounds} interleaved rounds\n")
-    print(as_table(found))
-    missed = [one.name for one in found if one.holds is False]
+    origin = f"{machine()}; medians of {options.rounds} interleaved rounds"
+    print(f"{origin}\n\n{as_table(found)}")
     print(f"\nThe autoscaler beside models of others:\n\n{autoscalers.table()}")
+    missed = [one.name for one in found if one.holds is False]
     print(f"\n{len(missed)} goals missed" + "".join(f"\n  {name}" for name in missed))
+    if options.docs is not None:
+        parts = {
+            "figures": f"Measured on {origin}.\n\n{as_table(found)}",
+            "autoscaling": f"```text\n{autoscalers.table()}\n```",
+        }
+        options.docs.write_text(rewritten(options.docs.read_text(), parts))
+        shutil.copy(recorded.with_suffix(".svg"), options.docs.with_name("live-split.svg"))
     return 0
 
 

@@ -404,12 +404,14 @@ async def idle(replicas: int = IDLE_REPLICAS) -> list[Figure]:
         yard = await asyncio.to_thread(
             Running, YARD, Path(data) / "yard", "microservices", {"worker": {"replicas": replicas - 2}}
         )
-        await asyncio.sleep(3.0)
-        everybody, count = yard.pids(), len(yard.replicas())
-        used, looking = -cpu_seconds(everybody), -cpu_seconds([yard.supervisor])
-        await asyncio.sleep(IDLE_SECONDS)
-        used, looking = used + cpu_seconds(everybody), looking + cpu_seconds([yard.supervisor])
-        yard.down()
+        try:
+            await asyncio.sleep(3.0)
+            everybody, count = yard.pids(), len(yard.replicas())
+            used, looking = -cpu_seconds(everybody), -cpu_seconds([yard.supervisor])
+            await asyncio.sleep(IDLE_SECONDS)
+            used, looking = used + cpu_seconds(everybody), looking + cpu_seconds([yard.supervisor])
+        finally:
+            yard.down()
     return [
         figure(f"{count} idle replicas: CPU of all processes", 100 * used / IDLE_SECONDS, "% of a core", "<= 15"),
         figure(f"{count} idle replicas: CPU of the supervisor", 100 * looking / IDLE_SECONDS, "% of a core", "<= 5"),

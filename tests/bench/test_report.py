@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fissile.bench.report import as_json, as_table, figure, number
+from fissile.bench.report import as_json, as_table, figure, number, rewritten
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,16 @@ def test_a_goal_that_is_missed_stands_out_in_the_table():
 )
 def test_numbers_have_about_three_digits(value: float, text: str):
     assert number(value) == text
+
+
+def test_a_document_gets_new_figures_and_keeps_its_prose():
+    old = "prose\n<!-- figures -->\nold\n<!-- /figures -->\nmore\n<!-- other -->\n\n<!-- /other -->\n"
+    new = rewritten(old, {"figures": "new\nones", "other": "x"})
+    assert new == ("prose\n<!-- figures -->\nnew\nones\n<!-- /figures -->\nmore\n<!-- other -->\nx\n<!-- /other -->\n")
+    assert rewritten(new, {"figures": "new\nones", "other": "x"}) == new
+
+
+@pytest.mark.parametrize("document", ["prose", "<!-- figures -->\nno end", "no begin\n<!-- /figures -->"])
+def test_figures_that_have_no_place_are_a_mistake(document: str):
+    with pytest.raises(ValueError, match="figures"):
+        rewritten(document, {"figures": "new"})

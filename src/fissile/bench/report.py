@@ -5,7 +5,7 @@ is only reported.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -62,3 +62,18 @@ def _line(row: tuple[str, ...], widths: list[int]) -> str:
 def as_json(figures: Iterable[Figure]) -> bytes:
     """The figures as a JSON list of objects with name, value, unit, goal, holds."""
     return msgspec.json.format(msgspec.json.encode(list(figures))) + b"\n"
+
+
+def rewritten(document: str, parts: Mapping[str, str]) -> str:
+    """The document with other texts between its marks, an HTML comment `<!-- NAME -->` and `<!-- /NAME -->` each.
+
+    Raises ValueError for a part that the document has no marks for.
+    """
+    for name, text in parts.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, begun, rest = document.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (begun and ended):
+            raise ValueError(f"the document has no lines {begin.strip()!r} and {end!r}: write them where it belongs")
+        document = f"{before}{begin}{text}\n{end}{after}"
+    return document

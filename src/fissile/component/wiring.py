@@ -1,4 +1,4 @@
-"""What a caller holds when its callee is in the same process: a reference that is nearly a plain call.
+"""What a caller holds when its callee is in the same process: a reference, and what it adds to a plain call.
 
 A `Ref` keeps every promise of a remote call: by value, typed errors, a deadline, a context of the callee's own. It
 pays only for what a call needs: immutable values are not copied; a deadline is set up only where it is shorter than

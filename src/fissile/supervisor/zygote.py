@@ -1,6 +1,6 @@
 """The zygote: a process that imports the application once and forks replicas of it on demand.
 
-A fork costs a few milliseconds where an exec costs hundreds, and replicas share the memory of what
+A fork costs a few milliseconds where an exec costs more than a hundred, and replicas share the memory of what
 was imported. It has one thread and no event loop, so that a fork copies nothing half done.
 
 It is its replicas' parent and keeps a copy of their listening sockets. So a supervisor may die: the
