@@ -1,6 +1,8 @@
 """What an application may declare, and that every mistake in it is told at once with its remedy."""
 
-from collections.abc import AsyncIterator
+import enum
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
@@ -8,6 +10,7 @@ import pytest
 
 from fissile import Application, DeclarationError, Lazy, component, interface, method
 from fissile.component.failure import from_failure, to_failure
+from fissile.component.interface import error_fields
 
 T = TypeVar("T")
 
@@ -295,3 +298,140 @@ def test_frozen_types_with_parameters() -> None:
 
     (pay,) = Application(Till).components["Till"].interface.methods.values()
     assert (pay.immutable_arguments, pay.immutable_result) == (True, False)
+
+
+class Filed(msgspec.Struct, frozen=True):
+    name: str = None  # type: ignore[assignment]
+    rest: list[int] = []
+
+
+class Brief(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str = None  # type: ignore[assignment]
+
+
+class Kind(enum.StrEnum):
+    A = "a"
+
+
+def test_a_default_has_to_fit_its_type() -> None:
+    @component
+    class Till:
+        async def find(self, name: str = None, count: int = True, *, at: bytes = "x") -> str: ...  # type: ignore  # noqa: RUF013
+
+        async def parts(self, of: tuple[int, ...] = (1, "2")) -> Filed: ...  # type: ignore[assignment]
+
+        async def strange(self, thing: str = object()) -> Filed: ...  # type: ignore[assignment]
+
+    text = mistakes_of(Till)
+    assert "Till.find: parameter 'name': its default None does not fit its type" in text
+    assert "annotate `str | None`" in text
+    assert "parameter 'count': its default True does not fit" in text
+    assert "parameter 'at': its default 'x' does not fit" in text
+    assert "parameter 'of': its default (1, '2') does not fit" in text
+    assert "parameter 'thing': its default <object object at" in text
+
+    @component
+    class Other:
+        async def first(self) -> Filed: ...
+
+        async def second(self, one: list[Filed], other: Brief) -> None: ...
+
+    assert mistakes_of(Other).count("field 'name' of Filed: its default None does not fit its type") == 1
+    assert "Brief" not in mistakes_of(Other)
+
+
+def test_a_default_is_what_arrives() -> None:
+    @component
+    class Till:
+        async def pay(
+            self,
+            rate: float = 1,
+            of: Sequence[int] = (),
+            kind: str = Kind.A,
+            own: Kind = Kind.A,
+            zone: datetime = datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=2))),
+            limit: float = float("nan"),
+        ) -> None: ...
+
+    (pay,) = Application(Till).components["Till"].interface.methods.values()
+    found = [parameter.default for parameter in pay.parameters]
+    assert [type(value) for value in found] == [float, list, str, Kind, datetime, float]
+    assert found[4].utcoffset() == timedelta(hours=2)
+
+
+class Base(Exception):
+    def __init__(self, what: str, *, count: int = 0, quiet: bool = False) -> None:
+        super().__init__(what)
+        self.what = what
+        self.count = count
+        self._quiet = quiet
+
+
+class Derived(Base):
+    detail: bytes
+
+    def __init__(self, what: str, why: list[int]) -> None:
+        super().__init__(what, count=len(why))
+        self.why, self.detail = why, b""
+        self.args = (what, 1)
+
+
+Derived.__annotations__["why"] = list[int]
+
+
+class Unnamed(Exception):
+    def __init__(self, what, code: int, other: int, *rest: int, **more: int) -> None:  # type: ignore[no-untyped-def]
+        self.what = what
+        self.code = code if code else other
+        self.other = other or code
+        self.rest = rest
+        self.more = more
+        self.total = code + other
+        self.kept = lambda: code
+        code = 3
+        self.last = code
+
+
+class Unfit(Exception):
+    def __init__(self, what: str = None, thing: object = None) -> None:  # type: ignore[assignment]  # noqa: RUF013
+        self.what = what
+        self.thing = thing
+
+
+class Leveled(Exception):
+    level: str = None  # type: ignore[assignment]
+
+
+def test_what_a_constructor_keeps_is_a_field() -> None:
+    assert error_fields(Base) == {"what": str, "count": int}
+    assert error_fields(Derived) == {"what": str, "count": int, "why": list[int], "detail": bytes}
+
+    @component(raises=(Base, Derived))
+    class Till:
+        async def pay(self) -> None: ...
+
+    (pay,) = Application(Till).components["Till"].interface.methods.values()
+    found = from_failure(to_failure(Derived("w", [1, 2]), pay), pay)
+    assert isinstance(found, Derived)
+    assert (found.what, found.count, found.why, found.detail, found.args) == ("w", 2, [1, 2], b"", ("w", 1))
+
+    before = pay.fingerprint
+
+    @component(raises=(Base,), name="Till")
+    class Less:
+        async def pay(self) -> None: ...
+
+    assert Application(Less).components["Till"].interface.methods["pay"].fingerprint != before
+
+
+def test_what_no_annotation_names_is_a_mistake() -> None:
+    @component(raises=(Unnamed, Unfit, Leveled))
+    class Till:
+        async def pay(self) -> None: ...
+
+    text = mistakes_of(Till)
+    for name in ("what", "code", "other", "rest", "more", "total", "kept", "last"):
+        assert f"Unnamed sets '{name}' in its constructor" in text
+    assert "field 'thing' of Unfit cannot be encoded" in text
+    assert "field 'what' of Unfit: its default None does not fit its type" in text
+    assert "field 'level' of Leveled: its default None does not fit its type" in text

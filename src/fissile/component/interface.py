@@ -16,8 +16,11 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
+from fissile.component.constructor import attributes_set
+from fissile.component.defaults import arriving, misfit, record_misfits
 from fissile.component.offsets import Prepare, preparer, preparer_of_all
 from fissile.component.values import describe, essence, is_immutable, unsupported
+from fissile.errors import CALL_ERRORS
 
 T = TypeVar("T", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
@@ -266,6 +269,11 @@ def _read_method(
         mistakes.append(f"{where}: timeout={told.timeout!r} is not a positive number of seconds")
     raises = tuple(dict.fromkeys((*(mark.raises if mark else ()), *told.raises)))
     _check_errors(where, raises, mistakes)
+    if len(mistakes) == before:
+        for kind in (*(p.type for p in parameters), result, *(h for k in raises for h in error_fields(k).values())):
+            found = [f": field {field!r} of {name}: {why}" for name, field, why in record_misfits(kind)]
+            # Once, though many methods have the same record.
+            mistakes += [where + one for one in found if not any(mistake.endswith(one) for mistake in mistakes)]
     if len(mistakes) > before:
         return None
     doc = inspect.getdoc(function) or ""
@@ -288,7 +296,14 @@ def _read_parameters(where: str, function: Any, hints: dict[str, Any], mistakes:
             continue
         keyword_only = parameter.kind is parameter.KEYWORD_ONLY
         required = parameter.default is _EMPTY
-        default = None if required else parameter.default
+        default = None
+        if not required:
+            reason = misfit(hints[name], parameter.default)
+            if reason:
+                mistakes.append(f"{where}: parameter {name!r}: {reason}")
+                continue
+            # As it arrives: 1 is 1.0 where a float is wanted, and a tuple a list where it is a sequence.
+            default = arriving(hints[name], parameter.default)
         parameters.append(Parameter(name, hints[name], required, default, keyword_only))
     return parameters
 
@@ -339,6 +354,17 @@ def _check_errors(where: str, raises: tuple[Any, ...], mistakes: list[str]) -> N
                     f"{where}: field {field!r} of {kind.__qualname__} cannot be encoded: {why}: use a msgspec.Struct "
                     "or builtins, or a name with an underscore for what is not to travel"
                 )
+                continue
+            default = _field_default(kind, field)
+            reason = "" if default is _EMPTY else misfit(hint, default)
+            if reason:
+                mistakes.append(f"{where}: field {field!r} of {kind.__qualname__}: {reason}")
+        for field in unnamed_fields(kind):
+            mistakes.append(
+                f"{where}: {kind.__qualname__} sets {field!r} in its constructor, but no annotation says its type, so "
+                f"that it would not arrive: write `{field}: ...` in the class, or an underscore before the name of "
+                "what is not to travel"
+            )
 
 
 def _make_method(
@@ -407,10 +433,47 @@ _NATIVE_FIELDS: dict[type[Exception], tuple[str, ...]] = {
 
 @lru_cache(maxsize=4096)
 def error_fields(kind: type[Exception]) -> dict[str, Any]:
-    """The annotated fields of a declared exception: those that travel, with their types. Its class's do not."""
+    """The fields of a declared exception: those that travel, with their types.
+
+    Named are they by an annotation of its class (but for class variables), or by that of a parameter which its
+    constructor keeps as it is: `def __init__(self, what: str): self.what = what`.
+    """
+    if kind in CALL_ERRORS.values():  # they have a form of their own
+        return {}
     hints = typing.get_type_hints(kind)
-    found = {name: hint for name, hint in hints.items() if not name.startswith("_") and not _of_class(hint)}
+    inferred: dict[str, Any] = {}
+    for base in _authors_bases(kind):
+        kept = {name: p for name, p in attributes_set(base).items() if p is not None and p.annotation is not _EMPTY}
+        wanted = {name: p for name, p in kept.items() if name not in hints and name != "args"}
+        if wanted:
+            of_parameters = typing.get_type_hints(vars(base)["__init__"])
+            inferred |= {name: of_parameters[parameter.name] for name, parameter in wanted.items()}
+    found = {
+        name: hint for name, hint in (inferred | hints).items() if not name.startswith("_") and not _of_class(hint)
+    }
     return dict.fromkeys(native_fields(kind), Any) | found
+
+
+def unnamed_fields(kind: type[Exception]) -> list[str]:
+    """What its constructor sets, but no annotation names: it would not travel."""
+    known = {*error_fields(kind), *typing.get_type_hints(kind), "args"}
+    names = [name for base in _authors_bases(kind) for name in attributes_set(base)]
+    return [name for name in dict.fromkeys(names) if name not in known and not name.startswith("_")]
+
+
+def _field_default(kind: type[Exception], field: str) -> Any:
+    """What a field is where nobody says otherwise: by its constructor's parameter, or its class; else empty."""
+    for base in reversed(_authors_bases(kind)):
+        parameter = attributes_set(base).get(field)
+        if parameter is not None:
+            return parameter.default
+    value = getattr(kind, field, _EMPTY)
+    return _EMPTY if hasattr(value, "__get__") else value
+
+
+def _authors_bases(kind: type) -> list[type]:
+    """The class and its bases as authors have written them, the most general first."""
+    return [base for base in reversed(kind.__mro__) if base.__module__ != "builtins"]
 
 
 def native_fields(kind: type[Exception]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ _IMMUTABLE_LEAVES = (
 UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
 UNDECODABLE = (Exception,)
 # What msgspec compares with the empty value that they make, where `omit_defaults` is set.
-_EMPTY_FACTORIES = (list, dict, set)
+EMPTY_FACTORIES = (list, dict, set)
 # Why a record may be written without a field: the type allows it, or it has its default.
 UNSET, DEFAULT = "unset", "default"
 RECORDS = (shape.StructType, shape.DataclassType, shape.TypedDictType, shape.NamedTupleType)
@@ -210,7 +210,7 @@ def _describe_field(field: Any, missing: str | None, path: tuple[Any, ...]) -> d
 def _default(field: Any) -> dict[str, Any]:
     """The default of a field as it would be encoded; nothing where there is none, or none that can be known."""
     value = getattr(field, "default", msgspec.NODEFAULT)
-    if getattr(field, "default_factory", None) in _EMPTY_FACTORIES:
+    if getattr(field, "default_factory", None) in EMPTY_FACTORIES:
         value = field.default_factory()
     if value is msgspec.NODEFAULT or value is msgspec.UNSET:
         return {}
@@ -226,13 +226,14 @@ def _missing(record: Any) -> Mapping[str, str]:
         return {field.name: UNSET for field in record.fields if not field.required}
     if isinstance(record, shape.NamedTupleType) or getattr(record, "array_like", False):
         return {}
-    found = {name: UNSET for name, hint in _hints(record).items() if _may_be_unset(hint)}
+    found = {name: UNSET for name, hint in hints_of(record).items() if _may_be_unset(hint)}
     if isinstance(record, shape.StructType) and class_of(record).__struct_config__.omit_defaults:
         found |= {field.name: DEFAULT for field in record.fields if not field.required and _default(field)}
     return found
 
 
-def _hints(record: Any) -> dict[str, Any]:
+def hints_of(record: Any) -> dict[str, Any]:
+    """The annotations of a record's fields, by name."""
     if isinstance(record, shape.StructType):
         return {field.name: field.type for field in msgspec.structs.fields(record.cls)}
     return typing.get_type_hints(class_of(record), include_extras=True)
