@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fissile.component.contract import Contracts, MethodContract
-from fissile.orchestrator.release import Difference, Release, ServiceChange, build_of, difference
+from fissile.orchestrator.release import Difference, Release, ServiceChange, build_of, difference, parted
 
 SPLIT = {"front": ("Front",), "middle": ("Middle",), "back": ("Back",)}
 WHOLE = {"app": ("Front", "Middle", "Back")}
@@ -98,3 +98,18 @@ def test_releases_survive_being_written_down_also_those_without_programs():
     older = msgspec.to_builtins(release())
     del older["programs"]
     assert msgspec.convert(older, Release) == release()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "components"),
+    [
+        (WHOLE, SPLIT, {"Middle", "Back"}),
+        (WHOLE, DUO, {"Middle"}),
+        (DUO, SPLIT, {"Back"}),
+        (SPLIT, WHOLE, set()),
+        (SPLIT, DUO, set()),
+        (WHOLE, WHOLE, set()),
+    ],
+)
+def test_which_components_a_split_parts_from_a_caller(before: Any, after: Any, components: set[str]):
+    assert parted(release(services=before), release(services=after)) == components

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fissile.runtime.control import HEARTBEAT_SECONDS, Heartbeat, Observed, ReplicaSpec, Routes
+from fissile.runtime.differences import DIFFERENCES_MAX, Differences
 from fissile.runtime.guest import Guest
 from fissile.runtime.replica import ControlLink
 from fissile.runtime.stacks import STACKS_SIGNAL, Stacks
@@ -93,3 +94,26 @@ async def test_a_loop_that_turns_takes_its_stacks_back(tmp_path: Path) -> None:
         assert "test_a_loop_that_turns" in file.read_text()
     finally:
         stacks.close()
+
+
+async def test_what_would_be_different_is_reported_until_somebody_has_heard_it(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (guest, office):
+        await office.next_beat()
+        for _ in range(2):
+            guest.differences.report("Catalog.title", "x" * 400)
+        _, beat = await office.next_beat()
+        assert [(one.method, len(one.what)) for one in beat.differences] == [("Catalog.title", 300)]
+        _, beat = await office.next_beat()
+        assert beat.differences == ()
+        guest.differences.again()
+        _, beat = await office.next_beat()
+        assert len(beat.differences) == 1
+
+
+def test_a_process_remembers_so_many_differences_and_no_more() -> None:
+    differences = Differences()
+    for number in range(DIFFERENCES_MAX + 1):
+        differences.report(f"A.m{number}", "is other")
+    assert len(differences.news()) == DIFFERENCES_MAX
+    differences.told(differences.news())
+    assert differences.news() == ()

@@ -68,6 +68,13 @@ def as_text(found: dict[str, Any]) -> str:
         lines.append(f"{service['name']:<{width}}  {ready}/{wanted} ready  restarts {service['restarts']}  {limits}")
         if service["trouble"]:
             lines.append(f"{'':<{width}}  ! {service['trouble']}")
+        if service["wire_differences"]:
+            count = len(service["wire_differences"])
+            things = "1 thing" if count == 1 else f"{count} things"
+            lines.append(
+                f"{'':<{width}}  ! {things} would be different across a wire: see `fissile status --json`, or "
+                f"WireDifferenceFound in `fissile history {service['name']}`"
+            )
         for replica in service["replicas"]:
             memory = f"  {replica['memory_bytes'] / 2**20:.0f} MiB" if replica["memory_bytes"] else ""
             lines.append(

@@ -28,9 +28,9 @@ class DesiredService(msgspec.Struct, frozen=True):
 
     replicas: wanted now, by a person or the autoscaler, within minimum and maximum. revision: replicas
     of a lower one are replaced. The seconds are limits: until ready; without a sign of life; for having all places
-    held by calls whose time is up; for finishing what is in flight; and for stopping the components after that. overlap: whether a new replica may
-    run beside the one that it replaces. release: of whose code and settings it is made. after: sets that are
-    to have served before its first replica starts.
+    held by calls whose time is up; for finishing what is in flight; and for stopping the components after that.
+    overlap: whether a new replica may run beside the one that it replaces. release: of whose code and settings it
+    is made. after: sets that are to have served before its first replica starts.
     """
 
     replicas: int = 1

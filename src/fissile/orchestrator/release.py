@@ -90,6 +90,17 @@ def difference(earlier: Release, later: Release) -> Difference:
     return Difference(tuple(changes), tuple(unchanged), tuple(crossing))
 
 
+def parted(earlier: Release, later: Release) -> frozenset[str]:
+    """The components that some caller shares a service with in the earlier release, and not in the later one."""
+    before, after = _homes(earlier), _homes(later)
+    return frozenset(
+        target
+        for caller, targets in later.references.items()
+        for target in targets
+        if before.get(caller, "") == before.get(target) and after.get(caller) != after.get(target)
+    )
+
+
 def _reasons(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
     places = [place for place in sorted(before.keys() | after.keys()) if before.get(place) != after.get(place)]
     # Whatever is new or gone alters the order as well.
@@ -111,9 +122,14 @@ def _component(one: Break) -> str:
     return one.method.partition(".")[0]
 
 
+def _homes(release: Release) -> dict[str, str]:
+    """The service of each component, and of each program."""
+    homes = {component: service for service, members in release.services.items() for component in members}
+    return {service: service for service in release.programs} | homes
+
+
 def _crosses(one: ContractBreak, release: Release) -> bool:
     """Whether some caller is in another service than the callee."""
-    homes = {component: service for service, members in release.services.items() for component in members}
-    homes = {service: service for service in release.programs} | homes
+    homes = _homes(release)
     callee = homes.get(_component(one.found))
     return callee is not None and any(homes.get(caller, callee) != callee for caller in one.callers)

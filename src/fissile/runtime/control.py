@@ -152,6 +152,13 @@ class ReplicaFailed(msgspec.Struct, frozen=True, tag="failed"):
     message: str
 
 
+class WireDifference(msgspec.Struct, frozen=True):
+    """What a call within a process would mean otherwise across a wire. method: "Component.method". what: in words."""
+
+    method: str
+    what: str
+
+
 class Stuck(msgspec.Struct, frozen=True):
     """All places for calls are held by calls whose time is up. seconds: for so long. holders: places by method."""
 
@@ -165,6 +172,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     in_flight, queued: calls that run and that wait here. requests: HTTP requests in flight at its public
     doors. calls: its own calls in flight, by the replica set called. routes: the version that it applied.
     traffic: by release, while more than one is live. stuck: None while calls come and go.
+    differences: those that this supervisor was not told before.
     """
 
     hello: ReplicaHello
@@ -176,6 +184,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     routes: int = 0
     traffic: dict[str, Traffic] = {}
     stuck: Stuck | None = None
+    differences: tuple[WireDifference, ...] = ()
 
 
 Observed = ReplicaReady | ReplicaFailed | Heartbeat

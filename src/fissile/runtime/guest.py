@@ -15,6 +15,7 @@ import msgspec
 
 from fissile.errors import ConfigError, FissileError
 from fissile.runtime.control import Drain, Heartbeat, ReplicaHello, ReplicaSpec, Routes
+from fissile.runtime.differences import Differences
 from fissile.runtime.edge import Edge
 from fissile.runtime.handover import Handover
 from fissile.runtime.ledger import Ledger
@@ -37,6 +38,7 @@ class Guest:
         self.ended = asyncio.Event()
         self.order = Drain(spec.drain_seconds_max)
         self.pulse = Pulse()
+        self.differences = Differences()
         self.ledger = Ledger(spec.release, self.pulse)
         self.applied = 0
         self._handover: Handover | None = None
@@ -77,6 +79,7 @@ class Guest:
             requests=self.ledger.in_flight(),
             routes=self.applied,
             traffic=self.ledger.traffic(),
+            differences=self.differences.news(),
         )
 
     def finish(self, order: Drain) -> None:

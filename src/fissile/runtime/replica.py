@@ -41,6 +41,7 @@ from fissile.runtime.control import (
     Routes,
     Stuck,
 )
+from fissile.runtime.differences import Differences
 from fissile.runtime.edge import GATEWAY_DOOR, Edge
 from fissile.runtime.guest import Guest
 from fissile.runtime.handover import Handover
@@ -145,6 +146,7 @@ class Replica:
         self.order = Drain(spec.drain_seconds_max)
         self.recorder = Recorder(CELLS)
         self.pulse = Pulse()
+        self.differences = Differences()
         self.ledger = Ledger(spec.release, self.pulse)
         self.applied = 0
         self._sockets = sockets
@@ -162,7 +164,10 @@ class Replica:
         self._callees = Callees(graph, spec, self.recorder)
         self.follow(spec.routes)
         self._environment = environment(
-            observe=self.recorder.observe, witness=self.ledger.witness, timeout_seconds=spec.calls_timeout_seconds
+            observe=self.recorder.observe,
+            witness=self.ledger.witness,
+            report=self.differences.report,
+            timeout_seconds=spec.calls_timeout_seconds,
         )
         self._host = Host(
             graph,
@@ -251,6 +256,7 @@ class Replica:
             self.applied,
             self.ledger.traffic(),
             self._stuck(),
+            self.differences.news(),
         )
 
     def _stuck(self) -> Stuck | None:
@@ -313,6 +319,7 @@ class ControlLink:
         while True:
             try:
                 await self._control.report(ReplicaReady(self._replica.hello, self.imported))
+                self._replica.differences.again()
                 async for command in self._control.attach(self._replica.hello):
                     pause = REATTACH_SECONDS
                     self._obey(command)
@@ -350,6 +357,7 @@ class ControlLink:
             beat, lag = replica.heartbeat(lag), 0.0
             with suppress(CallError):
                 await self._control.report(beat)
+                replica.differences.told(beat.differences)
 
     async def _pause(self, seconds: float, *, resting: bool) -> float:
         """Wait so long, or until somebody hurries; how late it was (seconds). resting: look soon at what begins."""

@@ -23,6 +23,7 @@ from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Heartbeat, Rout
 from fissile.runtime.edge import GATEWAY_DOOR
 from fissile.runtime.settings import ServiceSettings, Settings
 from fissile.supervisor.desk import Link
+from fissile.supervisor.differences import Differences
 from fissile.supervisor.limits import Enforcement, Limits, detect, limits_of
 from fissile.supervisor.messages import Loaded
 from fissile.supervisor.nursery import Child, Nursery
@@ -120,6 +121,7 @@ class Fleet:
         self.enforcement = Enforcement()
         self.routed = RouteTable()
         self.sent: dict[str, Routes] = {}
+        self.differences = Differences()
         self.strays: dict[int, int] = {}
         self._detected = False
         self._settings = settings

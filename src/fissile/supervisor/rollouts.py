@@ -32,7 +32,7 @@ from fissile.orchestrator.change import (
     ScaleService,
 )
 from fissile.orchestrator.desired import DesiredService, Rollout, Stage
-from fissile.orchestrator.release import ContractBreak, Difference, difference
+from fissile.orchestrator.release import ContractBreak, Difference, difference, parted
 from fissile.orchestrator.replica import DRAINING, READY
 from fissile.orchestrator.rollout import (
     UNDECIDED,
@@ -60,6 +60,8 @@ LOOK_SECONDS = 0.05
 OURSELVES = "fissile"
 HISTORY_MAX = 1000
 OUTCOMES_MAX = 100
+# Of what would be different across a wire, a deploy shows so many.
+DIFFERENCES_SHOWN = 20
 IDLE_SECONDS = 5.0
 # Before the next look, when a step could not be made, as on a full disk.
 TROUBLE_SECONDS = 1.0
@@ -310,8 +312,24 @@ class Rollouts:
             *self._strange(edition, order),
             *_warnings(found, earlier, edition),
             *_unsticky(order, earlier, edition),
+            *self._different(earlier, edition),
         )
         return Deploy(None, edition.release.name, earlier.release.name, edition.release.topology, found, warnings)
+
+    def _different(self, earlier: Edition, edition: Edition) -> Iterable[str]:
+        """What was seen in calls within a process that cross a wire from now on, and would be different then."""
+        moved = parted(earlier.release, edition.release)
+        found = [
+            one
+            for service, build in earlier.release.builds.items()
+            for one in self._fleet.differences.of(service, build.name)
+            if one.method.partition(".")[0] in moved
+        ]
+        for one in found[:DIFFERENCES_SHOWN]:
+            yield f"{one.method}: {one.what}"
+        if len(found) > DIFFERENCES_SHOWN:
+            more = len(found) - DIFFERENCES_SHOWN
+            yield f"and {more} more would be different across a wire: see `fissile status --json`"
 
     def _strange(self, edition: Edition, order: DeployOrder) -> Iterable[str]:
         """What has changed around the code of an earlier release since it ran."""

@@ -1,11 +1,13 @@
 """What runs now, as it is shown to people and programs."""
 
 import os
+from collections.abc import Iterable
 
 import msgspec
 
 from fissile.orchestrator.desired import DesiredService
 from fissile.orchestrator.replica import Replica
+from fissile.runtime.control import WireDifference
 from fissile.supervisor.fleet import NO_LIMITS, Fleet
 from fissile.supervisor.limits import Limits, LimitStatus, resident_bytes
 
@@ -38,7 +40,7 @@ class ServiceStatus(msgspec.Struct, frozen=True):
 
     topology: the grouping of the application that it belongs to. limits: what each replica may use, and
     `enforced_by`. restarts: how often a replica was replaced because it died. trouble: the last death, while
-    it matters.
+    it matters. wire_differences: what its calls within a process would mean otherwise across a wire.
     """
 
     name: str
@@ -49,6 +51,7 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     replicas: tuple[ReplicaStatus, ...]
     restarts: int
     trouble: str = ""
+    wire_differences: tuple[WireDifference, ...] = ()
 
 
 class SupervisorProcess(msgspec.Struct, frozen=True):
@@ -136,7 +139,15 @@ def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
         replicas=tuple(_replica_status(fleet, replica) for one in found for replica in one.replicas.values()),
         restarts=sum(one.restarts for one in found),
         trouble=broken[0] if broken else "",
+        wire_differences=tuple(_differences(fleet, name)),
     )
+
+
+def _differences(fleet: Fleet, name: str) -> Iterable[WireDifference]:
+    """Of a service's builds that are live."""
+    editions = [fleet.editions[release.name] for release in fleet.desired.releases() if name in release.sets]
+    builds = dict.fromkeys(edition.release.builds[name].name for edition in editions)
+    return dict.fromkeys(one for build in builds for one in fleet.differences.of(name, build))
 
 
 def _enforced_by(fleet: Fleet, limits: Limits) -> str | None:

@@ -39,7 +39,7 @@ from fissile.orchestrator.change import (
     SetReplicas,
     apply,
 )
-from fissile.orchestrator.desired import Desired, DesiredService, service_of
+from fissile.orchestrator.desired import Desired, DesiredService, service_of, set_name
 from fissile.orchestrator.plan import (
     AbandonRestart,
     Action,
@@ -87,6 +87,8 @@ from fissile.supervisor.state import JOURNAL, Endpoints, ServiceEndpoints, State
 from fissile.supervisor.status import SupervisorStatus, status_of
 
 OURSELVES = "fissile"
+# What the journal keeps them by.
+DIFFERENCES = "differences"
 START_ATTEMPTS_MAX = 3
 # Beyond the drain's own limit: time to stop the components after it.
 STOP_SECONDS_MAX = 5.0
@@ -223,6 +225,9 @@ class Supervisor:
             journal = Journal(self._fleet.state.path / JOURNAL)
             await asyncio.to_thread(journal.open)
             self._journal = journal
+            differences = journal.kept(DIFFERENCES)
+            if differences is not None:
+                self._fleet.differences.decode(differences)
             beginning = Beginning(journal, self._store, self.say, OURSELVES)
             if not adopted:
                 ended = await self._end_orphans()
@@ -674,11 +679,28 @@ class Supervisor:
                     self._spawn(self._fleet.edition_of(replica.service).nursery.prepare(report.imported))
         elif isinstance(report, Heartbeat):
             self._see(replica, ReplicaHeard(float(report.in_flight + report.queued + report.requests)))
+            if report.differences:
+                self._differs(report)
             want = self._fleet.desired.services.get(replica.service)
             if report.stuck is not None and want is not None and replica.state is READY:
                 why = known.stuck_places(report.stuck.seconds, report.stuck.holders, want.stuck_seconds_max)
                 if why:
                     self._see(replica, known.ReplicaHung(why))
+
+    def _differs(self, beat: Heartbeat) -> None:
+        """Remember what would be different across a wire, and record what is new."""
+        service = beat.hello.service
+        new = self._fleet.differences.add(service, beat.hello.build, beat.differences)
+        for one in new:
+            self._note("WireDifferenceFound", service, f"{one.method}: {one.what}", build=beat.hello.build)
+        if new:
+            self._spawn(self._keep_differences())
+
+    async def _keep_differences(self) -> None:
+        builds = [edition.release.builds for edition in self._fleet.editions.values()]
+        kept = {set_name(service, build.name) for one in builds for service, build in one.items()}
+        with suppress(JournalError):  # on a full disk, the next one's are written with these
+            await asyncio.to_thread(self.journal.keep, DIFFERENCES, self._fleet.differences.encode(kept))
 
     def _signal(self, replica: Replica, number: signal.Signals) -> None:
         process = self._fleet.processes.get(replica.serial)
@@ -983,9 +1005,9 @@ class Supervisor:
         fleet = self._fleet
         if fleet.edition is None:
             return
-        for name, set_name in fleet.edition.live().sets.items():
-            service = fleet.service(set_name)
-            replicas = fleet.observed.service(set_name).replicas.values()
+        for name, replica_set in fleet.edition.live().sets.items():
+            service = fleet.service(replica_set)
+            replicas = fleet.observed.service(replica_set).replicas.values()
             yield (
                 name,
                 ServiceEndpoints(

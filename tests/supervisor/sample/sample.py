@@ -85,6 +85,9 @@ class Back:
             except asyncio.CancelledError:
                 pass  # that is the mistake to be found
 
+    async def total(self, numbers: tuple[int, ...]) -> int:
+        return sum(numbers)
+
     async def variables(self, prefix: str) -> dict[str, str]:
         return {name: value for name, value in os.environ.items() if name.startswith(prefix)}
 
@@ -134,6 +137,10 @@ class Pages:
     @method(idempotent=True)
     async def back_pid(self) -> int:
         return await self.back.pid()
+
+    async def total_of_back(self) -> int:
+        numbers: Any = [1, 2, 3]  # that is the mistake to be found: a list for a tuple
+        return await self.back.total(numbers)
 
     @method(idempotent=True)
     async def clinging_back(self) -> None:
