@@ -12,20 +12,21 @@ from typing import Any, Protocol
 
 from fissile.component.variables import ABSENT, OWN, default_of
 
-# Variables of libraries that are no business of the application's: decimal, sniffio and anyio, OpenTelemetry,
-# Sentry, asgiref's threads.
-LIBRARIES = frozenset(
+# Libraries keep in variables what is no business of the application's: how to compute, which loop and thread they run
+# in, the current span. They are known by the names that they give (sniffio, asgiref, pydantic), by how these begin
+# (ourselves, anyio, asgiref, FastAPI), or where a name might be anybody's, by whose class the value is.
+NAMES = frozenset(
     {
         "decimal_context",
         "current_async_library_cvar",
-        "current_context",
-        "current_scope",
-        "isolation_scope",
         "async_single_thread_context",
         "thread_sensitive_context",
         "deadlock_context",
+        "_generic_recursion_cache",
     }
 )
+BEGINNINGS = (OWN, "_anyio", "asgiref.", "fastapi_")
+PACKAGES = frozenset({"opentelemetry", "sentry_sdk", "ddtrace"})
 
 
 class Watch(Protocol):
@@ -86,17 +87,19 @@ def changed(before: Context, after: Context) -> list[ContextVar[Any]]:
     """The application's variables that are another in `after`."""
     found: list[ContextVar[Any]] = []
     for variable, value in after.items():
-        if not (known(variable) or _same(before.get(variable, ABSENT), value)):
+        if not (_foreign(variable, value) or _same(before.get(variable, ABSENT), value)):
             if variable not in before and _same(default_of(variable), value):
                 continue
             found.append(variable)
-    found += [variable for variable in before if variable not in after and not known(variable)]
+    found += [one for one, value in before.items() if one not in after and not _foreign(one, value)]
     return found
 
 
-def known(variable: ContextVar[Any]) -> bool:
-    """Whether it belongs to Fissile, or to a library whose variables are no business of the application's."""
-    return variable.name in LIBRARIES or variable.name.startswith((OWN, "_anyio"))
+def _foreign(variable: ContextVar[Any], value: Any) -> bool:
+    name = variable.name
+    if name in NAMES or name.startswith(BEGINNINGS):
+        return True
+    return type(value).__module__.partition(".")[0] in PACKAGES
 
 
 def undo(before: Context) -> list[ContextVar[Any]]:

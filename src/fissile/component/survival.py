@@ -115,9 +115,8 @@ def _name(kind: type[Any]) -> str:
 def _reason(error: Exception) -> str:
     """The codec names types; an author's own check may name values, so that only its class is told."""
     text = str(error)
-    if isinstance(error, (msgspec.MsgspecError, TypeError, OverflowError)) and "value" not in text:
-        return text
-    return type(error).__name__
+    of_the_codec = isinstance(error, (msgspec.MsgspecError, TypeError, OverflowError)) and error.__cause__ is None
+    return text if of_the_codec and "value" not in text else type(error.__cause__ or error).__name__
 
 
 def _short(sentence: str) -> str:
