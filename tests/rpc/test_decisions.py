@@ -7,17 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fissile.rpc.access import Access, token_digest
-from fissile.rpc.balancer import choose
+from fissile.rpc.balancer import WARM_CALLS, choose
 from fissile.rpc.breaker import FAILURES_MAX, PAUSE_SECONDS, PAUSE_SECONDS_MAX, Breaker, BreakerState
+from fissile.rpc.liveness import Liveness, Sign
 from fissile.rpc.retry import ATTEMPTS_MAX, BUDGET_RETRIES_MAX, RetryBudget, may_retry
 
 
 class Replica:
-    def __init__(self, load: int) -> None:
+    def __init__(self, load: int, warm: bool = False) -> None:
         self._load = load
+        self._warm = warm
 
     def load(self) -> int:
         return self._load
+
+    def warm(self, now: float) -> bool:
+        return self._warm
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.randoms(use_true_random=False))
@@ -28,7 +33,7 @@ def test_the_busier_of_two_never_gets_the_call(loads: list[int], chance: object)
         draws.append(chance.randrange(count))  # type: ignore[attr-defined]
         return draws[-1]
 
-    chosen = choose([Replica(load) for load in loads], draw)
+    chosen = choose([Replica(load) for load in loads], draw, 0.0)
     if len(loads) > 1:
         first = draws[0]
         second = (first + 1 + draws[1]) % len(loads)
@@ -42,9 +47,75 @@ def test_two_choices_spread_evenly() -> None:
     chance = random.Random(1)
     replicas = [Replica(0) for _ in range(5)]
     for _ in range(5000):
-        replicas[choose(replicas, chance.randrange)]._load += 1
+        replicas[choose(replicas, chance.randrange, 0.0)]._load += 1
     counts = Counter(replica.load() for replica in replicas)
     assert max(counts) - min(counts) <= 20
+
+
+@pytest.mark.parametrize(
+    ("cold", "warm", "chosen"),
+    [
+        (0, 0, "either"),  # an idle replica is to be woken in any case
+        (0, 1, "warm"),
+        (0, WARM_CALLS, "warm"),
+        (0, WARM_CALLS + 1, "cold"),
+        (3, 3, "warm"),
+        (3, 3 + WARM_CALLS, "warm"),
+        (3, 4 + WARM_CALLS, "cold"),
+    ],
+)
+def test_a_warm_replica_gets_a_few_calls_more(cold: int, warm: int, chosen: str) -> None:
+    pair = [Replica(cold), Replica(warm, warm=True)]
+    found = {
+        ("cold", "warm")[choose(pair, lambda count, first=first: first if count == 2 else 0, 0.0)] for first in (0, 1)
+    }
+    assert found == ({"cold", "warm"} if chosen == "either" else {chosen})
+
+
+# What was heard last, when a look is taken, and what follows: the sign, and whether the replica is silent.
+TIMELINES = {
+    "it answers": [(1, 0.0, Sign.NONE, False), (2, 0.5, Sign.NONE, False), (3, 1.0, Sign.NONE, False)],
+    "it is asked and answers": [
+        (1, 0.0, Sign.NONE, False),
+        (1, 0.5, Sign.ASK, False),
+        (2, 1.0, Sign.NONE, False),
+        (2, 1.5, Sign.ASK, False),
+    ],
+    "it is silent and comes back": [
+        (1, 0.0, Sign.NONE, False),
+        (1, 0.5, Sign.ASK, False),
+        (1, 1.0, Sign.NONE, False),
+        (1, 1.5, Sign.NONE, True),
+        (1, 3.0, Sign.NONE, True),
+        (1, 3.5, Sign.DOUBT, True),
+        (2, 4.0, Sign.NONE, False),
+    ],
+    "no call, and then one": [
+        (1, 0.0, Sign.NONE, False),
+        (1, "rest", Sign.NONE, False),
+        (1, 60.0, Sign.NONE, False),
+        (1, 60.5, Sign.ASK, False),
+    ],
+    "its calls are given up while it is silent": [
+        (1, 0.0, Sign.NONE, False),
+        (1, 0.5, Sign.ASK, False),
+        (1, 1.5, Sign.NONE, True),
+        (1, "rest", Sign.NONE, True),
+        (1, 2.0, Sign.NONE, True),
+        (2, 2.5, Sign.NONE, False),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", TIMELINES)
+def test_signs_of_life(name: str) -> None:
+    liveness = Liveness()
+    for heard_at, now, sign, silent in TIMELINES[name]:
+        if isinstance(now, str):
+            liveness.rest()
+        else:
+            assert liveness.look(heard_at, now) is sign
+        assert liveness.silent is silent
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from fissile.errors import Unavailable
 from fissile.rpc.alarm import Alarm
-from fissile.rpc.balancer import choose
+from fissile.rpc.balancer import WARM_SECONDS, choose
 from fissile.rpc.breaker import Breaker
 from fissile.rpc.liveness import GONE_SECONDS, LOOK_SECONDS, Liveness, Sign
 from fissile.rpc.retry import RetryBudget
@@ -164,7 +164,7 @@ class Channel:
         ready = self.ready
         if len(ready) == 1:
             return ready[0]
-        return ready[choose(ready, self._draw)] if ready else None
+        return ready[choose(ready, self._draw, ready[0].loop.time())] if ready else None
 
     def in_flight(self) -> int:
         """Calls that wait for an answer, or for a connection."""
@@ -334,6 +334,11 @@ class ClientConnection(Endpoint):
         """Calls in flight."""
         return len(self.wire.calls) + len(self.wire.streams)
 
+    def warm(self, now: float) -> bool:
+        """Whether it gave its last two answers within WARM_SECONDS of now and of each other."""
+        heard = self.heard_at
+        return now - heard < WARM_SECONDS and heard - self.heard_before < WARM_SECONDS
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.wire.hello(self.channel.hello)
@@ -418,8 +423,7 @@ class ClientConnection(Endpoint):
                 return inf
         if wire.calls_left() < CALL_IDS_LEFT_MIN:
             self.channel.retire(self)
-        heard, self.heard = self.heard, False
-        sign = self.liveness.look(heard, now)
+        sign = self.liveness.look(self.heard_at, now)
         if sign is Sign.ASK:
             wire.ping(0)
             self.flush()

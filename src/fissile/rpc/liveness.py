@@ -22,27 +22,31 @@ class Sign(Enum):
 
 
 class Liveness:
-    """Of one connection. silent: it gave no sign of life. Times are seconds on one monotonic clock."""
+    """Of one connection. silent: it gave no sign of life. Times are seconds."""
 
-    __slots__ = ("_asked_at", "_heard_at", "silent")
+    __slots__ = ("_asked_at", "_heard_at", "_looked_at", "silent")
 
     def __init__(self) -> None:
         self.silent = False
-        self._heard_at: float | None = None
+        self._heard_at = 0.0
+        self._looked_at: float | None = None
         self._asked_at: float | None = None
 
     def rest(self) -> None:
         """No call is in flight: nothing is expected of it, but for a sign of life that is owed."""
         if not self.silent:
-            self._heard_at = self._asked_at = None
+            self._looked_at = self._asked_at = None
 
-    def look(self, heard: bool, now: float) -> Sign:
-        """A look while calls are in flight, or it is silent. heard: something came since the last one."""
-        if heard or self._heard_at is None:
+    def look(self, heard_at: float, now: float) -> Sign:
+        """A look while calls are in flight, or it is silent.
+
+        heard_at: when something came last, on any clock; only whether it changes counts.
+        """
+        if heard_at != self._heard_at or self._looked_at is None:
             self.silent = False
-            self._heard_at, self._asked_at = now, None
+            self._heard_at, self._looked_at, self._asked_at = heard_at, now, None
         elif self._asked_at is None:
-            if now - self._heard_at >= ASK_SECONDS:
+            if now - self._looked_at >= ASK_SECONDS:
                 self._asked_at = now
                 return Sign.ASK
         else:

@@ -217,7 +217,11 @@ class RemoteMethod:
             )
         except UNENCODABLE as error:
             raise invalid_argument(error, self.method) from None
-        connection.flush()
+        if len(connection.channel.ready) == 1:
+            connection.flush()
+        else:
+            # Among several replicas each has few calls: what else goes to this one in this tick is to share the write.
+            connection.flush_soon()
         return future, call
 
     async def _again(
