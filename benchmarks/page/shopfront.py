@@ -21,6 +21,10 @@ SIMILAR = 4
 BRANDS = ("Aare", "Birs", "Ergolz", "Limmat", "Reuss")
 CATEGORIES = ("lamps", "chairs", "tables", "shelves")
 WAREHOUSES = ("Basel", "Bern", "Chur")
+REVIEWS = 10
+FEATURES = ("Material", "Colour", "Height", "Width", "Depth", "Made in", "Designed by", "Since", "Care", "Warranty")
+MENU = tuple((f"/{category}/{brand.lower()}", f"{brand} {category}") for category in CATEGORIES for brand in BRANDS)
+FOOTER = tuple((f"/about/{name}", name) for name in ("us", "delivery", "returns", "privacy", "terms", "shops", "jobs"))
 
 
 class User(msgspec.Struct, frozen=True, gc=False):
@@ -44,6 +48,7 @@ class Product(msgspec.Struct, frozen=True, gc=False):
     description: str
     weight_grams: int
     images: tuple[str, ...]
+    features: tuple[tuple[str, str], ...]
 
 
 class Card(msgspec.Struct, frozen=True, gc=False):
@@ -143,7 +148,8 @@ class Catalogue:
         brand, category = BRANDS[product % len(BRANDS)], CATEGORIES[product % len(CATEGORIES)]
         images = tuple(f"/images/{product}-{n}.webp" for n in range(4))
         text = f"A {category[:-1]} by {brand} that lasts. " * 4
-        return Product(product, f"{brand} {product}", brand, category, text, 500 + product * 10, images)
+        features = tuple((name, f"{name.lower()} of {product}") for name in FEATURES)
+        return Product(product, f"{brand} {product}", brand, category, text, 500 + product * 10, images, features)
 
     @method(idempotent=True)
     async def card(self, product: int) -> Card:
@@ -180,8 +186,10 @@ class Opinions:
     @method(idempotent=True)
     async def about(self, product: int) -> Reviews:
         """What they say of a product."""
-        latest = tuple(Review(f"Buyer {n}", 1 + (product + n) % 5, f"Review {n} of {product}. " * 3) for n in range(5))
-        return Reviews(20 + product, round(sum(r.stars for r in latest) / 5, 1), latest)
+        latest = tuple(
+            Review(f"Buyer {n}", 1 + (product + n) % 5, f"Review {n} of {product}. " * 3) for n in range(REVIEWS)
+        )
+        return Reviews(20 + product, round(sum(review.stars for review in latest) / REVIEWS, 1), latest)
 
 
 @component
@@ -316,6 +324,7 @@ class Page:
 def _templates() -> Environment:
     found = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, auto_reload=False)
     found.filters["money"] = lambda cents: f"{cents / 100:.2f}"
+    found.globals.update(menu=MENU, footer=FOOTER)
     return found
 
 
