@@ -113,6 +113,8 @@ class Channel:
 
     service: the callee. addresses: "unix:/path" or "tcp:host:port" of each replica. caller_service and
     token: who calls. callers: components that call through it. contracts: fingerprints by method.
+    look_seconds: how often signs of life are looked for while calls are in flight; `inf` where there is one callee alone,
+    to which no other could be preferred.
     ready: connections that new calls may take, the best there are. open: all that take calls at all.
     """
 
@@ -126,8 +128,10 @@ class Channel:
         callers: tuple[str, ...],
         contracts: dict[str, str],
         connect: Connect = connect,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self.service = service
+        self.look_seconds = look_seconds
         self.hello = Hello(PROTOCOL_VERSION, token, caller_service, callers, contracts)
         self.callers = {name: index for index, name in enumerate(callers)}
         self.budget = RetryBudget()
@@ -432,7 +436,7 @@ class ClientConnection(Endpoint):
             self.transport.abort()
         if silent != self.liveness.silent:
             self.channel.room()
-        return min(following, now + LOOK_SECONDS)
+        return min(following, now + self.channel.look_seconds)
 
     def give_up(self, call: int, error: Exception | None) -> None:
         """Cancel a call at the callee, and fail it here where an error is given."""

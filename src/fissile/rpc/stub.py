@@ -47,7 +47,6 @@ from fissile.rpc.channel import (
     StreamTicket,
 )
 from fissile.rpc.deadline import exceeded
-from fissile.rpc.liveness import LOOK_SECONDS
 from fissile.rpc.retry import BUDGET_RATIO, BUDGET_RETRIES_MAX, may_retry
 from fissile.rpc.way import Way
 from fissile.wire.frames import CALLS_MAX, STREAM_WINDOW_BYTES, TIMEOUT_NONE
@@ -164,7 +163,7 @@ class RemoteMethod:
             budget.retries += BUDGET_RATIO
         connection = channel.pick()
         if connection is not None and timeout > 0:
-            look = now + LOOK_SECONDS
+            look = now + channel.look_seconds
             if deadline < look:
                 look = deadline
             alarm = channel.alarm
@@ -246,7 +245,7 @@ class RemoteMethod:
                 connection = await channel.connected(remaining)
                 now = time.monotonic()
                 remaining = deadline - now
-                channel.alarm.set(min(deadline, now + LOOK_SECONDS))
+                channel.alarm.set(min(deadline, now + channel.look_seconds))
                 future, call = self._send(connection, values, context, max(remaining, 0.001), deadline)
                 try:
                     body = await future
@@ -420,6 +419,6 @@ class RemoteMethod:
             )
         except UNENCODABLE as error:
             raise invalid_argument(error, self.method) from None
-        channel.alarm.set(min(deadline, now + LOOK_SECONDS))
+        channel.alarm.set(min(deadline, now + channel.look_seconds))
         connection.flush()
         return connection, ticket

@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,7 @@ class ControlLink:
             token=token,
             callers=(CONTROL_CALLER,),
             contracts=contracts_of([CONTROL_INTERFACE]),
+            look_seconds=inf,
         )
         self._control: Any = remote(CONTROL_INTERFACE, self._channel, caller=CONTROL_CALLER)
         self.imported: tuple[str, ...] = ()
