@@ -311,12 +311,15 @@ class Server:
 
     def ended(self, call: Call) -> None:
         """A call is over: whoever waits takes its place."""
-        self.places.discard(call)
-        self.waiting.pop(call, None)
-        self.parked.discard(call)
-        self.returning.pop(call, None)
-        call.connection.held.pop(call, None)
-        self._fill()
+        if call in self.places:
+            self.places.remove(call)
+        else:
+            self.waiting.pop(call, None)
+            self.parked.discard(call)
+            self.returning.pop(call, None)
+            call.connection.held.pop(call, None)
+        if self.waiting or self.returning:
+            self._fill()
         if self._idle is not None and next(self._calls(), None) is None:
             self._idle.set()
 
