@@ -84,12 +84,13 @@ class Surroundings:
     """What callees in one process find in their context beside the call itself.
 
     variables: those that travel with a call. base: what every callee would see in a process of its own: as it was when
-    the components had been started.
+    the components had been started. told: what was reported already, as method and kind.
     """
 
     def __init__(self, variables: Variables | None = None) -> None:
         self.variables = variables or Variables()
         self.base = copy_context()
+        self.told: set[tuple[str, str]] = set()
 
     def settle(self) -> None:
         """From now on the base is the current context."""
@@ -264,7 +265,6 @@ class LocalMethod:
         self.leaks = False
         self.sampling = environment.report is not None and not environment.copy_always
         self._first = FIRST_CALLS
-        self._told: set[str] = set()
         self._rest_until = 0.0
         self._names: dict[str, Any] = {}
 
@@ -409,7 +409,8 @@ class LocalMethod:
 
     def sampled(self, values: tuple[Any, ...], result: Any) -> None:
         """Have the values of a call looked at, when nobody waits for it."""
-        if "types" not in self._told and self.environment.clock() >= self._rest_until:
+        told = (self.method.label, "types") in self.surroundings.told
+        if not told and self.environment.clock() >= self._rest_until:
             self.environment.later(self._look_at, values, result)
 
     def _look_at(self, values: tuple[Any, ...], result: Any) -> None:
@@ -426,10 +427,10 @@ class LocalMethod:
         self._rest_until = ended + (ended - begun) * SAMPLE_PAUSE
 
     def _tell(self, kind: str, sentence: str) -> None:
-        report = self.environment.report
-        if report is not None and kind not in self._told:
-            self._told.add(kind)
-            report(self.method.label, sentence)
+        report, label, told = self.environment.report, self.method.label, self.surroundings.told
+        if report is not None and (label, kind) not in told:
+            told.add((label, kind))
+            report(label, sentence)
 
     async def _items(self, values: tuple[Any, ...]) -> AsyncIterator[Any]:
         """The stream, as its consumer holds it.

@@ -38,9 +38,6 @@ class Watch(msgspec.Struct, eq=False):
         """The current task waits."""
         self.task = task = asyncio.current_task(self.watches.loop)
         self.before = 0 if task is None else task.cancelling()
-        if self.expired and task is not None:  # in a pause: it need not wait any more
-            self.hit = True
-            task.cancel()
 
     def pause(self) -> None:
         """It does not wait any more; a cancellation of ours is taken back."""
@@ -115,6 +112,12 @@ def watch(deadline: float, begin: bool) -> Watch:
         if deadline < watches.alarm.due:
             watches.alarm.set(deadline)
     return made
+
+
+def watches_open() -> int:
+    """How many calls and streams of the current loop are watched over: a gauge, 0 where nothing is under way."""
+    watches = _by_loop.get(asyncio.get_running_loop())
+    return 0 if watches is None else len(watches.open)
 
 
 async def enforce(coroutine: Awaitable[Any], context: CallContext, origin: str) -> Any:

@@ -121,7 +121,7 @@ def rehearse(graph: Graph) -> asyncio.AbstractEventLoop:
     that waits to become a replica the memory that is written to becomes its own. The classes stand in
     for their instances: their methods are looked up and never called.
     """
-    real = environment(observe=Recorder(CELLS).observe)
+    real = environment(observe=Recorder(CELLS).observe, report=lambda _label, _sentence: None)
     own = [component for component in graph.components.values() if not component.foreign]
     exports = {component.name: Export(component.interface, component.cls) for component in own}
     Server("rehearsal", exports, Access({}, {}, {}), observe=real.observe)
