@@ -48,7 +48,8 @@ class Peer:
         """What the callee did, at least one thing; nothing: it closed the connection."""
         while True:
             data = await self.reader.read(1 << 20)
-            found = self.wire.receive(data)
+            found: list[events.Event] = []
+            self.wire.receive(data, found.append)
             if found or not data:
                 return found
 

@@ -26,13 +26,20 @@ from fissile.wire.frames import (
 from fissile.wire.state import RECEIVABLE, TRANSITIONS, ProtocolError, Role, State, Step, advance
 
 
+def received(connection: Connection, data: bytes) -> list[Any]:
+    """What the peer did, by the bytes that came."""
+    found: list[Any] = []
+    connection.receive(data, found.append)
+    return found
+
+
 def pair() -> tuple[Connection, Connection]:
     caller, callee = Connection(Role.CALLER), Connection(Role.CALLEE)
     caller.hello(Hello(1, "token", "shop", ("Front",), {"Cart.show": "f00d"}))
-    (hello,) = callee.receive(bytes(caller.take()))
+    (hello,) = received(callee, bytes(caller.take()))
     assert isinstance(hello, events.HelloReceived)
     callee.accept(Welcome(1, "cart", {"Cart.show": 0}))
-    (welcomed,) = caller.receive(bytes(callee.take()))
+    (welcomed,) = received(caller, bytes(callee.take()))
     assert isinstance(welcomed, events.Welcomed)
     return caller, callee
 
@@ -55,13 +62,13 @@ def request(caller: Connection, ticket: Any = "ticket", values: tuple[Any, ...] 
 def test_a_request_and_its_response() -> None:
     caller, callee = pair()
     call = request(caller, trace_id=2**127 + 1, span_id=2**64 - 1, sampled=True, release="r1", timeout_ms=TIMEOUT_NONE)
-    (seen,) = callee.receive(bytes(caller.take()))
+    (seen,) = received(callee, bytes(caller.take()))
     assert isinstance(seen, events.Request)
     assert (seen.call, seen.trace_id, seen.span_id, seen.sampled) == (call, 2**127 + 1, 2**64 - 1, True)
     assert (seen.release, seen.timeout_ms) == ("r1", TIMEOUT_NONE)
     assert msgspec.msgpack.decode(seen.body) == [1, "en"]
     callee.send_response(call, {"total": 3})
-    (answer,) = caller.receive(bytes(callee.take()))
+    (answer,) = received(caller, bytes(callee.take()))
     assert isinstance(answer, events.Response)
     assert answer.ticket == "ticket"
     assert msgspec.msgpack.decode(answer.body) == {"total": 3}
@@ -74,7 +81,7 @@ def test_context_variables_travel_before_the_arguments() -> None:
     context = encode({"tenant": "acme"})
     request(caller, values=("first",), context=context)
     request(caller, values=("second",))
-    seen = callee.receive(bytes(caller.take()))
+    seen = received(callee, bytes(caller.take()))
     assert [(one.context, one.body) for one in seen] == [(context, encode(("first",))), (b"", encode(("second",)))]
 
 
@@ -85,17 +92,17 @@ def test_context_variables_that_are_longer_than_their_request(length: int) -> No
     data = caller.take()
     data[REQUEST.size : REQUEST.size + 2] = length.to_bytes(2, "little")
     with pytest.raises(ProtocolError, match="context variables"):
-        callee.receive(bytes(data) if length < 0xFFFF else bytes(data) + bytes(0x10000))
+        received(callee, bytes(data) if length < 0xFFFF else bytes(data) + bytes(0x10000))
 
 
 def test_an_error_that_cannot_be_encoded_leaves_its_call_open() -> None:
     caller, callee = pair()
     call = request(caller, "ticket")
-    callee.receive(bytes(caller.take()))
+    received(callee, bytes(caller.take()))
     with pytest.raises(OverflowError):
         callee.send_error(call, [2**70])
     callee.send_error(call, ["in words"])
-    (failed,) = caller.receive(bytes(callee.take()))
+    (failed,) = received(caller, bytes(callee.take()))
     assert isinstance(failed, events.Failed)
     assert failed.ticket == "ticket"
 
@@ -106,59 +113,59 @@ def test_only_one_hello_is_taken() -> None:
     connection.hello(Hello(1, "token", "shop"))
     twice = bytes(connection.take()) * 2
     with pytest.raises(ProtocolError, match="not allowed"):
-        Connection(Role.CALLEE).receive(twice)
+        received(Connection(Role.CALLEE), twice)
 
 
 def test_a_welcome_with_numbers_that_no_request_can_carry() -> None:
     caller = Connection(Role.CALLER)
     caller.hello(Hello(1, "token", "shop"))
     with pytest.raises(ProtocolError, match="malformed welcome"):
-        caller.receive(frame(Kind.WELCOME, 0, encode([1, "cart", {"Cart.show": 65536}, {}])))
+        received(caller, frame(Kind.WELCOME, 0, encode([1, "cart", {"Cart.show": 65536}, {}])))
 
 
 def test_an_error_and_a_cancel() -> None:
     caller, callee = pair()
     first, second = request(caller, "a"), request(caller, "b")
-    callee.receive(bytes(caller.take()))
+    received(callee, bytes(caller.take()))
     callee.send_error(first, ["no"])
-    (failed,) = caller.receive(bytes(callee.take()))
+    (failed,) = received(caller, bytes(callee.take()))
     assert isinstance(failed, events.Failed)
     assert failed.ticket == "a"
     assert caller.cancel(second) == "b"
-    (cancelled,) = callee.receive(bytes(caller.take()))
+    (cancelled,) = received(callee, bytes(caller.take()))
     assert isinstance(cancelled, events.CancelRequested)
     callee.send_response(second, "too late")
-    assert caller.receive(bytes(callee.take())) == []
+    assert received(caller, bytes(callee.take())) == []
 
 
 def test_a_stream_goes_only_as_far_as_its_credit() -> None:
     caller, callee = pair()
     call = request(caller, streaming=True)
-    callee.receive(bytes(caller.take()))
+    received(callee, bytes(caller.take()))
     stream = callee.open_stream(call)
     sent = 0
     while stream.window > 0:
         assert callee.send_item(call, b"x" * 10_000)
         sent += 1
-    items = caller.receive(bytes(callee.take()))
+    items = received(caller, bytes(callee.take()))
     assert len(items) == sent
     assert sum(item.size for item in items if isinstance(item, events.Item)) >= STREAM_WINDOW_BYTES
     caller.grant(call, items[0].size)  # type: ignore[union-attr]
-    (credit,) = callee.receive(bytes(caller.take()))
+    (credit,) = received(callee, bytes(caller.take()))
     assert isinstance(credit, events.CreditGranted)
     assert stream.window + 10_000 > 0
     callee.end_stream(call)
-    (ended,) = caller.receive(bytes(callee.take()))
+    (ended,) = received(caller, bytes(callee.take()))
     assert isinstance(ended, events.Ended)
 
 
 def test_ping_is_answered() -> None:
     caller, callee = pair()
     caller.ping(5)
-    (pinged,) = callee.receive(bytes(caller.take()))
+    (pinged,) = received(callee, bytes(caller.take()))
     assert isinstance(pinged, events.Pinged)
     callee.pong(pinged.nonce)
-    (ponged,) = caller.receive(bytes(callee.take()))
+    (ponged,) = received(caller, bytes(callee.take()))
     assert isinstance(ponged, events.Ponged)
     assert ponged.nonce == 5
 
@@ -174,7 +181,7 @@ def test_bytes_may_come_in_any_pieces(calls: list[tuple[str, bytes]], seed: int)
     seen: list[Any] = []
     while data:
         cut = chance.randint(1, min(len(data), 97))
-        seen += callee.receive(data[:cut])
+        seen += received(callee, data[:cut])
         data = data[cut:]
     assert [msgspec.msgpack.decode(each.body, type=tuple[str, bytes]) for each in seen] == calls
 
@@ -199,7 +206,7 @@ def frame(kind: int, call: int, body: bytes = b"") -> bytes:
 )
 def test_a_callee_before_the_handshake_takes_a_hello_only(data: bytes, why: str) -> None:
     with pytest.raises(ProtocolError, match=why):
-        Connection(Role.CALLEE).receive(data)
+        received(Connection(Role.CALLEE), data)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +224,7 @@ def test_a_callee_before_the_handshake_takes_a_hello_only(data: bytes, why: str)
 def test_a_callee_that_is_open(data: bytes, why: str) -> None:
     _, callee = pair()
     with pytest.raises(ProtocolError, match=why):
-        callee.receive(data)
+        received(callee, data)
 
 
 @pytest.mark.parametrize(
@@ -232,30 +239,30 @@ def test_a_callee_that_is_open(data: bytes, why: str) -> None:
 def test_a_caller_that_is_open(data: bytes, why: str) -> None:
     caller, _ = pair()
     with pytest.raises(ProtocolError, match=why):
-        caller.receive(data)
+        received(caller, data)
 
 
 def test_too_much_credit_and_items_beyond_it() -> None:
     caller, callee = pair()
     call = request(caller, streaming=True)
-    callee.receive(bytes(caller.take()))
+    received(callee, bytes(caller.take()))
     callee.open_stream(call)
     with pytest.raises(ProtocolError, match="beyond the window"):
-        callee.receive(frame(Kind.CREDIT, call, (STREAM_WINDOW_BYTES + 1).to_bytes(4, "little")))
+        received(callee, frame(Kind.CREDIT, call, (STREAM_WINDOW_BYTES + 1).to_bytes(4, "little")))
     item = frame(Kind.ITEM, call, bytes(STREAM_WINDOW_BYTES))
-    caller.receive(item)
+    received(caller, item)
     with pytest.raises(ProtocolError, match="beyond its credit"):
-        caller.receive(item)
+        received(caller, item)
 
 
 def test_a_flood_of_calls_is_bounded() -> None:
     caller, callee = pair()
     for _ in range(CALLS_MAX):
         request(caller)
-    callee.receive(bytes(caller.take()))
+    received(callee, bytes(caller.take()))
     request(caller)
     with pytest.raises(ProtocolError, match="in flight"):
-        callee.receive(bytes(caller.take()))
+        received(callee, bytes(caller.take()))
 
 
 def test_what_cannot_be_encoded_sends_nothing() -> None:
@@ -267,7 +274,98 @@ def test_what_cannot_be_encoded_sends_nothing() -> None:
     with pytest.raises(ValueError, match="limit"):
         request(caller, values=(bytes(FRAME_BYTES_MAX),))
     assert bytes(caller.out) == before
-    assert len(callee.receive(bytes(caller.take()))) == 1
+    assert len(received(callee, bytes(caller.take()))) == 1
+
+
+def test_a_cancel_in_the_packet_of_its_request_finds_what_the_request_began() -> None:
+    """The shell keeps its ticket when it acts on the request: the cancel must not be looked at before."""
+    caller, callee = pair()
+    for _ in range(3):
+        caller.cancel(request(caller))
+    begun: list[str] = []
+    ended: list[str] = []
+
+    def act(event: Any) -> None:
+        if isinstance(event, events.Request):
+            callee.calls[event.call] = f"ticket {event.call}"
+            begun.append(callee.calls[event.call])
+        else:
+            ended.append(event.ticket)
+
+    callee.receive(bytes(caller.take()), act)
+    assert begun == ended == ["ticket 1", "ticket 2", "ticket 3"]
+    assert not callee.calls
+
+
+def test_valid_requests_before_a_malformed_frame_are_known_to_the_shell() -> None:
+    caller, callee = pair()
+    request(caller)
+    seen: list[Any] = []
+    with pytest.raises(ProtocolError, match="unknown frame kind"):
+        callee.receive(bytes(caller.take()) + frame(99, 1), seen.append)
+    assert [event.call for event in seen] == [1]
+
+
+@pytest.mark.parametrize("kind", [Kind.RESPONSE, Kind.ERROR, Kind.ITEM, Kind.END])
+def test_a_callee_takes_no_answers(kind: Kind) -> None:
+    """A response to a callee's own call once made it forget that call: its caller waited for ever."""
+    caller, callee = pair()
+    call = request(caller)
+    with pytest.raises(ProtocolError, match="not allowed for a callee"):
+        received(callee, bytes(caller.take()) + frame(kind, call, b"\xc0"))
+    assert call in callee.calls
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_credit_before_there_is_a_stream(other: int) -> None:
+    """Credit for a call that has not begun to stream, or was never made, is made up."""
+    caller, callee = pair()
+    call = request(caller, streaming=True)
+    data = bytes(caller.take()) + frame(Kind.CREDIT, call + other, b"\xff" * 4)
+    with pytest.raises(ProtocolError, match="which has sent no item"):
+        received(callee, data)
+
+
+def test_credit_for_a_stream_that_is_over_is_no_offence() -> None:
+    caller, callee = pair()
+    call = request(caller, streaming=True)
+    received(callee, bytes(caller.take()))
+    callee.open_stream(call)
+    callee.end_stream(call)
+    assert received(callee, frame(Kind.CREDIT, call, (10).to_bytes(4, "little"))) == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32))
+def test_where_the_bytes_are_cut_makes_no_difference(seed: int) -> None:
+    """The same conversation, in one piece and in many: the same events, and the same end."""
+    chance = random.Random(seed)
+    caller, _ = pair()
+    for _ in range(chance.randint(1, 12)):
+        call = request(caller, values=(chance.randbytes(chance.choice((0, 3, 300))),), streaming=chance.random() < 0.3)
+        if chance.random() < 0.4:
+            caller.cancel(call)
+        if chance.random() < 0.2:
+            caller.ping(chance.getrandbits(32))
+    data = bytearray(caller.take())
+    if chance.random() < 0.5:
+        data += chance.choice(
+            (frame(99, 1), frame(Kind.RESPONSE, 1), HEADER.pack(2, Kind.PING, 1), frame(Kind.CREDIT, 99))
+        )
+
+    def told(pieces: list[bytes]) -> tuple[list[str], str]:
+        _, callee = pair()
+        seen: list[Any] = []
+        try:
+            for piece in pieces:
+                callee.receive(piece, seen.append)
+        except ProtocolError as error:
+            return [repr(event) for event in seen], str(error)
+        return [repr(event) for event in seen], ""
+
+    cuts = sorted(chance.randrange(len(data) + 1) for _ in range(chance.randint(1, 40)))
+    pieces = [bytes(data[begin:end]) for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    assert told(pieces) == told([bytes(data)])
 
 
 @settings(max_examples=300)
@@ -275,7 +373,7 @@ def test_what_cannot_be_encoded_sends_nothing() -> None:
 def test_rubbish_is_refused_and_never_crashes(data: bytes, role: Role, opened: bool) -> None:
     connection = pair()[role is Role.CALLEE] if opened else Connection(role)
     try:
-        connection.receive(data)
+        received(connection, data)
     except ProtocolError:
         pass
 
@@ -291,7 +389,7 @@ def test_fuzz_valid_frames_with_flipped_bits() -> None:
         for _ in range(chance.randint(1, 6)):
             data[chance.randrange(len(data))] = chance.randrange(256)
         try:
-            callee.receive(bytes(data))
+            received(callee, bytes(data))
         except ProtocolError:
             continue
         assert callee._chunks_bytes <= len(data)

@@ -77,7 +77,9 @@ class StreamTicket:
         self.call = 0
         self.deadline = deadline
         self.owed = 0
-        self.items: deque[events.Item] = deque()
+        # Not the events: they know their ticket and the collector does not know them, so it could never free a
+        # stream that was left with items unread.
+        self.items: deque[tuple[bytes, int]] = deque()
         self.outcome: Exception | None = None
         self.wake: asyncio.Future[None] | None = None
 
@@ -182,8 +184,8 @@ class Channel:
     async def connected(self, seconds_max: float) -> "ClientConnection":
         """A connection, waiting for one if need be.
 
-        Raises NotAnswered (not sent) if none comes within CONNECT_SECONDS_MAX, and Expired where there are some, and
-        none of them has room for a call until then (seconds_max).
+        Raises NotAnswered (not sent) if none comes within CONNECT_SECONDS_MAX, and Expired where seconds_max are over
+        and no trouble is known: there are some without room, or the first is still being made.
         """
         begun = time.monotonic()
         while True:
@@ -201,7 +203,8 @@ class Channel:
             patience = seconds_max if self.open else min(seconds_max, CONNECT_SECONDS_MAX)
             remaining = begun + patience - time.monotonic()
             if remaining <= 0:
-                if self.open:
+                # A call with a short deadline says nothing of a replica that would have taken it a little later.
+                if self.open or (patience == seconds_max and not self.last_trouble):
                     raise Expired
                 raise NotAnswered(self.last_trouble or "no replica answered", sent=False, waited=True)
             self._connect_all()
@@ -234,8 +237,13 @@ class Channel:
         while not self.closed and address in self._addresses:
             try:
                 _, found = await self._connect(lambda: ClientConnection(self, address), address)
-                if await cast(ClientConnection, found).opened:
-                    return
+                connection = cast(ClientConnection, found)
+                try:
+                    if await connection.opened:
+                        return
+                except asyncio.CancelledError:
+                    connection.transport.abort()  # nobody else knows of it yet
+                    raise
                 self.last_trouble = "the connection broke in the handshake"
             except (OSError, NotAnswered) as error:
                 self.last_trouble = f"cannot connect: {error}"
@@ -251,7 +259,7 @@ class Channel:
         """A handshake is done: calls may go there."""
         self.open.append(connection)
         self.connections.add(connection)
-        self.refused = ""
+        self.refused = self.last_trouble = ""
         self.sort()
         self._wake()
 
@@ -310,7 +318,7 @@ class Channel:
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
         for connection in list(self.connections):
-            connection.transport.close()
+            connection.end()
         self.open.clear()
         self.ready.clear()
         self.alarm.stop()
@@ -362,6 +370,15 @@ class ClientConnection(Endpoint):
         for ticket in self.wire.close():
             _fail(ticket, lost)
 
+    def end(self) -> None:
+        """Close at once, and tell whoever waits.
+
+        A transport tells of its own end later, or never: not while a replica does not read, nor where whoever makes
+        it was cancelled after the handshake.
+        """
+        self.transport.abort()
+        self.connection_lost(None)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self.channel.room()
@@ -376,7 +393,7 @@ class ClientConnection(Endpoint):
             if not future.done():
                 future.set_result(event.body)
         elif type(event) is events.Item:
-            event.ticket.items.append(event)
+            event.ticket.items.append((event.body, event.size))
             event.ticket.notify()
         elif type(event) is events.Failed:
             _fail(event.ticket, AnsweredWithError(event.body))

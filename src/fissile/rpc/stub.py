@@ -354,12 +354,12 @@ class RemoteMethod:
         try:
             while True:
                 while items:
-                    item = items.popleft()
+                    body, size = items.popleft()
                     try:
-                        value = self.decode(item.body)
+                        value = self.decode(body)
                     except UNDECODABLE as error:
                         raise self._undecodable(error) from None
-                    ticket.owed += item.size
+                    ticket.owed += size
                     if ticket.owed >= CREDIT_BYTES:
                         connection.wire.grant(ticket.call, ticket.owed)
                         ticket.owed = 0

@@ -48,8 +48,7 @@ class Endpoint(asyncio.Protocol):
         self.heard_before = self.heard_at
         self.heard_at = self.loop.time()
         try:
-            for event in self.wire.receive(data):
-                self.act(event)
+            self.wire.receive(data, self.act)
         except ProtocolError as error:
             self.abandon(f"it broke the protocol: {error}")
             return
@@ -64,7 +63,7 @@ class Endpoint(asyncio.Protocol):
 
     def abandon(self, reason: str) -> None:
         """Close this connection, and no other, because of what the peer did."""
-        if self.lost:
+        if self.lost or self.transport.is_closing():
             return
         self.lost = True
         log.warning("closing the connection with %s: %s", self.peer(), reason)
@@ -88,8 +87,7 @@ class Endpoint(asyncio.Protocol):
         """Write what has gathered: now or at the end of this tick."""
         wire = self.wire
         if len(wire.out) >= WRITE_BYTES or len(wire.calls) <= WRITE_THROUGH_CALLS_MAX:
-            if not self.lost:
-                self.transport.write(wire.take())
+            self._flush()
         elif not self._flushing:
             self._flushing = True
             self.loop.call_soon(self._flush_late)
@@ -107,5 +105,6 @@ class Endpoint(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
-        if self.wire.out and not self.lost:
+        # Closing: uvloop lets nobody write between a connection's end and the news of it.
+        if self.wire.out and not self.lost and not self.transport.is_closing():
             self.transport.write(self.wire.take())

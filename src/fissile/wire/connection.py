@@ -1,10 +1,13 @@
 """One connection, without its socket: bytes in, events out, and bytes to send.
 
-The shell feeds `receive` with what it read and acts on the events; it calls the `send_*` methods and
-writes what `take` returns. Nothing here waits or knows the time. An unanswered call is kept with the
-shell's own `ticket`, so that an answer is matched with one look-up.
+The shell feeds `receive` with what it read, and is told of one event after the other: it acts on one
+before the next is looked at, so that the cancel of a request finds what the request began, also where
+both came in one packet. It calls the `send_*` methods and writes what `take` returns. Nothing here waits
+or knows the time. An unanswered call is kept with the shell's own `ticket`, so that an answer is matched
+with one look-up.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from fissile.wire import events
@@ -76,16 +79,19 @@ class Connection:
 
     # -- bytes in ---------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> list[Event]:
-        """What the peer did. Raises ProtocolError, after which the connection is to be closed."""
+    def receive(self, data: bytes, act: Callable[[Event], object]) -> None:
+        """Act on what the peer did, event by event.
+
+        Raises ProtocolError, after which the connection is to be closed, and what `act` raises.
+        """
         if self._chunks:
             self._chunks.append(data)
             self._chunks_bytes += len(data)
             if self._chunks_bytes < self._wanted_bytes:
-                return []
+                return
             data = b"".join(self._chunks)
             self._chunks.clear()
-        found: list[Event] = []
+        callee = self.role is Role.CALLEE
         position = 0
         size = len(data)
         while size - position >= _HEADER_BYTES:
@@ -94,18 +100,17 @@ class Connection:
             if end > size or length < OVERHEAD_BYTES:
                 self._check_length(length)
                 break
-            if kind == _REQUEST and self.role is Role.CALLEE:
-                found.append(self._request(data, position, end, call))
-            elif kind == _RESPONSE and call in self.calls:
-                found.append(events.Response(self.calls.pop(call), data[position + _HEADER_BYTES : end]))
+            if callee and kind == _REQUEST:
+                act(self._request(data, position, end, call))
+            elif kind == _RESPONSE and not callee and call in self.calls:
+                act(events.Response(self.calls.pop(call), data[position + _HEADER_BYTES : end]))
             else:
                 event = self._other(kind, call, data[position + _HEADER_BYTES : end])
                 if event is not None:
-                    found.append(event)
+                    act(event)
             position = end
         if position < size:
             self._keep(data[position:] if position else data)
-        return found
 
     def _keep(self, rest: bytes) -> None:
         self._chunks.append(rest)
@@ -245,6 +250,8 @@ class Connection:
             raise ProtocolError("malformed credit")
         stream = self.streams.get(call)
         if stream is None:
+            if call in self.calls or call > self._last_call:
+                raise ProtocolError(f"credit for call {call}, which has sent no item")
             return None
         stream.window += int.from_bytes(body, "little")
         if stream.window > STREAM_WINDOW_BYTES:
