@@ -102,18 +102,21 @@ def _foreign(variable: ContextVar[Any], value: Any) -> bool:
     return type(value).__module__.partition(".")[0] in PACKAGES
 
 
-def undo(before: Context) -> list[ContextVar[Any]]:
-    """Set the current context's variables to what they were; those that had changed.
+def undo(before: Context) -> tuple[list[ContextVar[Any]], list[ContextVar[Any]]]:
+    """Set the current context's variables to what they were; those that had changed, and those that stay so.
 
     Nobody can unset a variable without the token of whoever set it: one that was not set before gets its default,
     and one without a default stays as it is.
     """
     found = changed(before, copy_context())
+    stay: list[ContextVar[Any]] = []
     for variable in found:
         value = before[variable] if variable in before else default_of(variable)
-        if value is not ABSENT:
+        if value is ABSENT:
+            stay.append(variable)
+        else:
             variable.set(value)
-    return found
+    return found, stay
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -355,16 +355,17 @@ class LocalMethod:
                 return
         except Exception:  # of a class that cannot be compared
             pass
-        found = stepping.undo(before)
+        found, stay = stepping.undo(before)
         if found:
-            self._leaked([variable.name for variable in found])
+            self._leaked()
+        if stay:
+            listed = ", ".join(sorted(variable.name for variable in stay))
+            self._tell("leak", f"left {listed} set for its caller, once, as no other process could: give it a default")
 
-    def _leaked(self, names: list[str]) -> None:
+    def _leaked(self) -> None:
         """It sets variables that its caller would see: from now on it runs in a context of its own."""
         self.leaks = True
         self._names["_function"] = self._apart
-        listed = ", ".join(sorted(names))
-        self._tell("leak", f"sets {listed} in its context: its caller never sees that; return the value instead")
 
     async def _isolated(self, *positional: Any, **named: Any) -> Any:
         """As in another process: of its caller's context the callee sees what travels."""
@@ -385,9 +386,8 @@ class LocalMethod:
         try:
             result = await stepping.apart(context, self.function(*positional, **named))
         finally:
-            leaked = stepping.changed(before, context)
-            if leaked:
-                self._leaked([variable.name for variable in leaked])
+            if stepping.changed(before, context):
+                self._leaked()
         if self.sampling:
             self.sampled(bind(self.method, positional, named), result)
         return result
