@@ -10,7 +10,6 @@ from peers import Peer
 from shelves import SHELF, TooLarge
 
 from fissile.errors import DeadlineExceeded, Overloaded, RemoteError, Unavailable
-from fissile.rpc import channel as channel_module
 from fissile.rpc import server as server_module
 from fissile.rpc.server import Server
 from fissile.wire import events
@@ -213,21 +212,6 @@ async def test_a_caller_that_only_does_not_read_is_left_alone(
     assert isinstance(found[0], events.Response)
     assert call == 1
     peer.reset()
-
-
-@sockets
-async def test_a_callee_that_blocks_loses_no_call(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Longer than silence is asked about, and than a dead machine is given."""
-    monkeypatch.setattr(channel_module, "GONE_SECONDS", 0.5)
-    await rig.serve()
-    shelf = rig.call()
-    assert await shelf.read("a") == "A"
-    calls = [asyncio.ensure_future(shelf.echo(bytes(300_000))) for _ in range(8)]
-    calls.append(asyncio.ensure_future(asyncio.to_thread(time.sleep, 0)))
-    slow = asyncio.ensure_future(shelf.block(1.5))
-    assert all(one is None or len(one) == 300_000 for one in await asyncio.gather(*calls))
-    assert await slow == 1.5
-    assert len(rig.servers[0].connections) == 1
 
 
 async def test_streams_that_nobody_reads_leave_their_places_to_others(rig: Any, until: Until) -> None:
