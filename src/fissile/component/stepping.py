@@ -86,6 +86,11 @@ def apart_watched(context: Context, coroutine: Any, watch: Watch) -> Generator[A
 def changed(before: Context, after: Context) -> list[ContextVar[Any]]:
     """The application's variables that are another in `after`."""
     found: list[ContextVar[Any]] = []
+    try:
+        if before == after:  # nearly always, and then without a look at each
+            return found
+    except Exception:  # of a class that cannot be compared
+        pass
     for variable, value in after.items():
         if not (_foreign(variable, value) or _same(before.get(variable, ABSENT), value)):
             if variable not in before and _same(default_of(variable), value):

@@ -196,10 +196,10 @@ async def {name}({parameters}):
             raise
     else:
         try:
-            _same = _watch is None and _copy_context() == _before
+            _same = _copy_context() == _before
         except Exception:  # of a class that cannot be compared
             _same = False
-        _failure = None if _same else _left(_before, _watch)
+        _failure = None if _same and _watch is None else _left(_before, _watch, _same)
 {done}        if _failure is None:
 {sample}            return _result
     try:
@@ -262,6 +262,7 @@ class LocalMethod:
         self.timeout = environment.timeout_seconds if method.timeout is None else method.timeout
         self.function = Copier(method, environment.copy_always).wrap(function)
         self.cells = None if environment.observe is None else environment.observe(method.component, method.name)
+        self._clock, self._watch = environment.clock, environment.watch
         self.leaks = False
         self.sampling = environment.report is not None and not environment.copy_always
         self._first = FIRST_CALLS
@@ -301,20 +302,27 @@ class LocalMethod:
 
     def enter(self, outer: CallContext | None) -> Watch:
         """Begin a call that needs a deadline of its own. Raises DeadlineExceeded where it has passed already."""
-        environment = self.environment
-        now = environment.clock()
-        context = nested(outer, now, self.timeout, environment.bits)
-        if context.deadline <= now:
+        now, timeout = self._clock(), self.timeout
+        if outer is None:
+            context = nested(outer, now, timeout, self.environment.bits)
+            deadline = context.deadline
+        else:  # as `nested` does, without a call
+            deadline = now + timeout
+            if outer.deadline < deadline:
+                deadline = outer.deadline
+            context = CallContext(outer.trace_id, outer.span_id, outer.sampled, outer.release, deadline, timeout)
+        if deadline <= now:
             if self.cells is not None:
                 self.cells[CELL_FAILURES] += 1
-            raise exceeded(self.method.label, self.timeout)
-        watch = environment.watch(context.deadline, True)
+            raise exceeded(self.method.label, timeout)
+        watch = self._watch(deadline, True)
         watch.token = call_context.set(context)
         return watch
 
-    def left(self, before: Context, watch: Watch | None) -> BaseException | None:
-        """After a call that has answered: undo what it left in the context; an error that its caller gets instead."""
-        self._undo(before)
+    def left(self, before: Context, watch: Watch | None, same: bool) -> BaseException | None:
+        """After a call that has answered: an error that its caller gets instead. same: it changed no variable."""
+        if not same:
+            self._undo(before)
         if watch is None:
             return None
         call_context.reset(watch.token)
@@ -326,7 +334,7 @@ class LocalMethod:
 
     def failed(self, error: BaseException, before: Context, watch: Watch | None) -> BaseException | None:
         """After a call that has failed: what its caller gets; None for the very same."""
-        self._undo(before)
+        self._undo(before)  # seldom anything; an error costs more than looking
         environment = self.environment
         late = False
         if watch is not None:
@@ -350,11 +358,6 @@ class LocalMethod:
         return translate(error, method)
 
     def _undo(self, before: Context) -> None:
-        try:
-            if copy_context() == before:
-                return
-        except Exception:  # of a class that cannot be compared
-            pass
         found, stay = stepping.undo(before)
         if found:
             self._leaked()
