@@ -132,6 +132,16 @@ def test_too_much_for_a_frame() -> None:
         copy_context().run(pack)
 
 
+def test_a_callee_gets_what_it_takes() -> None:
+    def pack(known: tuple[str, ...]) -> dict[str, Any]:
+        TENANT.set("acme")
+        LIMIT.set(3)
+        return Variables(ALL).unpack(Variables(ALL).pack("", known))
+
+    assert copy_context().run(pack, ("limit", "unheard")) == {"limit": 3}
+    assert copy_context().run(pack, ()) == {}
+
+
 def test_foreign_bytes() -> None:
     with pytest.raises(InvalidArgument, match="cannot be read"):
         Variables(ALL).unpack(b"\xc1")

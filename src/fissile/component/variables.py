@@ -5,7 +5,7 @@ services their values go along in the request's frame as msgpack, and over HTTP 
 (https://www.w3.org/TR/baggage/): strings as they are, other kinds with a property that says so.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
@@ -77,12 +77,14 @@ class Variables:
             if variable is not None:
                 variable.set(value)
 
-    def pack(self, origin: str = "") -> bytes:
-        """Those that are set, as bytes for a frame; none: b"".
+    def pack(self, origin: str = "", known: Collection[str] | None = None) -> bytes:
+        """Those that are set, as bytes for a frame; none: b"". known: the names that the callee takes, None for all.
 
         Raises InvalidArgument for one that cannot travel, or where all of them are too much.
         """
         values = self.collect(origin)
+        if known is not None:
+            values = {name: value for name, value in values.items() if name in known}
         return self._bounded(msgspec.msgpack.encode(values), origin) if values else b""
 
     def unpack(self, data: bytes) -> dict[str, Any]:

@@ -336,6 +336,7 @@ class ClientConnection(Endpoint):
         self.address = address
         self.methods: dict[str, int] = {}
         self.refused: dict[str, str] = {}
+        self.variables: tuple[str, ...] = ()
         self.opened: asyncio.Future[bool] = self.loop.create_future()
         self.liveness = Liveness()
 
@@ -402,6 +403,7 @@ class ClientConnection(Endpoint):
         elif type(event) is events.Welcomed:
             self.methods = event.welcome.methods
             self.refused = event.welcome.refused
+            self.variables = event.welcome.variables
             self.channel.opened(self)
             if not self.opened.done():  # whoever waited may have been cancelled meanwhile
                 self.opened.set_result(True)

@@ -212,7 +212,7 @@ class RemoteMethod:
                 context.sampled,
                 context.release,
                 False,
-                b"" if self.variables is None else self.variables.pack(self.label),
+                b"" if self.variables is None else self.variables.pack(self.label, connection.variables),
             )
         except UNENCODABLE as error:
             raise invalid_argument(error, self.method) from None
@@ -415,7 +415,7 @@ class RemoteMethod:
                 context.sampled,
                 context.release,
                 True,
-                b"" if self.variables is None else self.variables.pack(self.label),
+                b"" if self.variables is None else self.variables.pack(self.label, connection.variables),
             )
         except UNENCODABLE as error:
             raise invalid_argument(error, self.method) from None
