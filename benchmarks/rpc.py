@@ -48,14 +48,15 @@ STREAMING = ("fissile", "grpc.aio")
 
 
 class Process:
-    """A process of a benchmark, asked and answering line by line."""
+    """A process of a benchmark, asked and answering line by line. source: where it finds Fissile, "" for this one."""
 
-    def __init__(self, peer: str, side: str, address: str, core: int) -> None:
+    def __init__(self, peer: str, side: str, address: str, core: int, source: str = "") -> None:
         self._child = subprocess.Popen(
             [sys.executable, str(PROCESS), peer, side, address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ | ({"PYTHONPATH": source} if source else {}),
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
         self.pid = self._child.pid
@@ -108,9 +109,9 @@ class Rounds:
 class Pair:
     """Server and client of one peer."""
 
-    def __init__(self, peer: str, address: str, core: int) -> None:
-        self.server = Process(peer, "server", address, core)
-        self.client = Process(peer, "client", address, core)
+    def __init__(self, peer: str, address: str, core: int, source: str = "") -> None:
+        self.server = Process(peer, "server", address, core, source)
+        self.client = Process(peer, "client", address, core, source)
 
     def load(self, seconds: float, callers: int, *, do: str = "throughput", what: str = "cart") -> tuple[float, float]:
         """Calls (or items) per second, and microseconds of CPU of both sides for each."""
