@@ -220,3 +220,15 @@ async def test_every_answer_has_the_date_of_its_making() -> None:
             assert earliest <= parsedate_to_datetime(date).timestamp() <= time.time()
             await asyncio.sleep(1.0)
     await edge.drain(0.0)
+
+
+async def test_a_connection_whose_task_is_cancelled_before_its_first_step_is_closed() -> None:
+    ours, theirs = socket.socketpair()
+    others = asyncio.all_tasks()
+    Edge(App()).take(ours)
+    (task,) = asyncio.all_tasks() - others
+    task.cancel()
+    await asyncio.wait([task])
+    with theirs:
+        theirs.settimeout(1.0)
+        assert theirs.recv(1) == b""

@@ -6,14 +6,18 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from supervised import Output, descendants, left_in, lives, running, shown, until
 
 from fissile.errors import ConfigError
+from fissile.orchestrator.replica import Replica
 from fissile.runtime.settings import load
 from fissile.supervisor.beginning import StartError
+from fissile.supervisor.launcher import Launcher
+from fissile.supervisor.migrations import Migrations
 from fissile.supervisor.state import read_endpoints
 from fissile.supervisor.supervisor import StartFailed, Supervisor
 
@@ -318,3 +322,42 @@ async def test_an_idle_replica_wakes_for_its_heartbeat_and_for_little_else(folde
         before = _rests(page)
         await asyncio.sleep(3.0)
         assert _rests(page) - before <= 18  # a heartbeat, its answer, a deadline: ten looks a second make 40
+
+
+async def test_a_start_that_fails_by_a_mistake_of_ours_is_made_again(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    launch = Launcher.launch
+    mistakes = 1
+
+    async def mistaken(launcher: Launcher, replica: Replica, out: int, err: int) -> Any:
+        nonlocal mistakes
+        if replica.service.startswith("back") and mistakes:
+            mistakes -= 1
+            raise RuntimeError("nobody has foreseen this")
+        return await launch(launcher, replica, out, err)
+
+    monkeypatch.setattr(Launcher, "launch", mistaken)
+    async with running(folder) as app:
+        assert len(app.pids("back")) == 1
+        (failed,) = [e for e in app.supervisor.journal.history(service="back") if e.what == "ReplicaExited"]
+        assert "a mistake of Fissile's own: RuntimeError: nobody has foreseen this" in failed.reason
+        assert b"nobody has foreseen this" in app.output.err + app.output.out
+
+
+async def test_migrations_that_fail_by_a_mistake_of_ours_keep_nobody_waiting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = folder / "sample.py"
+    source.write_text(
+        source.read_text().replace(
+            "    async def start(self) -> None:\n",
+            "    async def migrate(self) -> None: ...\n\n    async def start(self) -> None:\n",
+            1,
+        )
+    )
+
+    async def mistaken(*_: Any) -> str:
+        raise RuntimeError("nobody has foreseen this")
+
+    monkeypatch.setattr(Migrations, "run", mistaken)
+    text = await fails_to_start(folder, StartError)
+    assert "back cannot be started: a mistake of Fissile's own: RuntimeError: nobody has foreseen this" in text

@@ -115,7 +115,7 @@ class Channel:
 
     service: the callee. addresses: "unix:/path" or "tcp:host:port" of each replica. caller_service and
     token: who calls. callers: components that call through it. contracts: fingerprints by method.
-    look_seconds: how often signs of life are looked for while calls are in flight; `inf` where there is one callee alone,
+    look_seconds: how often signs of life are looked for while calls are in flight; `inf` where there is one callee,
     to which no other could be preferred.
     ready: connections that new calls may take, the best there are. open: all that take calls at all.
     """

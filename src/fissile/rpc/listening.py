@@ -17,4 +17,8 @@ async def accept_on(sock: socket.socket, protocol: Callable[[], asyncio.BaseProt
     """Accept connections on a listening socket (Unix or TCP), which belongs to the server from now on."""
     loop = asyncio.get_running_loop()
     listen = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-    return await listen(protocol, sock=sock, backlog=BACKLOG)
+    try:
+        return await listen(protocol, sock=sock, backlog=BACKLOG)
+    except BaseException:
+        sock.close()
+        raise

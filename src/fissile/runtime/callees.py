@@ -31,7 +31,8 @@ class Callees:
         self._recorder = recorder
         self.channels: dict[str, Channel | ForeignChannel] = {}
         self._ways: dict[str, Way[Any]] = {}
-        self._retired: set[asyncio.Task[None]] = set()
+        # Until their last calls are over, and with what waits for it.
+        self._retired: dict[Channel | ForeignChannel, asyncio.Task[None]] = {}
 
     def follow(self, routes: Routes) -> None:
         """Call whom these routes say, from now on."""
@@ -78,10 +79,9 @@ class Callees:
             while channel.in_flight() and time.monotonic() < limit:  # noqa: ASYNC110 -- a call's path pays for no event
                 await asyncio.sleep(RETIRE_CHECK_SECONDS)
             await channel.close()
+            del self._retired[channel]
 
-        task = asyncio.get_running_loop().create_task(close())
-        self._retired.add(task)
-        task.add_done_callback(self._retired.discard)
+        self._retired[channel] = asyncio.get_running_loop().create_task(close())
 
     def reference(self, caller: str, target: str) -> Ref:
         """What a component holds of another."""
@@ -99,8 +99,10 @@ class Callees:
 
     async def close(self) -> None:
         """Close all channels."""
-        for task in list(self._retired):
+        waiting = list(self._retired.values())
+        for task in waiting:
             task.cancel()
-        await asyncio.gather(*self._retired, return_exceptions=True)
-        for channel in self.channels.values():
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for channel in [*self.channels.values(), *self._retired]:
             await channel.close()
+        self._retired.clear()

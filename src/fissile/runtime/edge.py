@@ -187,7 +187,14 @@ class Edge:
         """Serve a connection that was accepted already."""
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
-        self._hold(loop.create_task(_serve_accepted(loop, self._protocol, connection)))
+
+        def taken(task: "asyncio.Task[None]") -> None:
+            if task.cancelled() or task.exception() is not None:
+                connection.close()  # its client has gone, or we go: maybe before the first step
+
+        task = loop.create_task(_serve_accepted(loop, self._protocol, connection))
+        task.add_done_callback(taken)
+        self._hold(task)
 
     def _hold(self, task: "asyncio.Task[Any]") -> None:
         self._taken.add(task)
@@ -272,10 +279,7 @@ class Edge:
 
 
 async def _serve_accepted(loop: asyncio.AbstractEventLoop, protocol: Any, connection: socket.socket) -> None:
-    try:
-        await loop.connect_accepted_socket(protocol, connection)
-    except OSError:
-        connection.close()  # its client has gone
+    await loop.connect_accepted_socket(protocol, connection)
 
 
 def context_of(scope: Any, release: str = "") -> CallContext:

@@ -347,7 +347,12 @@ class Supervisor:
         others = [other for other in wanted[held].after if other in wanted]
         while any(not self._fleet.observed.service(other).served for other in others):
             await self.next_step()
-        trouble = await self._rollouts.migrations.run(edition, service, names)
+        try:
+            trouble = await self._rollouts.migrations.run(edition, service, names)
+        except Exception as error:
+            # Whoever waits for this service would wait for ever.
+            self.say(f"a mistake of Fissile's own:\n{traceback.format_exc()}")
+            trouble = f"a mistake of Fissile's own: {type(error).__name__}: {error}"
         if trouble:
             self.say(f"{service}: its data cannot be brought up to date: {trouble}")
             self._failed[held] = trouble
@@ -510,12 +515,16 @@ class Supervisor:
         self._fleet.observed.last_serial += 1
         serial = self._fleet.observed.last_serial
         link = self._desk.link(serial)
-        out, err = self._logs.pipes(service)
         try:
-            child = await self._launcher.migrate(edition, service, names, serial, out, err)
-        finally:
-            os.close(out)
-            os.close(err)
+            out, err = self._logs.pipes(service)
+            try:
+                child = await self._launcher.migrate(edition, service, names, serial, out, err)
+            finally:
+                os.close(out)
+                os.close(err)
+        except BaseException:
+            self._desk.forget(serial)
+            raise
         child.exited.add_done_callback(lambda _: self._desk.forget(serial))
         return child, link
 
@@ -566,7 +575,8 @@ class Supervisor:
             service = service_of(action.service)
             build = self._fleet.edition_of(action.service).release.builds[service].name
             replica = self._fleet.observed.begin(action.service, action.slot, action.revision, build, now)
-            self._spawn(self._start(replica, action.reason))
+            start = self._spawn(self._start(replica, action.reason))
+            start.add_done_callback(lambda task: self._start_is_over(replica, task))
         elif isinstance(action, DrainReplica):
             self._drain(action, now)
         elif isinstance(action, AbandonRestart):
@@ -577,7 +587,8 @@ class Supervisor:
         else:
             self._kill(action)
 
-    async def _start(self, replica: Replica, reason: str) -> None:
+    async def _start(self, replica: Replica, reason: str) -> str:
+        """Make its process; why there is none, or ""."""
         alone = self._fleet.desired.services[replica.service].replicas_max == 1
         service = service_of(replica.service)
         name = service if alone else f"{service}.{replica.slot}"
@@ -585,16 +596,12 @@ class Supervisor:
         try:
             out, err = self._logs.pipes(name)
         except OSError as error:
-            self._desk.forget(replica.serial)
-            self._see(replica, ReplicaEnded(f"cannot start: its log cannot be opened: {error}", random.random()))
-            return
+            return f"its log cannot be opened: {error}"
         root = self._fleet.edition_of(replica.service).settings.root
         try:
             child = await self._launcher.launch(replica, out, err)
         except (FissileError, OSError) as error:
-            self._desk.forget(replica.serial)
-            self._see(replica, ReplicaEnded(f"cannot start: {error}", random.random()))
-            return
+            return str(error)
         finally:
             os.close(out)
             os.close(err)
@@ -603,6 +610,19 @@ class Supervisor:
         self._settle_in(replica, child, root)
         if replica.ending:
             child.signal(signal.SIGKILL)
+        return ""
+
+    def _start_is_over(self, replica: Replica, start: "asyncio.Task[str]") -> None:
+        """However it went, cancelled before its first step or by a mistake of ours: who has no process has ended."""
+        if start.cancelled():
+            trouble = "its start was given up"
+        elif error := start.exception():
+            trouble = f"a mistake of Fissile's own: {type(error).__name__}: {error}"
+        else:
+            trouble = start.result()
+        if trouble and replica.serial not in self._fleet.processes:
+            self._clear(replica)
+            self._see(replica, ReplicaEnded(f"cannot start: {trouble}", random.random()))
 
     async def _probe(self, replica: Replica, service: Service) -> None:
         await until_it_serves(HOST, service.port(replica.slot, replica.serial), service.ready())
@@ -624,27 +644,32 @@ class Supervisor:
         child.exited.add_done_callback(exited)
 
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
-        self._desk.forget(replica.serial)
         self._fleet.processes.pop(replica.serial, None)
-        service = self._fleet.services.get(replica.service)
-        if service is not None:
-            service.ports.pop(replica.serial, None)
         if process.link.trouble:
             how = f"cannot start: {process.link.trouble}"
         elif replica.ready_at is None:
             how = f"it {described(status)} before it was ready"
         else:
             how = f"pid {replica.pid} {described(status)}"
-        with suppress(OSError):
-            os.unlink(self._fleet.handover(replica.serial))
         limits = self._fleet.limits_of(replica)
         if limits.grouped:
             memory = verdict(self._fleet.enforcement.usage(replica.key, replica.pid), limits)
             how = f"pid {replica.pid} {memory}" if memory else how
-            self._spawn(asyncio.to_thread(self._fleet.enforcement.remove, replica.key))
+        self._clear(replica)
+        self._see(replica, ReplicaEnded(how, random.random()))
+
+    def _clear(self, replica: Replica) -> None:
+        """Nothing that was made for it is left."""
+        self._desk.forget(replica.serial)
+        service = self._fleet.services.get(replica.service)
+        if service is not None:
+            service.ports.pop(replica.serial, None)
+        with suppress(OSError):
+            os.unlink(self._fleet.handover(replica.serial))
         with suppress(OSError):
             self._fleet.stacks(replica).unlink(missing_ok=True)
-        self._see(replica, ReplicaEnded(how, random.random()))
+        if self._fleet.limits_of(replica).grouped:
+            self._spawn(asyncio.to_thread(self._fleet.enforcement.remove, replica.key))
 
     def _see(self, replica: Replica, observation: known.Observation) -> None:
         """Something was observed: remember, record, and think again."""
