@@ -12,7 +12,7 @@ import uvloop
 
 from fissile.component.context import CallContext, call_context
 from fissile.errors import DeadlineExceeded, Unavailable
-from fissile.rpc.channel import Channel, StreamTicket, contracts_of
+from fissile.rpc.channel import Channel, StreamTicket, connect, contracts_of
 from fissile.rpc.stub import remote
 from fissile.wire.connection import Connection
 from fissile.wire.frames import Hello, Welcome
@@ -22,7 +22,7 @@ from tests.rpc.conftest import GRAPH, Rig
 INTERFACE = GRAPH.components["Shelf"].interface
 
 
-def new_channel(address: str) -> Channel:
+def new_channel(address: str, **more: Any) -> Channel:
     return Channel(
         "shelf",
         [address],
@@ -30,6 +30,7 @@ def new_channel(address: str) -> Channel:
         token="secret",
         callers=("Reader",),
         contracts=contracts_of([INTERFACE]),
+        **more,
     )
 
 
@@ -93,8 +94,11 @@ def test_a_channel_that_is_closed_in_a_handshake_leaves_nothing(
             for _ in range(turn):
                 await asyncio.sleep(0)
             async with asyncio.timeout(5.0):
-                await channel.close()
+                closing = asyncio.ensure_future(channel.close())
+                await asyncio.sleep(0)
+                calls += [asyncio.ensure_future(shelf.write()) for _ in range(8)]  # while it is being closed
                 ended = await asyncio.gather(*calls, return_exceptions=True)
+                await closing
             assert all(isinstance(error, Unavailable) for error in ended)
             assert not channel.connections
         await until(lambda: not rig.servers[0].connections)
@@ -103,6 +107,30 @@ def test_a_channel_that_is_closed_in_a_handshake_leaves_nothing(
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(close_in_every_turn())
     assert not caplog.records
+
+
+@pytest.mark.parametrize("rig", ["unix", "tcp"], indirect=True)
+async def test_a_welcome_that_comes_while_the_channel_is_closed(rig: Any, until: Any) -> None:
+    """No call goes to a connection whose maker is being cancelled."""
+    ready: list[Any] = []
+
+    async def lingering(factory: Any, address: str) -> Any:
+        made = await connect(factory, address)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await made[1].opened
+            ready.append([*channel.ready, *channel.connections])
+            raise
+
+    channel = new_channel(await rig.serve(), connect=lingering)
+    call = asyncio.ensure_future(remote(INTERFACE, channel, caller="Reader").write())
+    await until(lambda: rig.servers[0].connections)
+    await channel.close()
+    with pytest.raises(Unavailable):
+        await call
+    assert ready == [[]]
+    await until(lambda: not rig.servers[0].connections)
 
 
 async def test_a_channel_is_closed_although_its_replica_does_not_read(tmp_path: Path) -> None:

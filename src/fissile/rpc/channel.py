@@ -242,7 +242,7 @@ class Channel:
                     if await connection.opened:
                         return
                 except asyncio.CancelledError:
-                    connection.transport.abort()  # nobody else knows of it yet
+                    connection.end()  # nobody else knows of it yet
                     raise
                 self.last_trouble = "the connection broke in the handshake"
             except (OSError, NotAnswered) as error:
@@ -257,6 +257,9 @@ class Channel:
 
     def opened(self, connection: "ClientConnection") -> None:
         """A handshake is done: calls may go there."""
+        if self.closed:  # meanwhile: whoever makes the connection is being cancelled, and may close it without a word
+            connection.end()
+            return
         self.open.append(connection)
         self.connections.add(connection)
         self.refused = self.last_trouble = ""
@@ -312,16 +315,14 @@ class Channel:
         """Close all connections; calls in flight fail with Unavailable."""
         self.closed = True
         self._wake()
+        for connection in list(self.connections):
+            connection.end()
+        self.alarm.stop()
         tasks = list(self._connecting.values())
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
-        for connection in list(self.connections):
-            connection.end()
-        self.open.clear()
-        self.ready.clear()
-        self.alarm.stop()
 
 
 class ClientConnection(Endpoint):
