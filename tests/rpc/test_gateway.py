@@ -5,8 +5,10 @@ import datetime
 import decimal
 import enum
 import json
+import math
 import uuid
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Annotated, Any, NewType
 
 import httpx
@@ -28,6 +30,10 @@ from fissile.rpc.openapi import HTTP_STATUS, openapi
 from fissile.rpc.server import Export
 
 UserId = NewType("UserId", int)
+
+
+TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
+HIDDEN: ContextVar[str | None] = ContextVar("hidden", default=None)
 
 
 class Colour(enum.Enum):
@@ -98,7 +104,39 @@ class Bank:
                 raise PermissionDenied("no")
             case "bug":
                 raise KeyError("oops")
+            case "caused":
+                raise NoMoney(decimal.Decimal(1)) from KeyError("oops")
+            case "surrogate":
+                raise ValueError("caf\udce9")
+            case "nan":
+                raise Overloaded("full", retry_after_seconds=math.nan)
+            case "cancelled":
+                raise asyncio.CancelledError
+            case "exit":
+                raise SystemExit(3)
+            case "big":
+                return 2**70
+            case "list":
+                return [how]  # type: ignore[return-value]
+            case "object":
+                return object()  # type: ignore[return-value]
         return amount
+
+    async def text(self) -> str:
+        return "caf\udce9"
+
+    async def texts(self) -> AsyncIterator[str]:
+        yield "one"
+        yield "caf\udce9"
+
+    async def floats(self, given: list[float | None]) -> dict[str, list[float | None]]:
+        return {"them": given}
+
+    async def nested(self, given: Any) -> Any:
+        return given
+
+    async def tenant(self) -> tuple[str, str | None]:
+        return TENANT.get(), HIDDEN.get()
 
     async def echo(self, value: All) -> All:
         return value
@@ -127,13 +165,18 @@ class Bank:
         return context.traceparent(), context.timeout
 
 
-GRAPH = Graph(Bank, name="bank")
+GRAPH = Graph(Bank, name="bank", context=[TENANT])
 
 
 def client_of(bank: Bank, **headers: str) -> httpx.AsyncClient:
     interface = GRAPH.components["Bank"].interface
     reference = local_reference(interface, bank, environment())
-    gateway = Gateway({"Bank": Export(interface, reference)}, authorize=lambda token: token == "right", title="bank")
+    gateway = Gateway(
+        {"Bank": Export(interface, reference)},
+        authorize=lambda token: token == "right",
+        title="bank",
+        variables=GRAPH.context,
+    )
     transport = httpx.ASGITransport(app=gateway)
     told = {"Authorization": "Bearer right", **headers}
     return httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=told)
@@ -145,6 +188,9 @@ async def test_a_call_and_its_defaults() -> None:
         assert (await http.post("/rpc/Bank/pay", json={"how": "ok"})).json() == 1
 
 
+REMOTE = "urn:fissile:error:remote_error"
+
+
 @pytest.mark.parametrize(
     ("how", "status", "kind"),
     [
@@ -153,6 +199,12 @@ async def test_a_call_and_its_defaults() -> None:
         ("gone", 503, "urn:fissile:error:unavailable"),
         ("denied", 403, "urn:fissile:error:permission_denied"),
         ("bug", 500, "urn:fissile:error:remote_error"),
+        ("caused", 422, "urn:fissile:declared:NoMoney"),
+        ("surrogate", 500, "urn:fissile:error:remote_error"),
+        ("nan", 429, "urn:fissile:error:overloaded"),
+        ("cancelled", 500, "urn:fissile:error:remote_error"),
+        ("exit", 500, "urn:fissile:error:remote_error"),
+        ("object", 500, "urn:fissile:error:remote_error"),
     ],
 )
 async def test_errors_are_problem_documents(how: str, status: int, kind: str) -> None:
@@ -169,6 +221,10 @@ async def test_errors_are_problem_documents(how: str, status: int, kind: str) ->
         if how == "bug":
             assert problem["exception"] == "KeyError"
             assert "Traceback" not in answer.text
+        if how == "caused":
+            assert (problem["cause"]["type"], problem["cause"]["exception"]) == (REMOTE, "KeyError")
+        if how == "surrogate":
+            assert problem["detail"] == "caf\\udce9"
 
 
 @pytest.mark.parametrize(
@@ -181,6 +237,9 @@ async def test_errors_are_problem_documents(how: str, status: int, kind: str) ->
         ("/rpc/Bank/pay", b"\xff", 400),
         ("/rpc/Bank/pay", b"{}", 400),
         ("/rpc/Bank/pay", b'{"how": 1}', 400),
+        ("/rpc/Bank/nested", b'{"given": ' + b"[" * 100_000, 400),
+        ("/rpc/Bank/floats", b'{"given": [1e999]}', 400),
+        ("/rpc/Bank/text", b"{}", 500),
         ("/rpc/Bank/pay", b'{"how": "ok", "mystery": 1}', 400),
         ("/rpc/Bank/pay", b" " * (17 * 1024 * 1024), 413),
     ],
@@ -214,8 +273,9 @@ async def test_deadlines() -> None:
         assert (answer.status_code, answer.json()["type"]) == (504, "urn:fissile:error:deadline_exceeded")
         answer = await http.post("/rpc/Bank/wait", headers={"Fissile-Timeout-Ms": "30"})
         assert answer.status_code == 504
-        answer = await http.post("/rpc/Bank/wait", headers={"Fissile-Timeout-Ms": "soon"})
-        assert answer.status_code == 400
+        for wrong in ("soon", "9" * 5000, "-1"):
+            answer = await http.post("/rpc/Bank/wait", headers={"Fissile-Timeout-Ms": wrong})
+            assert answer.status_code == 400
         _, timeout = (await http.post("/rpc/Bank/context", headers={"Fissile-Timeout-Ms": "2000"})).json()
         assert timeout == 2.0
 
@@ -242,6 +302,36 @@ async def test_a_client_that_goes_away_cancels_its_call() -> None:
         await gateway(scope, receive, send)
         await bank.cancelled.wait()
     assert sent == []
+
+
+async def test_floats_that_json_has_no_number_for() -> None:
+    async with client_of(Bank()) as http:
+        told = [1.5, "NaN", "Infinity", "-Infinity", None]
+        answer = await http.post("/rpc/Bank/floats", json={"given": told})
+        assert answer.json() == {"them": told}
+        assert (await http.post("/rpc/Bank/nested", content=b'{"given": {"a": 1e300}}')).json() == {"a": 1e300}
+
+
+async def test_an_integer_that_no_wire_could_carry() -> None:
+    async with client_of(Bank()) as http:
+        assert (await http.post("/rpc/Bank/pay", json={"how": "big"})).json() == str(2**70)
+
+
+async def test_an_item_that_cannot_be_written_is_the_streams_error() -> None:
+    async with client_of(Bank()) as http:
+        answer = await http.post("/rpc/Bank/texts")
+        first, last = [json.loads(line) for line in answer.text.splitlines()]
+        assert first == {"item": "one"}
+        assert last["error"]["exception"] == "UnicodeEncodeError"
+
+
+async def test_baggage_sets_the_variables_that_the_application_names() -> None:
+    async with client_of(Bank()) as http:
+        assert (await http.post("/rpc/Bank/tenant")).json() == ["nobody", None]
+        told = [("baggage", "tenant=caf%C3%A9;private,hidden=no"), ("baggage", "another=thing")]
+        assert (await http.post("/rpc/Bank/tenant", headers=told)).json() == ["caf\u00e9", None]
+        assert (await http.post("/rpc/Bank/tenant", headers={"baggage": ";;=,tenant"})).json() == ["nobody", None]
+    assert TENANT.get() == "nobody"
 
 
 async def test_a_stream_is_a_line_for_each_item_and_one_for_its_error() -> None:

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fissile.component.context import CallContext, call_context
-from fissile.component.failure import DECLARED, Failure, from_failure
+from fissile.component.failure import invalid_argument
 from fissile.component.interface import Interface, Method
+from fissile.component.values import UNDECODABLE, UNENCODABLE
+from fissile.component.variables import Variables
 from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, DEFAULT_TIMEOUT_SECONDS, Ref, generate
-from fissile.errors import CALL_ERRORS, ConfigError, RemoteError, Unavailable
+from fissile.errors import ConfigError, RemoteError, Unavailable
 from fissile.rpc.balancer import choose
 from fissile.rpc.breaker import Breaker, BreakerState
 from fissile.rpc.deadline import exceeded
 from fissile.rpc.exact import to_json
-from fissile.rpc.openapi import HTTP_STATUS
+from fissile.rpc.problems import error_of
 from fissile.rpc.retry import BUDGET_RATIO, BUDGET_RETRIES_MAX, RetryBudget, may_retry
 from fissile.rpc.way import Way
 
@@ -38,8 +40,6 @@ RECONNECT_SECONDS = 0.02
 # Shorter than servers have it (Node: 5 s), so that it is not the server who closes a connection in use.
 KEEP_ALIVE_SECONDS = 4.0
 ITEM_BYTES_MAX = 16 * 1024 * 1024
-DECLARED_KIND = f"urn:fissile:{DECLARED}:"
-ERROR_KIND = "urn:fissile:error:"
 
 _CALL = """
 def {name}({parameters}):
@@ -127,18 +127,28 @@ def foreign(
     *,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     observe: Callable[[str, str], list[int]] | None = None,
+    variables: Variables | None = None,
 ) -> Ref:
-    """A reference to a component that a program in another language implements."""
+    """A reference to a component that a program in another language implements.
+
+    variables: those of the context that travel with each call, as W3C Baggage.
+    """
     reference = Ref(interface)
     for name, method in interface.methods.items():
         cells = observe(method.component, name) if observe is not None else None
         timeout = timeout_seconds if method.timeout is None else method.timeout
-        call = _caller(method, way, timeout, cells)
+        call = _caller(method, way, timeout, cells, variables or None)
         vars(reference)[name] = generate(_CALL, method, {"_call": call})
     return reference
 
 
-def _caller(method: Method, way: "Way[ForeignChannel]", timeout: float, cells: list[int] | None) -> Callable[..., Any]:
+def _caller(
+    method: Method,
+    way: "Way[ForeignChannel]",
+    timeout: float,
+    cells: list[int] | None,
+    variables: Variables | None,
+) -> Callable[..., Any]:
     """A method as it is called in the release that the request is pinned to."""
     known: dict[ForeignChannel, ForeignMethod] = {}
 
@@ -149,7 +159,7 @@ def _caller(method: Method, way: "Way[ForeignChannel]", timeout: float, cells: l
         if one is None:
             for closed in [other for other in known if other.closed]:
                 del known[closed]
-            one = known[channel] = ForeignMethod(method, channel, timeout, cells)
+            one = known[channel] = ForeignMethod(method, channel, timeout, cells, variables)
         return one.stream(values) if method.streaming else one.call(values)
 
     return call
@@ -166,8 +176,16 @@ class NotAnswered(Exception):
 class ForeignMethod:
     """One method of such a component, as one caller calls it."""
 
-    def __init__(self, method: Method, channel: ForeignChannel, timeout: float, cells: list[int] | None) -> None:
+    def __init__(
+        self,
+        method: Method,
+        channel: ForeignChannel,
+        timeout: float,
+        cells: list[int] | None,
+        variables: Variables | None,
+    ) -> None:
         self.method = method
+        self.variables = variables
         self.channel = channel
         self.breaker = channel.breakers.setdefault(method.component, Breaker())
         self.timeout = timeout
@@ -202,12 +220,14 @@ class ForeignMethod:
             attempt += 1
             try:
                 async with self._post(body, context, deadline) as (answer, _):
-                    data = await self._read(answer)
-                    if answer.status != 200:
-                        raise self._failure(answer.status, data)
-                    return self._value(data)
+                    status, data = answer.status, await self._read(answer)
+                break
             except NotAnswered as trouble:
                 await self._judge(trouble, attempt, deadline, patience)
+        # Out of the request, which takes a TimeoutError for its own.
+        if status != 200:
+            raise error_of(data, self.method, status)
+        return self._value(data)
 
     def _begin(self) -> tuple[CallContext, float]:
         context = call_context.get() or CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
@@ -226,8 +246,13 @@ class ForeignMethod:
         return context, deadline
 
     def _body(self, values: tuple[Any, ...]) -> bytes:
-        names = (parameter.name for parameter in self.method.parameters)
-        return to_json(dict(zip(names, values, strict=True)))
+        method = self.method
+        names = (parameter.name for parameter in method.parameters)
+        try:
+            told = values if method.prepare_arguments is None else method.prepare_arguments(values)
+            return to_json(dict(zip(names, told, strict=True)))
+        except UNENCODABLE as error:
+            raise invalid_argument(error, method) from None
 
     @asynccontextmanager
     async def _post(
@@ -241,6 +266,9 @@ class ForeignMethod:
             raise exceeded(self.method.label, self.timeout)
         replica = self.channel.pick()
         headers = {**self.channel.headers, "traceparent": context.traceparent()}
+        baggage = "" if self.variables is None else self.variables.to_baggage()
+        if baggage:
+            headers["baggage"] = baggage
         if context.release:
             headers["Fissile-Release"] = context.release
         if remaining != inf:
@@ -302,43 +330,32 @@ class ForeignMethod:
     def _value(self, data: bytes) -> Any:
         try:
             return self.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RemoteError(
-                f"its answer does not fit its declared type: {error}",
-                origin=self.method.label,
-                type_name=type(error).__name__,
-                remedy="answer what the method's schema in /openapi.json says",
-            ) from None
+        except UNDECODABLE as error:
+            raise self._misfit(error) from None
 
-    def _failure(self, status: int, data: bytes) -> Exception:
-        """The exception that a problem document stands for (RFC 9457, and docs/reference/http.md)."""
+    async def _read_line(self, answer: "aiohttp.ClientResponse") -> bytes:
         try:
-            problem = msgspec.json.decode(data, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            text = data[:500].decode(errors="replace")
-            return RemoteError(f"HTTP {status}: {text}", origin=self.method.label, type_name="HTTP error")
-        return self._from_problem(status, problem)
+            return await answer.content.readline()
+        except ValueError as error:  # longer than the buffer
+            raise self._misfit(error) from None
 
-    def _from_problem(self, status: int, problem: dict[str, Any]) -> Exception:
-        kind = str(problem.get("type", ""))
-        code = DECLARED if kind.startswith(DECLARED_KIND) else kind.removeprefix(ERROR_KIND)
-        if code != DECLARED and code not in CALL_ERRORS:
-            code = next((c for c, s in HTTP_STATUS.items() if s == status and c in CALL_ERRORS), RemoteError.code)
-        message = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
-        failure = Failure(
-            code,
-            message,
-            str(problem.get("origin") or self.method.label),
-            str(problem.get("remedy", "")),
-            kind.removeprefix(DECLARED_KIND) if code == DECLARED else str(problem.get("exception", "")),
-            retry_after_seconds=float(problem.get("retry_after_seconds", 0.0)),
-            args=list(problem.get("args") or [message]),
-            fields=dict(problem.get("fields") or {}),
+    def _line(self, line: bytes) -> dict[str, msgspec.Raw]:
+        """A line of a stream, which has an item or an error."""
+        try:
+            found = self.decode_line(line)
+        except UNDECODABLE as error:
+            raise self._misfit(error) from None
+        if "error" not in found and "item" not in found:
+            raise self._misfit(ValueError('a line of a stream is {"item": ...} or {"error": ...}'))
+        return found
+
+    def _misfit(self, error: Exception) -> RemoteError:
+        return RemoteError(
+            f"its answer does not fit its declared type: {error}",
+            origin=self.method.label,
+            type_name=type(error).__name__,
+            remedy="answer what the method's schema in /openapi.json says",
         )
-        try:
-            return from_failure(failure, self.method)
-        except msgspec.ValidationError as error:
-            return RemoteError(f"{message} (its fields do not fit: {error})", origin=self.method.label)
 
     async def stream(self, values: tuple[Any, ...]) -> AsyncIterator[Any]:
         """Call and yield the items as they come; unread ones wait in TCP's own buffers."""
@@ -346,23 +363,27 @@ class ForeignMethod:
         body = self._body(values)
         patience = time.monotonic() + CONNECT_SECONDS_MAX
         attempt, begun = 0, False
+        error: Exception | None = None
         while True:
             attempt += 1
             try:
                 async with self._post(body, context, deadline) as (answer, _):
                     if answer.status != 200:
-                        raise self._failure(answer.status, await self._read(answer))
-                    async for line in answer.content:
+                        error = error_of(await self._read(answer), self.method, answer.status)
+                    while error is None and (line := await self._read_line(answer)):
                         begun = True
-                        found = self.decode_line(line)
+                        found = self._line(line)
                         if "error" in found:
-                            problem = msgspec.json.decode(found["error"], type=dict[str, Any])
-                            raise self._from_problem(int(problem.get("status", 500)), problem)
-                        yield self._value(bytes(found["item"]))
-                    return
+                            error = error_of(bytes(found["error"]), self.method, None)
+                        else:
+                            yield self._value(bytes(found["item"]))
+                break
             except NotAnswered as trouble:
                 if begun:
                     # Items were seen already: a stream is never begun again behind its consumer's back.
                     self.breaker.failed(time.monotonic())
                     raise Unavailable(f"{self.method.label}: {trouble}", origin=self.method.label) from None
                 await self._judge(trouble, attempt, deadline, patience)
+        # Out of the request, which takes a TimeoutError for its own.
+        if error is not None:
+            raise error

@@ -8,23 +8,27 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from contextvars import Context, copy_context
 from math import inf
 from typing import Any
 
 import msgspec
 
 from fissile.component.context import CallContext, call_context
-from fissile.component.failure import DECLARED, invalid_argument, to_failure
+from fissile.component.failure import invalid_argument, to_failure
 from fissile.component.interface import Method
+from fissile.component.values import UNDECODABLE
+from fissile.component.variables import Variables
 from fissile.component.wiring import child_context
-from fissile.errors import DeadlineExceeded
 from fissile.rpc.deadline import enforce, environment, exceeded
 from fissile.rpc.exact import to_json
-from fissile.rpc.openapi import HTTP_STATUS, openapi
+from fissile.rpc.openapi import openapi
+from fissile.rpc.problems import problem_of
 from fissile.rpc.server import Export
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
 TIMEOUT_HEADER = b"fissile-timeout-ms"
+TIMEOUT_DIGITS_MAX = 15
 
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _PROBLEM: tuple[bytes, bytes] = (b"content-type", b"application/problem+json")
@@ -34,17 +38,15 @@ _LINES: tuple[bytes, bytes] = (b"content-type", b"application/x-ndjson")
 class Problem(Exception):
     """Inside this room: a request that is answered with a problem document."""
 
-    def __init__(self, status: int, title: str, detail: str, remedy: str = "", **more: Any) -> None:
-        super().__init__(title)
-        self.status = status
-        self.document: dict[str, Any] = {
-            "type": "about:blank",
-            "title": title,
-            "status": status,
-            "detail": detail,
-            "remedy": remedy,
-            **more,
-        }
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(document["title"])
+        self.status: int = document["status"]
+        self.document = document
+
+
+def _wrong(status: int, title: str, detail: str, remedy: str = "") -> Problem:
+    """The request itself is wrong."""
+    return Problem({"type": "about:blank", "title": title, "status": status, "detail": detail, "remedy": remedy})
 
 
 class ClientGone(Exception):
@@ -54,10 +56,19 @@ class ClientGone(Exception):
 class Gateway:
     """The exports of a service as an ASGI app.
 
-    exports: references by component. authorize: whether a bearer token may call.
+    exports: references by component. authorize: whether a bearer token may call. variables: those of the context
+    that travel with each call; a `baggage` header sets them.
     """
 
-    def __init__(self, exports: Mapping[str, Export], *, authorize: Callable[[str], bool], title: str) -> None:
+    def __init__(
+        self,
+        exports: Mapping[str, Export],
+        *,
+        authorize: Callable[[str], bool],
+        title: str,
+        variables: Variables | None = None,
+    ) -> None:
+        self._variables = variables or Variables()
         self._authorize = authorize
         self._title = title
         self._exports = exports
@@ -85,7 +96,7 @@ class Gateway:
             if "retry_after_seconds" in problem.document:
                 seconds = max(1, round(problem.document["retry_after_seconds"]))
                 headers.append((b"retry-after", str(seconds).encode()))
-            await _send(send, problem.status, headers, msgspec.json.encode(problem.document))
+            await _send(send, problem.status, headers, to_json(problem.document))
 
     async def _route(self, scope: Any, receive: Any, send: Any) -> None:
         path, verb = scope["path"], scope["method"]
@@ -101,42 +112,55 @@ class Gateway:
         headers = dict(scope["headers"])
         scheme, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not self._authorize(token.strip()):
-            raise Problem(401, "Unauthorized", "the token is missing or wrong", "send Authorization: Bearer TOKEN")
+            raise _wrong(401, "Unauthorized", "the token is missing or wrong", "send Authorization: Bearer TOKEN")
         found = self._methods.get(path)
         if found is None:
-            raise Problem(404, "Not Found", f"there is no {path}", "see /openapi.json for what there is")
+            raise _wrong(404, "Not Found", f"there is no {path}", "see /openapi.json for what there is")
         if verb != "POST":
-            raise Problem(405, "Method Not Allowed", f"{path} is called with POST, not {verb}")
+            raise _wrong(405, "Method Not Allowed", f"{path} is called with POST, not {verb}")
         method, function, decoder = found
         body = await _read_body(receive)
         try:
             arguments = decoder.decode(body or b"{}")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             raise _problem(invalid_argument(error, method), method) from None
         context = self._context(headers, method)
+        around = self._surroundings(scope["headers"])
         if method.streaming:
-            await self._stream(method, method.call(function, arguments), context, receive, send)
+            around.run(call_context.set, context)
+            await self._stream(method, method.call(function, arguments), context, around, receive, send)
             return
-        call = asyncio.ensure_future(enforce(method.call(function, arguments), context, method.label))
+        work = enforce(method.call(function, arguments), context, method.label)
+        call = asyncio.get_running_loop().create_task(work, context=around)
         await _until_gone(call, receive)
         try:
-            result = call.result()
-        except Exception as error:
+            body = _body(call.result(), method)
+        except BaseException as error:  # cancelled from inside, too: it is an answer like any other
             raise _problem(error, method) from None
-        await _send(send, 200, [_JSON], to_json(result))
+        await _send(send, 200, [_JSON], body)
+
+    def _surroundings(self, headers: list[tuple[bytes, bytes]]) -> Context:
+        """The context in which the call runs: this one, with what its caller's baggage says."""
+        around = copy_context()
+        if self._variables:
+            header = b",".join(value for name, value in headers if name == b"baggage").decode("latin-1")
+            around.run(self._variables.apply, self._variables.from_baggage(header))
+        return around
 
     def _context(self, headers: dict[bytes, bytes], method: Method) -> CallContext:
         """The request's context with its deadline: the caller's, where it names an earlier one."""
         seconds = method.timeout or self._environment.timeout_seconds
         raw = headers.get(TIMEOUT_HEADER)
         if raw is not None:
-            if not raw.isdigit():
+            if not raw.isdigit() or len(raw) > TIMEOUT_DIGITS_MAX:
                 detail = f"{TIMEOUT_HEADER.decode()} is not a whole number of milliseconds"
-                raise Problem(400, "Bad Request", detail, "send the remaining time, as in 2000")
+                raise _wrong(400, "Bad Request", detail, "send the remaining time, as in 2000")
             seconds = min(seconds, int(raw) / 1000)
         return child_context(self._environment, seconds)
 
-    async def _stream(self, method: Method, items: Any, context: CallContext, receive: Any, send: Any) -> None:
+    async def _stream(
+        self, method: Method, items: Any, context: CallContext, around: Context, receive: Any, send: Any
+    ) -> None:
         async def pump() -> None:
             await send({"type": "http.response.start", "status": 200, "headers": [_LINES]})
             try:
@@ -145,17 +169,16 @@ class Gateway:
                         item = await anext(items)
                     except StopAsyncIteration:
                         break
-                    line = b'{"item":' + to_json(item) + b"}\n"
+                    line = b'{"item":' + _body(item, method) + b"}\n"
                     await send({"type": "http.response.body", "body": line, "more_body": True})
             except Exception as error:
                 late = context.deadline != inf and time.monotonic() >= context.deadline
                 found = exceeded(method.label, context.timeout) if late else error
-                line = msgspec.json.encode({"error": _problem(found, method).document}) + b"\n"
+                line = to_json({"error": _problem(found, method).document}) + b"\n"
                 await send({"type": "http.response.body", "body": line, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        call_context.set(context)
-        call = asyncio.ensure_future(pump())
+        call = asyncio.get_running_loop().create_task(pump(), context=around)
         try:
             await _until_gone(call, receive)
         finally:
@@ -164,24 +187,13 @@ class Gateway:
             call.result()
 
 
-def _problem(error: Exception, method: Method) -> Problem:
-    failure = to_failure(error, method)
-    more: dict[str, Any] = {"origin": failure.origin}
-    if failure.code == DECLARED:
-        kind = f"urn:fissile:declared:{failure.type_name}"
-        more |= {"fields": failure.fields, "args": failure.args}
-        title = failure.type_name
-    else:
-        kind = f"urn:fissile:error:{failure.code}"
-        title = failure.code.replace("_", " ")
-        if failure.type_name:
-            more["exception"] = failure.type_name
-        if failure.retry_after_seconds:
-            more["retry_after_seconds"] = failure.retry_after_seconds
-    status = HTTP_STATUS[failure.code]
-    if isinstance(error, DeadlineExceeded):
-        status = HTTP_STATUS["deadline_exceeded"]
-    return Problem(status, title, failure.message, failure.remedy, **more | {"type": kind})
+def _body(value: Any, method: Method) -> bytes:
+    """A result, or an item, as JSON. Raises one of `UNENCODABLE`."""
+    return to_json(value if method.prepare_result is None else method.prepare_result(value))
+
+
+def _problem(error: BaseException, method: Method) -> Problem:
+    return Problem(problem_of(to_failure(error, method)))
 
 
 async def _until_gone(call: "asyncio.Future[Any]", receive: Any) -> None:
@@ -211,7 +223,7 @@ async def _read_body(receive: Any) -> bytes:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > BODY_BYTES_MAX:
-            raise Problem(413, "Content Too Large", f"a body may have {BODY_BYTES_MAX} bytes")
+            raise _wrong(413, "Content Too Large", f"a body may have {BODY_BYTES_MAX} bytes")
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)

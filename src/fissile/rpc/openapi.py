@@ -26,9 +26,11 @@ HTTP_STATUS: dict[str, int] = {
 EXACTNESS = (
     "Values are exact. Decimal: a string. Bytes: base64 (RFC 4648, section 4). Date and time: RFC 3339. "
     "Integers beyond ±(2^53-1) are written as strings of digits, and strings of digits are accepted for "
-    "any integer, because many JSON parsers round large numbers."
+    "any integer, because many JSON parsers round large numbers. NaN and the infinities, for which JSON has "
+    'no number, are the strings "NaN", "Infinity" and "-Infinity" wherever a number with fractions is.'
 )
 
+_PROBLEM_REF: dict[str, Any] = {"$ref": "#/components/schemas/Problem"}
 _PROBLEM: dict[str, Any] = {
     "type": "object",
     "description": "A problem document (RFC 9457).",
@@ -41,6 +43,9 @@ _PROBLEM: dict[str, Any] = {
         "origin": {"type": "string", "description": "Component.method where it arose"},
         "remedy": {"type": "string", "description": "the next step"},
         "fields": {"type": "object", "description": "fields of a declared error"},
+        "args": {"type": "array", "description": "arguments of a declared error"},
+        "parts": {"type": "array", "items": _PROBLEM_REF, "description": "what is in a declared group of errors"},
+        "cause": {**_PROBLEM_REF, "description": "the problem that this one was raised from"},
     },
 }
 
@@ -109,7 +114,7 @@ def _problems(method: Method) -> dict[str, Any]:
 
 
 def _lenient(schema: Any) -> Any:
-    """Integers may also be strings of digits."""
+    """Integers may also be strings of digits, and other numbers the names of those that JSON has not."""
     if isinstance(schema, list):
         return [_lenient(part) for part in cast(list[Any], schema)]
     if not isinstance(schema, dict):
@@ -119,4 +124,7 @@ def _lenient(schema: Any) -> Any:
     if known.get("type") == "integer":
         rest = {key: walked.pop(key) for key in ("title", "description", "default") if key in walked}
         return {"anyOf": [walked, {"type": "string", "pattern": "^-?[0-9]+$"}], **rest}
+    if known.get("type") == "number":
+        rest = {key: walked.pop(key) for key in ("title", "description", "default") if key in walked}
+        return {"anyOf": [walked, {"enum": ["NaN", "Infinity", "-Infinity"]}], **rest}
     return walked

@@ -88,7 +88,9 @@ class Callees:
         way, interface = self._ways[target], self._graph.components[target].interface
         seconds, observe = self._spec.calls_timeout_seconds, self._recorder.observe
         if isinstance(way.channel, ForeignChannel):
-            return foreign.foreign(interface, way, timeout_seconds=seconds, observe=observe)
+            return foreign.foreign(
+                interface, way, timeout_seconds=seconds, observe=observe, variables=self._graph.context
+            )
         return remote(
             interface, way, caller=caller, timeout_seconds=seconds, observe=observe, variables=self._graph.context
         )

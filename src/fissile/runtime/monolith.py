@@ -43,7 +43,7 @@ class Monolith:
         references = {
             name: Export(graph.components[name].interface, self.host.reference(name, name)) for name in graph.components
         }
-        self._gateway = Gateway(references, authorize=authorize, title=graph.name)
+        self._gateway = Gateway(references, authorize=authorize, title=graph.name, variables=graph.context)
         self._gateway_socket = gateway
         self._public = public
         self._edges: list[Edge] = []

@@ -199,7 +199,12 @@ class Replica:
         references = {
             name: Export(export.interface, host.reference(name, name)) for name, export in host.exports().items()
         }
-        gateway = Gateway(references, authorize=self._authorize, title=f"{self._graph.name}: {spec.service}")
+        gateway = Gateway(
+            references,
+            authorize=self._authorize,
+            title=f"{self._graph.name}: {spec.service}",
+            variables=self._graph.context,
+        )
         doors = {GATEWAY_DOOR: gateway, **{name: host.asgi(name) for name in spec.http}}
         *listening, handover = self._sockets[1:]
         for (door, app), sock in zip(doors.items(), listening, strict=True):
