@@ -124,66 +124,61 @@ class RemoteMethod:
     async def call(self, values: tuple[Any, ...]) -> Any:
         """Call and decode the answer."""
         started = time.perf_counter_ns()
-        cells = self.cells
         try:
-            body = await self._ask(values)
-            try:
-                return self.decode(body)
-            except UNDECODABLE as error:
-                raise self._undecodable(error) from None
-        except BaseException:
-            if cells is not None:
-                cells[CELL_FAILURES] += 1
-            raise
-        finally:
-            if cells is not None:
-                elapsed = time.perf_counter_ns() - started
-                cells[elapsed.bit_length()] += 1
-                cells[CELL_SUM_NS] += elapsed
-
-    async def _ask(self, values: tuple[Any, ...]) -> bytes:
-        now = time.monotonic()
-        context = call_context.get()
-        if context is None:
-            context = CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
-        timeout = self.timeout
-        deadline = now + timeout
-        if context.deadline < deadline:
-            deadline = context.deadline
-            timeout = deadline - now
-        way = self.way
-        channel = way.channel
-        if way.others:
-            channel = way.others.get(context.release, channel)
-        breaker = channel.breakers[self.caller]
-        if breaker.state is not BreakerState.CLOSED and not breaker.admits(now):
-            raise self._open(channel)
-        budget = channel.budget
-        if budget.retries < BUDGET_RETRIES_MAX:
-            budget.retries += BUDGET_RATIO
-        connection = channel.pick()
-        if connection is not None and timeout > 0:
-            look = now + channel.look_seconds
-            if deadline < look:
-                look = deadline
-            alarm = channel.alarm
-            if look < alarm.due:
-                alarm.set(look)
-            try:
+            now = time.monotonic()
+            context = call_context.get()
+            if context is None:
+                context = CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
+            timeout = self.timeout
+            deadline = now + timeout
+            if context.deadline < deadline:
+                deadline = context.deadline
+                timeout = deadline - now
+            way = self.way
+            channel = way.channel
+            if way.others:
+                channel = way.others.get(context.release, channel)
+            breaker = channel.breakers[self.caller]
+            if breaker.state is not BreakerState.CLOSED and not breaker.admits(now):
+                raise self._open(channel)
+            budget = channel.budget
+            if budget.retries < BUDGET_RETRIES_MAX:
+                budget.retries += BUDGET_RATIO
+            connection = channel.pick()
+            trouble: Exception | None = None
+            body: bytes | None = None
+            if connection is not None and timeout > 0:
+                look = now + channel.look_seconds
+                if deadline < look:
+                    look = deadline
+                if look < channel.alarm.due:
+                    channel.alarm.set(look)
                 future, call = self._send(connection, values, context, timeout, deadline)
                 try:
                     body = await future
                 except asyncio.CancelledError:
                     connection.give_up(call, None)
                     raise
-                if breaker.failures:
+                except (NotAnswered, Expired, AnsweredWithError) as found:
+                    trouble = found
+                if trouble is None and breaker.failures:
                     breaker.succeeded()
-                return body
-            except (NotAnswered, Expired, AnsweredWithError) as trouble:
-                error: Exception | None = trouble
-        else:
-            error = None
-        return await self._again(channel, values, context, deadline, error)
+            if body is None:
+                body = await self._again(channel, values, context, deadline, trouble)
+            try:
+                return self.decode(body)
+            except UNDECODABLE as error:
+                raise self._undecodable(error) from None
+        except BaseException:
+            if self.cells is not None:
+                self.cells[CELL_FAILURES] += 1
+            raise
+        finally:
+            cells = self.cells
+            if cells is not None:
+                elapsed = time.perf_counter_ns() - started
+                cells[elapsed.bit_length()] += 1
+                cells[CELL_SUM_NS] += elapsed
 
     def _send(
         self,
