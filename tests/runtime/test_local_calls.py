@@ -228,14 +228,17 @@ async def test_a_callee_that_swallows_its_cancellation_is_late_all_the_same(setu
     await asyncio.sleep(0)  # nothing is left to be cancelled
 
 
-async def test_a_deadline_that_has_passed_runs_nothing(setup: Setup) -> None:
-    call_context.set(CallContext(1, 1, False, "", time.monotonic() - 1, inf))
+@pytest.mark.parametrize("timeout", [inf, 0.5])
+async def test_a_deadline_that_has_passed_runs_nothing(setup: Setup, timeout: float) -> None:
+    """As in a task that outlives the call by which it was begun."""
+    call_context.set(CallContext(1, 1, False, "", time.monotonic() - 1, timeout))
     with pytest.raises(DeadlineExceeded):
         await setup.callee.changes("x")
     with pytest.raises(DeadlineExceeded):
         async for _ in setup.callee.stream():
             pass
     assert setup.instance.steps == []
+    assert setup.cells["Callee.changes"][CELL_FAILURES] == 1
 
 
 @pytest.mark.parametrize("within", [False, True])

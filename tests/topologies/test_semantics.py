@@ -82,6 +82,11 @@ async def test_a_nested_call_has_only_what_is_left(world: World) -> None:
     await until(cancelled)
 
 
+async def test_a_task_that_outlives_its_call_has_its_deadline(world: World) -> None:
+    await world.reference("Caller").begin()
+    assert await world.reference("Caller").outcome() == "deadline_exceeded"
+
+
 async def test_cancellation_reaches_the_callee(world: World) -> None:
     callee = world.reference("Callee")
     call = asyncio.create_task(callee.patient(4.0))

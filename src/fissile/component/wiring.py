@@ -181,12 +181,16 @@ def signature_source(method: Method) -> tuple[str, str, dict[str, Any]]:
     return ", ".join(parameters), ", ".join(passed), defaults
 
 
-# A call within a context whose time is not longer than the method's own goes straight to the callee. What is not worth
-# a line here (a deadline of its own, an error, a leak) is done by the LocalMethod.
+# A call within a context whose time is not up, and not longer than the method's own, goes straight to the callee. (It
+# is up in a task that outlives its call, or where a callee did not let go of the loop.) What is not worth a line here
+# (a deadline of its own, an error, a leak) is done by the LocalMethod.
 _CALL = """
 async def {name}({parameters}):
 {begin}    _context = _get_context()
-    _watch = None if _context is not None and _context.timeout <= _timeout else _enter(_context)
+    if _context is None or _context.timeout > _timeout or _context.deadline <= _clock():
+        _watch = _enter(_context)
+    else:
+        _watch = None
     _before = _copy_context()
     try:
         _result = await _function({passed})
@@ -195,14 +199,16 @@ async def {name}({parameters}):
 {failed}        if _failure is None:
             raise
     else:
-        try:
+{done}        try:
             _same = _copy_context() == _before
+            if _same and _watch is None:
+                return _result
         except Exception:  # of a class that cannot be compared
             _same = False
-        _failure = None if _same and _watch is None else _left(_before, _watch, _same)
-{done}        if _failure is None:
-{sample}            return _result
-    try:
+        _failure = _left(_before, _watch, _same)
+        if _failure is None:
+            return _result
+{late}    try:
         raise _failure
     finally:
         del _failure  # its traceback holds this frame
@@ -218,13 +224,9 @@ _COUNT = """\
 _FAILED = """\
         _cells[65] += 1
 """
-_LATE = """\
-        if _failure is not None:
-            _cells[65] += 1
-"""
 _SAMPLE = """\
-            if not _started % {sample}:
-                _sampled(({values}), _result)
+        if not _started % {sample}:
+            _sampled(({values}), _result)
 """
 
 _STREAM = """
@@ -279,6 +281,7 @@ class LocalMethod:
             "_clock_ns": environment.clock_ns,
             "_cells": self.cells,
             "_timeout": self.timeout,
+            "_clock": environment.clock,
             "_enter": self.enter,
             "_failed": self.failed,
             "_left": self.left,
@@ -289,8 +292,8 @@ class LocalMethod:
         template = (
             _CALL.replace("{begin}", _BEGIN if count or self.sampling else "")
             .replace("{failed}", count and _FAILED + count)
-            .replace("{done}", count and count + _LATE)
-            .replace("{sample}", _SAMPLE.replace("{sample}", str(SAMPLE)) if self.sampling else "")
+            .replace("{done}", count + (_SAMPLE.replace("{sample}", str(SAMPLE)) if self.sampling else ""))
+            .replace("{late}", count and _FAILED)
         )
         generated = generate(template, self.method, names)
         self._names = generated.__globals__

@@ -246,6 +246,23 @@ class Caller:
             return f"{type(error).__name__} {error.origin}: {error.message}"
         return "nothing"
 
+    @method(timeout=0.1)
+    async def begin(self) -> None:
+        """A task that outlives this call, and calls when its time is up."""
+
+        async def later() -> None:
+            await asyncio.sleep(0.15)
+            try:
+                self.outlived = str(await self.callee.pid())
+            except CallError as error:
+                self.outlived = error.code
+
+        self.task = asyncio.create_task(later())
+
+    async def outcome(self) -> str:
+        await self.task
+        return self.outlived
+
     async def reach(self) -> str:
         try:
             return str(await self.callee.pid())
