@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from fissile.errors import ConfigError
+from fissile.journal.journal import JournalError
 from fissile.orchestrator.change import (
     AbortRollout,
     AdvanceRollout,
@@ -50,6 +51,7 @@ class Shell:
         self.meanwhile: dict[type, Callable[[], None]] = {}
         self.given_up: list[Edition] = []
         self.kept: dict[str, Any] = {}
+        self.journal: Any = None
         self.rollouts = Rollouts(self.fleet, self, self, self, self)  # pyright: ignore
 
     def ready(self, name: str) -> None:
@@ -113,6 +115,33 @@ async def test_a_step_that_was_decided_too_early_is_looked_at_again(tmp_path: Pa
     assert shell.fleet.desired.rollout.stage is Stage.RETREATING
     assert shell.fleet.desired.services["app@2"].replicas_max == 0
     assert shell.fleet.desired.services["app@1"] == WANT
+
+
+class FullDisk:
+    """A journal that cannot be read for once."""
+
+    def __init__(self) -> None:
+        self.troubles = 1
+
+    def kept(self, name: str) -> bytes | None:
+        if self.troubles:
+            self.troubles -= 1
+            raise JournalError("the disk is full")
+        return None
+
+
+async def test_migrations_that_could_not_be_looked_up_are_looked_up_again(tmp_path: Path):
+    old, new = edition("old"), edition("new")
+    begun = BeginRollout(Rollout(1, new.live(), {}, stage=Stage.MIGRATING))
+    shell = Shell(tmp_path, apply(Desired({"app": WANT}, old.live()), Change("anna", begun, "a deploy")))
+    shell.fleet.editions = {old.release.name: old, new.release.name: new}
+    shell.journal = FullDisk()
+    work = asyncio.create_task(shell.rollouts.run())
+    async with asyncio.timeout(5.0):
+        while AdvanceRollout.__name__ not in shell.acts:
+            await asyncio.sleep(0.01)
+    work.cancel()
+    assert shell.journal.troubles == 0
 
 
 async def test_what_was_expected_is_looked_at_again_after_waiting(tmp_path: Path):

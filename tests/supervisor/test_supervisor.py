@@ -17,7 +17,6 @@ from fissile.orchestrator.replica import Replica
 from fissile.runtime.settings import load
 from fissile.supervisor.beginning import StartError
 from fissile.supervisor.launcher import Launcher
-from fissile.supervisor.migrations import Migrations
 from fissile.supervisor.state import read_endpoints
 from fissile.supervisor.supervisor import StartFailed, Supervisor
 
@@ -355,9 +354,9 @@ async def test_migrations_that_fail_by_a_mistake_of_ours_keep_nobody_waiting(
         )
     )
 
-    async def mistaken(*_: Any) -> str:
+    async def mistaken(*_: Any) -> Any:
         raise RuntimeError("nobody has foreseen this")
 
-    monkeypatch.setattr(Migrations, "run", mistaken)
+    monkeypatch.setattr(Launcher, "migrate", mistaken)
     text = await fails_to_start(folder, StartError)
     assert "back cannot be started: a mistake of Fissile's own: RuntimeError: nobody has foreseen this" in text

@@ -6,6 +6,7 @@ so that what is done is not done again.
 
 import asyncio
 import signal
+import traceback
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Protocol
@@ -91,6 +92,10 @@ class Migrations:
                 return await self._run(edition, service, names, label)
         except JournalError as error:
             return str(error)
+        except Exception as error:
+            # Whoever waits for this service would wait for ever.
+            self._office.say(f"a mistake of Fissile's own:\n{traceback.format_exc()}")
+            return f"a mistake of Fissile's own: {type(error).__name__}: {error}"
 
     async def end(self, release: str) -> None:
         """End those of a release that a dead supervisor began: nobody wants it any more."""

@@ -506,9 +506,13 @@ class Rollouts:
         await self.migrations.end(rollout.later.name)
 
     def _migrated(self, rollout: Rollout) -> str | None:
-        """Why a migration failed, "" if all are done, None if they are not."""
+        """Why a migration failed, "" if all are done, None if they are not. Raises what kept them from being run."""
         number, task = self._migrating or (0, None)
-        return task.result() if task is not None and number == rollout.number and task.done() else None
+        if task is None or number != rollout.number or not task.done():
+            return None
+        if task.exception() is not None:
+            self._migrating = None  # begun again with the next look: a disk may have room by then
+        return task.result()
 
     async def _end(self, rollout: Rollout, step: EndStep) -> None:
         fleet = self._fleet

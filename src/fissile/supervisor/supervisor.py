@@ -347,12 +347,7 @@ class Supervisor:
         others = [other for other in wanted[held].after if other in wanted]
         while any(not self._fleet.observed.service(other).served for other in others):
             await self.next_step()
-        try:
-            trouble = await self._rollouts.migrations.run(edition, service, names)
-        except Exception as error:
-            # Whoever waits for this service would wait for ever.
-            self.say(f"a mistake of Fissile's own:\n{traceback.format_exc()}")
-            trouble = f"a mistake of Fissile's own: {type(error).__name__}: {error}"
+        trouble = await self._rollouts.migrations.run(edition, service, names)
         if trouble:
             self.say(f"{service}: its data cannot be brought up to date: {trouble}")
             self._failed[held] = trouble
