@@ -69,7 +69,7 @@ def _failure(problem: dict[str, Any], status: int | None, method: Method, depth:
     code = DECLARED if kind.startswith(DECLARED_KIND) else kind.removeprefix(ERROR_KIND)
     if code != DECLARED and code not in CALL_ERRORS:
         code = next((c for c, s in HTTP_STATUS.items() if s == status and c in CALL_ERRORS), RemoteError.code)
-    message = text("detail") or text("title") or f"HTTP {status}"
+    message = text("detail") if "detail" in problem else text("title") or f"HTTP {status}"
     args, fields, cause = problem.get("args"), problem.get("fields"), problem.get("cause")
     return Failure(
         code,
