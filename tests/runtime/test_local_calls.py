@@ -531,13 +531,71 @@ def test_deadlines_hold_on_each_loop() -> None:
 
 @component
 class Leaves:
-    """Its start gives up, as a library may that was written for a command line."""
+    """Gives up in one of the steps of its life, as a library may that was written for a command line."""
+
+    when = ""
+
+    def __init__(self) -> None:
+        self._give_up("made")
+
+    async def migrate(self) -> None:
+        self._give_up("migrated")
 
     async def start(self) -> None:
-        sys.exit("no settings")
+        self._give_up("started")
+        if self.when == "cancelled":
+            inner = asyncio.ensure_future(asyncio.sleep(9))
+            await asyncio.sleep(0)
+            inner.cancel()
+            await inner
+
+    async def stop(self) -> None:
+        self._give_up("stopped")
+
+    def http(self) -> None:
+        self._give_up("http")
+
+    def _give_up(self, when: str) -> None:
+        if when == self.when:
+            sys.exit("no settings")
 
 
-async def test_exit_while_starting_is_an_error_of_the_start() -> None:
+@pytest.mark.parametrize(
+    ("when", "told"),
+    [
+        ("made", "Leaves cannot be made: SystemExit: no settings"),
+        ("migrated", "Leaves cannot be migrated: SystemExit: no settings"),
+        ("started", "Leaves cannot be started: SystemExit: no settings"),
+        ("cancelled", "Leaves cannot be started: CancelledError"),
+        ("http", "Leaves cannot make its pages: SystemExit: no settings"),
+    ],
+)
+async def test_a_component_that_gives_up_ends_no_process(monkeypatch: pytest.MonkeyPatch, when: str, told: str) -> None:
+    monkeypatch.setattr(Leaves, "when", when)
     app = Application(Leaves)
-    with pytest.raises(StartError, match="Leaves cannot be started: SystemExit: no settings"):
-        await Host(app, app.components).start()
+    with pytest.raises(StartError, match=told):
+        host = Host(app, app.components)
+        await host.start()
+        host.asgi("Leaves")
+
+
+async def test_a_component_that_gives_up_when_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Leaves, "when", "stopped")
+    app = Application(Leaves)
+    host = Host(app, app.components)
+    await host.start()
+    assert [str(error) for error in await host.stop()] == ["SystemExit: no settings"]
+
+
+async def test_a_start_that_is_cancelled_is_cancelled() -> None:
+    @component
+    class Slow:
+        async def start(self) -> None:
+            await asyncio.sleep(9)
+
+    app = Application(Slow)
+    starting = asyncio.create_task(Host(app, app.components).start())
+    await asyncio.sleep(0.01)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting

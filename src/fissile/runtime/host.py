@@ -4,6 +4,7 @@ The same host runs a monolith (all components) and a replica (those of its servi
 this process is reached through the `remote` that its owner gives.
 """
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -28,6 +29,18 @@ Decorate = Callable[[str, str, Ref], Ref]
 
 class StartError(FissileError):
     """A component could not be made or started: its author's to mend; nothing of the service runs."""
+
+
+def _of_component(error: BaseException) -> bool:
+    """Whether a life cycle's method failed by itself: also by a cancellation that nobody asked of the current task."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return isinstance(error, FAILURES)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def configured(component: Component, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,7 +136,7 @@ class Host:
             try:
                 self._instances[name] = component.cls(**arguments)
             except FAILURES as error:
-                raise StartError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
+                raise StartError(f"{name} cannot be made: {_said(error)}") from error
 
     def _resolver(self, caller: str, target: str) -> Callable[[], Ref]:
         return lambda: self.reference(caller, target)
@@ -152,9 +165,12 @@ class Host:
         return tuple(name for name in self.components if self.graph.components[name].http)
 
     def asgi(self, name: str) -> Any:
-        """The ASGI app that a component mounts; made once."""
+        """The ASGI app that a component mounts; made once. Raises StartError."""
         if name not in self._asgi:
-            self._asgi[name] = self._instances[name].http()
+            try:
+                self._asgi[name] = self._instances[name].http()
+            except FAILURES as error:
+                raise StartError(f"{name} cannot make its pages: {_said(error)}") from error
         return self._asgi[name]
 
     async def migrate(self, components: Iterable[str]) -> None:
@@ -165,8 +181,10 @@ class Host:
             if name in wanted and migrate is not None:
                 try:
                     await migrate()
-                except FAILURES as error:
-                    raise StartError(f"{name} cannot be migrated: {type(error).__name__}: {error}") from error
+                except BaseException as error:
+                    if not _of_component(error):
+                        raise
+                    raise StartError(f"{name} cannot be migrated: {_said(error)}") from error
 
     async def start(self, *, migrate: bool = True) -> None:
         """Start all in dependency order. On failure what was started is stopped; raises StartError.
@@ -180,9 +198,11 @@ class Host:
             try:
                 if start is not None:
                     await start()
-            except FAILURES as error:
+            except BaseException as error:
+                if not _of_component(error):
+                    raise
                 await self.stop()
-                raise StartError(f"{name} cannot be started: {type(error).__name__}: {error}") from error
+                raise StartError(f"{name} cannot be started: {_said(error)}") from error
             self._started.append(name)
         self._surroundings.settle()
 
@@ -194,6 +214,8 @@ class Host:
             try:
                 if stop is not None:
                     await stop()
-            except FAILURES as error:
-                failures.append(error if isinstance(error, Exception) else StartError(f"it called sys.exit({error})"))
+            except BaseException as error:
+                if not _of_component(error):
+                    raise
+                failures.append(error if isinstance(error, Exception) else RuntimeError(_said(error)))
         return failures
