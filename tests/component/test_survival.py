@@ -194,6 +194,13 @@ def test_a_value_that_holds_itself() -> None:
     assert "cannot be encoded" in str(of_result(METHODS["anything"], loop))
 
 
+def test_a_value_that_is_too_deep_to_compare_is_let_be() -> None:
+    deep: list[Any] = []
+    for _ in range(400):
+        deep = [deep]
+    assert of_result(METHODS["anything"], deep) is None
+
+
 def test_differences_of_values() -> None:
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     assert (

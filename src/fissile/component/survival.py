@@ -30,7 +30,7 @@ def of_arguments(method: Method, values: tuple[Any, ...]) -> str | None:
     except UNDECODABLE as error:
         return _short(f"the arguments would be refused by another process: {_reason(error)}")
     pairs = zip(method.parameters, values, got, strict=True)
-    found = (difference(parameter.name, sent, came) for parameter, sent, came in pairs)
+    found = (_difference(parameter.name, sent, came) for parameter, sent, came in pairs)
     return next((_short(f"the argument {one}") for one in found if one), None)
 
 
@@ -45,8 +45,15 @@ def of_result(method: Method, value: Any) -> str | None:
         got = msgspec.msgpack.decode(data, type=method.result)
     except UNDECODABLE as error:
         return _short(f"the {what} would be refused by another process: {_reason(error)}")
-    found = difference(what, value, got)
+    found = _difference(what, value, got)
     return _short(f"the {found}") if found else None
+
+
+def _difference(path: str, sent: Any, came: Any) -> str:
+    try:
+        return difference(path, sent, came)
+    except RecursionError:  # deeper than this can look, though not than the codec can write: it is let be
+        return ""
 
 
 def difference(path: str, sent: Any, came: Any) -> str:
