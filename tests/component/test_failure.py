@@ -8,9 +8,8 @@ import msgspec
 import pytest
 
 from fissile import Application, component, method
-from fissile.component.failure import Failure, from_failure, to_failure, translate
+from fissile.component.failure import FAILURE_BYTES_MAX, Failure, from_failure, to_failure, translate
 from fissile.component.interface import Method
-from fissile.component.plain import VALUE_BYTES_MAX
 from fissile.errors import CallError, Overloaded, RemoteError, Unavailable
 
 
@@ -89,6 +88,9 @@ class Unreadable:
         Refused("no", left=3),
         Refused("caf\udce9", left=2**70),
         Refused("x" * 10_000_000),
+        KeyError(*["x" * 1_000_000] * 60),
+        Refused(*["x" * 1_000_000] * 1),
+        Several("many", [Refused("x" * 900_000) for _ in range(60)]),
         Refused(holding_itself),  # type: ignore[arg-type]
         Refused(Unreadable()),  # type: ignore[arg-type]
         Refused({"deep": ["caf\udce9", 2**90, -(2**63)]}),  # type: ignore[arg-type]
@@ -116,7 +118,7 @@ def test_a_caller_gets_the_same_in_every_topology(error: BaseException) -> None:
     found = across(error)
     assert looks(translate(error, PAY)) == looks(found)
     assert found is not error
-    assert len(msgspec.msgpack.encode(to_failure(error, PAY))) < 2 * VALUE_BYTES_MAX + 100_000
+    assert len(msgspec.msgpack.encode(to_failure(error, PAY))) <= FAILURE_BYTES_MAX
     assert found.__suppress_context__
 
 
@@ -254,6 +256,21 @@ def test_what_a_peer_wrote_wrongly(failure: Failure) -> None:
         assert "Traceback" not in found.traceback_text
     if isinstance(found, Overloaded):
         assert found.retry_after_seconds == 0.0
+
+
+def test_a_peers_chain_without_an_end() -> None:
+    deep = Failure("remote_error", "m")
+    group = Failure("declared", "m", type_name="Several")
+    for _ in range(400):
+        deep = Failure("remote_error", "m", cause=deep)
+        group = Failure("declared", "m", type_name="Several", args=["m"], parts=[group])
+    for failure in (deep, group):
+        found: BaseException | None = from_failure(failure, PAY)
+        depth = 0
+        while found is not None:
+            inner = found.exceptions[0] if isinstance(found, BaseExceptionGroup) else None
+            found, depth = found.__cause__ or inner, depth + 1
+        assert depth < 12
 
 
 def test_a_peer_cannot_have_files_read() -> None:

@@ -27,7 +27,10 @@ from fissile.errors import CALL_ERRORS, CallError, InvalidArgument, Overloaded, 
 CAUSES_MAX = 8
 PARTS_MAX = 64
 ARGS_MAX = 64
+FAILURE_BYTES_MAX = 4 * 1024 * 1024
 RETRY_AFTER_SECONDS_MAX = 86_400.0
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -63,7 +66,9 @@ def translate(error: BaseException, method: Method) -> Exception:
 def to_failure(error: BaseException, method: Method) -> Failure:
     """The exception as data, as its caller will read it. Never raises, and what it returns can be encoded."""
     try:
-        return _failure(error, method, [CAUSES_MAX + PARTS_MAX], CAUSES_MAX, traced=False)
+        failure = _failure(error, method, [CAUSES_MAX + PARTS_MAX], CAUSES_MAX, traced=False)
+        size = len(_encode(failure))
+        return failure if size <= FAILURE_BYTES_MAX else _shortened(failure, size)
     except Exception as trouble:  # an author's class: its attributes, or its own idea of what a class is
         return Failure(
             RemoteError.code,
@@ -75,7 +80,7 @@ def to_failure(error: BaseException, method: Method) -> Failure:
 
 def from_failure(failure: Failure, method: Method) -> Exception:
     """The exception that a failure stands for. Never raises: what a peer wrote wrongly is a RemoteError."""
-    return _exception(failure, method, NOTHING, 0)
+    return _exception(failure, method, NOTHING, 0, CAUSES_MAX)
 
 
 def invalid_argument(error: Exception, method: Method) -> InvalidArgument:
@@ -132,6 +137,19 @@ def _failure(error: BaseException, method: Method, budget: list[int], causes: in
     )
 
 
+def _shortened(failure: Failure, size: int) -> Failure:
+    """The failure without what takes its bytes."""
+    return Failure(
+        RemoteError.code if failure.code == DECLARED else failure.code,
+        failure.message,
+        failure.origin,
+        failure.remedy,
+        failure.type_name,
+        retry_after_seconds=failure.retry_after_seconds,
+        notes=[f"what it holds takes {size} bytes and was left out: an error may take {FAILURE_BYTES_MAX}"],
+    )
+
+
 def _known(error: BaseException) -> type[CallError] | None:
     """As which of the call errors it arrives: an author's subclass of one arrives as that one."""
     if not isinstance(error, CallError):
@@ -173,12 +191,12 @@ def seconds(value: Any) -> float:
     return float(min(value, RETRY_AFTER_SECONDS_MAX))
 
 
-def _exception(failure: Failure, method: Method, outer: msgspec.Raw, causes: int) -> Exception:
-    """outer: the trace that this is a cause in, so many steps down, unless it has its own."""
+def _exception(failure: Failure, method: Method, outer: msgspec.Raw, causes: int, depth: int) -> Exception:
+    """outer: the trace that this is a cause in, so many steps down, unless it has its own. depth: how much deeper."""
     if failure.trace != NOTHING:
         outer, causes = failure.trace, 0
     reader = Reader(outer, causes) if outer != NOTHING else ""
-    error = _declared(failure, method) if failure.code == DECLARED else None
+    error = _declared(failure, method, depth) if failure.code == DECLARED else None
     if error is None:
         kind = CALL_ERRORS.get(failure.code, RemoteError)
         if kind is RemoteError:
@@ -200,19 +218,19 @@ def _exception(failure: Failure, method: Method, outer: msgspec.Raw, causes: int
             error = kind(failure.message, origin=failure.origin, remedy=failure.remedy)
     cause = failure.cause
     # To set it, even to None, hides what the caller's own machinery was doing when it raised this.
-    error.__cause__ = None if cause is None else _exception(cause, method, outer, causes + 1)
+    error.__cause__ = None if cause is None or depth == 0 else _exception(cause, method, outer, causes + 1, depth - 1)
     if failure.notes:
         vars(error)["__notes__"] = list(failure.notes)
     return error
 
 
-def _declared(failure: Failure, method: Method) -> Exception | None:
+def _declared(failure: Failure, method: Method, depth: int) -> Exception | None:
     """The declared exception, or None where there is no such, or its data do not fit it."""
     kind = next((kind for kind in method.raises if kind.__qualname__ == failure.type_name), None)
     if kind is None:
         return None
     try:
-        error = _empty(kind, failure, method)
+        error = _empty(kind, failure, method, depth)
         for name, annotation in error_fields(kind).items():
             if name in failure.fields:
                 value = msgspec.convert(failure.fields[name], annotation, strict=False)
@@ -227,11 +245,11 @@ def _declared(failure: Failure, method: Method) -> Exception | None:
     return error
 
 
-def _empty(kind: type[Exception], failure: Failure, method: Method) -> Exception:
+def _empty(kind: type[Exception], failure: Failure, method: Method, depth: int) -> Exception:
     """An instance whose constructor was not called."""
     args = tuple(failure.args)
     if issubclass(kind, ExceptionGroup):
-        parts = [_exception(part, method, NOTHING, 0) for part in failure.parts]
+        parts = [_exception(part, method, NOTHING, 0, depth - 1) for part in failure.parts if depth > 0]
         message = str(args[0]) if args else failure.message
         make: Any = BaseExceptionGroup.__new__  # pyright: ignore[reportUnknownVariableType]
         return make(kind, message, parts)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-VALUE_BYTES_MAX = 256 * 1024
+VALUE_BYTES_MAX = 1024 * 1024
 DEPTH_MAX = 32
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
 
