@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/fissile run examples/shop
 
-.PHONY: help venv shop test check format bench lock clean
+.PHONY: help venv shop test check format bench storm lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,6 +50,12 @@ BENCH_DOCS ?=
 bench: $(VENV)/.bench  ## measure against the peers, side by side; writes build/bench.json
 	$(BIN)/python benchmarks/run.py --rounds $(ROUNDS) --seconds $(SECONDS_PER_ROUND) --json $(BENCH_JSON) \
 		$(if $(BENCH_DOCS),--docs $(BENCH_DOCS))
+
+# The same seed raises the same storm: `make storm SEED=7`. Without one it is drawn, and printed.
+SEED ?=
+CALLS ?= 1000000
+storm: venv  ## a million calls with everything that can go wrong, in 20 minutes at most
+	$(BIN)/python -m tests.storm --calls $(CALLS) $(if $(SEED),--seed $(SEED))
 
 lock:  ## pin the newest versions of everything in requirements/*.txt
 	$(PYTHON) requirements/lock.py
