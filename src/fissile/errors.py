@@ -7,6 +7,8 @@ only ones that the platform itself raises from a call, and they mean the same in
 
 from collections.abc import Callable, Sequence
 
+DIRECT_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
+
 
 class FissileError(Exception):
     """Base of all errors raised by Fissile.
@@ -134,10 +136,17 @@ class RemoteError(CallError):
 
     @property
     def __notes__(self) -> list[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What Python writes below the error wherever it writes its traceback: the callee's own comes last."""
+        """What Python writes below the error wherever it writes its traceback: the callee's own comes last.
+
+        Without what Python writes anyway: causes, and all of it where caller and callee are in one process.
+        """
         own: list[str] = vars(self).get("__notes__", [])
         text = self.traceback_text.rstrip()
-        return [*own, f"The traceback of its callee:\n{text}"] if text else own
+        if self.__cause__ is not None:
+            text = text.rpartition(DIRECT_CAUSE)[2]
+        if not text or text[text.rfind("  File ") :].startswith(_last_place(self)):
+            return own
+        return [*own, f"The traceback of its callee:\n{text}"]
 
     def add_note(self, note: str) -> None:
         """Add a note, as to any exception."""
@@ -146,6 +155,14 @@ class RemoteError(CallError):
     def __str__(self) -> str:
         where = f" in {self.origin}" if self.origin else ""
         return f"{self.type_name}{where}: {self.message}"
+
+
+def _last_place(error: BaseException) -> str:
+    """Where an exception was raised, as tracebacks write it."""
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    return "-" if step is None else f'  File "{step.tb_frame.f_code.co_filename}", line {step.tb_lineno}, in '
 
 
 CALL_ERRORS: dict[str, type[CallError]] = {

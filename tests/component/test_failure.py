@@ -289,6 +289,15 @@ def test_pythons_traceback_of_a_remote_error_ends_with_its_callees() -> None:
     assert across(found).__notes__ == found.__notes__
 
 
+def test_pythons_traceback_says_nothing_twice() -> None:
+    error = raised(KeyError("k"), raised(ValueError("v")))
+    text = "".join(traceback.format_exception(across(error)))
+    assert (text.count("The traceback of its callee:"), text.count("ValueError: v")) == (2, 1)
+    in_one_process = translate(error, PAY).with_traceback(error.__traceback__)
+    lines = traceback.format_exception(in_one_process, chain=False)
+    assert "The traceback of its callee:" not in "".join(lines)
+
+
 def test_a_text_of_its_own() -> None:
     error = RemoteError("m", traceback_text="as it was")
     assert error.traceback_text == "as it was"

@@ -13,6 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from fissile.component.plain import cut, text_of
+from fissile.errors import DIRECT_CAUSE
 
 FRAMES_MAX = 100
 EXCEPTIONS_MAX = 32
@@ -23,7 +24,6 @@ TEXT_CHARACTERS_MAX = 64_000
 _encode = msgspec.msgpack.Encoder().encode
 NOTHING = msgspec.Raw(_encode(None))
 
-_CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 _RULE = "---------------- {number} ----------------\n"
 
@@ -177,7 +177,7 @@ def _lines(trace: Trace, margin: str) -> list[str]:
     """The text as Python writes it, each line behind the margin."""
     found: list[str] = []
     if trace.cause is not None:
-        found += [*_lines(trace.cause, margin), *_behind(margin, _CAUSE)]
+        found += [*_lines(trace.cause, margin), *_behind(margin, DIRECT_CAUSE)]
     elif trace.context is not None:
         found += [*_lines(trace.context, margin), *_behind(margin, _CONTEXT)]
     own: list[str] = []
