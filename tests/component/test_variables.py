@@ -44,6 +44,8 @@ def test_an_application_names_its_variables() -> None:
     ("context", "message"),
     [
         (["tenant"], "'tenant' is not a ContextVar"),
+        (TENANT, "pass a list, as in"),
+        (None, "pass a list, as in"),
         ([TENANT, ContextVar("tenant")], "two variables are named 'tenant'"),
         ([ContextVar("fissile_tenant")], "begins with 'fissile'"),
         ([ContextVar(f"v{number}") for number in range(65)], "65 variables"),

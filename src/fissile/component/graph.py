@@ -61,8 +61,11 @@ class Graph:
 
     def __init__(self, *components: type, name: str = "app", context: Iterable[ContextVar[Any]] = ()) -> None:
         self.name = name
-        named = tuple(context)
+        several = hasattr(context, "__iter__")
+        named = tuple(context) if several else ()
         mistakes = mistaken_variables(named)
+        if not several:
+            mistakes.append("context takes several variables: pass a list, as in context=[tenant]")
         read = _read_classes(components, mistakes)
         providers = _providers(read)
         found = {
