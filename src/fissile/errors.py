@@ -148,6 +148,10 @@ class RemoteError(CallError):
             return own
         return [*own, f"The traceback of its callee:\n{text}"]
 
+    @__notes__.setter
+    def __notes__(self, notes: list[str]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        vars(self)["__notes__"] = list(notes)
+
     def add_note(self, note: str) -> None:
         """Add a note, as to any exception."""
         vars(self).setdefault("__notes__", []).append(note)

@@ -1,5 +1,6 @@
 """An exception as data: what its caller gets, whatever an author, or a peer, has put into it."""
 
+import copy
 import math
 import traceback
 from typing import Any
@@ -287,6 +288,16 @@ def test_pythons_traceback_of_a_remote_error_ends_with_its_callees() -> None:
     lines = "".join(traceback.format_exception(found)).splitlines()
     assert lines.index("a note of its own") < lines.index("The traceback of its callee:") < lines.index("KeyError: 'k'")
     assert across(found).__notes__ == found.__notes__
+
+
+def test_a_remote_error_is_copied_with_its_notes() -> None:
+    found = across(raised(KeyError("k")))
+    found.add_note("a note")
+    copied = copy.copy(found)
+    assert looks(copied) == looks(found)
+    assert copied.__notes__ == found.__notes__
+    copied.__notes__ = []
+    assert len(copied.__notes__) == 1
 
 
 def test_pythons_traceback_says_nothing_twice() -> None:
