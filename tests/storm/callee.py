@@ -45,12 +45,13 @@ async def serve(given: dict[str, Any], orders: Orders) -> None:
         witness=lambda label, kind: witnessed.add(f"{label}: {kind}"),
     )
     unix, tcp = listen(given)
+    port = tcp.getsockname()[1]  # the server takes the sockets over
     await server.start(unix)
     await server.start(tcp)
     before, alive = counts(server), living()
     say(
         unix=f"unix:{given['folder']}/callee.sock",
-        tcp=f"tcp:127.0.0.1:{tcp.getsockname()[1]}",
+        tcp=f"tcp:127.0.0.1:{port}",
         methods=server.indexes,
         contracts=contracts_of([INTERFACE]),
     )
