@@ -161,7 +161,7 @@ async def test_a_service_writes_to_its_own_folders_alone(folder: Path, spawn: st
             assert await app.call("Back.write", path=elsewhere) == "Permission denied"
         (back,) = [s for s in app.supervisor.status().services if s.name == "back"]
         assert (back.limits["disk"], back.limits["enforced_by"]) == ([str(folder / "data")], "Landlock")
-        # Its watchdog still writes where it stands.
+        # It can still write where it stands.
         (old,) = app.pids("back")
         with pytest.raises((AssertionError, httpx.HTTPError)):
             await app.call("Back.stick", seconds=60.0)

@@ -770,7 +770,7 @@ class Supervisor:
                 await asyncio.to_thread(self.journal.keep, "desired", msgspec.msgpack.encode(self._fleet.desired))
 
     async def _watch(self) -> None:
-        """Look for replicas whose own watchdog says that they are stuck."""
+        """Look for replicas that are stuck, and for those that use too much."""
         due = time.monotonic()
         while True:
             due += WATCH_SECONDS
@@ -795,8 +795,9 @@ class Supervisor:
     def _ask_where_it_stands(self, replica: Replica, silent: float) -> None:
         """Have a silent replica write its stacks; one that has, and has not taken them back, is stuck."""
         process = self._fleet.processes.get(replica.serial)
-        if process is None or self._fleet.command(replica.service):
-            return
+        want = self._fleet.desired.services.get(replica.service)
+        if process is None or want is None or want.silent_seconds_max == inf:
+            return  # of a program that knows nothing of us, silence says nothing
         if process.link.asked_at < replica.heard_at:
             process.link.asked_at = time.monotonic()
             process.child.signal(STACKS_SIGNAL)
