@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
 from decimal import Decimal, getcontext
+from itertools import count
 from math import inf
 from typing import Any
 
@@ -174,20 +175,26 @@ class Caller:
 class Setup:
     """An application in one process, what it counts and what it reports."""
 
-    def __init__(self, *, copied: bool = False, report: bool = False, observe: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        copied: bool = False,
+        report: bool = False,
+        observe: bool = True,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
         self.cells: dict[str, list[int]] = {}
         self.seen: list[tuple[str, str]] = []
         self.reports: list[tuple[str, str]] = []
         app = Application(Caller, Callee, name="local", context=[LOCALE])
+        real = environment(
+            observe=self._observe if observe else None,
+            witness=lambda label, kind: self.seen.append((label, kind)),
+            report=(lambda label, sentence: self.reports.append((label, sentence))) if report else None,
+            copy_always=copied,
+        )
         self.host = Host(
-            app,
-            app.components,
-            environment=environment(
-                observe=self._observe if observe else None,
-                witness=lambda label, kind: self.seen.append((label, kind)),
-                report=(lambda label, sentence: self.reports.append((label, sentence))) if report else None,
-                copy_always=copied,
-            ),
+            app, app.components, environment=msgspec.structs.replace(real, clock=clock) if clock is not None else real
         )
         self.instance: Callee = self.host.instance("Callee")
         self.callee: Any = self.host.reference("Caller", "Callee")
@@ -484,8 +491,25 @@ async def test_what_would_not_survive_a_wire_is_reported_once(call: Callable[[An
     assert told in report[1]
 
 
+async def test_a_look_that_took_long_is_followed_by_a_pause() -> None:
+    begun = time.monotonic()
+    ticks = count()
+    setup = Setup(report=True, clock=lambda: begun + next(ticks))  # each look at the clock is a second later
+    await setup.callee.takes(1.0)  # looked at, for a second
+    await asyncio.sleep(0)
+    await setup.callee.takes(1)
+    await asyncio.sleep(0)
+    assert setup.reports == []
+    for _ in range(200):
+        next(ticks)
+    await setup.callee.takes(1)
+    await asyncio.sleep(0)
+    assert "arrives as a float" in setup.reports[0][1]
+
+
 async def test_later_calls_are_looked_at_by_chance() -> None:
-    setup = Setup(report=True)
+    begun = time.monotonic()
+    setup = Setup(report=True, clock=lambda: begun)  # no look takes any time, so that none is left out
     for _ in range(FIRST_CALLS):
         await setup.callee.point(False)
     for _ in range(100_000):
@@ -510,12 +534,14 @@ async def test_enforce_takes_its_cancellation_back() -> None:
             pass
         return "swallowed"
 
-    context = CallContext(1, 1, False, "", time.monotonic() + 0.05, 0.05)
+    def within(seconds: float) -> CallContext:
+        return CallContext(1, 1, False, "", time.monotonic() + seconds, seconds)
+
     for work in (swallow, lambda: asyncio.sleep(5)):
         with pytest.raises(DeadlineExceeded):
-            await enforce(work(), msgspec.structs.replace(context, deadline=time.monotonic() + 0.05), "x.y")
+            await enforce(work(), within(0.05), "x.y")
         assert task().cancelling() == 0
-    assert await enforce(asyncio.sleep(0, "done"), context, "x.y") == "done"
+    assert await enforce(asyncio.sleep(0, "done"), within(5.0), "x.y") == "done"
 
 
 def test_deadlines_hold_on_each_loop() -> None:
