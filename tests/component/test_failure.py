@@ -226,6 +226,8 @@ def test_a_trace_is_bounded() -> None:
     found = across(caught.value)
     assert isinstance(found, RemoteError)
     assert "502 frames left out" in found.traceback_text
+    assert found.traceback_text.count("[Previous line repeated") == 2
+    assert found.traceback_text.count(", in ") < 12
     assert len(to_failure(raised(KeyError("x" * 10**7)), PAY).message) < 5000
 
 

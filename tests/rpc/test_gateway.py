@@ -132,6 +132,8 @@ class Bank:
     async def floats(self, given: list[float | None]) -> dict[str, list[float | None]]:
         return {"them": given}
 
+    async def limits(self, most: float = math.inf, least: int = -(2**60)) -> None: ...
+
     async def nested(self, given: Any) -> Any:
         return given
 
@@ -422,6 +424,13 @@ def test_the_document_is_valid_openapi() -> None:
     assert {int(status) for status in pay["responses"]} == {200, *HTTP_STATUS.values()}
     count = document["paths"]["/rpc/Bank/count"]["post"]
     assert list(count["responses"]["200"]["content"]) == ["application/x-ndjson"]
+
+
+def test_the_document_says_what_numbers_may_be_strings() -> None:
+    document = json.loads(msgspec.json.encode(openapi("bank", [GRAPH.components["Bank"].interface])))
+    limits = document["components"]["schemas"]["Bank_limits_body"]["properties"]
+    assert (limits["most"]["default"], limits["least"]["default"]) == ("Infinity", str(-(2**60)))
+    assert {"enum": ["NaN", "Infinity", "-Infinity"]} in limits["most"]["anyOf"]
 
 
 def test_the_document_says_that_integers_may_be_strings() -> None:

@@ -7,6 +7,7 @@ reads. Every count is bounded, and what is left out is counted.
 """
 
 import linecache
+from itertools import groupby
 from types import TracebackType
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from fissile.errors import DIRECT_CAUSE
 FRAMES_MAX = 100
 EXCEPTIONS_MAX = 32
 NOTES_MAX = 16
+REPEATED_MAX = 3
 MESSAGE_CHARACTERS_MAX = 4_000
 TEXT_CHARACTERS_MAX = 64_000
 
@@ -183,14 +185,12 @@ def _lines(trace: Trace, margin: str) -> list[str]:
     own: list[str] = []
     if trace.frames:
         own.append(f"{'Exception Group ' if trace.parts else ''}Traceback (most recent call last):\n")
-        half = len(trace.frames) // 2 if trace.skipped else -1
-        for number, (file, line, function) in enumerate(trace.frames):
-            if number == half:
-                own.append(f"  ... {trace.skipped} frames left out ...\n")
-            own.append(f'  File "{file}", line {line}, in {function}\n')
-            source = _source(file, line)
-            if source:
-                own.append(f"    {source}\n")
+        half = len(trace.frames) // 2
+        if trace.skipped:
+            own += [*_places(trace.frames[:half]), f"  ... {trace.skipped} frames left out ...\n"]
+            own += _places(trace.frames[half:])
+        else:
+            own += _places(trace.frames)
     own.append(f"{trace.type_name}: {trace.message}\n" if trace.message else f"{trace.type_name}\n")
     own += [f"{note}\n" for note in trace.notes]
     if trace.lost:
@@ -202,6 +202,20 @@ def _lines(trace: Trace, margin: str) -> list[str]:
         found += _lines(part, f"{margin}    | ")
     if trace.parts:
         found.append(f"{margin}    +------------------------------------\n")
+    return found
+
+
+def _places(frames: list[tuple[str, int, str]]) -> list[str]:
+    """The lines for frames; more than three of one place after another are counted, as Python does."""
+    found: list[str] = []
+    for (file, line, function), same in groupby(frames):
+        source = _source(file, line)
+        shown = f'  File "{file}", line {line}, in {function}\n' + (f"    {source}\n" if source else "")
+        count = len(list(same))
+        found += [shown] * min(count, REPEATED_MAX)
+        if count > REPEATED_MAX:
+            more = count - REPEATED_MAX
+            found.append(f"  [Previous line repeated {more} more time{'s' if more > 1 else ''}]\n")
     return found
 
 

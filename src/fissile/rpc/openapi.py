@@ -10,6 +10,7 @@ import msgspec
 
 from fissile.component.interface import Interface, Method, error_fields
 from fissile.errors import CALL_ERRORS
+from fissile.rpc.exact import exact
 
 HTTP_STATUS: dict[str, int] = {
     "invalid_argument": 400,
@@ -120,7 +121,9 @@ def _lenient(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     known = cast(dict[str, Any], schema)
-    walked = {key: value if key in ("enum", "const", "default") else _lenient(value) for key, value in known.items()}
+    walked = {key: value if key in ("enum", "const") else _lenient(value) for key, value in known.items()}
+    if "default" in known:
+        walked["default"] = exact(known["default"])
     if known.get("type") == "integer":
         rest = {key: walked.pop(key) for key in ("title", "description", "default") if key in walked}
         return {"anyOf": [walked, {"type": "string", "pattern": "^-?[0-9]+$"}], **rest}
