@@ -144,6 +144,16 @@ def test_arguments_in_their_order() -> None:
     assert prepare((1, EAST, [NAIVE])) == (1, EAST.isoformat(), [NAIVE])
 
 
+def test_a_deep_tree_takes_one_look_at_each_part() -> None:
+    tree = Tree(EAST)
+    for _ in range(100):
+        tree = Tree(NAIVE, [Tree(PLAIN), tree])
+    found, depth = through(Tree, tree), 0
+    while found.inner:
+        found, depth = found.inner[1], depth + 1
+    assert (depth, found.at.utcoffset()) == (100, EAST.utcoffset())
+
+
 def test_a_raw_part_beside_a_datetime() -> None:
     found = through(Sealed, Sealed(EAST, msgspec.Raw(b"\x01")))
     assert (offsets(found.at), bytes(found.rest)) == (offsets(EAST), b"\x01")

@@ -6,8 +6,8 @@ that may hold a datetime, and returns the value itself where there is nothing to
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from datetime import datetime, time, timedelta, timezone
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -17,8 +17,8 @@ from fissile.component.values import RECORDS, children, class_of, record_key
 
 Prepare = Callable[[Any], Any]
 
-_ZERO = timedelta()
 _MINUTE = timedelta(minutes=1)
+_SEQUENCES = (list, tuple, set, frozenset)
 _LISTS = (shape.ListType, shape.VarTupleType, shape.SetType, shape.FrozenSetType)
 
 
@@ -41,7 +41,7 @@ def datetime_text(value: datetime) -> Any:
     offset = value.utcoffset()
     if not offset:
         return value
-    if offset % _MINUTE:
+    if offset.seconds % 60 or offset.microseconds:
         value = value.astimezone(timezone(round(offset / _MINUTE) * _MINUTE))
     return value.isoformat()
 
@@ -63,8 +63,9 @@ def _preparer(node: Any, known: dict[Any, Prepare]) -> Prepare | None:
     if isinstance(node, shape.Metadata):
         return _preparer(node.type, known)
     if isinstance(node, (shape.DateTimeType, shape.TimeType)):
-        write: Prepare = datetime_text if isinstance(node, shape.DateTimeType) else time_text
-        return None if node.tz is False else _of_type(datetime if write is datetime_text else time, write)
+        if node.tz is False:
+            return None
+        return _moment if isinstance(node, shape.DateTimeType) else _time_of_day
     if not _holds(node, set()):
         return None
     if isinstance(node, RECORDS):
@@ -76,7 +77,8 @@ def _preparer(node: Any, known: dict[Any, Prepare]) -> Prepare | None:
     if isinstance(node, shape.TupleType):
         return _at_places([_preparer(child, known) for child in node.item_types])
     if isinstance(node, _LISTS):
-        return _sequence(_preparer(node.item_type, known))
+        item = _preparer(node.item_type, known)
+        return None if item is None else _sequence(item)
     return None
 
 
@@ -91,9 +93,18 @@ def _holds(node: Any, seen: set[Any]) -> bool:
     return any(_holds(child, seen) for child in children(node))
 
 
-def _of_type(kind: type, write: Prepare) -> Prepare:
-    # Anything else is the encoder's to refuse, or the decoder's.
-    return lambda value: write(value) if type(value) is kind else value
+# Anything but a datetime is the encoder's to refuse, or the decoder's.
+
+
+def _moment(value: Any) -> Any:
+    if type(value) is not datetime:
+        return value
+    zone = value.tzinfo
+    return value if zone is None or zone is UTC else datetime_text(value)
+
+
+def _time_of_day(value: Any) -> Any:
+    return time_text(value) if type(value) is time else value
 
 
 def _is(value: Any, kinds: Any) -> bool:
@@ -114,14 +125,18 @@ def _union(parts: list[Prepare]) -> Prepare:
     return prepare
 
 
-def _sequence(item: Prepare | None) -> Prepare | None:
-    if item is None:
-        return None
-
+def _sequence(item: Prepare) -> Prepare:
     def prepare(value: Any) -> Any:
-        if not _is(value, (list, tuple, set, frozenset)):
+        if not _is(value, _SEQUENCES):
             return value
-        return _changed(value, [item(one) for one in value])
+        for place, one in enumerate(value):
+            after = item(one)
+            if after is not one:
+                # Each is prepared once: twice on each level would be without end in a deep tree.
+                found: list[Any] = list(value)
+                found[place:] = [after, *map(item, found[place + 1 :])]
+                return tuple(found) if _is(value, tuple) else found
+        return value
 
     return prepare
 
@@ -137,31 +152,28 @@ def _at_places(parts: list[Prepare | None]) -> Prepare | None:
         found: list[Any] = list(value)
         for place, part in places:
             found[place] = part(found[place])
-        return _changed(value, found)
+        if all(found[place] is value[place] for place, _ in places):
+            return value
+        return tuple(found)
 
     return prepare
 
 
-def _changed(value: Any, found: list[Any]) -> Any:
-    """The value itself where nothing was to be done, else what was found."""
-    if all(one is other for one, other in zip(value, found, strict=True)):
-        return value
-    return tuple(found) if _is(value, tuple) else found
-
-
 def _table(key: Prepare | None, item: Prepare | None) -> Prepare:
-    def pairs(value: dict[Any, Any]) -> Iterator[tuple[Any, Any]]:
-        for one, other in value.items():
-            yield (one if key is None else key(one)), (other if item is None else item(other))
+    keys, values = _sequence(key or _as_it_is), _sequence(item or _as_it_is)
 
     def prepare(value: Any) -> Any:
         if not _is(value, dict):
             return value
-        found = dict(pairs(value))
-        same = all(a is c and b is d for (a, b), (c, d) in zip(value.items(), found.items(), strict=True))
-        return value if same else found
+        old = list(value), list(value.values())
+        new = keys(old[0]), values(old[1])
+        return value if new[0] is old[0] and new[1] is old[1] else dict(zip(*new, strict=True))
 
     return prepare
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def _record(record: Any, known: dict[Any, Prepare]) -> Prepare:
@@ -177,10 +189,12 @@ def _record(record: Any, known: dict[Any, Prepare]) -> Prepare:
         found = value
         for name, part in fields:
             before: Any = getattr(value, name, None)
+            if before is None:
+                continue
             after = part(before)
             if after is not before:
                 if found is value:
-                    found = copy.copy(value)
+                    found = duplicate(value)
                 write(found, name, after)
         return found
 
@@ -205,9 +219,10 @@ def _record(record: Any, known: dict[Any, Prepare]) -> Prepare:
         return named._replace(**odd) if odd else value
 
     write: Callable[[Any, str, Any], None] = object.__setattr__
+    duplicate: Prepare = copy.copy
     whole: Prepare = prepare
     if isinstance(record, shape.StructType):
-        write = msgspec.structs.force_setattr
+        write, duplicate = msgspec.structs.force_setattr, cls.__copy__
     elif isinstance(record, shape.TypedDictType):
         whole = prepare_table
     elif isinstance(record, shape.NamedTupleType):
