@@ -34,7 +34,6 @@ def listen(given: dict[str, Any]) -> list[socket.socket]:
 async def serve(given: dict[str, Any], orders: Orders) -> None:
     """Serve until told to stop."""
     witnessed: set[str] = set()
-    assert "Store" in GRAPH.components
     server = Server(
         SERVICE,
         {"Store": Export(INTERFACE, Store())},
@@ -42,6 +41,7 @@ async def serve(given: dict[str, Any], orders: Orders) -> None:
         concurrency=CONCURRENCY,
         queue=QUEUE,
         observe=Recorder(CELLS).observe,
+        variables=GRAPH.context,
         witness=lambda label, kind: witnessed.add(f"{label}: {kind}"),
     )
     unix, tcp = listen(given)

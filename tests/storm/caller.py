@@ -30,7 +30,7 @@ from tests.storm.plan import (
     lane_of,
     steps,
 )
-from tests.storm.store import CALLER, CALLERS, INTERFACE, SERVICE, TOKEN, Refused, content
+from tests.storm.store import CALLER, CALLERS, GRAPH, INTERFACE, SERVICE, TOKEN, Refused, content, visitor, visitor_of
 
 WORKERS = 12
 LATE_SECONDS = 1.0
@@ -61,7 +61,9 @@ class Line:
             callers=CALLERS,
             contracts=contracts_of([INTERFACE]),
         )
-        self.store: dict[str, Any] = {name: remote(INTERFACE, self.channel, caller=name) for name in CALLERS}
+        self.store: dict[str, Any] = {
+            name: remote(INTERFACE, self.channel, caller=name, variables=GRAPH.context) for name in CALLERS
+        }
 
     async def cut(self, how: Cut) -> int:
         """Lose the connection; how many there are that close with bytes to send.
@@ -159,6 +161,7 @@ class Caller:
         seconds = act.after if step.ending is Ending.DEADLINE else PATIENCE_SECONDS
         begun = time.monotonic()
         call_context.set(CallContext(random.getrandbits(128) or 1, 1, False, "", begun + seconds, seconds))
+        visitor.set(visitor_of(act.key))
         task = asyncio.current_task()
         assert task is not None
         limit = begun + seconds + LATE_SECONDS
@@ -215,7 +218,7 @@ async def _call(act: Act, store: Any) -> None:
     method = getattr(store, act.method)
     answer = await method(act.key, content(act.key, act.argument_bytes), act.result_bytes, act.work)
     if not answer.intact:
-        raise Wrong("the argument did not arrive as it was sent")
+        raise Wrong("the argument or the context did not arrive as it was sent")
     if answer.key != act.key or answer.body != content(act.key, act.result_bytes):
         raise Wrong(f"the answer of another call: key {answer.key}, {len(answer.body)} bytes")
 
@@ -241,7 +244,7 @@ async def _read(act: Act, store: Any) -> None:
     index = 0
     async with aclosing(store.follow(act.key, act.items, act.result_bytes, act.work)) as items:
         async for item in items:
-            if item.key != act.key + index or item.body != content(act.key + index, each):
+            if not item.intact or item.key != act.key + index or item.body != content(act.key + index, each):
                 raise Wrong(f"item {index} is {item.key}, {len(item.body)} bytes")
             index += 1
             if act.reading is Reading.LEFT and index > leaves:

@@ -17,6 +17,7 @@ _HEADER = Struct("<IBI")
 _REQUEST = Struct("<IBIHHBI16sQ16s")
 _encode = msgspec.msgpack.encode
 NO_LIMIT = 0xFFFFFFFF
+CONTEXT = 2
 
 
 class Leave(Enum):
@@ -124,8 +125,12 @@ class Peer:
         caller: int = 0,
         release: bytes = b"",
         body: bytes | None = None,
+        flags: int = 0,
+        context: bytes | None = None,
+        context_bytes: int | None = None,
     ) -> bytes:
-        """A request: right, unless it is told otherwise."""
+        """A request: right, unless it is told otherwise. context: the variables, encoded; context_bytes: the length
+        that is claimed for them."""
         if call is None:
             self.call += 1
             call = self.call
@@ -135,9 +140,12 @@ class Peer:
                 middle: object = b"argument" if method != "Store.follow" else 40
                 values = [call, middle, last, work]
             body = _encode(values)
+        if context is not None:
+            flags |= CONTEXT
+            body = (len(context) if context_bytes is None else context_bytes).to_bytes(2, "little") + context + body
         number = self.known.methods[method] if index is None else index
         head = _REQUEST.pack(
-            _REQUEST.size - 4 + len(body), REQUEST, call, number, caller, 0, timeout_ms, b"\1" * 16, 7, release
+            _REQUEST.size - 4 + len(body), REQUEST, call, number, caller, flags, timeout_ms, b"\1" * 16, 7, release
         )
         return head + body
 
@@ -213,7 +221,8 @@ def in_crumbs(peer: Peer) -> tuple[tuple[Send | Await | Read | Wait, ...], Leave
 
 
 def refused(peer: Peer) -> tuple[tuple[Send | Await | Read | Wait, ...], Leave, bool]:
-    """Requests that are answered with an error: arguments of rubbish, no time, a caller who may not call."""
+    """Requests that are answered with an error: arguments or variables of rubbish, no time, a caller who may
+    not call."""
     kinds: list[dict[str, object]] = [
         {"body": b"\xc1"},
         {"body": b""},
@@ -222,6 +231,12 @@ def refused(peer: Peer) -> tuple[tuple[Send | Await | Read | Wait, ...], Leave, 
         {"timeout_ms": 0},
         {"timeout_ms": 1, "work": 0.01},
         {"caller": 77},
+        {"flags": 0xFD},
+        {"context": b"\xc1"},
+        {"context": b"\x91" * 8000},
+        {"context": _encode({"unknown": 1})},
+        {"context": _encode({"visitor": "no number"})},
+        {"context": _encode({"visitor": [1]})},
         {"release": b"r-" + bytes([peer.dice.randrange(48, 58) for _ in range(10)])},
     ]
     count = peer.dice.randint(5, 30)
@@ -255,6 +270,8 @@ def _malformed(peer: Peer) -> bytes:
         lambda: frame(REQUEST, peer.call + 1, bytes(dice.randrange(48))),
         lambda: peer.request(index=65535),
         lambda: peer.request(release=b"\xff" * 16),
+        lambda: peer.request(context=bytes(8193)),
+        lambda: peer.request(context=b"\x80", context_bytes=5000),
         lambda: frame(CANCEL, peer.call + 1000),
         lambda: frame(CREDIT, peer.call, b"\1"),
         lambda: frame(CREDIT, peer.call, b"\1" * 5),

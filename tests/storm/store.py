@@ -4,6 +4,7 @@ import asyncio
 import random
 import sys
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 
 import msgspec
 
@@ -14,6 +15,8 @@ from tests.storm.plan import BIG_BYTES_MAX, PATIENCE_SECONDS
 
 SERVICE, CALLER, TOKEN = "store", "visitors", "the visitors' token"
 CALLERS = ("Calm", "Hasty", "Rough")
+# Travels with each call; by it a method knows whose context it runs in.
+visitor: ContextVar[int] = ContextVar("visitor", default=0)
 _SHIFTS = 65_521
 _BYTES = random.Random("bytes").randbytes(BIG_BYTES_MAX + _SHIFTS + 1)
 
@@ -24,8 +27,13 @@ def content(key: int, size: int) -> bytes:
     return _BYTES[start : start + size]
 
 
+def visitor_of(key: int) -> int:
+    """The context in which a call is made."""
+    return key if key % 3 else 0
+
+
 class Answer(msgspec.Struct, frozen=True):
-    """What a call gets. intact: its argument came as it was sent."""
+    """What a call gets. intact: its argument and its context came as they were sent."""
 
     key: int
     intact: bool
@@ -66,7 +74,8 @@ class Store:
         return await self._answer(key, body, size, work)
 
     async def _answer(self, key: int, body: bytes, size: int, work: float) -> Answer:
-        intact = body == content(key, len(body))
+        intact = body == content(key, len(body)) and visitor.get() == visitor_of(key)
+        visitor.set(-1)  # for nobody to see
         if work:
             await asyncio.sleep(work)
         return Answer(key, intact, content(key, size))
@@ -78,7 +87,7 @@ class Store:
         for index in range(items):
             if work and index < 3:
                 await asyncio.sleep(work)
-            yield Answer(key + index, True, content(key + index, each))
+            yield Answer(key + index, visitor.get() == visitor_of(key), content(key + index, each))
 
     @method(timeout=PATIENCE_SECONDS, raises=(Refused,))
     async def fail(self, key: int, trouble: str, work: float) -> Answer:
@@ -119,7 +128,7 @@ class Rough:
     def __init__(self, store: Store) -> None: ...
 
 
-GRAPH = Graph(Calm, Hasty, Rough, Store)
+GRAPH = Graph(Calm, Hasty, Rough, Store, context=[visitor])
 INTERFACE = GRAPH.components["Store"].interface
 
 
