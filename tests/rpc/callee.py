@@ -36,8 +36,9 @@ async def main(address: str) -> None:
     )
     server = Server("shelf", {"Shelf": Export(SHELF, Shelf())}, access)
     sock = listen(address)
-    await server.start(sock)
-    print(sock.getsockname()[1] if address.startswith("tcp") else 0, flush=True)
+    port = sock.getsockname()[1] if address.startswith("tcp") else 0
+    await server.start(sock)  # which takes it over
+    print(port, flush=True)
     await asyncio.to_thread(sys.stdin.read)
 
 

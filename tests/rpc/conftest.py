@@ -61,8 +61,8 @@ class Rig:
             sock.bind(("127.0.0.1", 0))
             sock.listen()
             sock.setblocking(False)
-            await server.start(sock)
             address = f"tcp:127.0.0.1:{sock.getsockname()[1]}"
+            await server.start(sock)  # which takes it over
         self.servers.append(server)
         self.shelves.append(shelf)
         self.addresses.append(address)

@@ -198,7 +198,7 @@ ACCESS = Access(
         ("secret", "web", ("Front",), ""),
         ("guess", "web", ("Front",), "not known"),
         ("secret", "cart", ("Cart",), "proves service 'web'"),
-        ("secret", "web", ("Front", "Cart"), "Cart is not in service 'web'"),
+        ("secret", "web", ("Front", "Cart"), "'Cart' is not in service 'web'"),
     ],
 )
 def test_a_token_proves_the_service(token: str, service: str, callers: tuple[str, ...], why: str) -> None:

@@ -2,21 +2,27 @@
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 from shelves import GRAPH
 
+from fissile.errors import Unavailable
 from fissile.rpc import server as server_module
+from fissile.rpc.channel import Channel
+from fissile.rpc.stub import remote
 from fissile.wire.codec import encode
 from fissile.wire.connection import Connection
 from fissile.wire.frames import HEADER, Hello, Kind
 from fissile.wire.state import Role, State
 
 
-def hello(version: int = 1, token: str = "secret") -> bytes:
+def hello(
+    version: int = 1, token: str = "secret", service: str = "reader", callers: tuple[str, ...] = ("Reader",)
+) -> bytes:
     connection = Connection(Role.CALLER)
-    connection.hello(Hello(version, token, "reader", ("Reader",), {}))
+    connection.hello(Hello(version, token, service, callers, {}))
     return bytes(connection.take())
 
 
@@ -28,6 +34,8 @@ ATTACKS = {
     "a hello of another shape": (HEADER.pack(5 + len(encode([1])), Kind.HELLO, 0) + encode([1]), "malformed hello"),
     "a wrong version": (hello(version=99), "protocol version 99 is not 1"),
     "a wrong token": (hello(token="guess"), "token is not known"),
+    "a service of many lines": (hello(service="a\nb" * 1000), "the token proves service 'reader', not 'a\\nb"),
+    "callers of many lines": (hello(callers=("a\nb" * 1000,) * 20), "is not in service 'reader'"),
 }
 
 
@@ -48,6 +56,7 @@ async def test_an_attack_closes_its_own_connection_alone(
                 pass
         writer.close()
     assert reason in caplog.text
+    assert all(len(record.message.splitlines()) == 1 and len(record.message) < 1000 for record in caplog.records)
     assert await good.read("after") == "AFTER"
     assert len(rig.servers[0].connections) == 1
 
@@ -111,3 +120,26 @@ async def open_connection(address: str) -> tuple[asyncio.StreamReader, asyncio.S
         return await asyncio.open_unix_connection(rest)
     host, _, port = rest.rpartition(":")
     return await asyncio.open_connection(host, int(port))
+
+
+async def test_a_callee_that_refuses_in_many_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What a peer writes is one short line in our log, and in our caller's error."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        body = encode(["line\n" * 10_000, True])
+        writer.write(HEADER.pack(5 + len(body), Kind.GOAWAY, 0) + body)
+
+    path = str(tmp_path / "refusing.sock")
+    server = await asyncio.start_unix_server(refuse, path)
+    interface = GRAPH.components["Shelf"].interface
+    channel = Channel("shelf", [f"unix:{path}"], caller_service="", token="", callers=("Reader",), contracts={})
+    with pytest.raises(Unavailable) as refused:
+        await remote(interface, channel, caller="Reader").read("x")
+    assert "line line" in str(refused.value)
+    assert len(str(refused.value)) < 1000
+    (record,) = caplog.records
+    assert len(record.message.splitlines()) == 1
+    assert len(record.message) < 1000
+    await channel.close()
+    server.close()

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+# Of a name that a peer says of itself, for a log.
+NAME_CHARACTERS_MAX = 80
+
 
 class Access(msgspec.Struct, frozen=True):
     """What a callee knows of its possible callers.
@@ -30,10 +33,10 @@ class Access(msgspec.Struct, frozen=True):
         if proven is None:
             return "the token is not known: it belongs to another application, or to an earlier start of it"
         if not hmac.compare_digest(proven.encode(), service.encode()):
-            return f"the token proves service {proven!r}, not {service!r}"
+            return f"the token proves service {proven!r}, not {service[:NAME_CHARACTERS_MAX]!r}"
         strangers = [caller for caller in callers if caller not in self.members.get(service, ())]
         if strangers:
-            return f"{', '.join(strangers)} is not in service {service!r}"
+            return f"{strangers[0][:NAME_CHARACTERS_MAX]!r} is not in service {service!r}"
         return ""
 
     def allows(self, caller: str, target: str) -> bool:

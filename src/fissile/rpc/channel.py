@@ -27,6 +27,7 @@ from fissile.wire.frames import PROTOCOL_VERSION, Hello
 from fissile.wire.state import Role, State
 
 CONNECT_SECONDS_MAX = 1.0
+REASON_CHARACTERS_MAX = 500
 RECONNECT_SECONDS = 0.01
 # Each call that waits for a connection is to see several attempts, with the jitter of half as much again.
 RECONNECT_SECONDS_MAX = 0.25
@@ -268,6 +269,8 @@ class Channel:
 
     def refuse(self, reason: str) -> None:
         """The callee does not take calls from here."""
+        # What a peer wrote is one line of the log, and of an error, whatever is in it.
+        reason = " ".join(reason[:REASON_CHARACTERS_MAX].split())
         self.refused = reason
         log.warning("%s refuses calls from %s: %s", self.service, self.hello.service, reason)
         self._wake()
