@@ -16,7 +16,8 @@ from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.sockets import listen_unix
 
 RELEASE = "r1"
-SOON_SECONDS = HEARTBEAT_SECONDS / 2
+# Well before the next heartbeat is due, on a machine that is busy with something else, too.
+SOON_SECONDS = 0.9 * HEARTBEAT_SECONDS
 
 
 class Office:
@@ -79,7 +80,7 @@ async def test_what_has_no_news_is_reported_every_second(tmp_path: Path) -> None
         before, _ = await office.next_beat()
         after, steady = await office.next_beat()
         assert steady.requests == 2
-        assert after - before > SOON_SECONDS
+        assert after - before > HEARTBEAT_SECONDS / 2
 
 
 async def test_a_loop_that_turns_takes_its_stacks_back(tmp_path: Path) -> None:
