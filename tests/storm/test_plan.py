@@ -11,6 +11,7 @@ from fissile.wire.connection import Connection
 from fissile.wire.frames import Hello, Welcome
 from fissile.wire.state import ProtocolError, Role
 from tests.storm import malice
+from tests.storm.caller import Pulse
 from tests.storm.gauges import off
 from tests.storm.malice import Known, Leave, Peer, Send, sessions
 from tests.storm.plan import (
@@ -149,6 +150,17 @@ def test_each_promise_can_be_broken(broken: dict[str, object], promise: str) -> 
     assert all(one.kept for one in calm)
     judged = judge(seen("callee", **broken), [seen("caller")], seen("hostile", offences=2), [], memory=True)
     assert [promise in one.name for one in judged if not one.kept] == [True]
+
+
+def test_a_process_without_the_processor_is_told_from_a_busy_one() -> None:
+    """Beats at 1.0, 1.1 and 3.1 s: two seconds without a turn, in which it had 0.5 s of the processor."""
+    pulse = Pulse()
+    pulse.beats.clear()
+    pulse.beats.extend([(1.0, 0.0), (1.1, 0.1), (3.1, 0.6)])
+    assert pulse.starved(1.0, 3.1) == pytest.approx(1.5)
+    assert pulse.starved(1.0, 1.1) == 0.0
+    pulse.beats[-1] = (3.1, 2.1)
+    assert pulse.starved(1.0, 3.1) == pytest.approx(0.0)
 
 
 def test_what_is_off() -> None:
