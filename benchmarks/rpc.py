@@ -175,7 +175,7 @@ def _one_round(up: dict[str, Pair], measured: dict[str, Rounds], seconds: float)
         per_second, cpu_us = pair.load(seconds, found.callers)
         found.per_second.append(per_second)
         found.cpu_us.append(cpu_us)
-        found.p50_us.append(pair.latency(seconds / 2)["p50_us"])
+        found.p50_us.append(pair.latency(seconds / 4)["p50_us"])
     for name in STREAMING:
         measured[name].item_us.append(up[name].load(seconds / 2, 1, do="items")[1])
     ours, many = measured["fissile"], measured[MANY]
@@ -191,7 +191,7 @@ def _round_apart(pair: Pair, found: Rounds, cores: list[int], seconds: float) ->
         per_second, cpu_us = pair.load(seconds, found.callers)
         found.apart_per_second.append(per_second)
         found.apart_cpu_us.append(cpu_us)
-        found.apart_p50_us.append(pair.latency(seconds / 2)["p50_us"])
+        found.apart_p50_us.append(pair.latency(seconds / 4)["p50_us"])
     finally:
         pair.place_server(cores[-1])
 

@@ -1,6 +1,6 @@
 """`make bench`: measures everything, prints a table, writes build/bench.json.
 
-Later benchmarks add a module with `measure` and `figures` and a line in `main`.
+Later benchmarks add a module with `measure` and `figures` and a line in `stages`.
 """
 
 import argparse
@@ -11,6 +11,8 @@ import socket
 import sys
 import sysconfig
 import tempfile
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -29,6 +31,8 @@ import supervision
 from fissile.bench.report import Figure, as_json, as_table, rewritten
 
 ROOT = Path(__file__).parents[1]
+# Of a round's seconds, for each kind of page: its CPU is steady.
+PAGE_SHARE = 0.6
 
 
 def free_port() -> int:
@@ -47,6 +51,31 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {platform.system()}, CPython {platform.python_version()} built {build}"
 
 
+def stages(rounds: int, seconds: float, recorded: Path) -> dict[str, Callable[[], Iterable[Figure]]]:
+    """What is measured, in this order. recorded: where the live split is written to."""
+
+    def remote() -> Iterable[Figure]:
+        with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
+            return rpc.figures(rpc.measure(Path(folder), free_port(), rounds, seconds))
+
+    def page() -> Iterable[Figure]:
+        with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
+            ports = [free_port() for _ in pages.FASTAPI]
+            return pages.figures(pages.measure(Path(folder), ports, rounds, seconds * PAGE_SHARE))
+
+    return {
+        "local calls": lambda: local.figures(local.measure(max(rounds, 7))),
+        "replicas": lambda: replicas.figures(replicas.measure(rounds)),
+        "remote calls": remote,
+        "pages": page,
+        "pinning": lambda: pinning.measure(rounds),
+        "purchases": lambda: purchases.figures(purchases.measure(rounds)),
+        "supervision": lambda: supervision.measure(rounds),
+        "autoscalers": autoscalers.figures,
+        "deploys": lambda: deploys.measure(rounds, lambda split: recorded.write_bytes(split.as_json()) and None),
+    }
+
+
 def main() -> int:
     """Measure; 0 also where a goal is missed: the table says so, and a busy machine is no failure."""
     parser = argparse.ArgumentParser(description="Measures Fissile side by side with its peers.")
@@ -55,21 +84,13 @@ def main() -> int:
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json")
     parser.add_argument("--docs", type=Path, help="put the figures into this document, and the picture beside it")
     options = parser.parse_args()
-    found: list[Figure] = []
-    found += local.figures(local.measure(max(options.rounds, 7)))
-    found += replicas.figures(replicas.measure(options.rounds))
-    with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
-        found += rpc.figures(rpc.measure(Path(folder), free_port(), options.rounds, options.seconds))
-    with tempfile.TemporaryDirectory(prefix="fissile-bench-") as folder:
-        ports = [free_port() for _ in pages.FASTAPI]
-        found += pages.figures(pages.measure(Path(folder), ports, options.rounds, options.seconds))
-    found += pinning.measure(options.rounds)
-    found += purchases.figures(purchases.measure(options.rounds))
-    found += supervision.measure(options.rounds)
-    found += autoscalers.figures()
     options.json.parent.mkdir(parents=True, exist_ok=True)
     recorded = options.json.parent / "live-split.json"
-    found += deploys.measure(options.rounds, lambda split: recorded.write_bytes(split.as_json()) and None)
+    found: list[Figure] = []
+    for name, stage in stages(options.rounds, options.seconds, recorded).items():
+        begun = time.monotonic()
+        found += stage()
+        print(f"{name}: measured in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     plot.draw(recorded, recorded.with_suffix(".svg"))
     options.json.write_bytes(as_json(found))
     origin = f"{machine()}; medians of {options.rounds} interleaved rounds"
