@@ -145,8 +145,10 @@ class Caller:
             self.ended += len(step.acts)
             breaker = lines[step.over].channel.breakers[CALLERS.index(lane.value)]
             if breaker.state is not BreakerState.CLOSED:
-                # Calls that a breaker refuses prove nothing: come back when it lets a probe through.
+                # Calls that a breaker refuses prove nothing: come back when it lets a probe through, which has time.
                 await asyncio.sleep(max(0.0, breaker.reopens_at - time.monotonic()))
+                with suppress(CallError):
+                    await lines[step.over].store[lane.value].echo(1, b"", 0, 0.0)
         if lines is not shared:
             for line in lines.values():
                 await line.channel.close()
