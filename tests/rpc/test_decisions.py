@@ -1,28 +1,25 @@
 """The pure decisions of a call: balancing, retries, breakers, access."""
 
 from collections import Counter
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fissile.rpc.access import Access, token_digest
-from fissile.rpc.balancer import WARM_CALLS, choose
+from fissile.rpc.balancer import QUICK_SECONDS, choose, quickest
 from fissile.rpc.breaker import FAILURES_MAX, PAUSE_SECONDS, PAUSE_SECONDS_MAX, Breaker, BreakerState
 from fissile.rpc.liveness import Liveness, Sign
 from fissile.rpc.retry import ATTEMPTS_MAX, BUDGET_RETRIES_MAX, RetryBudget, may_retry
 
 
 class Replica:
-    def __init__(self, load: int, warm: bool = False) -> None:
+    def __init__(self, load: int) -> None:
         self._load = load
-        self._warm = warm
 
     def load(self) -> int:
         return self._load
-
-    def warm(self, now: float) -> bool:
-        return self._warm
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.randoms(use_true_random=False))
@@ -33,7 +30,8 @@ def test_the_busier_of_two_never_gets_the_call(loads: list[int], chance: object)
         draws.append(chance.randrange(count))  # type: ignore[attr-defined]
         return draws[-1]
 
-    chosen = choose([Replica(load) for load in loads], draw, 0.0)
+    replicas = [Replica(load) for load in loads]
+    chosen = replicas.index(choose(replicas, draw))
     if len(loads) > 1:
         first = draws[0]
         second = (first + 1 + draws[1]) % len(loads)
@@ -47,29 +45,27 @@ def test_two_choices_spread_evenly() -> None:
     chance = random.Random(1)
     replicas = [Replica(0) for _ in range(5)]
     for _ in range(5000):
-        replicas[choose(replicas, chance.randrange, 0.0)]._load += 1
+        choose(replicas, chance.randrange)._load += 1
     counts = Counter(replica.load() for replica in replicas)
     assert max(counts) - min(counts) <= 20
 
 
-@pytest.mark.parametrize(
-    ("cold", "warm", "chosen"),
-    [
-        (0, 0, "either"),  # an idle replica is to be woken in any case
-        (0, 1, "warm"),
-        (0, WARM_CALLS, "warm"),
-        (0, WARM_CALLS + 1, "cold"),
-        (3, 3, "warm"),
-        (3, 3 + WARM_CALLS, "warm"),
-        (3, 4 + WARM_CALLS, "cold"),
-    ],
-)
-def test_a_warm_replica_gets_a_few_calls_more(cold: int, warm: int, chosen: str) -> None:
-    pair = [Replica(cold), Replica(warm, warm=True)]
-    found = {
-        ("cold", "warm")[choose(pair, lambda count, first=first: first if count == 2 else 0, 0.0)] for first in (0, 1)
-    }
-    assert found == ({"cold", "warm"} if chosen == "either" else {chosen})
+@pytest.mark.parametrize(("others", "written", "shares"), [(0, 0, True), (1, 3, True), (0, 2, True), (0, 3, False)])
+def test_the_next_calls_share_a_write_up_to_a_limit(others: int, written: int, shares: bool) -> None:
+    candidates = [Replica(others), Replica(others), Replica(written)]
+    chosen = choose(candidates, lambda count: 0, candidates[2])
+    assert (chosen is candidates[2]) is shares
+
+
+def test_the_quickest_call_is_forgotten_slowly() -> None:
+    took = quickest(inf, 0.001)
+    assert took == 0.001
+    calls = 0
+    while took < QUICK_SECONDS:
+        took = quickest(took, 0.02)
+        calls += 1
+    assert 50 < calls < 200
+    assert quickest(took, 0.0001) == 0.0001
 
 
 # What was heard last, when a look is taken, and what follows: the sign, and whether the replica is silent.
@@ -110,11 +106,11 @@ TIMELINES = {
 @pytest.mark.parametrize("name", TIMELINES)
 def test_signs_of_life(name: str) -> None:
     liveness = Liveness()
-    for heard_at, now, sign, silent in TIMELINES[name]:
+    for heard, now, sign, silent in TIMELINES[name]:
         if isinstance(now, str):
             liveness.rest()
         else:
-            assert liveness.look(heard_at, now) is sign
+            assert liveness.look(heard, now) is sign
         assert liveness.silent is silent
 
 

@@ -1,20 +1,22 @@
-"""PURE. Which replica gets a call: the less busy of two drawn at random.
+"""PURE. Which replica gets a call: the less busy of two drawn at random, or the one that is being written to.
 
 Power of two choices (Mitzenmacher, The Power of Two Choices in Randomized Load Balancing, 2001):
 nearly as even as asking everybody, and no herd runs to one idle replica.
 
-A replica that answers quickly and is awake takes a further call for less than one that has to be woken: a
-frame may share a write, and a turn of its loop. So the first few calls of a warm one count for nothing. One that
-answers slowly is never warm: a call behind another would wait for it.
+Among many replicas each call then wakes a process of its own, which costs more than most calls do. So
+while frames wait to be written to a replica, the next calls may share that write, and the replica's turn: up to
+SHARED_CALLS more than another has. Only where calls are quick: behind a slow one, a call would wait for it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-# Calls that a warm replica may have more than a cold one.
-WARM_CALLS = 2
-# Two answers within so many seconds, the last of them as recent: the replica is warm.
-WARM_SECONDS = 0.003
+# Calls that the replica which is being written to may have more than the less busy of two others.
+SHARED_CALLS = 2
+# Calls are quick where the quickest of late took less than this.
+QUICK_SECONDS = 0.005
+# By how much the time of the quickest call grows with each call that takes longer.
+FORGETTING = 1.02
 
 
 class Candidate(Protocol):
@@ -24,25 +26,30 @@ class Candidate(Protocol):
         """Calls in flight to it from here."""
         ...
 
-    def warm(self, now: float) -> bool:
-        """Whether it answers quickly just now (seconds on the clock of its answers)."""
-        ...
+
+C = TypeVar("C", bound=Candidate)
 
 
-def choose(candidates: Sequence[Candidate], draw: Callable[[int], int], now: float) -> int:
-    """Index of the candidate that gets the call. `draw(n)` is a random integer below n.
+def choose(candidates: Sequence[C], draw: Callable[[int], int], written: C | None = None) -> C:
+    """The candidate that gets the call. `draw(n)` is a random integer below n. There is at least one candidate.
 
-    There is at least one candidate.
+    written: the one that is being written to, where calls are quick.
     """
     count = len(candidates)
     if count == 1:
-        return 0
-    first = draw(count)
-    second = (first + 1 + draw(count - 1)) % count
-    return first if _weight(candidates[first], now) <= _weight(candidates[second], now) else second
+        return candidates[0]
+    number = draw(count)
+    first = candidates[number]
+    second = candidates[(number + 1 + draw(count - 1)) % count]
+    load, other = first.load(), second.load()
+    if other < load:
+        first, load = second, other
+    if written is not None and written.load() <= load + SHARED_CALLS:
+        return written
+    return first
 
 
-def _weight(candidate: Candidate, now: float) -> float:
-    load = candidate.load()
-    # The half decides between a warm replica with as many calls and an idle one.
-    return load - WARM_CALLS - 0.5 if load and candidate.warm(now) else load
+def quickest(before: float, took: float) -> float:
+    """How long the quickest call of late took (seconds), after one more."""
+    before *= FORGETTING
+    return took if took < before else before

@@ -58,10 +58,6 @@ class Replica:
         """Calls in flight."""
         return self.in_flight
 
-    def warm(self, now: float) -> bool:
-        """Never: a request shares nothing with another one."""
-        return False
-
 
 class ForeignChannel:
     """The way to a service in another language.
@@ -91,7 +87,7 @@ class ForeignChannel:
         """The replica for a call. Raises Unavailable where there is none."""
         if not self._replicas:
             raise Unavailable(f"{self.service} has no replica", remedy=f"see whether {self.service!r} runs")
-        return self._replicas[choose(self._replicas, random.randrange, 0.0)]
+        return choose(self._replicas, random.randrange)
 
     @property
     def session(self) -> "aiohttp.ClientSession":

@@ -24,11 +24,11 @@ class Sign(Enum):
 class Liveness:
     """Of one connection. silent: it gave no sign of life. Times are seconds."""
 
-    __slots__ = ("_asked_at", "_heard_at", "_looked_at", "silent")
+    __slots__ = ("_asked_at", "_heard", "_looked_at", "silent")
 
     def __init__(self) -> None:
         self.silent = False
-        self._heard_at = 0.0
+        self._heard = 0
         self._looked_at: float | None = None
         self._asked_at: float | None = None
 
@@ -37,14 +37,14 @@ class Liveness:
         if not self.silent:
             self._looked_at = self._asked_at = None
 
-    def look(self, heard_at: float, now: float) -> Sign:
+    def look(self, heard: int, now: float) -> Sign:
         """A look while calls are in flight, or it is silent.
 
-        heard_at: when something came last, on any clock; only whether it changes counts.
+        heard: how often something came so far.
         """
-        if heard_at != self._heard_at or self._looked_at is None:
+        if heard != self._heard or self._looked_at is None:
             self.silent = False
-            self._heard_at, self._looked_at, self._asked_at = heard_at, now, None
+            self._heard, self._looked_at, self._asked_at = heard, now, None
         elif self._asked_at is None:
             if now - self._looked_at >= ASK_SECONDS:
                 self._asked_at = now

@@ -161,8 +161,11 @@ class RemoteMethod:
                     raise
                 except (NotAnswered, Expired, AnsweredWithError) as found:
                     trouble = found
-                if trouble is None and breaker.failures:
-                    breaker.succeeded()
+                if trouble is None:
+                    if breaker.failures:
+                        breaker.succeeded()
+                    if len(channel.ready) > 1:
+                        channel.answered_after((time.perf_counter_ns() - started) * 1e-9)
             if body is None:
                 body = await self._again(channel, values, context, deadline, trouble)
             try:

@@ -27,8 +27,7 @@ WRITE_BUFFER_BYTES_MAX = 1024 * 1024
 class Endpoint(asyncio.Protocol):
     """One end of a connection on a transport. Subclasses act on the events.
 
-    heard_at, heard_before: when something came last, and the time before (seconds on the loop's clock). lost: the
-    connection is no more.
+    heard: how often something came. lost: the connection is no more.
     """
 
     def __init__(self, role: Role, loop: asyncio.AbstractEventLoop) -> None:
@@ -37,7 +36,7 @@ class Endpoint(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, None)
         self.lost = False
         self.writable = True
-        self.heard_at = self.heard_before = 0.0
+        self.heard = 0
         self._flushing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -45,8 +44,7 @@ class Endpoint(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES_MAX)
 
     def data_received(self, data: bytes) -> None:
-        self.heard_before = self.heard_at
-        self.heard_at = self.loop.time()
+        self.heard += 1
         try:
             self.wire.receive(data, self.act)
         except ProtocolError as error:
