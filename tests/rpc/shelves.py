@@ -65,6 +65,15 @@ class Shelf:
         time.sleep(seconds)  # noqa: ASYNC251
         return seconds
 
+    async def outlive(self, how: str) -> str:
+        """Make something else of the cancellation."""
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if how == "raises":
+                raise ValueError("cancelled") from None
+        return how
+
     async def fail(self, how: str) -> str:
         self.begun += 1
         if how == "exit":

@@ -281,6 +281,19 @@ async def test_every_end_of_a_method_is_an_answer(rig: Any, how: str) -> None:
 
 
 @sockets
+@pytest.mark.parametrize("how", ["answers", "raises"])
+async def test_a_method_that_goes_on_after_its_deadline_was_late(rig: Any, how: str) -> None:
+    """Whatever it makes of its cancellation: a callee that is asked by hand has nobody else to say so."""
+    peer = await Peer.connect(await rig.serve(), SHELF)
+    peer.request("Shelf.outlive", how, timeout_ms=50)
+    peer.send()
+    (failed,) = await peer.read()
+    assert isinstance(failed, events.Failed)
+    assert b"deadline_exceeded" in failed.body
+    peer.reset()
+
+
+@sockets
 async def test_more_calls_at_once_than_a_connection_may_have(rig: Any, until: Until) -> None:
     await rig.serve(concurrency=1, queue=CALLS_MAX)
     shelf = rig.call()

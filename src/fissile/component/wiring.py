@@ -39,9 +39,13 @@ SAMPLE_PAUSE = 200.0
 
 
 class Watch(stepping.Watch, Protocol):
-    """Watches over a task while it waits for one call, or for one stream: past the deadline it is cancelled."""
+    """Watches over a task while it waits for one call, or for one stream: past the deadline it is cancelled.
+
+    open: the watches that count; one whose time has not run out may simply leave them.
+    """
 
     token: Token[CallContext | None]
+    open: "set[Any]"
 
     def end(self) -> bool:
         """Watch no more, and take the cancellation back. Whether the time had run out."""
@@ -56,9 +60,11 @@ class Environment(msgspec.Struct, frozen=True):
     """What local references need of the world.
 
     clock: seconds, monotonic. clock_ns: nanoseconds, monotonic. bits: random number of n bits.
-    watch: over the current task until a deadline (seconds of the clock), if it is to begin at once; else over a stream,
-    which begins and pauses. cancellation: the exception by which a task is cancelled. cancelling: whether the current
-    task is being cancelled. later: calls a function once the current task waits or ends.
+    entering: for a timeout (seconds), what begins a call that needs a deadline of its own: it sets the context of the
+    call, and watches over the current task; the second argument makes the error for a call whose time is up already.
+    watch: over a stream, which begins and pauses, until a deadline (seconds of the clock). cancellation: the exception
+    by which a task is cancelled. cancelling: whether the current task is being cancelled. later: calls a function once
+    the current task waits or ends.
     observe: the cells in which a (component, method) counts, or None where nothing observes.
     witness: told of every exception that no method declares, where it was raised: method and type.
     report: told once a method what would be different with its callee in another process: method and a sentence. None
@@ -69,7 +75,8 @@ class Environment(msgspec.Struct, frozen=True):
     clock: Callable[[], float]
     clock_ns: Callable[[], int]
     bits: Callable[[int], int]
-    watch: Callable[[float, bool], Watch]
+    entering: Callable[[float, Callable[[], Exception]], Callable[[CallContext | None], Watch]]
+    watch: Callable[[float], Watch]
     cancellation: type[BaseException]
     cancelling: Callable[[], bool]
     later: Callable[..., object]
@@ -278,11 +285,12 @@ class LocalMethod:
         names = {
             "_get_context": call_context.get,
             "_copy_context": copy_context,
+            "_reset_context": call_context.reset,
             "_clock_ns": environment.clock_ns,
             "_cells": self.cells,
             "_timeout": self.timeout,
             "_clock": environment.clock,
-            "_enter": self.enter,
+            "_enter": environment.entering(self.timeout, self._late),
             "_failed": self.failed,
             "_left": self.left,
             "_sampled": self.sampled,
@@ -303,24 +311,11 @@ class LocalMethod:
         """The function of a reference, for a method that answers with a stream."""
         return generate(_STREAM, self.method, {"_open": self._items})
 
-    def enter(self, outer: CallContext | None) -> Watch:
-        """Begin a call that needs a deadline of its own. Raises DeadlineExceeded where it has passed already."""
-        now, timeout = self._clock(), self.timeout
-        if outer is None:
-            context = nested(outer, now, timeout, self.environment.bits)
-            deadline = context.deadline
-        else:  # as `nested` does, without a call
-            deadline = now + timeout
-            if outer.deadline < deadline:
-                deadline = outer.deadline
-            context = CallContext(outer.trace_id, outer.span_id, outer.sampled, outer.release, deadline, timeout)
-        if deadline <= now:
-            if self.cells is not None:
-                self.cells[CELL_FAILURES] += 1
-            raise exceeded(self.method.label, timeout)
-        watch = self._watch(deadline, True)
-        watch.token = call_context.set(context)
-        return watch
+    def _late(self) -> DeadlineExceeded:
+        """A call whose time was up before it began."""
+        if self.cells is not None:
+            self.cells[CELL_FAILURES] += 1
+        return exceeded(self.method.label, self.timeout)
 
     def left(self, before: Context, watch: Watch | None, same: bool) -> BaseException | None:
         """After a call that has answered: an error that its caller gets instead. same: it changed no variable."""
@@ -455,7 +450,7 @@ class LocalMethod:
             self._look_around()
         context = self.surroundings.of_callee(self.method.label) if environment.copy_always else copy_context()
         context.run(call_context.set, call)
-        watch = environment.watch(call.deadline, False)
+        watch = environment.watch(call.deadline)
         stream = context.run(call_values, self.method, self.function, values)
         try:
             while not watch.expired:

@@ -7,8 +7,10 @@ the alarm rings at the earliest deadline, and cancels the tasks of those watches
 import asyncio
 import random
 import time
+from asyncio import current_task
 from collections.abc import Awaitable, Callable
 from math import inf
+from threading import get_ident
 from typing import Any
 
 import msgspec
@@ -23,20 +25,21 @@ class Watch(msgspec.Struct, eq=False):
     """Over a task while it waits for one call; or for one stream, with pauses in between.
 
     expired: the time is up; if it was while the task waited, the task was cancelled. before: how often the task had
-    been cancelled when it began to wait. hit: whether it was cancelled from here.
+    been cancelled when it began to wait. hit: whether it was cancelled from here. open: where it
+    stands while it watches.
     """
 
     deadline: float
-    watches: "Watches"
-    task: "asyncio.Task[Any] | None"
-    before: int
+    open: "set[Watch]"
+    task: "asyncio.Task[Any] | None" = None
+    before: int = 0
     token: Any = None
     expired: bool = False
     hit: bool = False
 
     def begin(self) -> None:
         """The current task waits."""
-        self.task = task = asyncio.current_task(self.watches.loop)
+        self.task = task = current_task()
         self.before = 0 if task is None else task.cancelling()
 
     def pause(self) -> None:
@@ -57,7 +60,7 @@ class Watch(msgspec.Struct, eq=False):
 
     def end(self) -> bool:
         """Watch no more, and take our cancellation back. Whether the time had run out."""
-        self.watches.open.discard(self)
+        self.open.discard(self)
         if self.hit:
             assert self.task is not None
             self.hit = False
@@ -66,7 +69,7 @@ class Watch(msgspec.Struct, eq=False):
 
     def cancelled(self) -> bool:
         """Whether somebody else has cancelled the current task since it began to wait."""
-        task = self.task or asyncio.current_task(self.watches.loop)
+        task = self.task or current_task()
         return task is not None and task.cancelling() > self.before
 
 
@@ -80,6 +83,12 @@ class Watches:
         self.alarm = Alarm(loop, self._sweep)
         self.open: set[Watch] = set()
 
+    def add(self, watch: Watch) -> None:
+        """Watch until its deadline."""
+        self.open.add(watch)
+        if watch.deadline < self.alarm.due:
+            self.alarm.set(watch.deadline)
+
     def _sweep(self, now: float) -> float:
         following = inf
         for watch in list(self.open):
@@ -92,26 +101,68 @@ class Watches:
 
 
 _by_loop: dict[asyncio.AbstractEventLoop, Watches] = {}
+# Those of the loop that was asked last, and its thread: to find the running loop costs more than all the rest.
+_last: tuple[int, asyncio.AbstractEventLoop, Watches] | None = None
 
 
-def _watches(loop: asyncio.AbstractEventLoop) -> Watches:
-    for one in [one for one in _by_loop if one.is_closed()]:
-        _by_loop.pop(one, None)
-    _by_loop[loop] = made = Watches(loop)
-    return made
-
-
-def watch(deadline: float, begin: bool) -> Watch:
-    """Watch over the current task, from now on (`begin`) or whenever it begins, until a deadline (time.monotonic)."""
+def _watches() -> Watches:
+    """Those of the running loop. Raises RuntimeError where there is none."""
+    global _last
     loop = asyncio.get_running_loop()
-    watches = _by_loop.get(loop) or _watches(loop)
-    task = asyncio.current_task(loop) if begin else None
-    made = Watch(deadline, watches, task, 0 if task is None else task.cancelling())
+    found = _by_loop.get(loop)
+    if found is None:
+        for closed in [one for one in _by_loop if one.is_closed()]:
+            _by_loop.pop(closed, None)
+        _by_loop[loop] = found = Watches(loop)
+    _last = get_ident(), loop, found
+    return found
+
+
+def watch(deadline: float) -> Watch:
+    """Watch over a stream until a deadline (time.monotonic): over the task that takes its items, while it begins."""
+    last = _last
+    found = last[2] if last is not None and last[0] == get_ident() and current_task(last[1]) is not None else _watches()
+    made = Watch(deadline, found.open)
     if deadline != inf:
-        watches.open.add(made)
-        if deadline < watches.alarm.due:
-            watches.alarm.set(deadline)
+        found.add(made)
     return made
+
+
+def entering(timeout: float, late: Callable[[], Exception]) -> Callable[[CallContext | None], Watch]:
+    """Begins calls with this timeout (seconds) in the current task, as `Environment.entering` says.
+
+    What `late` makes is raised where the time is up already.
+    """
+    # Every call of a page comes through here. The names of a function are found faster than those of an object.
+    clock, bits, set_context = time.monotonic, random.getrandbits, call_context.set
+
+    def enter(outer: CallContext | None) -> Watch:
+        last = _last
+        # A loop without a current task is not the one that runs here: another one was run in this thread since.
+        if last is not None and last[0] == get_ident() and (task := current_task(last[1])) is not None:
+            watches = last[2]
+        else:
+            watches = _watches()
+            task = current_task(watches.loop)
+        now = clock()
+        deadline = now + timeout
+        if outer is None:
+            context = CallContext(bits(128) or 1, bits(64) or 1, False, "", deadline, timeout)
+        else:
+            if outer.deadline < deadline:
+                deadline = outer.deadline
+                if deadline <= now:
+                    raise late()
+            context = CallContext(outer.trace_id, outer.span_id, outer.sampled, outer.release, deadline, timeout)
+        before = 0 if task is None else task.cancelling()
+        made = Watch(deadline, watches.open, task, before, set_context(context))
+        if deadline != inf:
+            watches.open.add(made)
+            if deadline < watches.alarm.due:
+                watches.alarm.set(deadline)
+        return made
+
+    return enter
 
 
 def watches_open() -> int:
@@ -122,7 +173,8 @@ def watches_open() -> int:
 
 async def enforce(coroutine: Awaitable[Any], context: CallContext, origin: str) -> Any:
     """Await under the context; past its deadline the coroutine is cancelled and DeadlineExceeded raised."""
-    over = watch(context.deadline, True)
+    over = watch(context.deadline)
+    over.begin()
     token = call_context.set(context)
     error: BaseException | None = None
     result: Any = None
@@ -142,7 +194,7 @@ async def enforce(coroutine: Awaitable[Any], context: CallContext, origin: str) 
 
 
 def _cancelling() -> bool:
-    task = asyncio.current_task()
+    task = current_task()
     return task is not None and task.cancelling() > 0
 
 
@@ -163,6 +215,7 @@ def environment(
         clock=time.monotonic,
         clock_ns=time.perf_counter_ns,
         bits=random.getrandbits,
+        entering=entering,
         watch=watch,
         cancellation=asyncio.CancelledError,
         cancelling=_cancelling,

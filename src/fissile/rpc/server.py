@@ -572,6 +572,8 @@ class ServerConnection(Endpoint):
                 await entry.invoke(arguments)
                 arguments = entry.decode(request.body)
             result = await entry.invoke(arguments)
+            if call.ending is Ending.LATE:
+                raise asyncio.CancelledError  # which the method kept to itself
             if entry.prepare is not None:
                 result = entry.prepare(result)
             self.wire.send_response(request.call, result)
@@ -610,6 +612,8 @@ class ServerConnection(Endpoint):
                     break
                 server.answered += 1
                 self.flush_soon()
+            if call.ending is Ending.LATE:
+                raise asyncio.CancelledError
             wire.end_stream(number)
         except GeneratorExit:
             raise
@@ -668,7 +672,7 @@ class ServerConnection(Endpoint):
         return Cancelled(f"{label} was cancelled", origin=label)
 
     def _failed(self, call: Call, error: BaseException) -> None:
-        if isinstance(error, asyncio.CancelledError) and call.ending is not None:
+        if call.ending is Ending.LATE or (call.ending is not None and isinstance(error, asyncio.CancelledError)):
             error = self.ended_early(call)
         # Any other cancellation came from within the method: of a task that it waited for. It is an error like others.
         entry = call.entry
