@@ -21,7 +21,9 @@ from fissile.component.wiring import exceeded as exceeded
 from fissile.rpc.alarm import Alarm
 
 
-class Watch(msgspec.Struct, eq=False):
+# gc=False: of objects that the collector looks after, each call of a page makes too many as it is. A watch holds its
+# task, whose frames hold the watch: that circle is cut when the call ends, and at the deadline at the latest.
+class Watch(msgspec.Struct, eq=False, gc=False):
     """Over a task while it waits for one call; or for one stream, with pauses in between.
 
     expired: the time is up; if it was while the task waited, the task was cancelled. before: how often the task had
@@ -39,8 +41,9 @@ class Watch(msgspec.Struct, eq=False):
 
     def begin(self) -> None:
         """The current task waits."""
-        self.task = task = current_task()
+        task = current_task()
         self.before = 0 if task is None else task.cancelling()
+        self.task = None if self.deadline == inf else task
 
     def pause(self) -> None:
         """It does not wait any more; a cancellation of ours is taken back."""
@@ -155,11 +158,12 @@ def entering(timeout: float, late: Callable[[], Exception]) -> Callable[[CallCon
                     raise late()
             context = CallContext(outer.trace_id, outer.span_id, outer.sampled, outer.release, deadline, timeout)
         before = 0 if task is None else task.cancelling()
+        if deadline == inf:
+            return Watch(deadline, watches.open, None, before, set_context(context))
         made = Watch(deadline, watches.open, task, before, set_context(context))
-        if deadline != inf:
-            watches.open.add(made)
-            if deadline < watches.alarm.due:
-                watches.alarm.set(deadline)
+        watches.open.add(made)
+        if deadline < watches.alarm.due:
+            watches.alarm.set(deadline)
         return made
 
     return enter
