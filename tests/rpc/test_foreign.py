@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -13,7 +14,8 @@ import msgspec
 import pytest
 
 from fissile import Application, component, method
-from fissile.errors import CALL_ERRORS, InvalidArgument, Overloaded, RemoteError, Unavailable
+from fissile.component.context import CallContext, call_context
+from fissile.errors import CALL_ERRORS, DeadlineExceeded, InvalidArgument, Overloaded, RemoteError, Unavailable
 from fissile.rpc.foreign import ForeignChannel, foreign
 from fissile.rpc.way import Way
 
@@ -46,8 +48,8 @@ APP = Application(Bank, context=[TENANT])
 class Peer:
     """A program that answers all requests alike, and remembers them."""
 
-    def __init__(self, status: int, body: bytes) -> None:
-        self.status, self.body = status, body
+    def __init__(self, status: int, body: bytes, headers: str = "") -> None:
+        self.status, self.body, self.headers = status, body, headers
         self.heads: list[str] = []
         self.bodies: list[bytes] = []
 
@@ -59,7 +61,8 @@ class Peer:
         self.heads.append(head)
         self.bodies.append(await reader.readexactly(length))
         writer.write(
-            f"HTTP/1.1 {self.status} X\r\nContent-Length: {len(self.body)}\r\nConnection: close\r\n\r\n".encode()
+            f"HTTP/1.1 {self.status} X\r\nContent-Length: {len(self.body)}\r\n"
+            f"{self.headers}Connection: close\r\n\r\n".encode()
         )
         writer.write(self.body)
         await writer.drain()
@@ -67,11 +70,12 @@ class Peer:
 
 
 @asynccontextmanager
-async def bank(status: int, body: Any) -> AsyncIterator[tuple[Any, Peer]]:
-    peer = Peer(status, body if isinstance(body, bytes) else json.dumps(body).encode())
+async def bank(status: int, body: Any, headers: str = "") -> AsyncIterator[tuple[Any, Peer]]:
+    peer = Peer(status, body if isinstance(body, bytes) else json.dumps(body).encode(), headers)
     server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
-    channel = ForeignChannel("bank", [f"http://{host}:{port}"], token="t")
+    # By name: to an address without one no client sends cookies back.
+    channel = ForeignChannel("bank", [f"http://{host.replace('127.0.0.1', 'localhost')}:{port}"], token="t")
     try:
         yield foreign(APP.components["Bank"].interface, Way(channel), variables=APP.context), peer
     finally:
@@ -176,6 +180,32 @@ async def test_what_cannot_be_sent_is_the_callers_mistake(given: Any) -> None:
         with pytest.raises(InvalidArgument):
             await reference.anything(given)
     assert peer.heads == []
+
+
+async def test_whoever_sends_a_call_elsewhere_is_asked_once() -> None:
+    async with bank(307, b"", "Location: /elsewhere\r\n") as (reference, peer):
+        with pytest.raises(RemoteError, match="HTTP 307"):
+            await reference.pay(1.0)
+    assert len(peer.heads) == 1
+
+
+async def test_nothing_is_remembered_for_a_callee() -> None:
+    async with bank(200, 1.0, "Set-Cookie: many=more\r\n") as (reference, peer):
+        assert [await reference.pay(1.0), await reference.pay(1.0)] == [1.0, 1.0]
+    assert not any("many=more" in head for head in peer.heads)
+
+
+async def test_calls_whose_time_was_up_say_nothing_of_their_callee() -> None:
+    async def too_late() -> None:
+        call_context.set(CallContext(1, 1, deadline=time.monotonic() - 1.0, timeout=1.0))
+        for _ in range(10):
+            with pytest.raises(DeadlineExceeded):
+                await reference.pay(1.0)
+
+    async with bank(200, 1.0) as (reference, peer):
+        await asyncio.create_task(too_late())
+        assert await reference.pay(1.0) == 1.0
+    assert len(peer.heads) == 1
 
 
 async def test_named_variables_go_along_as_baggage() -> None:

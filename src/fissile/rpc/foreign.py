@@ -96,7 +96,10 @@ class ForeignChannel:
         if session is None:
             aiohttp = library()
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
-            session = self._session = aiohttp.ClientSession(connector=connector, read_bufsize=ITEM_BYTES_MAX)
+            # A callee has nothing to remember here between calls, nor to keep on our side.
+            session = self._session = aiohttp.ClientSession(
+                connector=connector, read_bufsize=ITEM_BYTES_MAX, cookie_jar=aiohttp.DummyCookieJar()
+            )
         return session
 
     async def close(self) -> None:
@@ -229,6 +232,8 @@ class ForeignMethod:
         context = call_context.get() or CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
         now = time.monotonic()
         deadline = min(now + self.timeout, context.deadline)
+        if deadline <= now:  # which says nothing of the callee: its breaker is not told
+            raise exceeded(self.method.label, self.timeout)
         if self.breaker.state is not BreakerState.CLOSED and not self.breaker.admits(now):
             raise Unavailable(
                 f"{self.method.label}: service {self.channel.service!r} did not answer "
@@ -273,14 +278,20 @@ class ForeignMethod:
         replica.in_flight += 1
         try:
             async with self.channel.session.post(
-                replica.address + self.path, data=body, headers=headers, timeout=limit
+                # Whoever is sent elsewhere asks twice.
+                replica.address + self.path,
+                data=body,
+                headers=headers,
+                timeout=limit,
+                allow_redirects=False,
             ) as answer:
                 yield answer, replica
                 self.breaker.succeeded()
         except aiohttp.ClientConnectorError as error:
             raise NotAnswered(f"cannot connect: {error}", sent=False) from None
-        except TimeoutError:
-            if deadline - time.monotonic() > 0.001:
+        except TimeoutError as error:
+            # By its kind, not by the clock: a timer that rings early must not have a request sent twice.
+            if isinstance(error, aiohttp.ServerTimeoutError) and deadline - time.monotonic() > 0.001:
                 raise NotAnswered("no connection in time", sent=False) from None
             self.breaker.failed(time.monotonic())
             raise exceeded(self.method.label, self.timeout) from None
