@@ -70,6 +70,17 @@ class All(msgspec.Struct, frozen=True):
     maybe: int | None = None
 
 
+class TooDeep(Exception):
+    """It holds what is nested."""
+
+
+def _nested(depth: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
 class NoMoney(Exception):
     """Declared."""
 
@@ -136,6 +147,15 @@ class Bank:
 
     async def nested(self, given: Any) -> Any:
         return given
+
+    @method(raises=(TooDeep,))
+    async def deep(self, depth: int) -> None:
+        raise TooDeep(_nested(depth))
+
+    @method(raises=(TooDeep,))
+    async def deep_items(self, depth: int) -> AsyncIterator[int]:
+        yield 1
+        raise TooDeep(_nested(depth))
 
     async def tenant(self) -> tuple[str, str | None]:
         return TENANT.get(), HIDDEN.get()
@@ -325,6 +345,17 @@ async def test_an_item_that_cannot_be_written_is_the_streams_error() -> None:
         first, last = [json.loads(line) for line in answer.text.splitlines()]
         assert first == {"item": "one"}
         assert last["error"]["exception"] == "UnicodeEncodeError"
+
+
+@pytest.mark.parametrize("depth", [5, 600])
+async def test_an_error_that_holds_what_is_too_deep_is_answered_without_it(depth: int) -> None:
+    async with client_of(Bank()) as http:
+        answer = await http.post("/rpc/Bank/deep", json={"depth": depth})
+        lines = (await http.post("/rpc/Bank/deep_items", json={"depth": depth})).text.splitlines()
+    for problem in (answer.json(), json.loads(lines[1])["error"]):
+        assert (problem["type"], problem["status"]) == ("urn:fissile:declared:TooDeep", 422)
+        assert ("args" in problem) == (depth == 5)
+        assert ("left out: RecursionError" in problem["detail"]) == (depth == 600)
 
 
 async def test_baggage_sets_the_variables_that_the_application_names() -> None:

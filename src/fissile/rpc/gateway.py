@@ -23,7 +23,7 @@ from fissile.component.wiring import child_context
 from fissile.rpc.deadline import enforce, environment, exceeded
 from fissile.rpc.exact import to_json
 from fissile.rpc.openapi import openapi
-from fissile.rpc.problems import problem_of
+from fissile.rpc.problems import problem_json, problem_of
 from fissile.rpc.server import Export
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -96,7 +96,7 @@ class Gateway:
             if "retry_after_seconds" in problem.document:
                 seconds = max(1, round(problem.document["retry_after_seconds"]))
                 headers.append((b"retry-after", str(seconds).encode()))
-            await _send(send, problem.status, headers, to_json(problem.document))
+            await _send(send, problem.status, headers, problem_json(problem.document))
 
     async def _route(self, scope: Any, receive: Any, send: Any) -> None:
         path, verb = scope["path"], scope["method"]
@@ -174,7 +174,7 @@ class Gateway:
             except Exception as error:
                 late = context.deadline != inf and time.monotonic() >= context.deadline
                 found = exceeded(method.label, context.timeout) if late else error
-                line = to_json({"error": _problem(found, method).document}) + b"\n"
+                line = b'{"error":' + problem_json(_problem(found, method).document) + b"}\n"
                 await send({"type": "http.response.body", "body": line, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

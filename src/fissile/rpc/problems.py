@@ -13,14 +13,17 @@ from fissile.component.failure import DECLARED, Failure, from_failure, seconds
 from fissile.component.interface import Method
 from fissile.component.plain import text_of
 from fissile.component.trace import MESSAGE_CHARACTERS_MAX
-from fissile.component.values import UNDECODABLE
+from fissile.component.values import UNDECODABLE, UNENCODABLE
 from fissile.errors import CALL_ERRORS, RemoteError
+from fissile.rpc.exact import to_json
 from fissile.rpc.openapi import HTTP_STATUS
 
 DECLARED_KIND = f"urn:fissile:{DECLARED}:"
 ERROR_KIND = "urn:fissile:error:"
 NESTED_MAX = 8
 PARTS_MAX = 64
+# The members in which there is what an author's exception holds.
+HOLDING = frozenset({"args", "fields", "parts", "cause"})
 
 
 def problem_of(failure: Failure) -> dict[str, Any]:
@@ -45,6 +48,16 @@ def problem_of(failure: Failure) -> dict[str, Any]:
     if failure.cause is not None:
         found["cause"] = problem_of(failure.cause)
     return found
+
+
+def problem_json(problem: dict[str, Any]) -> bytes:
+    """The document as JSON; without what it holds, where that is nested too deep to be written."""
+    try:
+        return to_json(problem)
+    except UNENCODABLE as error:
+        short = {name: value for name, value in problem.items() if name not in HOLDING}
+        detail = f"{problem['detail']} (what it holds was left out: {type(error).__name__})"
+        return to_json(short | {"detail": detail})
 
 
 def error_of(data: bytes, method: Method, status: int | None) -> Exception:
