@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ ATTACKS = {
     "a wrong version": (hello(version=99), "protocol version 99 is not 1"),
     "a wrong token": (hello(token="guess"), "token is not known"),
     "a service of many lines": (hello(service="a\nb" * 1000), "the token proves service 'reader', not 'a\\nb"),
+    "the same caller many times": (hello(callers=("Reader",) * 30_000), "twice"),
     "callers of many lines": (hello(callers=("a\nb" * 1000,) * 20), "is not in service 'reader'"),
 }
 
@@ -59,6 +61,22 @@ async def test_an_attack_closes_its_own_connection_alone(
     assert all(len(record.message.splitlines()) == 1 and len(record.message) < 1000 for record in caplog.records)
     assert await good.read("after") == "AFTER"
     assert len(rig.servers[0].connections) == 1
+
+
+@pytest.mark.parametrize("rig", ["unix"], indirect=True)
+async def test_an_address_of_many_lines(rig: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    address = await rig.serve()
+    with socket.socket(socket.AF_UNIX) as sock, caplog.at_level(logging.WARNING, "fissile.rpc"):
+        sock.setblocking(False)
+        sock.bind(str(tmp_path / "me\nERROR all is lost"))
+        sock.connect(address.removeprefix("unix:"))
+        reader, writer = await asyncio.open_unix_connection(sock=sock)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        while await reader.read(65536):
+            pass
+        writer.close()
+    (record,) = caplog.records
+    assert len(record.message.splitlines()) == 1
 
 
 @pytest.mark.parametrize("rig", ["unix"], indirect=True)

@@ -37,6 +37,8 @@ class Access(msgspec.Struct, frozen=True):
         strangers = [caller for caller in callers if caller not in self.members.get(service, ())]
         if strangers:
             return f"{strangers[0][:NAME_CHARACTERS_MAX]!r} is not in service {service!r}"
+        if len(set(callers)) < len(callers):
+            return "it names one of its components twice"
         return ""
 
     def allows(self, caller: str, target: str) -> bool:

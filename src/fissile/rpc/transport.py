@@ -70,7 +70,8 @@ class Endpoint(asyncio.Protocol):
     def peer(self) -> str:
         """The peer's address, for messages."""
         found: Any = self.transport.get_extra_info("peername") or self.transport.get_extra_info("sockname")
-        return str(found) if found else "a local peer"
+        text = str(found) if found else "a local peer"
+        return text if text.isprintable() else repr(text)  # of a Unix socket it is what the peer says
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
