@@ -1,6 +1,7 @@
 """Calls between services, on a network in memory, on Unix sockets and on TCP."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,8 @@ import msgspec
 import pytest
 from shelves import GRAPH
 
-from fissile.errors import IncompatibleContract, Overloaded, PermissionDenied, Unavailable
+from fissile.component.context import CallContext, call_context
+from fissile.errors import DeadlineExceeded, IncompatibleContract, Overloaded, PermissionDenied, Unavailable
 
 
 async def test_many_calls_at_once(rig: Any) -> None:
@@ -108,6 +110,32 @@ async def test_a_replica_that_drains_finishes_what_it_has(rig: Any, until: Calla
     assert await drain
 
 
+@pytest.mark.parametrize("rig", ["unix", "tcp"], indirect=True)
+async def test_a_call_that_is_on_its_way_when_its_replica_drains_is_answered(rig: Any, until: Any) -> None:
+    """Its caller knew of nothing, and nothing else is in flight that would keep the replica."""
+    await rig.serve()
+    assert await rig.call().read("another") == "ANOTHER"
+    await rig.channels[0].close()
+    await until(lambda: not rig.servers[0].connections)
+    shelf = rig.call()
+    assert await shelf.read("a") == "A"
+    rig.shelves[0].gate.set()
+    call = asyncio.create_task(shelf.write())
+    await asyncio.sleep(0)
+    assert await rig.servers[0].drain(5.0)
+    await rig.servers[0].close()
+    assert await call == 1
+
+
+async def test_a_drain_does_not_wait_for_callers_that_call_nothing(rig: Any) -> None:
+    await rig.serve()
+    shelf = rig.call()
+    assert await shelf.read("a") == "A"
+    begun = time.monotonic()
+    assert await rig.servers[0].drain(5.0)
+    assert time.monotonic() - begun < 0.5
+
+
 async def test_a_stream_ends_in_order_if_it_can_while_its_replica_drains(rig: Any) -> None:
     await rig.serve()
     stream = rig.call().follow()
@@ -193,3 +221,50 @@ async def test_new_routes_move_the_calls(rig: Any, until: Callable[..., Any]) ->
     rig.shelves[1].gate.set()
     assert await shelf.wait() == 1
     assert rig.shelves[1].begun == 1
+
+
+@pytest.mark.parametrize("rig", ["memory"], indirect=True)
+async def test_new_routes_move_the_calls_that_wait(rig: Any) -> None:
+    """Though there was no replica at all before."""
+    address = await rig.serve()
+    rig.addresses = ["memory:nobody"]
+    shelf = rig.call()
+    call = asyncio.create_task(shelf.read("x"))
+    await asyncio.sleep(0.02)
+    begun = time.monotonic()
+    rig.channels[0].route([address])
+    assert await call == "X"
+    assert time.monotonic() - begun < 0.5
+
+
+@pytest.mark.parametrize("rig", ["memory"], indirect=True)
+async def test_a_call_waits_for_the_next_where_the_only_replica_welcomes_it_and_drains(rig: Any) -> None:
+    address = await rig.serve()
+    await rig.serve()
+    rig.addresses = [address]
+    rig.servers[0].draining = True
+    begun = time.monotonic()
+    call = asyncio.create_task(rig.call().read("x"))
+    await asyncio.sleep(0.02)
+    rig.network.listen(address, rig.servers[1].protocol)
+    assert await call == "X"
+    assert time.monotonic() - begun < 0.8
+
+
+async def test_calls_whose_time_was_up_say_nothing_of_their_callee(rig: Any) -> None:
+    """As those of a task that outlives its request: they run nothing, and the breaker stays closed for others."""
+    await rig.serve()
+    shelf = rig.call()
+
+    async def too_late() -> None:
+        call_context.set(CallContext(1, 1, deadline=time.monotonic() - 1.0, timeout=1.0))
+        for _ in range(10):
+            with pytest.raises(DeadlineExceeded):
+                await shelf.echo(b"")
+            with pytest.raises(DeadlineExceeded):
+                await anext(shelf.follow())
+
+    assert await shelf.read("a") == "A"
+    await asyncio.create_task(too_late())
+    assert await shelf.read("b") == "B"
+    assert rig.shelves[0].begun == 0

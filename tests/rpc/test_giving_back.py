@@ -308,6 +308,26 @@ async def test_more_calls_at_once_than_a_connection_may_have(rig: Any, until: Un
 
 
 @sockets
+async def test_more_streams_and_calls_at_once_than_a_connection_may_have(rig: Any, until: Until) -> None:
+    """Both count alike at both ends: the connection is never given more than it may have."""
+    await rig.serve(concurrency=1, queue=2 * CALLS_MAX)
+    shelf = rig.call()
+
+    async def follow() -> list[int]:
+        return [item async for item in shelf.follow()]
+
+    streams = [asyncio.ensure_future(follow()) for _ in range(CALLS_MAX - 10)]
+    await until(lambda: len(rig.servers[0].waiting) == CALLS_MAX - 11)
+    calls = [asyncio.ensure_future(shelf.wait()) for _ in range(30)]
+    await until(lambda: sum(one.done() for one in calls) == 20)
+    assert all(isinstance(one.exception(), Overloaded) for one in calls if one.done())
+    for one in (*streams, *calls):
+        one.cancel()
+    await asyncio.gather(*streams, *calls, return_exceptions=True)
+    await until(lambda: at_rest(rig.servers[0]))
+
+
+@sockets
 async def test_a_connection_is_replaced_before_its_call_ids_are_used_up(rig: Any, until: Until) -> None:
     await rig.serve()
     shelf = rig.call()

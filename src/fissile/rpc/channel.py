@@ -171,7 +171,7 @@ class Channel:
         for connection in list(self.open):
             if connection.address not in self._addresses:
                 self.retire(connection)
-        if self.open:
+        if self.open or self._waiters:
             self._connect_all()
 
     def pick(self) -> "ClientConnection | None":
@@ -250,7 +250,13 @@ class Channel:
                 task = asyncio.get_running_loop().create_task(self._keep_connecting(address))
                 self._connecting[address] = task
                 # Not in the task itself: it may be cancelled before its first step.
-                task.add_done_callback(lambda _, address=address: self._connecting.pop(address, None))
+                task.add_done_callback(lambda _, address=address: self._connecting_ended(address))
+
+    def _connecting_ended(self, address: str) -> None:
+        del self._connecting[address]
+        # Who began to wait between the end of the task and the news of it counts on it.
+        if self._waiters and not self.closed:
+            self._connect_all()
 
     async def _keep_connecting(self, address: str) -> None:
         pause = RECONNECT_SECONDS
@@ -259,12 +265,14 @@ class Channel:
                 _, found = await self._connect(lambda: ClientConnection(self, address), address)
                 connection = cast(ClientConnection, found)
                 try:
-                    if await connection.opened:
-                        return
+                    opened = await connection.opened
                 except asyncio.CancelledError:
                     connection.end()  # nobody else knows of it yet
                     raise
-                self.last_trouble = "the connection broke in the handshake"
+                if connection in self.open:
+                    return
+                # A replica that drains says so right after its welcome.
+                self.last_trouble = "it takes no more calls" if opened else "the connection broke in the handshake"
             except (OSError, NotAnswered) as error:
                 self.last_trouble = f"cannot connect: {error}"
             if self.refused:

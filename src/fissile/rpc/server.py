@@ -69,6 +69,8 @@ PARKED_MAX = 1024
 DEADLOCK_SECONDS = 3.0
 DEADLOCK_CHECK_SECONDS = 1.0
 CLOSE_SECONDS_MAX = 2.0
+# How long a drain waits for callers to say that they know of it: for those that are stopped.
+GOAWAY_SECONDS_MAX = 1.0
 # Of the time to drain, what streams have to end by themselves.
 STREAM_SHARE = 0.5
 DEFAULT_CONCURRENCY = 64
@@ -189,6 +191,9 @@ class Server:
         self.pulse = Pulse()
         self._listeners: list[asyncio.Server] = []
         self._idle: asyncio.Event | None = None
+        # Callers that were told to go away, and may not know it yet: what they send until then is on its way.
+        self._unaware: set[ServerConnection] = set()
+        self._aware = asyncio.Event()
 
     @property
     def running(self) -> int:
@@ -206,6 +211,7 @@ class Server:
     async def drain(self, seconds_max: float) -> bool:
         """Take no new calls and finish those in flight; whether all were done within the limit (seconds).
 
+        A call that was on its way when its caller was told is one of those: it is waited for until the caller knows.
         Streams that are still open after STREAM_SHARE of it end with Unavailable: their consumers are to open
         them again, at another replica.
         """
@@ -213,13 +219,28 @@ class Server:
         for listener in self._listeners:
             listener.close()
         for connection in list(self.connections):
-            connection.say_goaway("draining")
+            if connection.say_goaway("draining"):
+                self._unaware.add(connection)
+        begun = time.monotonic()
+        self._aware.clear()
+        if self._unaware:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(GOAWAY_SECONDS_MAX, seconds_max)):
+                    await self._aware.wait()
+        seconds_max = max(0.0, seconds_max - (time.monotonic() - begun))
         if await self._idle_within(seconds_max * STREAM_SHARE):
             return True
         for call in list(self._calls()):
             if call.entry.method.streaming:
                 self.cancel(call, Ending.MOVED)
         return await self._idle_within(seconds_max * (1 - STREAM_SHARE))
+
+    def aware(self, connection: "ServerConnection") -> None:
+        """Its caller sends nothing more."""
+        if connection in self._unaware:
+            self._unaware.remove(connection)
+            if not self._unaware:
+                self._aware.set()
 
     async def _idle_within(self, seconds: float) -> bool:
         idle = self._idle = asyncio.Event()
@@ -421,6 +442,7 @@ class ServerConnection(Endpoint):
             if call is not None:
                 self.server.cancel(call, Ending.GIVEN_UP)
         self.server.connections.discard(self)
+        self.server.aware(self)
 
     def _handshake_late(self) -> None:
         if self.wire.state is State.HANDSHAKE:
@@ -469,6 +491,8 @@ class ServerConnection(Endpoint):
             event.ticket.notify()
         elif type(event) is events.HelloReceived:
             self._greet(event.hello)
+        elif type(event) is events.Ponged:
+            self.server.aware(self)
         else:
             super().act(event)
 
@@ -507,11 +531,14 @@ class ServerConnection(Endpoint):
         if server.draining:
             self.say_goaway("draining")
 
-    def say_goaway(self, reason: str) -> None:
-        """Tell the caller to send no more requests here."""
-        if self.wire.state is State.OPEN:
-            self.wire.goaway(reason)
-            self.flush()
+    def say_goaway(self, reason: str) -> bool:
+        """Tell the caller to send no more requests here; whether there is one. Its pong says that it knows."""
+        if self.wire.state is not State.OPEN:
+            return False
+        self.wire.goaway(reason)
+        self.wire.ping(0)
+        self.flush()
+        return True
 
     def _refuse(self, request: events.Request) -> None:
         entries = self.server.entries

@@ -134,6 +134,8 @@ class RemoteMethod:
             if context.deadline < deadline:
                 deadline = context.deadline
                 timeout = deadline - now
+            if timeout <= 0:  # which says nothing of the callee: its breaker is not told
+                raise exceeded(self.label, self.timeout)
             way = self.way
             channel = way.channel
             if way.others:
@@ -147,7 +149,7 @@ class RemoteMethod:
             connection = channel.pick()
             trouble: Exception | None = None
             body: bytes | None = None
-            if connection is not None and timeout > 0:
+            if connection is not None:
                 look = now + channel.look_seconds
                 if deadline < look:
                     look = deadline
@@ -195,7 +197,7 @@ class RemoteMethod:
         if index is None:
             raise self._refused(connection)
         wire = connection.wire
-        if len(wire.calls) >= CALLS_MAX:
+        if connection.load() >= CALLS_MAX:
             raise self._full(connection)
         future = connection.loop.create_future()
         try:
@@ -342,6 +344,8 @@ class RemoteMethod:
         context = call_context.get() or CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
         now = time.monotonic()
         deadline = min(now + self.timeout, context.deadline)
+        if deadline <= now:
+            raise exceeded(self.label, self.timeout)
         channel = self.way.others.get(context.release, self.way.channel)
         breaker = channel.breakers[self.caller]
         if breaker.state is not BreakerState.CLOSED and not breaker.admits(now):
@@ -395,7 +399,7 @@ class RemoteMethod:
         index = connection.methods.get(self.label)
         if index is None:
             raise self._refused(connection)
-        if len(connection.wire.calls) + len(connection.wire.streams) >= CALLS_MAX:
+        if connection.load() >= CALLS_MAX:
             raise self._full(connection)
         ticket = StreamTicket(deadline)
         now = time.monotonic()
