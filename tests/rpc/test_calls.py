@@ -268,3 +268,27 @@ async def test_calls_whose_time_was_up_say_nothing_of_their_callee(rig: Any) -> 
     await asyncio.create_task(too_late())
     assert await shelf.read("b") == "B"
     assert rig.shelves[0].begun == 0
+
+
+@pytest.mark.parametrize("rig", ["unix"], indirect=True)
+@pytest.mark.parametrize("connected", [False, True])
+async def test_a_thread_with_an_event_loop_of_its_own_may_call(rig: Any, connected: bool, until: Any) -> None:
+    """As it may where all is one process; and its loop, which ends, is nobody else's."""
+    await rig.serve()
+    shelf = rig.call()
+    if connected:
+        assert await shelf.read("a") == "A"
+
+    async def calls() -> list[Any]:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(shelf.write(), 0.05)
+        return [
+            await shelf.read("b"),
+            [len(page) async for page in shelf.pages(40, 50_000)],
+            await anext(shelf.follow()),
+        ]
+
+    for _ in range(2):
+        assert (await asyncio.to_thread(lambda: asyncio.run(calls())))[:2] == ["B", [50_000] * 40]
+    assert await shelf.read("c") == "C"
+    await until(lambda: not rig.channels[0].in_flight() and not rig.servers[0].running)

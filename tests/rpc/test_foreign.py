@@ -223,3 +223,18 @@ def test_json_is_what_msgspec_reads() -> None:
     for text, value in (("NaN", math.nan), ("Infinity", math.inf), ("-Infinity", -math.inf)):
         found = msgspec.json.decode(json.dumps([text]), type=list[float], strict=False)
         assert repr(found) == repr([value])
+
+
+async def test_a_thread_with_an_event_loop_of_its_own_may_call() -> None:
+    """The connections are those of the loop that goes on."""
+    async with bank(200, 1.0) as (reference, peer):
+        for _ in range(2):
+            assert await asyncio.to_thread(lambda: asyncio.run(reference.pay(1.0))) == 1.0
+        assert await reference.pay(1.0) == 1.0
+    async with bank(200, b'{"item":1}\n{"item":2}\n') as (reference, peer):
+
+        async def items() -> list[int]:
+            return [item async for item in reference.items()]
+
+        assert await asyncio.to_thread(lambda: asyncio.run(items())) == [1, 2]
+    assert len(peer.heads) == 1

@@ -19,6 +19,7 @@ from fissile.errors import Unavailable
 from fissile.rpc.alarm import Alarm
 from fissile.rpc.balancer import QUICK_SECONDS, choose, quickest
 from fissile.rpc.breaker import Breaker
+from fissile.rpc.home import Home
 from fissile.rpc.liveness import GONE_SECONDS, LOOK_SECONDS, Liveness, Sign
 from fissile.rpc.retry import RetryBudget
 from fissile.rpc.transport import Endpoint, log
@@ -140,6 +141,7 @@ class Channel:
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self.service = service
+        self.home = Home()
         self.look_seconds = look_seconds
         self.hello = Hello(PROTOCOL_VERSION, token, caller_service, callers, contracts)
         self.callers = {name: index for index, name in enumerate(callers)}

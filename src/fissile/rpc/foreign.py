@@ -26,6 +26,7 @@ from fissile.rpc.balancer import choose
 from fissile.rpc.breaker import Breaker, BreakerState
 from fissile.rpc.deadline import exceeded
 from fissile.rpc.exact import to_json
+from fissile.rpc.home import Home, made_on, streamed_on
 from fissile.rpc.problems import error_of
 from fissile.rpc.retry import BUDGET_RATIO, BUDGET_RETRIES_MAX, RetryBudget, may_retry
 from fissile.rpc.way import Way
@@ -67,6 +68,7 @@ class ForeignChannel:
 
     def __init__(self, service: str, addresses: Iterable[str], *, token: str) -> None:
         self.service = service
+        self.home = Home()
         self.budget = RetryBudget()
         self.breakers: dict[str, Breaker] = {}
         self.closed = False
@@ -196,6 +198,9 @@ class ForeignMethod:
 
     async def call(self, values: tuple[Any, ...]) -> Any:
         """Call and decode the answer."""
+        loop = self.channel.home.elsewhere()
+        if loop is not None:
+            return await made_on(loop, self.call(values))
         started = time.perf_counter_ns()
         cells = self.cells
         try:
@@ -364,8 +369,13 @@ class ForeignMethod:
             remedy="answer what the method's schema in /openapi.json says",
         )
 
-    async def stream(self, values: tuple[Any, ...]) -> AsyncIterator[Any]:
-        """Call and yield the items as they come; unread ones wait in TCP's own buffers."""
+    def stream(self, values: tuple[Any, ...]) -> AsyncIterator[Any]:
+        """Call and yield the items as they come."""
+        loop = self.channel.home.elsewhere()
+        return self._items(values) if loop is None else streamed_on(loop, self._items(values))
+
+    async def _items(self, values: tuple[Any, ...]) -> AsyncGenerator[Any]:
+        """The items; unread ones wait in TCP's own buffers."""
         context, deadline = self._begin()
         body = self._body(values)
         patience = time.monotonic() + CONNECT_SECONDS_MAX

@@ -7,7 +7,8 @@ The common case is one straight line; every trouble leaves it for `_again`.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from asyncio import get_running_loop
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from math import inf
 from typing import Any
 
@@ -47,6 +48,7 @@ from fissile.rpc.channel import (
     StreamTicket,
 )
 from fissile.rpc.deadline import exceeded
+from fissile.rpc.home import made_on, streamed_on
 from fissile.rpc.retry import BUDGET_RATIO, BUDGET_RETRIES_MAX, may_retry
 from fissile.rpc.way import Way
 from fissile.wire.frames import CALLS_MAX, STREAM_WINDOW_BYTES, TIMEOUT_NONE
@@ -123,6 +125,11 @@ class RemoteMethod:
 
     async def call(self, values: tuple[Any, ...]) -> Any:
         """Call and decode the answer."""
+        home = self.way.channel.home
+        if home.loop is not get_running_loop():
+            loop = home.elsewhere()
+            if loop is not None:
+                return await made_on(loop, self.call(values))
         started = time.perf_counter_ns()
         try:
             now = time.monotonic()
@@ -339,8 +346,13 @@ class RemoteMethod:
             remedy=f"see whether {channel.service!r} runs, and its log",
         )
 
-    async def stream(self, values: tuple[Any, ...]) -> AsyncIterator[Any]:
-        """Call and yield the items as they come; credit goes back as they are consumed."""
+    def stream(self, values: tuple[Any, ...]) -> AsyncIterator[Any]:
+        """Call and yield the items as they come."""
+        loop = self.way.channel.home.elsewhere()
+        return self._items(values) if loop is None else streamed_on(loop, self._items(values))
+
+    async def _items(self, values: tuple[Any, ...]) -> AsyncGenerator[Any]:
+        """The items; credit goes back as they are consumed."""
         context = call_context.get() or CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
         now = time.monotonic()
         deadline = min(now + self.timeout, context.deadline)
