@@ -104,6 +104,9 @@ class All:
     async def table(self, x: dict[str, float]) -> dict[str, float]:
         return x
 
+    async def shares(self, x: frozenset[float]) -> frozenset[float]:
+        return x
+
     async def anything(self, x: Any) -> Any:
         return x
 
@@ -136,6 +139,8 @@ METHODS = read_interface(All)[0].methods
         ("maybe", None),
         ("table", {"a": 1.0}),
         ("anything", {"a": [1, None]}),
+        ("anything", {nan: 1, 2.0: 3}),
+        ("shares", frozenset({nan, 1.5})),
     ],
 )
 def test_what_survives(name: str, value: Any) -> None:
@@ -215,4 +220,4 @@ def test_differences_of_values() -> None:
 
 def test_every_method_is_read() -> None:
     assert all(isinstance(method, Method) for method in METHODS.values())
-    assert len(METHODS) == 17
+    assert len(METHODS) == 18

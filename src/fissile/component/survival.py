@@ -8,6 +8,7 @@ places and types and never a value: they are kept and shown where a value may be
 import dataclasses
 from collections.abc import Iterable, Mapping, Set
 from datetime import datetime, time
+from decimal import Decimal
 from typing import Any, cast
 
 import msgspec
@@ -88,17 +89,22 @@ def _difference_of_rows(path: str, sent: Any, came: Any) -> str:
 
 def _difference_of_mappings(path: str, sent: Mapping[Any, Any], came: Mapping[Any, Any]) -> str:
     keys = {key: key for key in came}
-    if len(sent) != len(came) or any(key not in keys for key in sent):
+    if len(sent) != len(came) or any(key not in keys for key in _findable(sent)):
         return f"{path} arrives with other keys"
-    names = _first((f"a key of {path}", key, keys[key]) for key in sent)
-    return names or _first((f"a value of {path}", value, came[key]) for key, value in sent.items())
+    names = _first((f"a key of {path}", key, keys[key]) for key in _findable(sent))
+    return names or _first((f"a value of {path}", sent[key], came[key]) for key in _findable(sent))
 
 
 def _difference_of_sets(path: str, sent: Set[Any], came: Set[Any]) -> str:
     members = {member: member for member in came}
-    if len(sent) != len(came) or any(member not in members for member in sent):
+    if len(sent) != len(came) or any(member not in members for member in _findable(sent)):
         return f"{path} arrives with other members"
-    return _first((f"a member of {path}", member, members[member]) for member in sent)
+    return _first((f"a member of {path}", member, members[member]) for member in _findable(sent))
+
+
+def _findable(things: Iterable[Any]) -> list[Any]:
+    """Without those that equal nothing, not even themselves: what is not a number cannot be looked up."""
+    return [one for one in things if not isinstance(one, (float, Decimal)) or one == one]
 
 
 def _first(parts: Iterable[tuple[str, Any, Any]]) -> str:
