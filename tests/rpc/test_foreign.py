@@ -199,7 +199,7 @@ async def test_calls_whose_time_was_up_say_nothing_of_their_callee() -> None:
     async def too_late() -> None:
         call_context.set(CallContext(1, 1, deadline=time.monotonic() - 1.0, timeout=1.0))
         for _ in range(10):
-            with pytest.raises(DeadlineExceeded):
+            with pytest.raises(DeadlineExceeded, match=r"Bank\.pay was not called"):
                 await reference.pay(1.0)
 
     async with bank(200, 1.0) as (reference, peer):

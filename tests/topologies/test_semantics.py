@@ -87,6 +87,17 @@ async def test_a_task_that_outlives_its_call_has_its_deadline(world: World) -> N
     assert await world.reference("Caller").outcome() == "deadline_exceeded"
 
 
+async def test_a_task_that_outlives_its_call_runs_nothing_and_harms_nobody(world: World) -> None:
+    caller = world.reference("Caller")
+    await caller.begin_many()
+    found = (await caller.outcome()).replace("Callee.count", "METHOD").replace("Callee.pid", "METHOD").split(" | ")
+    assert len(set(found)) == 1  # all of them the same: no breaker opens over calls that were never made
+    assert "METHOD was not called: the time of the call that it would be part of was up" in found[0]
+    assert "context=contextvars.Context()" in found[0]
+    assert await world.reference("Callee").produced() == 0
+    assert (await caller.reach()).isdecimal()
+
+
 async def test_cancellation_reaches_the_callee(world: World) -> None:
     callee = world.reference("Callee")
     call = asyncio.create_task(callee.patient(4.0))
@@ -118,6 +129,16 @@ async def test_a_stream_does_not_run_ahead_of_its_consumer(world: World) -> None
         return await callee.cancellations() == 1
 
     await until(closed)
+
+
+@pytest.mark.parametrize("items", [3, 100_000])
+async def test_a_stream_is_late_though_its_items_came_before_they_were_wanted(world: World, items: int) -> None:
+    """items: as many as are sent at once, and more."""
+    async with aclosing(world.reference("Callee").brief_count(items)) as stream:
+        assert await anext(stream) == 0
+        await asyncio.sleep(0.3)
+        with pytest.raises(DeadlineExceeded):
+            await anext(stream)
 
 
 async def test_a_stream_that_fails_in_the_middle(world: World) -> None:

@@ -158,6 +158,16 @@ def exceeded(origin: str, timeout: float) -> DeadlineExceeded:
     )
 
 
+def not_begun(origin: str) -> DeadlineExceeded:
+    """The error for a call that was asked for when the time of what it belongs to was up."""
+    return DeadlineExceeded(
+        f"{origin} was not called: the time of the call that it would be part of was up",
+        origin=origin,
+        remedy="look for what took that time; a task that is to outlive the call by which it is begun needs a context "
+        "of its own: asyncio.create_task(work(), context=contextvars.Context())",
+    )
+
+
 def local_reference(
     interface: Interface, instance: Any, environment: Environment, surroundings: Surroundings | None = None
 ) -> Ref:
@@ -315,7 +325,7 @@ class LocalMethod:
         """A call whose time was up before it began."""
         if self.cells is not None:
             self.cells[CELL_FAILURES] += 1
-        return exceeded(self.method.label, self.timeout)
+        return not_begun(self.method.label)
 
     def left(self, before: Context, watch: Watch | None, same: bool) -> BaseException | None:
         """After a call that has answered: an error that its caller gets instead. same: it changed no variable."""
@@ -443,7 +453,7 @@ class LocalMethod:
         now = environment.clock()
         call = nested(call_context.get(), now, self.timeout, environment.bits)
         if call.deadline <= now:
-            raise exceeded(self.method.label, self.timeout)
+            raise not_begun(self.method.label)
         look = self.sampling and (self._first > 0 or not environment.clock_ns() % SAMPLE)
         self._first -= 1
         if look:

@@ -20,7 +20,7 @@ from fissile.component.failure import invalid_argument
 from fissile.component.interface import Interface, Method
 from fissile.component.values import UNDECODABLE, UNENCODABLE
 from fissile.component.variables import Variables
-from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, DEFAULT_TIMEOUT_SECONDS, Ref, generate
+from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, DEFAULT_TIMEOUT_SECONDS, Ref, generate, not_begun
 from fissile.errors import ConfigError, RemoteError, Unavailable
 from fissile.rpc.balancer import choose
 from fissile.rpc.breaker import Breaker, BreakerState
@@ -238,7 +238,7 @@ class ForeignMethod:
         now = time.monotonic()
         deadline = min(now + self.timeout, context.deadline)
         if deadline <= now:  # which says nothing of the callee: its breaker is not told
-            raise exceeded(self.method.label, self.timeout)
+            raise not_begun(self.method.label)
         if self.breaker.state is not BreakerState.CLOSED and not self.breaker.admits(now):
             raise Unavailable(
                 f"{self.method.label}: service {self.channel.service!r} did not answer "

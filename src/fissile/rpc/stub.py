@@ -25,6 +25,7 @@ from fissile.component.wiring import (
     DEFAULT_TIMEOUT_SECONDS,
     Ref,
     generate,
+    not_begun,
 )
 from fissile.errors import (
     CALL_ERRORS,
@@ -142,7 +143,7 @@ class RemoteMethod:
                 deadline = context.deadline
                 timeout = deadline - now
             if timeout <= 0:  # which says nothing of the callee: its breaker is not told
-                raise exceeded(self.label, self.timeout)
+                raise not_begun(self.label)
             way = self.way
             channel = way.channel
             if way.others:
@@ -352,12 +353,15 @@ class RemoteMethod:
         return self._items(values) if loop is None else streamed_on(loop, self._items(values))
 
     async def _items(self, values: tuple[Any, ...]) -> AsyncGenerator[Any]:
-        """The items; credit goes back as they are consumed."""
+        """The items; credit goes back as they are consumed.
+
+        Past its deadline no item is given out, not even one that came in time: so it is within a process.
+        """
         context = call_context.get() or CallContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
         now = time.monotonic()
         deadline = min(now + self.timeout, context.deadline)
         if deadline <= now:
-            raise exceeded(self.label, self.timeout)
+            raise not_begun(self.label)
         channel = self.way.others.get(context.release, self.way.channel)
         breaker = channel.breakers[self.caller]
         if breaker.state is not BreakerState.CLOSED and not breaker.admits(now):
@@ -368,6 +372,8 @@ class RemoteMethod:
         try:
             while True:
                 while items:
+                    if ticket.outcome is not None and time.monotonic() >= deadline:
+                        break
                     body, size = items.popleft()
                     try:
                         value = self.decode(body)
@@ -384,13 +390,15 @@ class RemoteMethod:
                 ticket.wake = loop.create_future()
                 await ticket.wake
             outcome = ticket.outcome
-            if isinstance(outcome, Finished):
-                breaker.succeeded()
-                return
             if isinstance(outcome, NotAnswered):
                 # Items were seen already: a stream is never begun again behind its consumer's back.
                 breaker.failed(time.monotonic())
                 raise Unavailable(f"{self.label}: {outcome}", origin=self.label)
+            if items or isinstance(outcome, Finished):
+                breaker.succeeded()
+                if time.monotonic() >= deadline:
+                    raise exceeded(self.label, self.timeout)
+                return
             self._judge(channel, outcome, 1, deadline)
         finally:
             if ticket.outcome is None:

@@ -110,6 +110,11 @@ class Callee:
         finally:
             self.cancelled += 1
 
+    @method(timeout=0.2)
+    async def brief_count(self, up_to: int) -> AsyncIterator[int]:
+        for number in range(up_to):
+            yield number
+
     async def produced(self) -> int:
         return self.calls
 
@@ -256,6 +261,26 @@ class Caller:
                 self.outlived = str(await self.callee.pid())
             except CallError as error:
                 self.outlived = error.code
+
+        self.task = asyncio.create_task(later())
+
+    @method(timeout=0.1)
+    async def begin_many(self) -> None:
+        """A task that outlives this call, and begins many calls and a stream when its time is up."""
+
+        async def later() -> None:
+            await asyncio.sleep(0.15)
+            found: list[str] = []
+            for _ in range(10):
+                try:
+                    found.append(str(await self.callee.pid()))
+                except CallError as error:
+                    found.append(str(error))
+            try:
+                found += [str(item) async for item in self.callee.count(3)]
+            except CallError as error:
+                found.append(str(error))
+            self.outlived = " | ".join(sorted(set(found)))
 
         self.task = asyncio.create_task(later())
 
