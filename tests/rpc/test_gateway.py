@@ -1,6 +1,7 @@
 """Components over HTTP/JSON: exact values, problem documents, streams."""
 
 import asyncio
+import contextlib
 import datetime
 import decimal
 import enum
@@ -97,6 +98,7 @@ class Bank:
 
     def __init__(self) -> None:
         self.cancelled = asyncio.Event()
+        self.released = asyncio.Event()
 
     @method(raises=(NoMoney,), idempotent=True)
     async def pay(self, how: str, amount: int = 1) -> int:
@@ -175,6 +177,13 @@ class Bank:
             self.cancelled.set()
             raise
 
+    @method(timeout=0.05)
+    async def stubborn(self) -> None:
+        """Does not let itself be cancelled."""
+        while not self.released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.released.wait()
+
     async def count(self, up_to: int) -> AsyncIterator[int]:
         for number in range(up_to):
             if number == 3:
@@ -190,16 +199,24 @@ class Bank:
 GRAPH = Graph(Bank, name="bank", context=[TENANT])
 
 
-def client_of(bank: Bank, **headers: str) -> httpx.AsyncClient:
+def gateway_of(bank: Bank) -> Gateway:
     interface = GRAPH.components["Bank"].interface
     reference = local_reference(interface, bank, environment())
-    gateway = Gateway(
+    return Gateway(
         {"Bank": Export(interface, reference)},
         authorize=lambda token: token == "right",
         title="bank",
         variables=GRAPH.context,
     )
-    transport = httpx.ASGITransport(app=gateway)
+
+
+def scope_of(name: str) -> dict[str, Any]:
+    headers = [(b"authorization", b"Bearer right")]
+    return {"type": "http", "path": f"/rpc/Bank/{name}", "method": "POST", "headers": headers}
+
+
+def client_of(bank: Bank, **headers: str) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=gateway_of(bank))
     told = {"Authorization": "Bearer right", **headers}
     return httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=told)
 
@@ -302,11 +319,38 @@ async def test_deadlines() -> None:
         assert timeout == 2.0
 
 
+async def test_a_call_that_does_not_end_is_answered_for_at_its_deadline() -> None:
+    """And is in flight until it has ended."""
+    bank = Bank()
+    answered = asyncio.Event()
+    sent: list[Any] = []
+    messages = [{"type": "http.request", "body": b"{}"}]
+
+    async def receive() -> Any:
+        return messages.pop(0) if messages else await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.body":
+            answered.set()
+
+    request = asyncio.ensure_future(gateway_of(bank)(scope_of("stubborn"), receive, send))
+    try:
+        async with asyncio.timeout(5.0):
+            await answered.wait()
+        assert sent[0]["status"] == 504
+        assert "Bank.stubborn did not answer within its 0.05 s" in json.loads(sent[1]["body"])["detail"]
+        await asyncio.sleep(0.05)
+        assert not request.done()
+    finally:
+        bank.released.set()
+    async with asyncio.timeout(5.0):
+        await request
+    assert len(sent) == 2
+
+
 async def test_a_client_that_goes_away_cancels_its_call() -> None:
     bank = Bank()
-    interface = GRAPH.components["Bank"].interface
-    reference = local_reference(interface, bank, environment())
-    gateway = Gateway({"Bank": Export(interface, reference)}, authorize=lambda token: True, title="bank")
     messages = [{"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}]
 
     async def receive() -> Any:
@@ -319,9 +363,8 @@ async def test_a_client_that_goes_away_cancels_its_call() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "path": "/rpc/Bank/wait", "method": "POST", "headers": [(b"authorization", b"Bearer x")]}
     async with asyncio.timeout(5.0):
-        await gateway(scope, receive, send)
+        await gateway_of(bank)(scope_of("wait"), receive, send)
         await bank.cancelled.wait()
     assert sent == []
 

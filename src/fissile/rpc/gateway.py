@@ -29,6 +29,8 @@ from fissile.rpc.server import Export
 BODY_BYTES_MAX = 16 * 1024 * 1024
 TIMEOUT_HEADER = b"fissile-timeout-ms"
 TIMEOUT_DIGITS_MAX = 15
+# How long past its deadline a call has to end by itself, before it is answered for.
+LET_GO_SECONDS = 0.1
 
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _PROBLEM: tuple[bytes, bytes] = (b"content-type", b"application/problem+json")
@@ -90,13 +92,7 @@ class Gateway:
         except ClientGone:
             return
         except Problem as problem:
-            headers = [_PROBLEM]
-            if problem.status == 401:
-                headers.append((b"www-authenticate", b"Bearer"))
-            if "retry_after_seconds" in problem.document:
-                seconds = max(1, round(problem.document["retry_after_seconds"]))
-                headers.append((b"retry-after", str(seconds).encode()))
-            await _send(send, problem.status, headers, problem_json(problem.document))
+            await _send_problem(send, problem)
 
     async def _route(self, scope: Any, receive: Any, send: Any) -> None:
         path, verb = scope["path"], scope["method"]
@@ -132,7 +128,13 @@ class Gateway:
             return
         work = enforce(method.call(function, arguments), context, method.label)
         call = asyncio.get_running_loop().create_task(work, context=around)
-        await _until_gone(call, receive)
+        if not await _until_gone(call, receive, context.deadline):
+            # It does not let itself be cancelled, which is nothing to its caller. It is in flight until it has ended.
+            await _send_problem(send, _problem(exceeded(method.label, context.timeout), method))
+            await asyncio.wait({call})
+            if not call.cancelled():
+                call.exception()  # which nobody waits for any more
+            return
         try:
             body = _body(call.result(), method)
         except BaseException as error:  # cancelled from inside, too: it is an answer like any other
@@ -196,18 +198,22 @@ def _problem(error: BaseException, method: Method) -> Problem:
     return Problem(problem_of(to_failure(error, method)))
 
 
-async def _until_gone(call: "asyncio.Future[Any]", receive: Any) -> None:
-    """Wait for the call; a client that goes away cancels it."""
+async def _until_gone(call: "asyncio.Future[Any]", receive: Any, deadline: float = inf) -> bool:
+    """Wait for the call; a client that goes away cancels it. False if it goes on past its deadline (time.monotonic)."""
     gone = asyncio.ensure_future(receive())
+    limit = None if deadline == inf else max(0.0, deadline - time.monotonic()) + LET_GO_SECONDS
+    late = False
     try:
-        await asyncio.wait({call, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not call.done():
+        done, _ = await asyncio.wait({call, gone}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        late = not done
+        if not late and not call.done():
             call.cancel()
             await asyncio.wait({call})
             raise ClientGone
+        return not late
     finally:
         gone.cancel()
-        if not call.done():
+        if not late and not call.done():
             call.cancel()
         with suppress(asyncio.CancelledError):
             await gone
@@ -227,6 +233,16 @@ async def _read_body(receive: Any) -> bytes:
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)
+
+
+async def _send_problem(send: Any, problem: Problem) -> None:
+    headers = [_PROBLEM]
+    if problem.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if "retry_after_seconds" in problem.document:
+        seconds = max(1, round(problem.document["retry_after_seconds"]))
+        headers.append((b"retry-after", str(seconds).encode()))
+    await _send(send, problem.status, headers, problem_json(problem.document))
 
 
 async def _send(send: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
