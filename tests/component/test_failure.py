@@ -142,6 +142,13 @@ def test_what_is_not_declared_arrives_as_remote_error() -> None:
     assert type(across(Broken("away", origin="Deep.down"))) is Unavailable
 
 
+def test_a_declared_error_whose_fields_do_not_fit_is_named_like_others() -> None:
+    found = across(raised(Refused("no", left="three")))  # type: ignore[arg-type]
+    assert isinstance(found, RemoteError)
+    assert found.type_name == f"{__name__}.Refused"
+    assert "its fields do not fit Refused: Expected `int`, got `str`" in found.message
+
+
 def test_causes_travel() -> None:
     error = raised(Refused("no"), raised(KeyError("k"), raised(Refused("first", left=1), raised(ValueError("v")))))
     found = across(error)

@@ -221,3 +221,8 @@ def test_differences_of_values() -> None:
 def test_every_method_is_read() -> None:
     assert all(isinstance(method, Method) for method in METHODS.values())
     assert len(METHODS) == 18
+
+
+def test_a_refused_argument_is_told_by_its_name() -> None:
+    assert (of_arguments(METHODS["number"], (True,)) or "").endswith("Expected `int`, got `bool` - at `x`")
+    assert (of_arguments(METHODS["row"], ((1, True),)) or "").endswith("got `bool` - at `x[1]`")

@@ -6,6 +6,7 @@ gets what a caller in another would: both read it from the same data. What an ex
 so is what a peer wrote: neither ever keeps a call from being answered. There is no pickle anywhere.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -29,6 +30,9 @@ PARTS_MAX = 64
 ARGS_MAX = 64
 FAILURE_BYTES_MAX = 4 * 1024 * 1024
 RETRY_AFTER_SECONDS_MAX = 86_400.0
+
+# Arguments travel as a row, of which the codec knows no names.
+_NUMBERED = re.compile(r"at `\$\[(\d+)\]")
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -87,10 +91,16 @@ def invalid_argument(error: Exception, method: Method) -> InvalidArgument:
     """The error for arguments that do not fit the method's types."""
     signature = ", ".join(parameter.name for parameter in method.parameters)
     return InvalidArgument(
-        f"{method.label}({signature}): {text_of(error, MESSAGE_CHARACTERS_MAX)}",
+        f"{method.label}({signature}): {with_names(text_of(error, MESSAGE_CHARACTERS_MAX), method)}",
         origin=method.label,
         remedy="pass arguments of the declared types",
     )
+
+
+def with_names(text: str, method: Method) -> str:
+    """What the codec says of a row of arguments, with their names instead of their numbers."""
+    names = dict(enumerate(parameter.name for parameter in method.parameters))
+    return _NUMBERED.sub(lambda found: f"at `{names.get(int(found[1]), found[1])}", text)
 
 
 def _failure(error: BaseException, method: Method, budget: list[int], causes: int, *, traced: bool) -> Failure:
@@ -240,7 +250,7 @@ def _declared(failure: Failure, method: Method, depth: int) -> Exception | None:
         return RemoteError(
             f"{failure.message} (its fields do not fit {failure.type_name}: {message})",
             origin=failure.origin,
-            type_name=failure.type_name,
+            type_name=type_name(kind),
         )
     return error
 

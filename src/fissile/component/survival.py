@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from fissile.component.copying import as_it_is
+from fissile.component.failure import with_names
 from fissile.component.interface import Method
 from fissile.component.values import UNDECODABLE, UNENCODABLE
 
@@ -29,7 +30,7 @@ def of_arguments(method: Method, values: tuple[Any, ...]) -> str | None:
     try:
         got = method.arguments(msgspec.msgpack.decode(data, type=method.request))
     except UNDECODABLE as error:
-        return _short(f"the arguments would be refused by another process: {_reason(error)}")
+        return _short(f"the arguments would be refused by another process: {with_names(_reason(error), method)}")
     pairs = zip(method.parameters, values, got, strict=True)
     found = (_difference(parameter.name, sent, came) for parameter, sent, came in pairs)
     return next((_short(f"the argument {one}") for one in found if one), None)
