@@ -28,6 +28,8 @@ from fissile.wire.frames import PROTOCOL_VERSION, Hello
 from fissile.wire.state import Role, State
 
 CONNECT_SECONDS_MAX = 1.0
+# A replica that does not answer within less may be a moment late, and is not called unavailable for that.
+CONNECT_SECONDS_MIN = 0.25
 REASON_CHARACTERS_MAX = 500
 RECONNECT_SECONDS = 0.01
 # Each call that waits for a connection is to see several attempts, with the jitter of half as much again.
@@ -44,14 +46,14 @@ Connect = Callable[[Callable[[], asyncio.BaseProtocol], str], Awaitable[Any]]
 class NotAnswered(Exception):
     """Inside this room: a call got no answer.
 
-    sent: its request may have been carried out. waited: a connection was waited for, and none came. judged:
+    sent: its request may have been carried out. waited_seconds: a connection was waited for, and none came. judged:
     a breaker has counted it; a connection that breaks under many calls is one trouble, not many.
     """
 
-    def __init__(self, reason: str, *, sent: bool, waited: bool = False) -> None:
+    def __init__(self, reason: str, *, sent: bool, waited_seconds: float = 0.0) -> None:
         super().__init__(reason)
         self.sent = sent
-        self.waited = waited
+        self.waited_seconds = waited_seconds
         self.judged = False
 
 
@@ -206,8 +208,8 @@ class Channel:
     async def connected(self, seconds_max: float) -> "ClientConnection":
         """A connection, waiting for one if need be.
 
-        Raises NotAnswered (not sent) if none comes within CONNECT_SECONDS_MAX, and Expired where seconds_max are over
-        and no trouble is known: there are some without room, or the first is still being made.
+        Raises NotAnswered (not sent) if none comes within CONNECT_SECONDS_MAX or seconds_max, and Expired where there
+        are some without room until then, or where seconds_max is less than CONNECT_SECONDS_MIN and no trouble is known.
         """
         begun = time.monotonic()
         while True:
@@ -226,9 +228,9 @@ class Channel:
             remaining = begun + patience - time.monotonic()
             if remaining <= 0:
                 # A call with a short deadline says nothing of a replica that would have taken it a little later.
-                if self.open or (patience == seconds_max and not self.last_trouble):
+                if self.open or (patience < CONNECT_SECONDS_MIN and not self.last_trouble):
                     raise Expired
-                raise NotAnswered(self.last_trouble or "no replica answered", sent=False, waited=True)
+                raise NotAnswered(self.last_trouble or "no replica answered", sent=False, waited_seconds=patience)
             self._connect_all()
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)

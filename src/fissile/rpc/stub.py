@@ -39,7 +39,6 @@ from fissile.errors import (
 )
 from fissile.rpc.breaker import BreakerState
 from fissile.rpc.channel import (
-    CONNECT_SECONDS_MAX,
     AnsweredWithError,
     Channel,
     ClientConnection,
@@ -283,8 +282,8 @@ class RemoteMethod:
         if not trouble.judged:
             trouble.judged = True
             breaker.failed(now)
-        if trouble.waited:
-            why_not = f"no replica was there for {CONNECT_SECONDS_MAX:g} s"
+        if trouble.waited_seconds:
+            why_not = f"no replica was there for {trouble.waited_seconds:.3g} s"
         else:
             why_not = may_retry(
                 sent=trouble.sent,
