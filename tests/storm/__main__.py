@@ -29,7 +29,7 @@ STALL_SECONDS_MAX = 45.0
 GAUGES_SECONDS_MAX = 5.0
 STOP_SECONDS_MAX = 3.0
 # Fewer calls do not tell growth from noise.
-MEMORY_CALLS_MIN = 200_000
+MEMORY_CALLS_MIN = 500_000
 WEIGH_SECONDS = 0.5
 
 # glibc keeps what large messages were in for the next, as much as the luck of their order has it: ±10 % of all. Blocks
