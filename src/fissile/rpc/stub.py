@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from fissile.component.context import CallContext, call_context
+from fissile.component.copying import undecodable
 from fissile.component.failure import Failure, from_failure, invalid_argument
 from fissile.component.interface import Interface, Method
 from fissile.component.values import UNDECODABLE, UNENCODABLE
@@ -34,7 +35,6 @@ from fissile.errors import (
     IncompatibleContract,
     Overloaded,
     PermissionDenied,
-    RemoteError,
     Unavailable,
 )
 from fissile.rpc.breaker import BreakerState
@@ -162,7 +162,8 @@ class RemoteMethod:
                     look = deadline
                 if look < channel.alarm.due:
                     channel.alarm.set(look)
-                future, call = self._send(connection, values, context, timeout, deadline)
+                future: asyncio.Future[bytes] = connection.loop.create_future()
+                call = self._send(connection, (future, deadline), values, context, timeout)
                 try:
                     body = await future
                 except asyncio.CancelledError:
@@ -180,7 +181,7 @@ class RemoteMethod:
             try:
                 return self.decode(body)
             except UNDECODABLE as error:
-                raise self._undecodable(error) from None
+                raise undecodable(error, self.method) from None
         except BaseException:
             if self.cells is not None:
                 self.cells[CELL_FAILURES] += 1
@@ -193,23 +194,17 @@ class RemoteMethod:
                 cells[CELL_SUM_NS] += elapsed
 
     def _send(
-        self,
-        connection: ClientConnection,
-        values: tuple[Any, ...],
-        context: CallContext,
-        timeout: float,
-        deadline: float,
-    ) -> tuple[asyncio.Future[bytes], int]:
+        self, connection: ClientConnection, ticket: Any, values: tuple[Any, ...], context: CallContext, timeout: float
+    ) -> int:
+        """Send the request; its call id. Raises what its caller is to get, and then nothing is sent."""
         index = connection.methods.get(self.label)
         if index is None:
             raise self._refused(connection)
-        wire = connection.wire
         if connection.load() >= CALLS_MAX:
             raise self._full(connection)
-        future = connection.loop.create_future()
         try:
-            call = wire.send_request(
-                (future, deadline),
+            call = connection.wire.send_request(
+                ticket,
                 values if self.prepare is None else self.prepare(values),
                 index,
                 self.caller,
@@ -218,7 +213,7 @@ class RemoteMethod:
                 context.span_id,
                 context.sampled,
                 context.release,
-                False,
+                self.method.streaming,
                 b"" if self.variables is None else self.variables.pack(self.label, connection.variables),
             )
         except UNENCODABLE as error:
@@ -228,7 +223,7 @@ class RemoteMethod:
         else:
             # Among several replicas each has few calls: what else goes to this one in this tick is to share the write.
             connection.flush_soon()
-        return future, call
+        return call
 
     async def _again(
         self,
@@ -253,7 +248,8 @@ class RemoteMethod:
                 now = time.monotonic()
                 remaining = deadline - now
                 channel.alarm.set(min(deadline, now + channel.look_seconds))
-                future, call = self._send(connection, values, context, max(remaining, 0.001), deadline)
+                future: asyncio.Future[bytes] = connection.loop.create_future()
+                call = self._send(connection, (future, deadline), values, context, max(remaining, 0.001))
                 try:
                     body = await future
                 except asyncio.CancelledError:
@@ -304,15 +300,7 @@ class RemoteMethod:
             failure = _decode_failure(body)
             return from_failure(failure, self.method)
         except UNDECODABLE as error:
-            return self._undecodable(error)
-
-    def _undecodable(self, error: Exception) -> RemoteError:
-        return RemoteError(
-            f"its answer does not fit its declared type: {error}",
-            origin=self.label,
-            type_name=type(error).__name__,
-            remedy="return what the method's annotation says",
-        )
+            return undecodable(error, self.method)
 
     def _refused(self, connection: ClientConnection) -> CallError:
         code = connection.refused.get(self.label, IncompatibleContract.code)
@@ -377,7 +365,7 @@ class RemoteMethod:
                     try:
                         value = self.decode(body)
                     except UNDECODABLE as error:
-                        raise self._undecodable(error) from None
+                        raise undecodable(error, self.method) from None
                     ticket.owed += size
                     if ticket.owed >= CREDIT_BYTES:
                         connection.wire.grant(ticket.call, ticket.owed)
@@ -415,31 +403,8 @@ class RemoteMethod:
                 break
             except (NotAnswered, Expired) as trouble:
                 self._judge(channel, trouble, attempt, deadline)
-        index = connection.methods.get(self.label)
-        if index is None:
-            raise self._refused(connection)
-        if connection.load() >= CALLS_MAX:
-            raise self._full(connection)
         ticket = StreamTicket(deadline)
         now = time.monotonic()
-        remaining = deadline - now
-        timeout_ms = TIMEOUT_NONE if remaining == inf else max(1, min(int(remaining * 1000) + 1, TIMEOUT_NONE - 1))
-        try:
-            ticket.call = connection.wire.send_request(
-                ticket,
-                values if self.prepare is None else self.prepare(values),
-                index,
-                self.caller,
-                timeout_ms,
-                context.trace_id,
-                context.span_id,
-                context.sampled,
-                context.release,
-                True,
-                b"" if self.variables is None else self.variables.pack(self.label, connection.variables),
-            )
-        except UNENCODABLE as error:
-            raise invalid_argument(error, self.method) from None
+        ticket.call = self._send(connection, ticket, values, context, max(deadline - now, 0.001))
         channel.alarm.set(min(deadline, now + channel.look_seconds))
-        connection.flush()
         return connection, ticket
