@@ -424,6 +424,8 @@ def _fields_of(value: Any) -> dict[Any, Any] | None:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, bytearray):
+        return bytes(value)  # which can be in a set
     return value.value if isinstance(value, enum.Enum) else value
 
 
