@@ -97,6 +97,15 @@ def test_a_dead_zygote_and_then_a_dead_supervisor(folder: Path):
         app.down()
 
 
+def test_down_while_there_is_no_zygote(folder: Path):
+    with background(folder) as app:
+        app.up()
+        app.kill(app.status()["supervisor"]["zygote"])
+        published = json.loads((folder / ".fissile" / "endpoints.json").read_text())
+        (folder / ".fissile" / "endpoints.json").write_text(json.dumps({**published, "zygote": 0}))
+        app.down()
+
+
 @pytest.mark.parametrize("command", ["up", "down"])
 def test_when_supervisor_and_zygote_die_together_nobody_is_left_behind(folder: Path, command: str):
     with background(folder) as app:

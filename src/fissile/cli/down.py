@@ -26,7 +26,8 @@ def down(
         daemon.down(path, who=user(), why=why)
         say(f"{endpoints.application} is stopped")
         return
-    if not endpoints.zygote:
+    # An older Fissile said so by the zygote alone.
+    if not endpoints.background and not endpoints.zygote:
         raise ConfigError(
             f"{endpoints.application} runs in the foreground (pid {endpoints.pid})",
             remedy="stop it where it runs, with Ctrl-C",

@@ -42,8 +42,9 @@ class ServiceEndpoints(msgspec.Struct, frozen=True):
 
 
 class Endpoints(msgspec.Struct, frozen=True):
-    """What endpoints.json holds. token: for HTTP/JSON. zygote: 0 where it ends with the supervisor.
+    """What endpoints.json holds. token: for HTTP/JSON. background: whether replicas outlive the supervisor.
 
+    zygote: its pid; 0 while there is none, and where it ends with the supervisor.
     api: the supervisor's own address, if there is one, with its token; and the Unix socket of the same.
     births: of all replicas in the background, as `orphans` knows them, by process number. release: the one that most
     requests go to; resumed: whether it is what ran last, and not the code that the folder held at the start.
@@ -61,6 +62,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     api_socket: str = ""
     release: str = ""
     resumed: bool = False
+    background: bool = False
 
 
 ZYGOTE_SOCKET = "zygote"

@@ -1019,6 +1019,7 @@ class Supervisor:
             api_socket=self._api_socket,
             release=fleet.release,
             resumed=self._resumed,
+            background=self._keep,
         )
 
     def _service_endpoints(self) -> Iterator[tuple[str, ServiceEndpoints]]:
