@@ -243,6 +243,7 @@ def up(settings: Settings, options: list[str]) -> Endpoints:
     Raises ConfigError with what keeps it from starting.
     """
     folder = Path(settings.root) / FOLDER
+    folder.mkdir(mode=0o700, exist_ok=True)
     LogFiles(folder / LOGS)
     log = os.open(folder / LOGS / f"{OURSELVES}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     read_end, write_end = os.pipe()

@@ -1,16 +1,14 @@
 """The API's two doors: a Unix socket in the application's folder, and loopback TCP with a token."""
 
-import os
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 
 from fissile.api.app import Api
 from fissile.runtime.edge import Edge
-from fissile.supervisor.sockets import listen_tcp, listen_unix, url
+from fissile.supervisor.sockets import listen_tcp, listen_unix, remove_unix, url
+from fissile.supervisor.state import API_SOCKET
 from fissile.supervisor.supervisor import Supervisor
 
-SOCKET = "api"
 DRAIN_SECONDS_MAX = 2.0
 
 
@@ -27,7 +25,7 @@ class ApiServer:
     async def start(self) -> None:
         """Open the doors, and have the supervisor publish where they are. Raises ConfigError if a port is taken."""
         token = self._supervisor.api_token
-        self._path = self._supervisor.socket_path(SOCKET)
+        self._path = self._supervisor.socket_path(API_SOCKET)
         tcp = listen_tcp(self._port, "the supervisor's API", "`api_port` under [machine]")
         await self._open(tcp, token)
         await self._open(listen_unix(self._path), None)
@@ -42,5 +40,4 @@ class ApiServer:
         """Answer what is asked, then close. Event streams end."""
         for edge in self._edges:
             await edge.drain(DRAIN_SECONDS_MAX, idle_seconds_max=0.0)
-        with suppress(OSError):
-            os.unlink(self._path)
+        remove_unix(self._path)

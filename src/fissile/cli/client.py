@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fissile.errors import FissileError
+from fissile.rpc.paths import addressed
 from fissile.supervisor.state import supervised
 
 CONNECT_SECONDS_MAX = 5.0
@@ -27,7 +28,8 @@ class _UnixConnection(HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(CONNECT_SECONDS_MAX)
-        self.sock.connect(self._path)
+        with addressed(self._path) as path:
+            self.sock.connect(path)
         self.sock.settimeout(self.timeout)
 
 

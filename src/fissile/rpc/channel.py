@@ -21,6 +21,7 @@ from fissile.rpc.balancer import QUICK_SECONDS, choose, quickest
 from fissile.rpc.breaker import Breaker
 from fissile.rpc.home import Home
 from fissile.rpc.liveness import GONE_SECONDS, LOOK_SECONDS, Liveness, Sign
+from fissile.rpc.paths import addressed
 from fissile.rpc.retry import RetryBudget
 from fissile.rpc.transport import Endpoint, log
 from fissile.wire import events
@@ -107,7 +108,8 @@ async def connect(factory: Callable[[], asyncio.BaseProtocol], address: str) -> 
     loop = asyncio.get_running_loop()
     scheme, _, rest = address.partition(":")
     if scheme == "unix":
-        return await loop.create_unix_connection(factory, rest)
+        with addressed(rest) as path:
+            return await loop.create_unix_connection(factory, path)
     host, _, port = rest.rpartition(":")
     transport, protocol = await loop.create_connection(factory, host.strip("[]"), int(port))
     transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from fissile.rpc.paths import addressed
+
 DOOR_BYTES_MAX = 256
 
 
@@ -86,7 +88,8 @@ class Passer:
                 peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 peer.setblocking(False)
                 self._peers[address] = peer
-                peer.connect(address)
+                with addressed(address) as path:
+                    peer.connect(path)
             socket.send_fds(peer, [door.encode()], [connection.fileno()])
         except OSError:
             # Its queue is full, or it is gone: it may be asked again.

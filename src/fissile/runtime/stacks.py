@@ -17,6 +17,10 @@ from typing import IO
 STACKS_SIGNAL = signal.SIGURG
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 class Stacks:
     """Of this process. path: of the file; "" writes none."""
 
@@ -26,7 +30,7 @@ class Stacks:
             return
         with suppress(OSError):  # a full disk must not keep a replica from serving
             # Appended to, so that what is written after a truncation begins at the file's beginning.
-            self._file = open(path, "a")  # noqa: SIM115 -- open for as long as the replica reports
+            self._file = open(path, "a", opener=_private)  # noqa: SIM115 -- open for as long as the replica reports
             asyncio.get_running_loop().add_signal_handler(STACKS_SIGNAL, self._take_back, self._file.fileno())
             # Last, so that it comes first and then passes the signal on to the loop.
             faulthandler.register(STACKS_SIGNAL, self._file, all_threads=True, chain=True)

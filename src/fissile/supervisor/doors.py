@@ -3,17 +3,15 @@
 They outlive every replica, and the supervisor too: the zygote keeps a copy of each.
 """
 
-import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.nursery import Nursery
 from fissile.supervisor.service import Service
-from fissile.supervisor.sockets import listen_public, listen_tcp, listen_unix
+from fissile.supervisor.sockets import listen_public, listen_tcp, listen_unix, remove_unix
 
 
 class Doors:
@@ -99,7 +97,9 @@ class Doors:
         found = service.slots.get(number)
         if found is None:
             label = f"{service.set}.{number}"
-            found = service.slots[number] = listen_unix(self._fleet.state.socket_path(label))
+            found = service.slots[number] = listen_unix(
+                self._fleet.state.socket_path(label), self._fleet.state.socket_mode
+            )
             self.kept[f"slot {label}"] = found
             await self._tell(f"slot {label}", found)
         return found
@@ -119,8 +119,7 @@ class Doors:
 
     async def _close_slot(self, label: str) -> None:
         await self._close(f"slot {label}")
-        with suppress(OSError):
-            os.unlink(self._fleet.state.socket_path(label))
+        remove_unix(self._fleet.state.socket_path(label))
 
     async def _close(self, label: str) -> None:
         sock = self.kept.pop(label, None)

@@ -44,7 +44,7 @@ class Launcher:
             assert service.gateway is not None
             public = [service.public[component].fileno() for component in service.http]
             fds = [*fds, slot.fileno(), service.gateway.fileno(), *public]
-        handover = listen_handover(self._fleet.handover(replica.serial))
+        handover = listen_handover(self._fleet.handover(replica.serial), self._fleet.state.socket_mode)
         try:
             return await self._fork_with(service, replica, [*fds, handover.fileno()])
         finally:

@@ -45,6 +45,11 @@ def unfailing_output() -> None:
         setattr(sys, name, stream)
 
 
+def private(path: str, flags: int) -> int:
+    """Opens a file for `open` that, where it is made, is its owner's alone."""
+    return os.open(path, flags, 0o600)
+
+
 class LogFiles:
     """The same as Logs, on files in a folder. `mark` is to be called about once a second."""
 
@@ -63,7 +68,7 @@ class LogFiles:
     def say(self, name: str, text: str) -> None:
         """A line of our own."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        with suppress(OSError), open(self._folder / f"{name}{SUFFIX}", "a") as file:
+        with suppress(OSError), open(self._folder / f"{name}{SUFFIX}", "a", opener=private) as file:
             file.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
 
     def mark(self) -> None:
@@ -73,7 +78,7 @@ class LogFiles:
             with suppress(OSError):
                 size = path.stat().st_size
                 if size != self._sizes.get(path):
-                    with open(path.with_suffix(MARKS), "ab") as marks:
+                    with open(path.with_suffix(MARKS), "ab", opener=private) as marks:
                         marks.write(MARK.pack(now, self._sizes.get(path, 0)))
                     self._sizes[path] = size
                 if size > FILE_BYTES_MAX:
@@ -81,7 +86,7 @@ class LogFiles:
 
     def _cut(self, path: Path) -> None:
         """Copy, then cut: whoever writes has the file open and goes on at its new end."""
-        with open(path, "r+b") as file, open(path.with_suffix(OLD), "wb") as old:
+        with open(path, "r+b") as file, open(path.with_suffix(OLD), "wb", opener=private) as old:
             while data := file.read(COPY_BYTES):
                 old.write(data)
             file.truncate(0)

@@ -18,6 +18,7 @@ from contextlib import suppress
 import msgspec
 
 from fissile.errors import ConfigError, FissileError
+from fissile.rpc.paths import addressed
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor import title
 from fissile.supervisor.messages import (
@@ -48,7 +49,7 @@ from fissile.supervisor.messages import (
     decode_from_zygote,
     encode,
 )
-from fissile.supervisor.sockets import listen_unix
+from fissile.supervisor.sockets import listen_unix, remove_unix
 
 ADOPT_SECONDS_MAX = 10.0
 VARIABLES = "FISSILE_"
@@ -215,12 +216,12 @@ class Nursery:
             return None
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.connect(self._path)
+            with addressed(self._path) as path:
+                sock.connect(path)
         except OSError as error:
             sock.close()
             if isinstance(error, ConnectionRefusedError):
-                with suppress(OSError):
-                    os.unlink(self._path)  # its zygote is gone, and nobody else can come to it: the folder is locked
+                remove_unix(self._path)  # its zygote is gone, and nobody else can come to it: the folder is locked
             return None
         self._listen(sock)
         self._told = asyncio.get_running_loop().create_future()
@@ -450,8 +451,7 @@ class Nursery:
         if self._listener is not None:
             self._listener.close()
         if self._path is not None:
-            with suppress(OSError):
-                os.unlink(self._path)
+            remove_unix(self._path)
         if self._zygote is not None:
             # It ends with its socket; what may hold it up is the application's own import.
             try:

@@ -22,8 +22,8 @@ from fissile.errors import ConfigError
 from fissile.orchestrator.code import digest
 from fissile.orchestrator.release import Release
 from fissile.runtime.settings import FILE_NAME, Settings
+from fissile.supervisor.logfiles import private
 from fissile.supervisor.source import (
-    CODE,
     EXECUTABLE,
     LOCKS,
     MANIFEST,
@@ -32,10 +32,12 @@ from fissile.supervisor.source import (
     command_files,
     manifest,
 )
+from fissile.supervisor.state import CODE, PRIVATE_FILE, PRIVATE_FOLDER
 
 RELEASES = "releases"
 NAME_CHARACTERS_MIN = 4
 NEVER_LINKED = frozenset({".fissile", ".git", *SKIPPED})
+CACHE = "__pycache__"
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
@@ -117,13 +119,16 @@ class Releases:
         draft = self._code / f"{name}.new"
         shutil.rmtree(draft, ignore_errors=True)
         home = draft / root.name
-        home.mkdir(parents=True)
+        _make_folders(home)
         for path, content in found:
             target = home / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
+            _make_folders(target.parent)
+            if target.suffix == ".py":
+                _make_folders(target.parent / CACHE)  # else importing makes it, for everybody
+            _write(target, content)
             shutil.copystat(root / path, target)
-        (draft / MANIFEST).write_bytes(msgspec.json.encode([path for path, _ in found]))
+            target.chmod(PRIVATE_FOLDER if _mode(root / path) else PRIVATE_FILE)
+        _write(draft / MANIFEST, msgspec.json.encode([path for path, _ in found]))
         shutil.rmtree(self._code / name, ignore_errors=True)
         draft.rename(self._code / name)
 
@@ -133,7 +138,7 @@ class Releases:
             for path in service.limits.disk or ():
                 own, link = self._root / path, home / path
                 if own.is_dir() and not os.path.lexists(link):
-                    link.parent.mkdir(parents=True, exist_ok=True)
+                    _make_folders(link.parent)
                     link.symlink_to(own)
 
     def gather(self, roots: Iterable[str]) -> list[str]:
@@ -181,9 +186,9 @@ class Releases:
         code = Path(settings.root).parent.name
         kept = Kept(release, time.time(), code, settings.file, settings.profile, settings.app)
         try:
-            self._folder.mkdir(exist_ok=True)
+            _make_folders(self._folder)
             draft = self._folder / f"{release.name}.new"
-            draft.write_bytes(msgspec.json.encode(kept))
+            _write(draft, msgspec.json.encode(kept))
             draft.rename(self._folder / f"{release.name}.json")
         except OSError as error:
             raise ConfigError(
@@ -251,6 +256,19 @@ def _others(root: Path, settings: Settings) -> Iterator[Path]:
             yield root / name
     for service in settings.services.values():
         yield from (file for file in command_files(root, service) if file.is_relative_to(root))
+
+
+def _make_folders(folder: Path) -> None:
+    """A private folder, and those above it that are not there."""
+    if not folder.is_dir():
+        _make_folders(folder.parent)
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A private file."""
+    with open(path, "wb", opener=private) as file:
+        file.write(content)
 
 
 def _mode(path: Path) -> str:

@@ -26,6 +26,7 @@ from fissile.orchestrator.effects import Effects
 from fissile.orchestrator.module import Modules
 from fissile.orchestrator.release import Build, Release, build_of
 from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.supervisor.state import CODE
 
 FILES_MAX = 50_000
 FILE_BYTES_MAX = 4 * 1024 * 1024
@@ -55,7 +56,6 @@ LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml", "r
 APPLIED = frozenset({"replicas", "scale"})
 # Beside the copy of a release's code: which files it consists of.
 MANIFEST = "files.json"
-CODE = "code"
 PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 # Files that a program of one kind may need, whichever of them its command names.
 KINDS = (frozenset({".js", ".mjs", ".cjs", ".ts", ".json"}),)

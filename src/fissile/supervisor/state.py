@@ -1,12 +1,17 @@
 """The folder .fissile next to fissile.toml: one supervisor's lock, sockets and endpoints.
 
-Only its owner may look into it. What a killed supervisor left there is cleaned by the next one; two at
-a time are refused.
+Only its owner may look into it, whatever the umask: folders are 0700, files 0600, programs in the copy of a release
+0700. What a killed supervisor left there is cleaned by the next one; two at a time are refused.
+
+Where a service runs as another user (`share`, `share_copy`), that one passes through the folder (0711) to what it
+needs: the sockets at which services call each other and report, whose peers prove themselves by tokens, and the copy
+of its release, without the configuration. It sees no list of what else there is, and reads none of it.
 """
 
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from contextlib import suppress
@@ -15,16 +20,24 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.rpc.paths import PATH_BYTES_MAX, any_length
 from fissile.supervisor.orphans import orphans
+from fissile.supervisor.sockets import EVERYBODYS, OWNERS, SOCKET, SPARES, restore
 
 FOLDER = ".fissile"
 ENDPOINTS = "endpoints.json"
 LOCK = "lock"
 LOGS = "logs"
 JOURNAL = "journal.db"
-# A Unix socket's path may have 107 bytes on Linux and 103 on macOS.
-SOCKET_PATH_BYTES_MAX = 103
+# Copies of the code of releases.
+CODE = "code"
+
 SOCKET_NAME_BYTES_MAX = 66
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+# What another user may pass through, without seeing what is in it; and what he may read.
+PASSABLE, READABLE_FOLDER, READABLE_FILE = 0o711, 0o755, 0o644
+EXECUTABLE = 0o111
+API_SOCKET = "api"
 
 
 class ServiceEndpoints(msgspec.Struct, frozen=True):
@@ -125,24 +138,70 @@ def supervised(root: Path) -> Endpoints:
 
 
 class StateFolder:
-    """The folder, locked while it is open. `sockets` is where Unix sockets go."""
+    """The folder, locked while it is open. `sockets` is where Unix sockets go.
+
+    socket_mode: of the sockets that services use among each other, and to report.
+    """
 
     def __init__(self, root: Path) -> None:
         self.path = root / FOLDER
         self.sockets = self.path
+        self.socket_mode = OWNERS
         self._lock = -1
 
     def open(self) -> None:
         """Make the folder and lock it. Raises ConfigError."""
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.chmod(0o700)
+            self.path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             self._lock = self._locked()
+            self._tighten()
         except OSError as error:
             raise ConfigError(
                 f"{self.path} cannot be used: {error.strerror}", remedy="make its parent a folder you can write to"
             ) from None
         self.sockets = self._socket_folder()
+        restore(str(self.sockets))  # by them the zygotes of a dead supervisor are found
+
+    def _tighten(self) -> None:
+        """Close what an earlier version made, or somebody has opened. What is shared serves on."""
+        for folder in (self.path, self.path / CODE):  # below the copies nothing is looked at: nobody else enters there
+            _make_private(folder, PRIVATE_FOLDER, PASSABLE)
+        for name, folders, files in os.walk(self.path):
+            folders[:] = [one for one in folders if one not in (CODE, SPARES)]
+            for one in folders:
+                _make_private(Path(name, one), PRIVATE_FOLDER)
+            for one in files:
+                if not one.endswith(SOCKET):
+                    _make_private(Path(name, one), PRIVATE_FILE)
+
+    def share(self) -> None:
+        """Let other users pass through the folder to the sockets that replicas need; those made later, too.
+
+        Not to those by which the application is ordered: that of the API and those of zygotes stay the owner's own.
+        May be called again. Raises OSError.
+        """
+        self.socket_mode = EVERYBODYS
+        for folder in {self.path, self.sockets}:
+            folder.chmod(PASSABLE)
+            for file in folder.glob(f"*{SOCKET}"):
+                if file.stem != API_SOCKET and not file.name.startswith(f"{ZYGOTE_SOCKET}-"):
+                    file.chmod(EVERYBODYS)
+
+    def share_copy(self, root: Path, *, but: tuple[str, ...] = ()) -> None:
+        """Let other users read the copy of a release's code (root: its folder), but for files of these names.
+
+        May be called again. Raises OSError.
+        """
+        for folder in (self.path, root.parent.parent, root.parent):
+            folder.chmod(PASSABLE)
+        for name, folders, files in os.walk(root):
+            folder = Path(name)
+            folder.chmod(READABLE_FOLDER)
+            folders[:] = [one for one in folders if not (folder / one).is_symlink()]
+            for file in (folder / one for one in files):
+                if not file.is_symlink() and file.name not in but:
+                    program = file.stat().st_mode & EXECUTABLE
+                    file.chmod(READABLE_FILE | (EXECUTABLE if program else 0))
 
     def _locked(self) -> int:
         file = self.path / LOCK
@@ -167,7 +226,7 @@ class StateFolder:
 
     def _socket_folder(self) -> Path:
         path = self.path.resolve()
-        if len(os.fsencode(path)) + 1 + SOCKET_NAME_BYTES_MAX <= SOCKET_PATH_BYTES_MAX:
+        if any_length() or len(os.fsencode(path)) + 1 + SOCKET_NAME_BYTES_MAX <= PATH_BYTES_MAX:
             return path
         digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
         short = Path(tempfile.gettempdir()) / f"fissile-{os.getuid()}-{digest}"
@@ -187,23 +246,27 @@ class StateFolder:
         return {}
 
     def clean(self) -> None:
-        """Remove what was left of those who run no more."""
+        """Remove what was left of those who run no more; nobody needs to pass through the folder either."""
+        for folder in (self.path, self.path / CODE):
+            _make_private(folder, PRIVATE_FOLDER)
         for file in [*self.path.iterdir(), *self.sockets.iterdir()]:
-            if file.suffix in (".sock", ".stacks") or file.name == ENDPOINTS:
+            if file.suffix in (SOCKET, ".stacks") or file.name == ENDPOINTS:
                 file.unlink(missing_ok=True)
+        for folder in {self.path, self.sockets}:
+            shutil.rmtree(folder / SPARES, ignore_errors=True)
 
     def socket_path(self, name: str) -> str:
         """Where the Unix socket of this name is."""
-        return str(self.sockets / f"{name}.sock")
+        return str(self.sockets / f"{name}{SOCKET}")
 
     def zygotes(self) -> list[str]:
         """The Unix sockets at which zygotes may be found that outlived their supervisor."""
-        return [str(path) for path in self.sockets.glob(f"{ZYGOTE_SOCKET}-*.sock")]
+        return [str(path) for path in self.sockets.glob(f"{ZYGOTE_SOCKET}-*{SOCKET}")]
 
     def publish(self, endpoints: Endpoints) -> None:
         """Publish the endpoints: readers see the old ones or the new ones, never a half."""
         draft = self.path / f"{ENDPOINTS}.new"
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
         with open(fd, "wb") as file:
             file.write(msgspec.json.format(msgspec.json.encode(endpoints)))
         draft.rename(self.path / ENDPOINTS)
@@ -225,3 +288,10 @@ class StateFolder:
         for folder in {self.sockets, self.path}:
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _make_private(path: Path, mode: int, allowed: int = 0) -> None:
+    """Take all rights from others, but for the allowed ones."""
+    with suppress(OSError):  # it went away
+        if not path.is_symlink() and path.stat().st_mode & 0o077 & ~allowed:
+            path.chmod(mode)

@@ -82,7 +82,7 @@ from fissile.supervisor.releases import Kept, Releases
 from fissile.supervisor.rollouts import Rollouts
 from fissile.supervisor.scaling import Scaling
 from fissile.supervisor.service import Secrets, Service
-from fissile.supervisor.sockets import HOST, listen_unix
+from fissile.supervisor.sockets import HOST, listen_unix, remove_unix
 from fissile.supervisor.state import JOURNAL, Endpoints, ServiceEndpoints, StateFolder, nothing_runs
 from fissile.supervisor.status import SupervisorStatus, status_of
 
@@ -407,7 +407,7 @@ class Supervisor:
         here = {spec.serial for spec in living}
         self._fleet.observed.last_serial = max([0, *here, *handovers, *(spec.serial for spec in buried)])
         for serial in handovers.keys() - here:
-            handovers[serial].unlink(missing_ok=True)
+            remove_unix(str(handovers[serial]))
 
     async def _find_strays(self, adopted: set[int]) -> None:
         """Replicas whose zygote died, too: they serve on at the same doors, and follow nobody any more."""
@@ -480,7 +480,7 @@ class Supervisor:
 
     async def _open_desk(self) -> None:
         self._server = self._desk.server(self._fleet.secrets.control)
-        self._control = listen_unix(self._fleet.state.socket_path(CONTROL_SOCKET))
+        self._control = listen_unix(self._fleet.state.socket_path(CONTROL_SOCKET), self._fleet.state.socket_mode)
         await self._server.start(self._control)
 
     def admit(self, services: Iterable[str]) -> None:
@@ -659,8 +659,7 @@ class Supervisor:
         service = self._fleet.services.get(replica.service)
         if service is not None:
             service.ports.pop(replica.serial, None)
-        with suppress(OSError):
-            os.unlink(self._fleet.handover(replica.serial))
+        remove_unix(self._fleet.handover(replica.serial))
         with suppress(OSError):
             self._fleet.stacks(replica).unlink(missing_ok=True)
         if self._fleet.limits_of(replica).grouped:
