@@ -32,7 +32,9 @@ from fissile.runtime.control import DRAIN_SECONDS_MAX
 from fissile.runtime.loading import load_application
 from fissile.runtime.monolith import Monolith
 from fissile.runtime.settings import Settings, load, resolve
+from fissile.supervisor import mark
 from fissile.supervisor.logfiles import LogFiles
+from fissile.supervisor.reaper import keep_reaping
 from fissile.supervisor.service import TOKEN_BYTES
 from fissile.supervisor.sockets import listen_public, listen_tcp, url
 from fissile.supervisor.source import outside, release_of
@@ -156,6 +158,8 @@ async def _run_services(
 ) -> None:
     """keep, fresh, resume: as of `Supervisor`."""
     signals = StopSignals(say)
+    mark.take_off()
+    adopts = mark.adopt_orphans()
     logs = LogFiles(Path(settings.root) / FOLDER / LOGS) if keep else None
     supervisor = Supervisor(settings, topology, port=port, logs=logs, keep=keep, fresh=fresh, resume=resume)
     api = ApiServer(supervisor, signals.first.set, port=settings.machine.api_port)
@@ -169,6 +173,7 @@ async def _run_services(
         await api.close()
         await supervisor.stop()
 
+    reaping = asyncio.create_task(keep_reaping(supervisor.own_children)) if adopts else None
     try:
         endpoints = await _unless(signals.first, start())
         if endpoints is not None:
@@ -176,6 +181,8 @@ async def _run_services(
             await signals.first.wait()
     finally:
         await _unless(signals.second, stop())  # given up half way, it kills what is left
+        if reaping is not None:
+            reaping.cancel()
 
 
 def supervise(

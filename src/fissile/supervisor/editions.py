@@ -32,7 +32,7 @@ class Editions:
     def _nursery(self, load: Load, path: str | None = None) -> Nursery:
         if path is None and self._keep:
             path = self._fleet.state.socket_path(f"{ZYGOTE_SOCKET}-{secrets.token_hex(TOKEN_BYTES)}")
-        return Nursery(load, self._pipes, path)
+        return Nursery(load, self._pipes, path, self._fleet.state.mark())
 
     async def load(self, settings: Settings, topology: str, kept: dict[str, socket.socket]) -> Edition:
         """Import a release. kept: the sockets that zygotes keep. Raises ConfigError, and leaves nothing behind."""

@@ -20,7 +20,8 @@ import msgspec
 from fissile.errors import ConfigError, FissileError
 from fissile.rpc.paths import addressed
 from fissile.runtime.control import ReplicaSpec
-from fissile.supervisor import title
+from fissile.supervisor import mark, title
+from fissile.supervisor.descent import Mark
 from fissile.supervisor.messages import (
     FDS_MAX,
     HEAD,
@@ -115,14 +116,22 @@ class Nursery:
     """One zygote and its children.
 
     pipes: gives a process's stdout and stderr by its name. path: the Unix socket at which a zygote that
-    outlives the supervisor is found; without one it ends with the supervisor, and all replicas too.
+    outlives the supervisor is found; without one it ends with the supervisor, and all replicas too. marked: how
+    the zygote and all that come of it are marked.
     """
 
-    def __init__(self, load: Load, pipes: Callable[[str], tuple[int, int]], path: str | None = None) -> None:
+    def __init__(
+        self,
+        load: Load,
+        pipes: Callable[[str], tuple[int, int]],
+        path: str | None = None,
+        marked: Mark | None = None,
+    ) -> None:
         self.children: dict[int, Child] = {}
         self._load = load
         self._pipes = pipes
         self._path = path
+        self._mark = marked
         self._listener: socket.socket | None = None
         self._zygote: subprocess.Popen[bytes] | None = None
         self._zygote_pid: int | None = None
@@ -189,6 +198,7 @@ class Nursery:
             os.close(out)
             os.close(err)
         self._zygote_pid = self._zygote.pid
+        mark.put_on(self._zygote.pid, self._mark)  # it imports nothing of the application before it is told to
         self._loaded = asyncio.get_running_loop().create_future()
         self._listen(ours)
         variables = {k: v for k, v in os.environ.items() if k.startswith(VARIABLES)}

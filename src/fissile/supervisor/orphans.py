@@ -9,18 +9,10 @@ import os
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+
+from fissile.supervisor.descent import born
 
 POLL_SECONDS = 0.01
-
-
-def born(pid: int) -> int | None:
-    """When a process began, in clock ticks since the machine did (proc_pid_stat(5)); None if it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def orphans(births: Mapping[int, int]) -> list[int]:

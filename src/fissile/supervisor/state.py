@@ -21,6 +21,7 @@ import msgspec
 
 from fissile.errors import ConfigError
 from fissile.rpc.paths import PATH_BYTES_MAX, any_length
+from fissile.supervisor.descent import Mark, application_of
 from fissile.supervisor.orphans import orphans
 from fissile.supervisor.sockets import EVERYBODYS, OWNERS, SOCKET, SPARES, restore
 
@@ -238,6 +239,10 @@ class StateFolder:
                 f"{short} is not a private folder of yours", remedy="remove it, or set TMPDIR to a folder of your own"
             )
         return short
+
+    def mark(self) -> Mark:
+        """Of all processes of the application in this folder."""
+        return Mark(application_of(self.path.parent), 0)
 
     def left(self) -> dict[int, int]:
         """The births of the replicas that were known here last."""

@@ -65,6 +65,7 @@ from fissile.runtime.control import (
 from fissile.runtime.settings import Settings
 from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
+from fissile.supervisor.descent import born
 from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
@@ -75,7 +76,6 @@ from fissile.supervisor.limits import over, verdict
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
 from fissile.supervisor.nursery import Child, Found, Nursery
-from fissile.supervisor.orphans import born
 from fissile.supervisor.orphans import end as end_orphans
 from fissile.supervisor.probe import until_it_serves
 from fissile.supervisor.releases import Kept, Releases
@@ -187,6 +187,10 @@ class Supervisor:
     def api_token(self) -> str:
         """For the supervisor's own API."""
         return self._fleet.secrets.api
+
+    def own_children(self) -> set[int]:
+        """The zygotes, which are waited for where they are started."""
+        return {nursery.pid for nursery in self._editions.all() if nursery.pid is not None}
 
     @property
     def rollouts(self) -> Rollouts:

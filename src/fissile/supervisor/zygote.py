@@ -41,7 +41,7 @@ from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.host import MIGRATE, configured
 from fissile.runtime.loading import load_application, load_object
 from fissile.runtime.settings import Settings, resolve
-from fissile.supervisor import landlock, title
+from fissile.supervisor import landlock, mark, title
 from fissile.supervisor.logfiles import unfailing_output
 from fissile.supervisor.messages import (
     Buried,
@@ -552,11 +552,12 @@ def live(birth: Birth) -> int:
     os.dup2(out, 1)
     os.dup2(err, 2)
     _close_all([out, err])
+    marked = mark.become(order.spec.set, order.spec.serial)
     _confine(order)
     if isinstance(order, Exec):
-        return execute(order, listening)
+        return execute(order, listening, marked)
     unfailing_output()
-    os.environ.update(order.environment)
+    os.environ.update(order.environment | marked)
     title.become(f"{order.spec.service}.{'migrations' if order.spec.migrate else order.spec.slot}")
     gc.enable()
     sockets = [socket.socket(fileno=fd) for fd in listening]
@@ -575,14 +576,14 @@ def _confine(order: Fork | Exec) -> None:
         landlock.confine(limits.disk)
 
 
-def execute(order: Exec, listening: list[int]) -> int:
-    """In the child: become another program. Returns only when that cannot be."""
+def execute(order: Exec, listening: list[int], marked: dict[str, str]) -> int:
+    """In the child: become another program. Returns only when that cannot be. marked: more of its environment."""
     first = LISTEN_FDS_START
     # Out of the way first: a source may lie where a target is to be.
     parked = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first + len(listening)) for fd in listening]
     for number, fd in enumerate(parked):
         os.dup2(fd, first + number)
-    environment = dict(order.environment)
+    environment = order.environment | marked
     if listening:
         environment |= {"LISTEN_FDS": str(len(listening)), "LISTEN_PID": str(os.getpid())}
     program = order.arguments[0]
@@ -599,6 +600,7 @@ def main() -> int:
     gc.disable()  # while importing it would only make work; replicas turn it on again
     sys.stdout.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    mark.adopt_orphans()
     connection, listener = (int(number) for number in sys.argv[1:3])
     sock = None if listener < 0 else socket.socket(fileno=listener)
     birth = Zygote(socket.socket(fileno=connection), sock).serve()
