@@ -29,6 +29,7 @@ from fissile.errors import ConfigError, FissileError
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import DRAIN_SECONDS_MAX
+from fissile.runtime.forked import disown
 from fissile.runtime.loading import load_application
 from fissile.runtime.monolith import Monolith
 from fissile.runtime.settings import Settings, load, resolve
@@ -326,15 +327,23 @@ async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say:
         addresses = {component: url(sock) for component, sock in public.items()}
         service = ServiceEndpoints(url(gateway), addresses, tuple(graph.components), (os.getpid(),))
         endpoints = Endpoints(os.getpid(), graph.name, MONOLITH, token, {MONOLITH_SERVICE: service})
-        await _serve(monolith, endpoints, state, ready, say)
+        await _serve(monolith, endpoints, state, sockets, ready, say)
     finally:
         for sock in sockets:
             sock.close()
         state.close()
 
 
-async def _serve(monolith: Monolith, endpoints: Endpoints, state: StateFolder, ready: Ready, say: Say) -> None:
+async def _serve(
+    monolith: Monolith,
+    endpoints: Endpoints,
+    state: StateFolder,
+    sockets: list[socket.socket],
+    ready: Ready,
+    say: Say,
+) -> None:
     signals = StopSignals(say)
+    disown(sockets, fds=[state.lock])
 
     async def start() -> bool:
         await monolith.start()

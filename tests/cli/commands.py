@@ -21,18 +21,19 @@ def fissile(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Compl
 
 
 class Run:
-    """`fissile run` in the background of a test."""
+    """`fissile run` in the background of a test. sign: what it prints once it is up."""
 
-    def __init__(self, target: Path | str, *options: str, cwd: Path | None = None) -> None:
+    def __init__(self, target: Path | str, *options: str, cwd: Path | None = None, sign: str = "/openapi.json") -> None:
         self.folder = cwd or Path(target)
         command = [sys.executable, "-m", "fissile", "run", str(target), "--port", "0", *options]
         self._log = (self.folder.parent / "output").open("w+")
         self.process = subprocess.Popen(command, cwd=cwd, stdout=self._log, stderr=subprocess.STDOUT)
         self.started: list[int] = []
+        self._sign = sign
 
     def __enter__(self) -> "Run":
         try:
-            self.wait_for("/openapi.json")
+            self.wait_for(self._sign)
         except BaseException:
             self.__exit__(None, None, None)
             raise

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from fissile.rpc.paths import addressed
+from fissile.runtime.forked import receive_descriptors
 
 DOOR_BYTES_MAX = 256
 
@@ -46,7 +47,7 @@ class Handover:
         """Take all that has come; whether more may come."""
         try:
             while True:
-                door, handles, _, _ = socket.recv_fds(peer, DOOR_BYTES_MAX, 1)
+                door, handles = receive_descriptors(peer, DOOR_BYTES_MAX, 1)
                 if not handles:
                     return False
                 self._take(door.decode(), socket.socket(fileno=handles[0]))

@@ -45,6 +45,7 @@ from fissile.runtime.control import (
 )
 from fissile.runtime.differences import Differences
 from fissile.runtime.edge import GATEWAY_DOOR, Edge
+from fissile.runtime.forked import disown
 from fissile.runtime.guest import Guest
 from fissile.runtime.handover import Handover
 from fissile.runtime.host import Host
@@ -92,6 +93,7 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, replica.finish, Drain(spec.drain_seconds_max))
+    disown(sockets, folders=[os.path.dirname(control_address.removeprefix("unix:"))])
     try:
         if spec.migrate:
             assert isinstance(replica, Replica)

@@ -12,6 +12,7 @@ import msgspec
 
 from fissile.orchestrator.release import Release
 from fissile.runtime.control import ReplicaSpec
+from fissile.runtime.forked import receive_descriptors
 from fissile.runtime.settings import Settings
 
 FDS_MAX = 200
@@ -212,7 +213,7 @@ def send(sock: socket.socket, message: ToZygote | FromZygote, fds: list[int] | N
 
 def receive(sock: socket.socket) -> tuple[ToZygote, list[int]] | None:
     """The next message on a blocking socket with its file descriptors; None at the end."""
-    head, fds, _, _ = socket.recv_fds(sock, HEAD.size, FDS_MAX, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+    head, fds = receive_descriptors(sock, HEAD.size, FDS_MAX)
     if len(head) < HEAD.size:
         return None
     body = bytearray(HEAD.unpack(head)[0])

@@ -20,6 +20,7 @@ import msgspec
 from fissile.errors import ConfigError, FissileError
 from fissile.rpc.paths import addressed
 from fissile.runtime.control import ReplicaSpec
+from fissile.runtime.forked import receive_descriptors
 from fissile.supervisor import mark, title
 from fissile.supervisor.descent import Mark
 from fissile.supervisor.messages import (
@@ -352,7 +353,7 @@ class Nursery:
 
     def _readable(self, sock: socket.socket) -> None:
         try:
-            data, handles, _, _ = socket.recv_fds(sock, READ_BYTES, FDS_MAX, getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+            data, handles = receive_descriptors(sock, READ_BYTES, FDS_MAX)
         except BlockingIOError:
             return
         except OSError:

@@ -12,6 +12,7 @@ import sys
 import msgspec
 
 from fissile.runtime import replica
+from fissile.runtime.forked import keep_from_programs
 from fissile.supervisor.logfiles import unfailing_output
 from fissile.supervisor.messages import Fork
 from fissile.supervisor.zygote import LISTEN_FDS_START, LOG_FORMAT
@@ -33,6 +34,7 @@ def main() -> int:
     count = int(os.environ.pop("LISTEN_FDS", "1"))
     os.environ.pop("LISTEN_PID", None)
     unfailing_output()
+    keep_from_programs(*range(LISTEN_FDS_START + 1, LISTEN_FDS_START + count))
     sockets = [socket.socket(fileno=LISTEN_FDS_START + number) for number in range(1, count)]
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     return replica.run(order.spec, sockets, order.control_address, order.control_token)

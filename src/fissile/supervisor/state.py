@@ -150,6 +150,11 @@ class StateFolder:
         self.socket_mode = OWNERS
         self._lock = -1
 
+    @property
+    def lock(self) -> int:
+        """The descriptor by which the folder is locked; -1 where it is not."""
+        return self._lock
+
     def open(self) -> None:
         """Make the folder and lock it. Raises ConfigError."""
         try:

@@ -38,6 +38,7 @@ from fissile.component.topology import BUILT_IN, Topology, topology_for
 from fissile.errors import ConfigError, FissileError
 from fissile.runtime import replica
 from fissile.runtime.control import ReplicaSpec
+from fissile.runtime.forked import keep_from_programs
 from fissile.runtime.host import MIGRATE, configured
 from fissile.runtime.loading import load_application, load_object
 from fissile.runtime.settings import Settings, resolve
@@ -602,6 +603,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     mark.adopt_orphans()
     connection, listener = (int(number) for number in sys.argv[1:3])
+    keep_from_programs(*(fd for fd in (connection, listener) if fd >= 0))
     sock = None if listener < 0 else socket.socket(fileno=listener)
     birth = Zygote(socket.socket(fileno=connection), sock).serve()
     return 0 if birth is None else live(birth)
