@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ def app(tmp_path: Path) -> Iterator[Chain]:
 def test_a_cookie_keeps_a_browser_in_its_release(app: Chain):
     app.edit("back", VERSION=2)
     app.order("deploy", "--canary", "50%", "--watch", "100s", "--sticky", "cookie")
+    wait_until(lambda: asked(app.page)[1], "the new release gets requests")
     seen: set[int] = set()
     for _ in range(20):
         version, cookie = asked(app.page)
@@ -35,6 +37,38 @@ def test_a_cookie_keeps_a_browser_in_its_release(app: Chain):
     assert seen == {1, 2}
     # What is no live release is no choice.
     assert asked(app.page, cookie="fissile-release=nonsense")[1]
+
+
+def test_those_who_were_there_before_a_canary_meet_it(app: Chain):
+    """Forty people ask all the time, with what cookies they get: while the new release starts, they get none."""
+    cookies = [""] * 40
+    stop = threading.Event()
+
+    def client(number: int) -> None:
+        while not stop.is_set():
+            cookies[number] = asked(app.page, cookie=cookies[number])[1] or cookies[number]
+            time.sleep(0.1)
+
+    clients = [threading.Thread(target=client, args=[number]) for number in range(len(cookies))]
+    for one in clients:
+        one.start()
+    try:
+        for share, again in (("30%", True), ("50%", False)):
+            app.edit("back", VERSION=2 + again)
+            app.order("deploy", "--canary", share, "--watch", "100s", "--sticky", "cookie")
+            later = app.status()["rollout"]["later"]
+            wait_until(lambda: any(cookie.endswith(later) for cookie in cookies), "somebody meets the new release")  # noqa: B023
+            number = app.status()["rollout"]["number"]
+            stamp = f"fissile-release={number}."
+            wait_until(lambda: all(cookie.startswith(stamp) for cookie in cookies), "all have a stamp of this rollout")  # noqa: B023
+            # 0.3 * 40 = 12: that none of 40 or more than 28 are drawn is less likely than one in a million.
+            assert 1 <= sum(cookie.endswith(later) for cookie in cookies) <= 38
+            app.order("abort")
+            wait_until(lambda: app.status()["rollout"] is None, "it is over")
+    finally:
+        stop.set()
+        for one in clients:
+            one.join()
 
 
 def test_a_header_keeps_a_user_in_his_release(app: Chain):

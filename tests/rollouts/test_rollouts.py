@@ -1,9 +1,9 @@
 """Rollouts under load: nothing is lost, nothing is mixed, and nothing is touched that need not be."""
 
+import json
 import os
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -169,13 +169,16 @@ def test_a_bad_release_takes_itself_back(app: Chain, component: str, values: dic
 
 def test_no_traffic_is_inconclusive_and_a_person_decides(app: Chain):
     app.edit("back", VERSION=2)
-    with ThreadPoolExecutor() as beside:
-        waiting = beside.submit(app.order, "deploy", "--canary", "10%", "--watch", "1s", "--wait", code=1)
-        wait_until(lambda: "inconclusive" in (app.status()["rollout"] or {"waits": ""})["waits"], "it is inconclusive")
-        app.order("abort")
-        said = waiting.result()
-    assert "inconclusive, so it stops here" in said  # whoever waits is told
-    assert "a person gave it up" in said
+    said = app.order("deploy", "--canary", "10%", "--watch", "1s", "--wait", code=3)
+    assert "inconclusive, so it stops here" in said  # whoever waits is told, and waits no longer
+    assert "`fissile promote` or `fissile abort` decides" in said
+    assert app.status()["rollout"]["stage"] == "canary"
+    app.order("abort")
+    wait_until(lambda: app.status()["rollout"] is None, "it is over")
+    said = app.order("deploy", "--canary", "10%", "--watch", "1s", "--wait", "--json", code=3)
+    assert "inconclusive, so it stops here" in json.loads(said)["outcome"]["undecided"]
+    app.order("abort")
+    wait_until(lambda: app.status()["rollout"] is None, "it is over")
     with traffic(app) as seen:
         time.sleep(0.3)
     assert set(seen.versions) == {ONE}

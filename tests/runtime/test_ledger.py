@@ -6,7 +6,7 @@ from fissile.runtime.control import Routes
 from fissile.runtime.ledger import Ledger
 from fissile.telemetry.aggregate import bucket
 
-COOKIE = [(b"cookie", b"a=b; fissile-release=new")]
+COOKIE = [(b"cookie", b"a=b; fissile-release=3.new")]
 HEADER = [(b"fissile-release", b"new")]
 USER = [(b"x-user", b"anna")]
 
@@ -15,7 +15,9 @@ def ledger(share: float, sticky: str = "") -> Ledger:
     """Two releases are live, and the new one gets a share."""
     found = Ledger("old")
     found.follow(
-        Routes(release="old", releases=("old", "new"), shares={"old": 1.0 - share, "new": share}, sticky=sticky)
+        Routes(
+            release="old", releases=("old", "new"), shares={"old": 1.0 - share, "new": share}, sticky=sticky, rollout=3
+        )
     )
     return found
 
@@ -35,14 +37,22 @@ def test_whoever_has_a_live_release_keeps_it():
 )
 def test_nobody_keeps_or_chooses_a_release_that_gets_no_new_requests(share: float, asked: str, given: str):
     found = ledger(share, "cookie")
-    release, cookie = found.choose([(b"cookie", f"fissile-release={asked}".encode())])
-    assert release == given
-    assert cookie.startswith(f"fissile-release={given};".encode()), "the old cookie is replaced"
+    for cookie in ("", f"fissile-release=3.{asked}"):
+        assert found.choose([(b"cookie", cookie.encode())]) == (given, b""), "nobody is kept where all get the same"
     header = [(b"fissile-release", asked.encode())]
     assert chosen(found, header) == {given}
     assert chosen(ledger(share, "x-user"), USER) == {given}
     # But a program in the middle of a request passes its release on.
     assert found.choose(header, passed_on=True) == (asked, b"")
+
+
+@pytest.mark.parametrize("stamp", ["2.old", "old", "3.gone", "", "3", ".", "3."])
+def test_a_stamp_holds_in_its_own_rollout_alone(stamp: str):
+    found = ledger(0.5, "cookie")
+    drawn = [found.choose([(b"cookie", b"fissile-release=" + stamp.encode())]) for _ in range(50)]
+    assert {release for release, _ in drawn} == {"old", "new"}
+    for release, cookie in drawn:
+        assert cookie.startswith(f"fissile-release=3.{release};".encode())
 
 
 def test_what_is_no_live_release_is_no_choice():

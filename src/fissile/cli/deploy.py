@@ -11,7 +11,13 @@ Watch = Annotated[
     str | None,
     typer.Option(help="compare it with the old release for so long, as 60s or 5m  [default: 60s with --canary]"),
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="until the old release has ended; exit code 1 if it is taken back")]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait",
+        help="until the old release has ended; exit code 1 if the new one is taken back, 3 if a person has to decide",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -29,7 +35,11 @@ def deploy(
     why: Why = "",
     json: Json = False,
 ) -> None:
-    """Move all requests to the code in the folder. Services whose build stays the same are not touched."""
+    """Move all requests to the code in the folder. Services whose build stays the same are not touched.
+
+    Exit codes: 0 done or under way, 1 refused, failed or taken back, 2 a mistake that the user can mend, 3 with --wait:
+    inconclusive, `fissile promote` or `fissile abort` decides.
+    """
     from fissile.cli.client import Client
     from fissile.cli.output import show, user
     from fissile.cli.progress import PREPARES, working
@@ -57,7 +67,7 @@ def deploy(
 def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> None:
     """Show what a deploy or rollback does, and how it ends."""
     from fissile.cli.output import note, say, show
-    from fissile.cli.progress import conclude, follow
+    from fissile.cli.progress import conclude, exit_code, follow
 
     number, later, earlier = found["rollout"], found["release"], found["earlier"]
     if number is None:
@@ -65,10 +75,10 @@ def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> None
         return
     if json:
         outcome = client.get(f"/rollouts/{number}")
-        while wait and not outcome["over"]:
+        while wait and not (outcome["over"] or outcome["undecided"]):
             outcome = _later(client, number)
         show({**found, "outcome": outcome})
-        raise typer.Exit(1 if outcome["over"] and not outcome["done"] else 0)
+        raise typer.Exit(exit_code(outcome, waited=wait))
     say(f"rollout {number}: release {earlier} → {later}, {_summary(found['difference'])}")
     for warning in found["warnings"]:
         note(warning)

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 PREPARES = "the code is copied and imported; nothing is touched so far"
 POLL_SECONDS = 0.05
-# In what a rollout waits for, where it waits for a person.
-DECIDES = "`fissile promote`"
+EXIT_TAKEN_BACK = 1
+EXIT_UNDECIDED = 3
 BAR_CHARACTERS = 24
 ENTRIES_MAX = 1000
 RECENT = 100
@@ -31,7 +31,8 @@ def working(what: str) -> Generator[None]:
 
 
 def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]:
-    """Show a rollout until it is over, or until it serves where that is enough; how it stands then."""
+    """Show a rollout until it is over or a person has to decide, or until it serves where that is enough; how it
+    stands then."""
     from contextlib import ExitStack
 
     from fissile.cli.output import say
@@ -42,7 +43,7 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
             from rich.live import Live
 
             live = stack.enter_context(Live("", auto_refresh=False, transient=True))
-        after, told_to_decide = _beginning(client, number), False
+        after = _beginning(client, number)
         while True:
             status = client.get("/status")
             outcome = client.get(f"/rollouts/{number}")  # after it: it may have ended in between
@@ -52,11 +53,8 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
                     told = f"{entry['data']['stage']}: {entry['reason']}"
                     say(told) if live is None else live.console.print(told, highlight=False, markup=False)
             rollout = status["rollout"]
-            if outcome["over"] or rollout is None:
+            if outcome["over"] or outcome["undecided"] or rollout is None:
                 return outcome
-            if DECIDES in rollout["waits"] and live is None and not told_to_decide:
-                told_to_decide = True
-                say(rollout["waits"])
             if live is not None:
                 from rich.text import Text
 
@@ -81,17 +79,26 @@ def _line(rollout: dict[str, Any], status: dict[str, Any]) -> str:
     return f"{bar:░<{BAR_CHARACTERS}} {share:4.0%} to {rollout['later']}{both}  {rollout['waits']}"
 
 
+def exit_code(outcome: dict[str, Any], *, waited: bool) -> int:
+    """How the command ends. waited: until the rollout was over, or could not go on by itself."""
+    if outcome["over"] and not outcome["done"]:
+        return EXIT_TAKEN_BACK
+    return EXIT_UNDECIDED if waited and outcome["undecided"] else 0
+
+
 def conclude(outcome: dict[str, Any], *, earlier: str, later: str, waited: bool) -> int:
     """Say how it ended; the exit code."""
     from fissile.cli.output import complain, say
 
-    if outcome["over"] and not outcome["done"]:
+    code = exit_code(outcome, waited=waited)
+    if code == EXIT_TAKEN_BACK:
         complain(f"release {later} was taken back: {outcome['reason']}; {earlier} serves on")
-        return 1
-    if waited:
+    elif code == EXIT_UNDECIDED:
+        complain(f"release {later} is undecided: {outcome['undecided']}")
+    elif waited:
         say(f"release {later} serves: {outcome['reason']}")
     elif outcome["done"]:
         say(f"every new request goes to release {later}")
     else:
         say("it is watched now: `fissile status`, `fissile promote` and `fissile abort`")
-    return 0
+    return code

@@ -87,11 +87,15 @@ Step = EnterStage | AllKnow | LeaveSets | ClearSets | EndRollout
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """What to do now, if anything; what it waits for; and when to ask again at the latest (wall clock)."""
+    """What to do now, if anything; what it waits for; and when to ask again at the latest (wall clock).
+
+    undecided: it waits for a person, or for something that may never come.
+    """
 
     step: Step | None
     waits: str = ""
     due: float = inf
+    undecided: bool = False
 
 
 def outlook(desired: Desired, seen: Seen, now: float) -> Outlook:
@@ -149,7 +153,7 @@ def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
         if found.deaths >= DEATHS_MAX:
             dying = f"{service_of(name)} {found.trouble}"
     if dying:
-        return Outlook(None, f"a rollback is not taken back by itself: {dying}; {DECIDES}")
+        return Outlook(None, f"a rollback is not taken back by itself: {dying}; {DECIDES}", undecided=True)
     if rollout.since > now:
         # The clock was set back: it begins now, or it would last for longer by as much.
         return Outlook(EnterStage(rollout.stage, rollout.reason))
@@ -163,7 +167,7 @@ def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
     if judgement is not None and judgement.verdict is Verdict.AS_GOOD:
         return Outlook(EnterStage(Stage.FILLING, judgement.reason))
     why = judgement.reason if judgement is not None else "nothing is known of the requests"
-    return Outlook(None, f"inconclusive, so it stops here: {why}; {DECIDES}")
+    return Outlook(None, f"inconclusive, so it stops here: {why}; {DECIDES}", undecided=True)
 
 
 def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outlook:

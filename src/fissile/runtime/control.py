@@ -43,8 +43,9 @@ class Routes(msgspec.Struct, frozen=True, tag="routes"):
     version: what it reports as applied. release: of calls that belong to no request. releases: all that are live.
     callees: by replica set. ways: release → component → replica set. shares: of the releases that this replica
     serves, which part of the new requests that stay here each one gets. elsewhere: by public door ("" is that of
-    HTTP/JSON). sticky: the header by which a client always gets the same release; "cookie" sets one. access: its
-    callers. gateway_peers: SHA-256 (hex) of their tokens for HTTP/JSON, beside the application's own.
+    HTTP/JSON). sticky: the header by which a client always gets the same release; "cookie" sets one. rollout: the
+    number of that which is under way, for which such a cookie holds; 0: none is. access: its callers. gateway_peers:
+    SHA-256 (hex) of their tokens for HTTP/JSON, beside the application's own.
     """
 
     version: int = 0
@@ -55,6 +56,7 @@ class Routes(msgspec.Struct, frozen=True, tag="routes"):
     shares: dict[str, float] = {}
     elsewhere: dict[str, Elsewhere] = {}
     sticky: str = ""
+    rollout: int = 0
     access: Access = Access({}, {}, {})
     gateway_peers: tuple[str, ...] = ()
 

@@ -32,6 +32,8 @@ class Ledger:
         self.several = False
         self._shares: dict[str, float] = {release: 1.0}
         self._sticky = ""
+        self._rollout = 0
+        self._shared = False
         self._live: tuple[str, ...] = (release,)
         self._answers: dict[str, Answers] = {}
         # When they came; None once their answers have begun.
@@ -44,6 +46,8 @@ class Ledger:
         self.release = max(self._shares, key=lambda name: self._shares[name])
         self._live = routes.releases or (routes.release,)
         self._sticky = routes.sticky
+        self._rollout = routes.rollout
+        self._shared = sum(share > 0.0 for share in self._shares.values()) > 1
         self.several = len(self._live) > 1
         if not self.several:
             self._answers.clear()
@@ -53,8 +57,9 @@ class Ledger:
     def choose(self, headers: Headers, *, passed_on: bool = False) -> tuple[str, bytes]:
         """The release of a new request, and a cookie to set (b"": none).
 
-        Nobody chooses a release that gets no new requests: it still migrates, or it goes. passed_on: whoever asks may
-        be in the middle of a request of such a release, and passes it on.
+        Nobody chooses a release that gets no new requests: it still migrates, or it goes. A cookie is set only while
+        several get some, and holds for that rollout: who came before it, or in one that was given up, is drawn anew.
+        passed_on: whoever asks may be in the middle of a request of such a release, and passes it on.
         """
         asked = given = b""
         sticky = self._sticky.encode()
@@ -66,14 +71,14 @@ class Ledger:
         release = asked.decode("latin-1")
         if release in self._shares if passed_on else self._gets(release):
             return release, b""
-        if len(self._shares) == 1:
+        if not self._shared:
             return self.release, b""
         if self._sticky == STICKY_COOKIE:
-            release = _cookie(given.decode("latin-1"))
-            if self._gets(release):
+            rollout, _, release = _cookie(given.decode("latin-1")).partition(".")
+            if rollout == str(self._rollout) and self._gets(release):
                 return release, b""
             release = self._drawn(random.random())
-            return release, f"{COOKIE}={release}; Path=/; HttpOnly; SameSite=Lax".encode()
+            return release, f"{COOKIE}={self._rollout}.{release}; Path=/; HttpOnly; SameSite=Lax".encode()
         if sticky and given:
             digest = hashlib.sha256(given).digest()[: DIGEST_BITS // 8]
             return self._drawn(int.from_bytes(digest) / 2**DIGEST_BITS), b""

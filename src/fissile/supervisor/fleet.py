@@ -359,6 +359,7 @@ class Fleet:
             shares=own,
             elsewhere=dict(self._elsewhere(service, members)),
             sticky=desired.rollout.sticky if desired.rollout is not None else "",
+            rollout=desired.rollout.number if desired.rollout is not None else 0,
             access=self._access(service, members),
             gateway_peers=self._gateway_peers(service, members),
         )

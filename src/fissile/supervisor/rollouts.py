@@ -110,12 +110,16 @@ class Deploy(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a rollout ended, or that it goes on. done: whether all requests are with the later release."""
+    """How a rollout ended, or that it goes on. done: whether all requests are with the later release.
+
+    undecided: why a person has to decide whether it goes on; "": nobody has to.
+    """
 
     number: int
     over: bool
     done: bool
     reason: str
+    undecided: str = ""
 
 
 class Office(Launch, Protocol):
@@ -165,6 +169,7 @@ class Rollouts:
         # The folder of the code that is being deployed, which no older rollout's end may prune.
         self._prepared: set[str] = set()
         self.waits = ""
+        self._undecided = False
 
     # -- what people ask for ----------------------------------------------------------------------
 
@@ -236,7 +241,8 @@ class Rollouts:
         rollout = self._fleet.desired.rollout
         if rollout is not None and rollout.number == number:
             done = rollout.stage is Stage.MOVED
-            return Outcome(number, False, done, rollout.reason)
+            undecided = self.waits if self._undecided and rollout.stage is Stage.CANARY else ""
+            return Outcome(number, False, done, rollout.reason, undecided)
         found = self._outcomes.get(number)
         if found is not None:
             return found
@@ -472,7 +478,7 @@ class Rollouts:
         assert rollout is not None
         await self._migrate(rollout)
         found = outlook(fleet.desired, self._seen(rollout), time.time())
-        self.waits = found.waits
+        self.waits, self._undecided = found.waits, found.undecided
         step = found.step
         if step is None:
             return False
@@ -524,7 +530,7 @@ class Rollouts:
         await self._office.change(Change(OURSELVES, EndRollout(rollout.number, moved), why))
         self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why)
         self._outcomes.pop(rollout.number - OUTCOMES_MAX, None)  # the journal has those before
-        self.waits = ""
+        self.waits, self._undecided = "", False
         await self._office.dismiss()
         await self._doors.close_unused()
         for name in gone:  # after that, nobody looks them up any more
