@@ -7,7 +7,6 @@ and components live in this process. Any other topology is a supervisor and its 
 import asyncio
 import ctypes
 import hmac
-import logging
 import os
 import secrets
 import signal
@@ -33,6 +32,7 @@ from fissile.runtime.forked import disown
 from fissile.runtime.loading import load_application
 from fissile.runtime.monolith import Monolith
 from fissile.runtime.settings import Settings, load, resolve
+from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.supervisor import mark
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.reaper import keep_reaping
@@ -45,7 +45,6 @@ from fissile.supervisor.supervisor import OURSELVES, Supervisor
 MONOLITH = "monolith"
 M_ARENA_MAX = -8
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 T = TypeVar("T")
 Ready = Callable[[Endpoints], None]
@@ -296,13 +295,14 @@ def down(root: Path, *, who: str, why: str) -> None:
 
 
 async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say: Say, *, copied: bool) -> None:
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    show_unhandled()
     state = StateFolder(Path(settings.root))
     state.open()
     state.clean()
     sockets: list[socket.socket] = []
     try:
         graph = load_application(settings.app, Path(settings.root))
+        let_info_pass()
         settings = resolve(settings, graph)
         setting = f"`port` under [services.{MONOLITH_SERVICE}]"
         gateway = listen_tcp(settings.service(MONOLITH_SERVICE).port, "the HTTP/JSON API", setting)

@@ -2,19 +2,17 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from background import wait_until
-from commands import Run
 from supervised import lives
+from ways import WAYS, application
 
 CODE = """
 import json, os, subprocess, time
@@ -60,27 +58,6 @@ class Pages:
 
 app = Application(Pages)
 """
-APPLICATION = 'app = "a:app"\n'
-WAYS = {
-    "monolith": (APPLICATION, "monolith"),
-    "microservices": (APPLICATION, "microservices"),
-    "spawned": (APPLICATION + "[services.pages]\nspawn = true\n", "microservices"),
-    "deep folder": (APPLICATION, "microservices"),
-    "guest": ('[services.pages]\nasgi = "a:page"\n', "microservices"),
-}
-
-
-@contextmanager
-def application(folder: Path, way: str) -> Iterator[tuple[Run, str]]:
-    """It runs, and has a page there."""
-    text, topology = WAYS[way]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "a.py").write_text(CODE)
-    (folder / "fissile.toml").write_text(text)
-    with Run(folder, "--topology", topology, sign="stops it") as run:
-        found = re.search(r"^pages\s+(http://\S+)$", run.output, re.MULTILINE | re.IGNORECASE)
-        assert found is not None, run.output
-        yield run, found[1]
 
 
 def asked(url: str) -> dict:
@@ -88,14 +65,14 @@ def asked(url: str) -> dict:
         return json.load(answer)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_child_of_the_application_has_nothing_of_the_door(tmp_path: Path, way: str):
-    folder = tmp_path / ("deeply/" * 15 if way == "deep folder" else "app")
-    with application(folder, way) as (run, page):
-        place = urlsplit(page)
-        assert place.hostname is not None
+@pytest.mark.parametrize(("way", "place"), [*((way, "app") for way in WAYS), ("microservices", "deeply/" * 15)])
+def test_a_child_of_the_application_has_nothing_of_the_door(tmp_path: Path, way: str, place: str):
+    folder = tmp_path / place
+    with application(folder, way, CODE) as (run, page):
+        url = urlsplit(page)
+        assert url.hostname is not None
         # The answer closes the connection, though a child was forked while it was open.
-        with socket.create_connection((place.hostname, place.port), timeout=10) as client:
+        with socket.create_connection((url.hostname, url.port), timeout=10) as client:
             client.sendall(b"GET /fork HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             answer = b"".join(iter(lambda: client.recv(65536), b""))
         found = json.loads(answer.partition(b"\r\n\r\n")[2])
@@ -112,8 +89,8 @@ def test_a_child_of_the_application_has_nothing_of_the_door(tmp_path: Path, way:
         try:
             run.end()
             # Port and folder are free, whether it lives or not.
-            socket.create_server((place.hostname, place.port or 0)).close()
-            with application(folder, way) as (_, again):
+            socket.create_server((url.hostname, url.port or 0)).close()
+            with application(folder, way, CODE) as (_, again):
                 assert asked(again)["pid"] != found["pid"]
         finally:
             with suppress(ProcessLookupError):

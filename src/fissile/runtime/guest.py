@@ -20,6 +20,7 @@ from fissile.runtime.edge import Edge
 from fissile.runtime.handover import Handover
 from fissile.runtime.ledger import Ledger
 from fissile.runtime.loading import load_object
+from fissile.runtime.unhandled import let_info_pass
 from fissile.telemetry.pulse import Pulse
 
 LIFESPAN_SECONDS_MAX = 60.0
@@ -49,6 +50,7 @@ class Guest:
     async def start(self) -> None:
         """Import the application, start it, then open the door. Raises FissileError."""
         app = load_guest(self.spec.guest, self.spec.application, Path(self.spec.root), self.spec.concurrency)
+        let_info_pass()
         if self.spec.guest == "asgi":
             self._lifespan = Lifespan(app)
             await self._lifespan.start()

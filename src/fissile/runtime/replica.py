@@ -52,6 +52,7 @@ from fissile.runtime.host import Host
 from fissile.runtime.ledger import Ledger
 from fissile.runtime.loading import load_application
 from fissile.runtime.stacks import Stacks
+from fissile.runtime.unhandled import let_info_pass
 from fissile.telemetry.pulse import Pulse
 from fissile.telemetry.recorder import Recorder
 
@@ -172,6 +173,7 @@ class Replica:
         """The components, made and wired."""
         spec = self.spec
         self._graph = graph = load_application(spec.application, Path(spec.root))
+        let_info_pass()
         self._callees = Callees(graph, spec, self.recorder)
         self.follow(spec.routes)
         self._environment = environment(

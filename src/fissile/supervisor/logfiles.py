@@ -50,6 +50,13 @@ def private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+def flush_output() -> None:
+    """Write what is begun: a fork would write it once more. To be called before one."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # whatever an application has put there
+            stream.flush()
+
+
 class LogFiles:
     """The same as Logs, on files in a folder. `mark` is to be called about once a second."""
 

@@ -4,7 +4,6 @@ Its order, tokens included, comes in a file without a name, inherited as descrip
 sockets follow.
 """
 
-import logging
 import os
 import socket
 import sys
@@ -13,9 +12,10 @@ import msgspec
 
 from fissile.runtime import replica
 from fissile.runtime.forked import keep_from_programs
+from fissile.runtime.unhandled import show_unhandled
 from fissile.supervisor.logfiles import unfailing_output
 from fissile.supervisor.messages import Fork
-from fissile.supervisor.zygote import LISTEN_FDS_START, LOG_FORMAT
+from fissile.supervisor.zygote import LISTEN_FDS_START
 
 
 def order_file(order: Fork) -> int:
@@ -36,7 +36,7 @@ def main() -> int:
     unfailing_output()
     keep_from_programs(*range(LISTEN_FDS_START + 1, LISTEN_FDS_START + count))
     sockets = [socket.socket(fileno=LISTEN_FDS_START + number) for number in range(1, count)]
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    show_unhandled()
     return replica.run(order.spec, sockets, order.control_address, order.control_token)
 
 

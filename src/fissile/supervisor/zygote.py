@@ -15,7 +15,6 @@ import asyncio
 import fcntl
 import gc
 import importlib
-import logging
 import os
 import resource
 import select
@@ -42,8 +41,9 @@ from fissile.runtime.forked import keep_from_programs
 from fissile.runtime.host import MIGRATE, configured
 from fissile.runtime.loading import load_application, load_object
 from fissile.runtime.settings import Settings, resolve
+from fissile.runtime.unhandled import show_unhandled
 from fissile.supervisor import landlock, mark, title
-from fissile.supervisor.logfiles import unfailing_output
+from fissile.supervisor.logfiles import flush_output, unfailing_output
 from fissile.supervisor.messages import (
     Buried,
     Drop,
@@ -79,7 +79,6 @@ SPARE_AFTER_SECONDS = 0.1
 LISTEN_FDS_START = 3
 EXIT_NOT_FOUND = 127
 NOT_COPIED = ("site-packages", "node_modules")
-LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
 class Birth(msgspec.Struct, frozen=True):
@@ -271,6 +270,7 @@ class Zygote:
     def _make_spare(self, graph: Graph) -> Birth | None:
         """Returns in the spare, once it is wanted."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        flush_output()
         try:
             pid = os.fork()
         except OSError:
@@ -318,8 +318,7 @@ class Zygote:
         _close_all(handle)
 
     def _fork(self, order: Fork | Exec, fds: list[int]) -> Birth | None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush_output()
         try:
             pid = os.fork()
         except OSError as error:
@@ -530,8 +529,6 @@ def warm(graph: Graph) -> None:
     Frozen objects are never visited again, so their pages stay shared with every replica.
     """
     replica.rehearse(graph).close()
-    # Its stream is descriptor 2, whatever that is in each replica.
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
     gc.collect()
     gc.freeze()
 
@@ -557,7 +554,6 @@ def live(birth: Birth) -> int:
     _confine(order)
     if isinstance(order, Exec):
         return execute(order, listening, marked)
-    unfailing_output()
     os.environ.update(order.environment | marked)
     title.become(f"{order.spec.service}.{'migrations' if order.spec.migrate else order.spec.slot}")
     gc.enable()
@@ -599,7 +595,9 @@ def execute(order: Exec, listening: list[int], marked: dict[str, str]) -> int:
 def main() -> int:
     """The program. Its arguments: the inherited socket to the supervisor, and where the next one comes (-1: none)."""
     gc.disable()  # while importing it would only make work; replicas turn it on again
-    sys.stdout.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    # Before the import: whatever takes hold of stdout or stderr there writes to those of its replica after the fork.
+    unfailing_output()
+    show_unhandled()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     mark.adopt_orphans()
     connection, listener = (int(number) for number in sys.argv[1:3])

@@ -1,0 +1,39 @@
+"""What nobody handles of an application's log goes to stderr; what the application set up itself stays as it is.
+
+Logging asks a handler of last resort where a record finds no other (docs.python.org/3/library/logging.html,
+`logging.lastResort`). That is the only place taken here: a handler of ours at the root would make `basicConfig` of
+the application do nothing, and show twice what a logger of its own shows.
+"""
+
+import logging
+import sys
+from typing import TextIO
+
+LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
+
+
+class _ToStderr(logging.StreamHandler[TextIO]):
+    """Writes to whatever is stderr at that time."""
+
+    @property
+    def stream(self) -> TextIO:  # pyright: ignore[reportIncompatibleVariableOverride] -- never set from outside
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: TextIO) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """There is only one."""
+
+
+def show_unhandled() -> None:
+    """Show what nobody handles, from INFO on. To be called before the application is imported."""
+    handler = _ToStderr()
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    logging.lastResort = handler
+
+
+def let_info_pass() -> None:
+    """Let records of INFO reach it, unless the application has set up the root. To be called after the import."""
+    root = logging.getLogger()
+    if not root.handlers and root.level == logging.WARNING:
+        root.setLevel(logging.INFO)
