@@ -271,6 +271,8 @@ def _build(spec: Spec) -> Typed:
     if spec.kind == "union":
         if spec.parts[0].kind == spec.parts[1].kind != "record":
             return parts[0]  # of `int | Annotated[int, …]`, msgspec makes one type with the limits of both
+        if "tuple" in (part.kind for part in spec.parts) and any(map(_limited, spec.parts)):
+            return parts[0]  # which msgspec misreads, and no component may declare
         return Union[tuple(kinds)], st.one_of(inner)  # noqa: UP007
     if spec.kind == "tuple":
         return tuple[tuple(kinds)], st.tuples(*inner)
@@ -282,6 +284,10 @@ def _build(spec: Spec) -> Typed:
     else:
         made, values = PLAIN[spec.kind], _values(spec.kind, limits)
     return (Annotated[made, Meta(**limits)] if limits else made), values
+
+
+def _limited(spec: Spec) -> bool:
+    return spec.kind in ("int", "float", "str") and len(spec.options) > 0
 
 
 def _hashable(spec: Spec) -> bool:

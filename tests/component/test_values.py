@@ -80,6 +80,51 @@ def test_what_cannot_be_encoded_says_why(annotation: Any) -> None:
     assert unsupported(annotation)
 
 
+Pair = tuple[int, str]
+
+
+Limited = NewType("Limited", Annotated[int, msgspec.Meta(lt=9)])  # type: ignore[valid-newtype]
+
+
+class Holder(msgspec.Struct):
+    mixed: dict[str, Pair | Annotated[str, msgspec.Meta(max_length=3)]]
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Pair | Annotated[int, msgspec.Meta(ge=0)],
+        Pair | None | Annotated[float, msgspec.Meta(multiple_of=2)],
+        list[Pair | Annotated[dict[str, int], msgspec.Meta(min_length=1)]],
+        Annotated[Pair | Annotated[str, msgspec.Meta(max_length=3)], msgspec.Meta(description="either")],
+        Holder,
+        NewType("Either", Holder),
+        tuple[Pair | Limited, int],
+    ],
+)
+def test_what_msgspec_misreads_is_refused(annotation: Any) -> None:
+    """Even a decoder that is made and let go of ends the process, so the refusal comes before."""
+    why = unsupported(annotation)
+    assert why is not None
+    assert "misreads" in why
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        tuple[int | str, ...] | Annotated[str, msgspec.Meta(max_length=3)],
+        Pair | Annotated[str, msgspec.Meta(pattern="a")],
+        tuple[Annotated[int, msgspec.Meta(ge=0)], str] | int,
+        Pair | int,
+    ],
+)
+def test_unions_beside_it_are_not(annotation: Any) -> None:
+    value = (1, "b")
+    assert unsupported(annotation) is None
+    read = msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=annotation)
+    assert read == value
+
+
 def test_descriptions_tell_types_apart() -> None:
     different = [
         int,

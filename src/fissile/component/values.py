@@ -14,6 +14,8 @@ from typing import Any, cast
 import msgspec
 from msgspec import inspect as shape
 
+from fissile.component.misread import MISREAD, is_misread
+
 # Leaves that can never be altered in place.
 _IMMUTABLE_LEAVES = (
     shape.NoneType,
@@ -44,6 +46,8 @@ RECORDS = (shape.StructType, shape.DataclassType, shape.TypedDictType, shape.Nam
 
 def unsupported(annotation: Any) -> str | None:
     """Why values of this type cannot be encoded, or None if they can."""
+    if is_misread(annotation):
+        return MISREAD
     try:
         msgspec.msgpack.Decoder(annotation)
         msgspec.json.Decoder(annotation)
