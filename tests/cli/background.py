@@ -56,7 +56,7 @@ class Up:
         result = fissile("down", self.folder)
         assert result.returncode == 0, result
         assert not [pid for pid in self.seen if pid and lives(pid)]
-        assert left_in(self.folder) <= LEFT
+        assert left_in(self.folder) <= LEFT, left_in(self.folder)
 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:

@@ -12,13 +12,13 @@ from fissile.errors import ConfigError
 from fissile.orchestrator.replica import Replica
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import ReplicaSpec
+from fissile.supervisor import sealed
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.messages import Confinement, Fork
 from fissile.supervisor.nursery import Child
 from fissile.supervisor.service import Service
 from fissile.supervisor.sockets import HOST, listen_handover, url
-from fissile.supervisor.spawned import order_file
 
 
 class Launcher:
@@ -64,7 +64,7 @@ class Launcher:
                 environment=service.settings.environment,
                 confinement=self._confinement(replica, spec),
             )
-        order = order_file(Fork(0, spec, address, token))
+        order = sealed.seal(Fork(0, spec, address, token))
         try:
             program = (sys.executable, "-m", "fissile.supervisor.spawned")
             fds.insert(2, order)

@@ -1,7 +1,8 @@
 """What supervisor and zygote say to each other over a Unix socket.
 
-A message is four bytes of length and a msgpack body; file descriptors travel with the length. Tokens
-and configuration go this way too, so that they never stand in an argument list or an environment.
+A message is four bytes of length and a msgpack body; file descriptors travel with the length. What one service alone
+may know, its tokens and configuration above all, never stands in an argument list, in an environment that another can
+read, or in the zygote's memory: it travels in letters (see sealed), and the message beside one is without it.
 """
 
 import socket
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 
 from fissile.orchestrator.release import Release
-from fissile.runtime.control import ReplicaSpec
+from fissile.runtime.control import ReplicaSpec, Routes
 from fissile.runtime.forked import receive_descriptors
 from fissile.runtime.settings import Settings
 
@@ -21,11 +22,11 @@ HEAD = struct.Struct("!I")
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """Import the application and check it against the settings and the topology's name.
+    """Only in a letter: what the application is to be checked against.
 
-    keep: when the supervisor is gone, keep all running and wait for the next one; else end all. variables:
-    those of the environment that belong to components. source: the folder that the settings' folder is a copy of;
-    "": it is none.
+    topology: its name. keep: when the supervisor is gone, keep all running and wait for the next one; else end all.
+    variables: those of the environment that belong to components. source: the folder that the settings' folder is a
+    copy of; "": it is none.
     """
 
     settings: Settings
@@ -33,6 +34,32 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     keep: bool = False
     variables: dict[str, str] = {}
     source: str = ""
+
+    def begin(self) -> "Begin":
+        """What the zygote itself is told of it."""
+        settings, guest = self.settings, None
+        if not settings.app and len(settings.services) == 1:
+            (guest,) = settings.services.values()
+        if guest is None or not guest.guest:
+            return Begin(settings.app, settings.root, self.keep, self.source)
+        return Begin(
+            getattr(guest, guest.guest), settings.root, self.keep, self.source, guest.folder or ".", guest.environment
+        )
+
+
+class Begin(msgspec.Struct, frozen=True, tag="begin"):
+    """Import the application, and have a child check it. With it travel two letters: a Load, and one for its answer.
+
+    target: "module:attribute"; "" where there is nothing to import. root, keep, source: as of Load. folder: of a
+    single guest, which knows nothing of Fissile, from the root on ("": it is an application); environment: its own.
+    """
+
+    target: str
+    root: str
+    keep: bool = False
+    source: str = ""
+    folder: str = ""
+    environment: dict[str, str] = {}
 
 
 class Confinement(msgspec.Struct, frozen=True):
@@ -48,7 +75,7 @@ class Confinement(msgspec.Struct, frozen=True):
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
-    """Fork a replica. With it travel: its stdout, its stderr, then its listening sockets.
+    """Fork a replica. With it travel: a letter with the same in full, its stdout, its stderr, its listening sockets.
 
     environment: added to the zygote's.
     """
@@ -60,9 +87,13 @@ class Fork(msgspec.Struct, frozen=True, tag="fork"):
     environment: dict[str, str] = {}
     confinement: Confinement = Confinement()
 
+    def public(self) -> "Fork":
+        """Without what the child alone may know."""
+        return msgspec.structs.replace(self, spec=public(self.spec), control_token="", environment={})
+
 
 class Exec(msgspec.Struct, frozen=True, tag="exec"):
-    """Run a program as a replica. With it travel: its stdout, its stderr, then its listening sockets.
+    """Run a program as a replica. With it travel the same as with Fork.
 
     The sockets become descriptors 3 and following, and the environment says so as systemd does (see
     sd_listen_fds(3)). spec: who it is; nothing in it is told to the program.
@@ -74,6 +105,15 @@ class Exec(msgspec.Struct, frozen=True, tag="exec"):
     environment: dict[str, str]
     folder: str
     confinement: Confinement = Confinement()
+
+    def public(self) -> "Exec":
+        """Without what the child alone may know."""
+        return msgspec.structs.replace(self, spec=public(self.spec), arguments=(), environment={})
+
+
+def public(spec: ReplicaSpec) -> ReplicaSpec:
+    """A replica as those know it who only look after it."""
+    return msgspec.structs.replace(spec, token="", config={}, routes=Routes(), gateway_token="")
 
 
 class Import(msgspec.Struct, frozen=True, tag="import"):
@@ -116,7 +156,7 @@ class Enquire(msgspec.Struct, frozen=True, tag="enquire"):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
-    """The application as the supervisor needs to know it: no code, only names and checked values.
+    """Only in a letter: the application as the supervisor needs to know it, without code: names and checked values.
 
     services: components by service, in start order. references: components that each one calls.
     http: components with a public listener. migrations: components that have some. keeps: what components say
@@ -139,6 +179,10 @@ class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
     """The application cannot be loaded; `message` is for people."""
 
     message: str
+
+
+class Examined(msgspec.Struct, frozen=True, tag="examined"):
+    """The application was imported and checked. What came of it, a Loaded or LoadFailed, is in the letter for it."""
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked"):
@@ -189,15 +233,13 @@ class Kept(msgspec.Struct, frozen=True, tag="kept"):
 
 
 class Told(msgspec.Struct, frozen=True, tag="told"):
-    """That was all. What was loaded, and by which order."""
+    """That was all. With it travel the letters by which it began: the Load, and the Loaded that came of it."""
 
     pid: int
-    load: Load
-    loaded: Loaded
 
 
-ToZygote = Load | Fork | Exec | Import | Keep | Drop | Retire | Foster | Noted | Enquire
-FromZygote = Loaded | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Told
+ToZygote = Begin | Fork | Exec | Import | Keep | Drop | Retire | Foster | Noted | Enquire
+FromZygote = Examined | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Told
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_zygote = msgspec.msgpack.Decoder(ToZygote).decode

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -21,7 +22,7 @@ from fissile.errors import ConfigError, FissileError
 from fissile.rpc.paths import addressed
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import receive_descriptors
-from fissile.supervisor import mark, title
+from fissile.supervisor import mark, sealed, title
 from fissile.supervisor.descent import Mark
 from fissile.supervisor.messages import (
     FDS_MAX,
@@ -30,6 +31,7 @@ from fissile.supervisor.messages import (
     Confinement,
     Drop,
     Enquire,
+    Examined,
     Exec,
     Exited,
     Fork,
@@ -50,6 +52,7 @@ from fissile.supervisor.messages import (
     ToZygote,
     decode_from_zygote,
     encode,
+    public,
 )
 from fissile.supervisor.sockets import listen_unix, remove_unix
 
@@ -57,6 +60,7 @@ ADOPT_SECONDS_MAX = 10.0
 VARIABLES = "FISSILE_"
 CLOSE_SECONDS_MAX = 5.0
 READ_BYTES = 64 * 1024
+OUTCOME: Any = Loaded | LoadFailed
 
 
 class ForkError(FissileError):
@@ -113,6 +117,14 @@ class Found(msgspec.Struct, frozen=True):
     sockets: dict[str, socket.socket]
 
 
+class Memory(msgspec.Struct, frozen=True):
+    """By what a zygote began that outlived its supervisor, and what came of it."""
+
+    pid: int
+    load: Load
+    loaded: Loaded
+
+
 class Nursery:
     """One zygote and its children.
 
@@ -137,8 +149,8 @@ class Nursery:
         self._zygote: subprocess.Popen[bytes] | None = None
         self._zygote_pid: int | None = None
         self._socket: socket.socket | None = None
-        self._loaded: asyncio.Future[Loaded | LoadFailed] | None = None
-        self._told: asyncio.Future[Told] | None = None
+        self._loaded: asyncio.Future[Examined | LoadFailed] | None = None
+        self._told: asyncio.Future[Memory] | None = None
         self._orders: dict[int, asyncio.Future[Child]] = {}
         self._specs: dict[int, ReplicaSpec] = {}
         self._sockets: dict[str, socket.socket] = {}
@@ -202,13 +214,22 @@ class Nursery:
         mark.put_on(self._zygote.pid, self._mark)  # it imports nothing of the application before it is told to
         self._loaded = asyncio.get_running_loop().create_future()
         self._listen(ours)
-        variables = {k: v for k, v in os.environ.items() if k.startswith(VARIABLES)}
-        await self._send(msgspec.structs.replace(self._load, variables=variables), [])
-        answer = await self._loaded
+        answer = await self._examined(self._loaded)
         if isinstance(answer, LoadFailed):
             raise ConfigError(answer.message)
         await self._hand_down()
         return answer
+
+    async def _examined(self, done: "asyncio.Future[Examined | LoadFailed]") -> Loaded | LoadFailed:
+        """Have the zygote import the application, and a child of it check it."""
+        variables = {k: v for k, v in os.environ.items() if k.startswith(VARIABLES)}
+        letters = [sealed.seal(msgspec.structs.replace(self._load, variables=variables)), sealed.blank()]
+        try:
+            await self._send(self._load.begin(), letters)
+            answer = await done
+            return answer if isinstance(answer, LoadFailed) else sealed.read(letters[1], OUTCOME)
+        finally:
+            close_all(letters)
 
     async def _hand_down(self) -> None:
         """To a new zygote what an old one knew."""
@@ -245,8 +266,6 @@ class Nursery:
             return None
         self._load = told.load
         self._zygote_pid = told.pid
-        self._loaded = asyncio.get_running_loop().create_future()
-        self._loaded.set_result(told.loaded)
         children = tuple((child, self._specs[child.pid]) for child in self.children.values())
         buried, self._buried = tuple(self._buried), []
         return Found(told.pid, told.load, told.loaded, children, buried, self._sockets)
@@ -323,13 +342,15 @@ class Nursery:
         self._last_order += 1
         order = make(self._last_order)
         answer = self._orders[order.order] = asyncio.get_running_loop().create_future()
+        letter = sealed.seal(order)
         try:
-            await self._send(order, fds)
+            await self._send(order.public(), [letter, *fds])
             child = await answer
             if not child.exited.done():
-                self._specs[child.pid] = order.spec
+                self._specs[child.pid] = public(order.spec)
             return child
         finally:
+            os.close(letter)
             self._orders.pop(order.order, None)
 
     async def _send(self, message: ToZygote, fds: list[int]) -> None:
@@ -401,8 +422,11 @@ class Nursery:
             self._sockets[message.name] = sock = socket.socket(fileno=self._handles.pop(0))
             sock.setblocking(False)
         elif isinstance(message, Told):
+            letters, self._handles = self._handles[:2], self._handles[2:]
             if self._told is not None and not self._told.done():
-                self._told.set_result(message)
+                order, answer = letters
+                self._told.set_result(Memory(message.pid, sealed.read(order, Load), sealed.read(answer, Loaded)))
+            close_all(letters)
         elif self._loaded is not None and not self._loaded.done():
             self._loaded.set_result(message)
 
@@ -470,6 +494,12 @@ class Nursery:
             except subprocess.TimeoutExpired:
                 self._zygote.kill()
                 await asyncio.to_thread(self._zygote.wait)
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close descriptors."""
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:

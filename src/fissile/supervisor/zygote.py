@@ -7,6 +7,10 @@ It is its replicas' parent and keeps a copy of their listening sockets. So a sup
 zygote remembers what there is, and tells the next one all of it. In the foreground, where nothing may
 be left behind, it ends all replicas instead.
 
+It knows nothing that one service alone may know: every replica of every service begins with its memory. Secrets pass
+through it unread (see sealed), and what has to see all of them at once, the check of the application against its
+settings, is done by a child that ends with that.
+
 A spare waits for the next order: a child that is forked already and has its event loop. Most of what
 a birth costs is paid before anybody waits for it, at the price of one small process per zygote.
 """
@@ -23,11 +27,12 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -42,11 +47,13 @@ from fissile.runtime.host import MIGRATE, configured
 from fissile.runtime.loading import load_application, load_object
 from fissile.runtime.settings import Settings, resolve
 from fissile.runtime.unhandled import show_unhandled
-from fissile.supervisor import landlock, mark, title
+from fissile.supervisor import landlock, mark, sealed, title
 from fissile.supervisor.logfiles import flush_output, unfailing_output
 from fissile.supervisor.messages import (
+    Begin,
     Buried,
     Drop,
+    Examined,
     Exec,
     Exited,
     Fork,
@@ -78,11 +85,15 @@ REMEMBER_SECONDS_MAX = 60.0
 SPARE_AFTER_SECONDS = 0.1
 LISTEN_FDS_START = 3
 EXIT_NOT_FOUND = 127
+ORDER: Any = Fork | Exec
 NOT_COPIED = ("site-packages", "node_modules")
 
 
 class Birth(msgspec.Struct, frozen=True):
-    """In the child: what it is for, the descriptors that came with the order, its loop if it was a spare."""
+    """In the child: what it is for, the descriptors that came with the order, its loop if it was a spare.
+
+    The order in full is in the letter among them.
+    """
 
     order: Fork | Exec
     fds: list[int]
@@ -123,8 +134,9 @@ class Zygote:
         self._kept: dict[str, int] = {}
         self._spare: Spare | None = None
         self._graph: Graph | None = None
-        self._load: Load | None = None
-        self._loaded: Loaded | None = None
+        self._keep = False
+        # By what it began, and what came of it, for the next supervisor.
+        self._letters: list[int] = []
         self._spares = True
         self._poll = select.poll()
         self._wake_read, self._wake_write = os.pipe()
@@ -182,10 +194,10 @@ class Zygote:
     def _stays(self) -> bool:
         """Whether there is something to wait for without a supervisor; if not, nothing is left behind."""
         living = any(not ward.ended for ward in self._wards.values())
-        if self._load is not None and self._load.keep and (living or self._remembers() is not None):
+        if self._keep and (living or self._remembers() is not None):
             return True
         self._drop_spare()
-        if self._load is None or not self._load.keep:
+        if not self._keep:
             self._end_orphans()
         return False
 
@@ -209,11 +221,9 @@ class Zygote:
             if isinstance(message, Fork) and self._spare is not None and self._use(self._spare, message, fds):
                 return None
             return self._fork(message, fds)
-        if isinstance(message, Load):
-            answer, self._graph = load(message)
-            self._load = message
-            self._loaded = answer if isinstance(answer, Loaded) else None
-            self._tell(answer)
+        if isinstance(message, Begin):
+            self._keep, self._letters = message.keep, fds
+            self._tell(self._begin(message))
         elif isinstance(message, Import):
             import_all(message.modules)
             self._drop_spare()  # the next one knows them
@@ -237,6 +247,32 @@ class Zygote:
             self._introduce()
         return None
 
+    def _begin(self, order: Begin) -> Examined | LoadFailed:
+        try:
+            graph, warning = load(order)
+            trouble = self._examine(graph, warning)
+        except FissileError as error:
+            return LoadFailed(str(error))
+        if trouble:
+            return LoadFailed(trouble)
+        if graph is not None:
+            warm(graph)
+        self._graph = graph
+        return Examined()
+
+    def _examine(self, graph: Graph | None, warning: str) -> str:
+        """Have a child check the application; why that could not be done, or ""."""
+        flush_output()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            return f"the system refuses a process: {error}"
+        if pid == 0:
+            _examiner(graph, warning, *self._letters)
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        return f"the check of the application ended with exit code {code}: see the log of the zygote" if code else ""
+
     def _drop(self, name: str) -> None:
         fd = self._kept.pop(name, None)
         if fd is not None:
@@ -253,9 +289,7 @@ class Zygote:
                 _close_all(handle)
         for name, fd in self._kept.items():
             self._tell(Kept(name), [fd])
-        assert self._load is not None
-        assert self._loaded is not None
-        self._tell(Told(os.getpid(), self._load, self._loaded))
+        self._tell(Told(os.getpid()), self._letters)
 
     def _tell(self, message: FromZygote, fds: list[int] | None = None) -> bool:
         """Say something to the supervisor; whether there was one to hear it."""
@@ -336,15 +370,13 @@ class Zygote:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        _close_all([self._wake_read, self._wake_write, *self._kept.values()])
+        _close_all([self._wake_read, self._wake_write, *self._kept.values(), *self._letters])
         _close_all([ward.pidfd for ward in self._wards.values() if ward.pidfd >= 0])
         for sock in (self._connection, self._listener):
             if sock is not None:
                 sock.close()
         self._drop_spare()  # our copy of its connection
-        # Other services' settings and tokens are not for the child.
         self._wards.clear()
-        self._load = self._loaded = None
 
     def _reap(self) -> None:
         while True:
@@ -405,39 +437,56 @@ def _close_all(fds: list[int]) -> None:
         os.close(fd)
 
 
-def load(order: Load) -> tuple[Loaded, Graph | None] | tuple[LoadFailed, None]:
-    """Import, check, and make everything ready that every replica will need."""
-    settings = order.settings
+def load(order: Begin) -> tuple[Graph | None, str]:
+    """Import the application, if there is one; and what people should know of it. Raises ConfigError."""
+    root = Path(order.root)
     graph: Graph | None = None
-    services: dict[str, tuple[str, ...]] = {}
+    if order.source:
+        _run_the_copy(Path(order.source), root)
+    if order.folder:
+        # Imported here once, its replicas are forks that share its memory. Several could get in each other's way.
+        os.environ.update(order.environment)
+        load_object(order.target, root / order.folder)
+    elif order.target:
+        graph = load_application(order.target, root)
+    return graph, "; ".join(filter(None, (_thread_warning(), _live_warning(order))))
+
+
+def _examiner(graph: Graph | None, warning: str, order: int, answer: int) -> NoReturn:
+    """In a child of its own: read one letter, write the other, and end: other services' secrets end with it."""
+    code = 1
     try:
-        if order.source:
-            _run_the_copy(Path(order.source), Path(settings.root))
-        if settings.app:
-            graph = load_application(settings.app, Path(settings.root))
-            settings = resolve(settings, graph, order.variables)
-            topology = topology_for(graph, order.topology, settings.topologies)
-            _check_config(graph, settings)
-            _check_foreign(graph, topology, settings)
-            services = dict(topology.services)
-        elif len(settings.services) == 1:
-            # Imported here once, its replicas are forks that share its memory. Several could get in each other's way.
-            (guest,) = settings.services.values()
-            if guest.guest:
-                os.environ.update(guest.environment)
-                load_object(getattr(guest, guest.guest), Path(settings.root) / guest.folder)
-        # A database has to be there before those who use it.
-        alone = {
-            name: () for name, one in settings.services.items() if one.foreign and _stands_alone(name, graph, settings)
-        }
-        services = {**alone, **services}
-        release = release_of(settings, graph, order.topology, services, outside(Path(settings.root)))
-    except FissileError as error:
-        return LoadFailed(str(error)), None
-    components = list(graph.components.values()) if graph is not None else []
+        try:
+            found = examine(sealed.read(order, Load), graph, warning)
+        except FissileError as error:
+            found = LoadFailed(str(error))
+        sealed.write(answer, found)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        flush_output()
+        os._exit(code)
+
+
+def examine(order: Load, graph: Graph | None, warning: str = "") -> Loaded:
+    """Check an application against all its settings, variables included. Raises ConfigError."""
+    settings = order.settings
+    services: dict[str, tuple[str, ...]] = {}
     if graph is not None:
-        warm(graph)
-    loaded = Loaded(
+        settings = resolve(settings, graph, order.variables)
+        topology = topology_for(graph, order.topology, settings.topologies)
+        _check_config(graph, settings)
+        _check_foreign(graph, topology, settings)
+        services = dict(topology.services)
+    # A database has to be there before those who use it.
+    alone = {
+        name: () for name, one in settings.services.items() if one.foreign and _stands_alone(name, graph, settings)
+    }
+    services = {**alone, **services}
+    release = release_of(settings, graph, order.topology, services, outside(Path(settings.root)))
+    components = list(graph.components.values()) if graph is not None else []
+    return Loaded(
         graph.name if graph is not None else Path(settings.root).name,
         services,
         {c.name: tuple(r.target for r in c.references) for c in components},
@@ -446,9 +495,8 @@ def load(order: Load) -> tuple[Loaded, Graph | None] | tuple[LoadFailed, None]:
         release,
         tuple(c.name for c in components if not c.foreign and callable(getattr(c.cls, MIGRATE, None))),
         {c.name: keeps for c in components if (mark := class_mark(c.cls)) and (keeps := mark.keeps)},
-        "; ".join(filter(None, (_thread_warning(), _live_warning(order)))),
+        warning,
     )
-    return loaded, graph
 
 
 def _run_the_copy(source: Path, copy: Path) -> None:
@@ -460,11 +508,11 @@ def _run_the_copy(source: Path, copy: Path) -> None:
             sys.path[number] = str(copy / inside)
 
 
-def _live_warning(order: Load) -> str:
+def _live_warning(order: Begin) -> str:
     """What is imported from the folder that people edit all the same."""
     if not order.source:
         return ""
-    source, copy = Path(order.source), Path(order.settings.root)
+    source, copy = Path(order.source), Path(order.root)
     live: list[str] = []
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
@@ -544,12 +592,12 @@ def import_all(modules: Iterable[str]) -> None:
 
 def live(birth: Birth) -> int:
     """In the child: be the replica."""
-    order = birth.order
     os.setsid()
-    out, err, *listening = birth.fds
+    letter, out, err, *listening = birth.fds
     os.dup2(out, 1)
     os.dup2(err, 2)
-    _close_all([out, err])
+    order: Fork | Exec = sealed.read(letter, ORDER)
+    _close_all([letter, out, err])
     marked = mark.become(order.spec.set, order.spec.serial)
     _confine(order)
     if isinstance(order, Exec):
