@@ -5,11 +5,12 @@ import re
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
+import uvloop
 
 from fissile.component.context import current
 from fissile.runtime.control import Elsewhere
@@ -159,6 +160,36 @@ async def test_rubbish_is_answered_with_400(rubbish: bytes) -> None:
         assert b" 400 " in await reader.read()
     await edge.drain(5.0, idle_seconds_max=0.0)
     sock.close()
+
+
+def one_request_beside_a_drain(turns: int) -> bytes:
+    """What a visitor has when the drain is over who connected so many turns of the loop before it began."""
+
+    async def visit() -> bytes:
+        sock = listening()
+        edge = Edge(App())
+        await edge.start(sock.dup())
+        await asyncio.sleep(0)
+        with socket.create_connection(sock.getsockname()) as visitor:
+            visitor.sendall(asking("/", "connection: close"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            assert await edge.drain(5.0, idle_seconds_max=5.0)
+            # The loop turns no more, as in a process that has ended.
+            visitor.setblocking(False)
+            sock.setblocking(False)
+            with suppress(BlockingIOError):
+                return visitor.recv(100)
+            sock.accept()[0].close()  # raises BlockingIOError if somebody took it, and left it there
+            return b"left for whoever accepts next"
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(visit())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_whoever_is_accepted_as_a_drain_begins_is_answered(turns: int) -> None:
+    assert one_request_beside_a_drain(turns).startswith((b"HTTP/1.1 200", b"left for"))
 
 
 async def browse(sock: socket.socket, keep_alive: bool, stop: asyncio.Event, count: Callable[[bool], None]) -> None:

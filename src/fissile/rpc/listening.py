@@ -11,6 +11,8 @@ from collections.abc import Callable
 # Connections that wait until they are accepted: as many as come while a replica is replaced. The system's own bound
 # (net.core.somaxconn) may be lower.
 BACKLOG = 1024
+# From the system's accept to the protocol's `connection_made`: one turn of uvloop, and one to spare.
+ACCEPT_TURNS = 2
 
 
 async def accept_on(sock: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
@@ -26,3 +28,13 @@ async def accept_on(sock: socket.socket, protocol: Callable[[], asyncio.BaseProt
     except BaseException:
         sock.close()
         raise
+
+
+async def let_in() -> None:
+    """After a server was closed: those that it has accepted are known to their protocols.
+
+    An event loop takes a connection from the queue in one turn and makes it known in a later one. Whoever looks in
+    between sees nobody, and would leave a visitor without an answer.
+    """
+    for _ in range(ACCEPT_TURNS):
+        await asyncio.sleep(0)

@@ -51,7 +51,7 @@ from fissile.errors import (
 from fissile.rpc.access import Access
 from fissile.rpc.alarm import Alarm
 from fissile.rpc.deadline import exceeded
-from fissile.rpc.listening import accept_on
+from fissile.rpc.listening import accept_on, let_in
 from fissile.rpc.transport import Endpoint, log
 from fissile.telemetry.pulse import Pulse
 from fissile.wire import events
@@ -218,6 +218,7 @@ class Server:
         self.draining = True
         for listener in self._listeners:
             listener.close()
+        await let_in()
         for connection in list(self.connections):
             if connection.say_goaway("draining"):
                 self._unaware.add(connection)

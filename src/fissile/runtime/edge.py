@@ -21,7 +21,7 @@ from uvicorn.server import ServerState
 
 from fissile.component.context import CallContext, call_context, parse_traceparent
 from fissile.errors import CallError
-from fissile.rpc.listening import accept_on
+from fissile.rpc.listening import accept_on, let_in
 from fissile.runtime.control import Elsewhere
 from fissile.runtime.handover import Passer
 from fissile.runtime.ledger import Ledger
@@ -218,6 +218,7 @@ class Edge:
         for connection in self._held:
             self.take(connection)
         self._held.clear()
+        await let_in()
         await asyncio.gather(*self._taken, return_exceptions=True)
         begun = loop.time()
         told = False
