@@ -12,6 +12,7 @@ WAYS = {
     "monolith": (APPLICATION, "monolith"),
     "microservices": (APPLICATION, "microservices"),
     "spawned": (APPLICATION + "[services.pages]\nspawn = true\n", "microservices"),
+    "three replicas": (APPLICATION + "[services.pages]\nreplicas = 3\n", "microservices"),
     "guest": ('[services.pages]\nasgi = "a:page"\n', "microservices"),
 }
 

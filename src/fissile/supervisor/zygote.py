@@ -75,6 +75,7 @@ from fissile.supervisor.messages import (
     receive,
     send,
 )
+from fissile.supervisor.renewal import Renewal
 from fissile.supervisor.source import outside, release_of
 
 ORPHAN_SECONDS_MAX = 12.0
@@ -137,6 +138,7 @@ class Zygote:
         self._keep = False
         # By what it began, and what came of it, for the next supervisor.
         self._letters: list[int] = []
+        self._renewal = Renewal()
         self._spares = True
         self._poll = select.poll()
         self._wake_read, self._wake_write = os.pipe()
@@ -225,7 +227,7 @@ class Zygote:
             self._keep, self._letters = message.keep, fds
             self._tell(self._begin(message))
         elif isinstance(message, Import):
-            import_all(message.modules)
+            import_all(message.modules, self._renewal)
             self._drop_spare()  # the next one knows them
         elif isinstance(message, Keep):
             self._drop(message.name)
@@ -249,7 +251,7 @@ class Zygote:
 
     def _begin(self, order: Begin) -> Examined | LoadFailed:
         try:
-            graph, warning = load(order)
+            graph, warning = load(order, self._renewal)
             trouble = self._examine(graph, warning)
         except FissileError as error:
             return LoadFailed(str(error))
@@ -376,6 +378,7 @@ class Zygote:
             if sock is not None:
                 sock.close()
         self._drop_spare()  # our copy of its connection
+        self._renewal.renew()
         self._wards.clear()
 
     def _reap(self) -> None:
@@ -437,7 +440,7 @@ def _close_all(fds: list[int]) -> None:
         os.close(fd)
 
 
-def load(order: Begin) -> tuple[Graph | None, str]:
+def load(order: Begin, renewal: Renewal) -> tuple[Graph | None, str]:
     """Import the application, if there is one; and what people should know of it. Raises ConfigError."""
     root = Path(order.root)
     graph: Graph | None = None
@@ -446,9 +449,11 @@ def load(order: Begin) -> tuple[Graph | None, str]:
     if order.folder:
         # Imported here once, its replicas are forks that share its memory. Several could get in each other's way.
         os.environ.update(order.environment)
-        load_object(order.target, root / order.folder)
+        with renewal.watching():
+            load_object(order.target, root / order.folder)
     elif order.target:
-        graph = load_application(order.target, root)
+        with renewal.watching():
+            graph = load_application(order.target, root)
     return graph, "; ".join(filter(None, (_thread_warning(), _live_warning(order))))
 
 
@@ -581,11 +586,12 @@ def warm(graph: Graph) -> None:
     gc.freeze()
 
 
-def import_all(modules: Iterable[str]) -> None:
+def import_all(modules: Iterable[str], renewal: Renewal) -> None:
     """Import modules that replicas were seen to import. One that cannot be is left to them."""
-    for name in modules:
-        with suppress(Exception):
-            importlib.import_module(name)
+    with renewal.watching():
+        for name in modules:
+            with suppress(Exception):
+                importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
@@ -652,7 +658,10 @@ def main() -> int:
     keep_from_programs(*(fd for fd in (connection, listener) if fd >= 0))
     sock = None if listener < 0 else socket.socket(fileno=listener)
     birth = Zygote(socket.socket(fileno=connection), sock).serve()
-    return 0 if birth is None else live(birth)
+    if birth is not None:
+        return live(birth)
+    gc.unfreeze()  # at its end even what is in cycles deletes its temporary files
+    return 0
 
 
 if __name__ == "__main__":
