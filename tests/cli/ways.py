@@ -12,15 +12,18 @@ WAYS = {
     "monolith": (APPLICATION, "monolith"),
     "microservices": (APPLICATION, "microservices"),
     "spawned": (APPLICATION + "[services.pages]\nspawn = true\n", "microservices"),
-    "three replicas": (APPLICATION + "[services.pages]\nreplicas = 3\n", "microservices"),
     "guest": ('[services.pages]\nasgi = "a:page"\n', "microservices"),
+}
+# For tests of their own.
+OTHERS = {
+    "three replicas": (APPLICATION + "[services.pages]\nreplicas = 3\n", "microservices"),
 }
 
 
 @contextmanager
 def application(folder: Path, way: str, code: str) -> Iterator[tuple[Run, str]]:
     """It runs, and has a page there. code: of a module with an ASGI app `page`, a component Pages and `app`."""
-    text, topology = WAYS[way]
+    text, topology = (WAYS | OTHERS)[way]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "a.py").write_text(code)
     (folder / "fissile.toml").write_text(text)
