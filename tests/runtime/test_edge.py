@@ -136,7 +136,7 @@ async def test_what_belongs_to_the_other_build_waits_for_it(addresses: tuple[str
 
 async def test_too_many_connections_get_503() -> None:
     sock, app = listening(), App()
-    edge = Edge(app, connections_max=2)
+    edge = Edge(app, connections_max=1)
     await edge.start(sock.dup())
     async with connected(sock) as (waiting, first):
         first.write(asking("/slow"))

@@ -11,28 +11,28 @@ import random
 import socket
 import time
 from email.utils import formatdate
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.lifespan.off import LifespanOff
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import ServerState
 
 from fissile.component.context import CallContext, call_context, parse_traceparent
 from fissile.errors import CallError
 from fissile.rpc.listening import accept_on, let_in
+from fissile.runtime import apologies, websockets
+from fissile.runtime.apologies import SERVER_ERROR
 from fissile.runtime.control import Elsewhere
 from fissile.runtime.handover import Passer
 from fissile.runtime.ledger import Ledger
+from fissile.runtime.lobby import KEEP_ALIVE_SECONDS, Lobby
+from fissile.runtime.visitors import Visitor
 
-KEEP_ALIVE_SECONDS = 5
 CONNECTIONS_MAX = 1000
 CLOSE_CHECK_SECONDS = 0.02
 ACCEPTS_MAX = 64
 # How long a connection that belongs to the other build waits here for one of its replicas.
 HELD_SECONDS_MAX = 5.0
-SERVER_ERROR = 500
 # With these an answer begins.
 BEGINS = ("http.response.start", "websocket.accept")
 # The name of the public door that serves HTTP/JSON.
@@ -40,10 +40,11 @@ GATEWAY_DOOR = ""
 
 
 class State(ServerState):
-    """What uvicorn's connections share. The date of an answer is made when an answer is: at most once a second."""
+    """What the connections of a door share. The date of an answer is made when an answer is: at most once a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, door: str, connections_max: int) -> None:
         super().__init__()
+        self.lobby = Lobby(door, self.connections, self.tasks, connections_max)
         self._second = 0
         self._headers: list[tuple[bytes, bytes]] = []
 
@@ -67,7 +68,8 @@ class Edge:
     """One ASGI app on listening sockets of this process.
 
     ledger: says which release a request is pinned to, and counts them. door: the name by which other processes
-    know it. connections_max: beyond it a request gets 503 at once.
+    know it. connections_max: beyond it the connection that waits longest is closed, and where all have requests under
+    way a further one gets 503.
     """
 
     def __init__(
@@ -81,22 +83,21 @@ class Edge:
         self._held: list[socket.socket] = []
         self._passer = Passer()
         self._taken: set[asyncio.Task[Any]] = set()
-        self._state = State()
+        self._state = State(door or "HTTP/JSON", connections_max)
+        self.lobby = self._state.lobby
         self._draining = False
         self._servers: list[asyncio.Server] = []
         self._config = Config(
             self._serve,
             # Classes, not names: a zygote has then imported all that its replicas need.
-            http=HttpToolsProtocol,
-            ws=cast(Any, AutoWebSocketsProtocol) or "none",
+            http=Visitor,
+            ws=websockets.protocol or "none",
             interface="asgi3",
             lifespan="off",
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            limit_concurrency=connections_max,
         )
         self._config.load()
         assert self._config.lifespan_class is LifespanOff, "the lifespan is the host's affair"
@@ -109,8 +110,8 @@ class Edge:
         else:
             self._accept_by_hand(sock)
 
-    def _protocol(self) -> HttpToolsProtocol:
-        return HttpToolsProtocol(config=self._config, server_state=self._state, app_state={})
+    def _protocol(self) -> Visitor:
+        return Visitor(config=self._config, server_state=self._state, app_state={})
 
     async def _listen(self, sock: socket.socket) -> None:
         # A copy: the socket itself stays when the way of accepting changes.
@@ -251,12 +252,21 @@ class Edge:
         context = context_of(scope, release)
         call_context.set(context)
         trace = (b"traceresponse", context.traceparent().encode())
-        failed = broken = False
+        failed = broken = starting = False
+        better: list[Any] | None = None
 
         async def answer(message: Any) -> None:
-            nonlocal failed
+            nonlocal failed, starting, better
+            if better is not None:
+                return  # the framework's own words
             if message["type"] == "http.response.start":
                 failed = message["status"] >= SERVER_ERROR
+                if failed and (messages := apologies.better(message)):
+                    for message in messages:
+                        await answer(message)
+                    better = messages
+                    return
+                starting = True
                 headers = [*message.get("headers", ()), trace]
                 if self._draining:
                     headers.append((b"connection", b"close"))
@@ -266,6 +276,7 @@ class Edge:
             if message["type"] in BEGINS:
                 ledger.answered(release, number, failed=failed)
             await send(message)
+            starting = False
 
         number = ledger.begin(release)
         try:
@@ -274,7 +285,9 @@ class Edge:
             broken = not failed
             if not isinstance(error, CallError):
                 ledger.witness(self._door or "HTTP/JSON", type(error).__name__)
-            raise
+            if kind != "http" or not await apologies.apologise(send.__self__, answer, scope, error, unsent=starting):
+                raise
+            broken = not failed
         finally:
             ledger.end(release, number, broken=broken)
 
