@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,38 @@ def test_when_supervisor_and_zygote_die_together_nobody_is_left_behind(folder: P
             (ended,) = [entry for entry in history if entry["what"] == "OrphansEnded"]
             assert "2 replicas, whose supervisor and zygote had died, were ended" in ended["reason"]
         assert not [pid for pid in left if lives(pid)]
+
+
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_a_zygote_that_hangs_when_its_supervisor_is_dead_is_ended(folder: Path, command: str):
+    with background(folder) as app:
+        app.up()
+        left = [*app.pids("back"), *app.pids("pages")]
+        found = app.status()["supervisor"]
+        os.kill(found["zygote"], signal.SIGSTOP)
+        app.kill(found["pid"])
+        if command == "down":
+            app.down()
+        else:
+            page = app.up()["services"]["pages"]["public"]["Pages"]
+            assert int(text_at(f"{page}/back")) in app.pids("back")
+        assert not [pid for pid in [found["zygote"], *left] if lives(pid)]
+
+
+def test_a_supervisor_that_was_stopped_for_a_while_kills_nobody_for_its_own_silence(folder: Path):
+    with background(folder) as app:
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        before = {name: app.pids(name) for name in ("back", "pages")}
+        found = app.status()["supervisor"]
+        os.kill(found["pid"], signal.SIGSTOP)
+        time.sleep(12.0)  # longer than a replica, or a zygote, may be silent
+        assert int(text_at(f"{page}/back")) in before["back"]
+        os.kill(found["pid"], signal.SIGCONT)
+        looks = time.monotonic() + 3.0
+        while time.monotonic() < looks:
+            assert {name: app.pids(name) for name in ("back", "pages")} == before
+            assert app.status()["supervisor"] == found
+            time.sleep(0.1)
 
 
 def test_a_second_supervisor_is_refused_and_what_runs_goes_on(folder: Path):

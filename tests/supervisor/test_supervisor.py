@@ -105,17 +105,84 @@ async def test_a_dead_spare_is_not_missed(folder: Path):
             assert await app.call("Pages.back_pid") in app.pids("back")
 
 
-async def test_a_dead_zygote_takes_no_replica_with_it_and_is_replaced_when_it_is_needed(folder: Path):
+async def test_a_dead_zygote_takes_no_replica_with_it_and_is_replaced(folder: Path):
     async with running(folder) as app:
         old, zygote = await app.call("Back.pid"), app.supervisor.status().supervisor.zygote
         assert zygote is not None
         os.kill(zygote, signal.SIGKILL)
-        await until(lambda: app.supervisor.status().supervisor.zygote is None, "the supervisor notices")
+        await until(lambda: app.supervisor.status().supervisor.zygote not in (None, zygote), "there is another")
         assert await app.call("Pages.back_pid") == old
         os.kill(old, signal.SIGKILL)
         new = await until(lambda: [pid for pid in app.pids("back") if pid != old], "a replica from a new zygote")
         assert await app.call("Pages.back_pid") == new[0]
         assert app.supervisor.status().supervisor.zygote not in (None, zygote)
+
+
+async def test_a_zygote_that_hangs_is_replaced_and_what_it_owed_is_done(folder: Path):
+    async with running(folder) as app:
+        old, zygote = await app.call("Back.pid"), app.supervisor.status().supervisor.zygote
+        assert zygote is not None
+        os.kill(zygote, signal.SIGSTOP)
+        os.kill(old, signal.SIGKILL)
+        killed = time.monotonic()
+        await until(lambda: app.ready("back") == 0, "its end is noticed without the zygote")
+        assert time.monotonic() - killed < 1.0
+        await until(lambda: app.supervisor.status().supervisor.trouble, "people are told")
+        assert f"zygote {zygote} has not answered for" in app.supervisor.status().supervisor.trouble
+        await until(lambda: app.ready("back") == 1, "a replica from a new zygote")
+        assert time.monotonic() - killed < 10.0
+        assert await app.call("Pages.back_pid") != old
+        assert not lives(zygote)
+        await until(lambda: not app.supervisor.status().supervisor.trouble, "all is well")
+        happened = {entry.what: entry.reason for entry in app.supervisor.journal.history(limit=1000)}
+        assert happened["ZygoteHung"] == f"zygote {zygote} did not answer for 5 s and was killed"
+        assert f"pid {old} ended, nobody saw how" in happened["ReplicaExited"]
+
+
+async def test_a_zygote_that_goes_on_in_time_stays_and_says_how_a_replica_ended(folder: Path):
+    async with running(folder) as app:
+        old, zygote = await app.call("Back.pid"), app.supervisor.status().supervisor.zygote
+        assert zygote is not None
+        os.kill(zygote, signal.SIGSTOP)
+        os.kill(old, signal.SIGKILL)
+        await until(lambda: app.ready("back") == 0, "its end is noticed without the zygote")
+        os.kill(zygote, signal.SIGCONT)
+        await until(lambda: app.ready("back") == 1, "a replica from the same zygote")
+        assert app.supervisor.status().supervisor.zygote == zygote
+        history = app.supervisor.journal.history(limit=1000)
+        (explained,) = [entry.reason for entry in history if entry.what == "ReplicaExplained"]
+        assert explained == f"pid {old} was killed by SIGKILL"
+
+
+async def test_a_zygote_that_imports_for_long_is_left_alone(folder: Path):
+    (folder / "slow.py").write_text("import time\ntime.sleep(7)\n")
+    async with running(folder) as app:
+        zygote = app.supervisor.status().supervisor.zygote
+        (edition,) = app.supervisor._fleet.editions.values()  # pyright: ignore[reportPrivateUsage]
+        await edition.nursery.prepare(["slow"])
+        old = await app.call("Back.pid")
+        os.kill(old, signal.SIGKILL)
+        await until(lambda: app.ready("back") == 0, "its end is noticed")
+        await until(lambda: app.ready("back") == 1, "a replica after the import")
+        assert app.supervisor.status().supervisor.zygote == zygote
+
+
+async def test_a_spare_that_hangs_is_passed_over(folder: Path):
+    async with running(folder) as app:
+        zygote = app.supervisor.status().supervisor.zygote
+        assert zygote is not None
+
+        def spares() -> list[int]:
+            return [pid for pid in descendants(zygote) if pid not in app.pids("back") + app.pids("pages")]
+
+        (spare,) = await until(spares, "a spare is made")
+        os.kill(spare, signal.SIGSTOP)
+        old, killed = app.pids("back"), time.monotonic()
+        os.kill(old[0], signal.SIGKILL)
+        await until(lambda: app.ready("back") == 1 and app.pids("back") != old, "a replica without it")
+        assert time.monotonic() - killed < 5.0
+        assert spare not in app.pids("back")
+        await until(lambda: not lives(spare), "it is ended")
 
 
 async def test_restart_loses_no_request_on_new_or_kept_connections(folder: Path):

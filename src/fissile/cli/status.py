@@ -51,6 +51,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines = [f"{found['application']} as {found['topology']}, release {found['release']}, pid {supervisor['pid']}"]
     if found["journal"]:
         lines.append(f"! the journal cannot be written: {found['journal']}")
+    if supervisor["trouble"]:
+        lines.append(f"! {supervisor['trouble']}")
     rollout = found["rollout"]
     if rollout is not None:
         lines.append(

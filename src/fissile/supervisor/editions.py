@@ -88,6 +88,15 @@ class Editions:
         """Of all zygotes that live, or may."""
         return [*(edition.nursery for edition in self._fleet.editions.values()), *self._retired, *self._loading]
 
+    def look(self) -> list[tuple[str, str]]:
+        """See whether every zygote answers; what has happened to them, as `Nursery.look` says it."""
+        return [one for nursery in self.all() for one in nursery.look()]
+
+    @property
+    def trouble(self) -> str:
+        """What people should know of the zygotes; "" where all is well."""
+        return "; ".join(nursery.trouble for nursery in self.all() if nursery.trouble)
+
     def let_go(self) -> None:
         """Leave all zygotes as they are, and know of them no more."""
         for nursery in self.all():

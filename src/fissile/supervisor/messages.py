@@ -151,6 +151,12 @@ class Noted(msgspec.Struct, frozen=True, tag="noted"):
     pid: int
 
 
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Say that you live: answered by Pong, once all that was ordered before is done."""
+
+    number: int
+
+
 class Enquire(msgspec.Struct, frozen=True, tag="enquire"):
     """A new supervisor asks what there is. Answered by Known and Kept for each, then Told."""
 
@@ -232,14 +238,20 @@ class Kept(msgspec.Struct, frozen=True, tag="kept"):
     name: str
 
 
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """The answer to the Ping of this number."""
+
+    number: int
+
+
 class Told(msgspec.Struct, frozen=True, tag="told"):
     """That was all. With it travel the letters by which it began: the Load, and the Loaded that came of it."""
 
     pid: int
 
 
-ToZygote = Begin | Fork | Exec | Import | Keep | Drop | Retire | Foster | Noted | Enquire
-FromZygote = Examined | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Told
+ToZygote = Begin | Fork | Exec | Import | Keep | Drop | Retire | Foster | Noted | Ping | Enquire
+FromZygote = Examined | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Pong | Told
 
 encode = msgspec.msgpack.Encoder().encode
 decode_to_zygote = msgspec.msgpack.Decoder(ToZygote).decode

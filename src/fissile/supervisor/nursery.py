@@ -1,17 +1,22 @@
 """The supervisor's side of the zygote: orders forks, and knows when each child ends.
 
 The zygote sends a pidfd with every child, so that a signal never hits a stranger that got the number
-of a dead one. A zygote that dies takes no replica with it: the next fork brings up another, which is
-told of the children, and they are watched by their pidfds. A supervisor that dies takes nothing with it
+of a dead one, and an end is noticed at once, whatever the zygote does; how it ended comes from the zygote, its parent.
+A zygote that dies takes no replica with it: another is started, which is told of the children. One that hangs is
+found by its silence (`look`), killed, and replaced in the same way. A supervisor that dies takes nothing with it
 either: the next one asks the zygote what there is (`adopt`).
 """
 
 import asyncio
 import os
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -19,6 +24,7 @@ from typing import Any
 import msgspec
 
 from fissile.errors import ConfigError, FissileError
+from fissile.orchestrator.vigil import Look, Vigil
 from fissile.rpc.paths import addressed
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import receive_descriptors
@@ -47,6 +53,8 @@ from fissile.supervisor.messages import (
     Loaded,
     LoadFailed,
     Noted,
+    Ping,
+    Pong,
     Retire,
     Told,
     ToZygote,
@@ -56,9 +64,27 @@ from fissile.supervisor.messages import (
 )
 from fissile.supervisor.sockets import listen_unix, remove_unix
 
-ADOPT_SECONDS_MAX = 10.0
+# A zygote that is importing when the next supervisor comes answers after that.
+ADOPT_SECONDS_MAX = 15.0
+# Between two looks at a zygote. Silent for as long as the others say, it hangs: while it has nothing slow to do; while
+# it imports what a replica had to import by itself; and while it loads the application.
+LOOK_SECONDS = 0.5
+SILENT_SECONDS_MAX = 5.0
+IMPORT_SECONDS_MAX = 30.0
+LOAD_SECONDS_MAX = 600.0
+# From so long a silence on, people are told of it.
+SUSPECT_SECONDS = 1.5
+# After an end, for the zygote to say how.
+STATUS_SECONDS_MAX = 0.25
+# Before a zygote is started again after one that could not be.
+REVIVE_SECONDS, REVIVE_SECONDS_MAX = 1.0, 30.0
+# The number of a zygote that was given up stays its own: whoever has just read it looks at nobody else by it.
+NUMBER_SECONDS = 10.0
+ORDER_ATTEMPTS = 2
 VARIABLES = "FISSILE_"
 CLOSE_SECONDS_MAX = 5.0
+END_SECONDS_MAX = 0.5
+PEER = struct.Struct("iii")
 READ_BYTES = 64 * 1024
 OUTCOME: Any = Loaded | LoadFailed
 
@@ -67,20 +93,32 @@ class ForkError(FissileError):
     """A replica could not be forked: the machine's fault, or the zygote died."""
 
 
+class ZygoteHung(ForkError):
+    """The zygote did not answer, and was killed before it took the order."""
+
+
 UNCONFINED = Confinement()
 
 
 class Child:
-    """A forked replica. `exited` gets its exit code, a negative signal number, or None if not known."""
+    """A forked replica. `exited` gets its exit code, a negative signal number, or None if not known.
+
+    learned: called with the status when the zygote says it after all. told: whether a zygote will say how it ended.
+    """
 
     def __init__(self, pid: int, handle: int | None) -> None:
         self.pid = pid
         self.exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self.handle = handle
+        self.learned: Callable[[int | None], None] | None = None
+        self._told = True
+        self._gone = False
+        if handle is not None:
+            asyncio.get_running_loop().add_reader(handle, self._ends)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if it still lives."""
-        if self.exited.done():
+        if self.exited.done() or self._gone:
             return
         with suppress(ProcessLookupError):
             if self.handle is not None:
@@ -89,21 +127,58 @@ class Child:
                 os.kill(self.pid, number)
 
     def watch(self) -> None:
-        """Learn of the end by the pidfd: nobody is left to report it."""
-        loop = asyncio.get_running_loop()
-        if self.handle is None:
+        """Learn of the end by the pidfd alone: nobody is left to report how."""
+        self._told = False
+        if self.handle is None or self._gone:
             self.ended(None)
-        else:
-            loop.add_reader(self.handle, self.ended, None)
 
-    def ended(self, status: int | None) -> None:
-        """It has ended."""
+    def _ends(self) -> None:
+        """It is gone; how, says its parent, which may be this process by now."""
+        assert self.handle is not None
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.handle)
+        self._gone = True
+        status = _reaped(self.handle)
+        if status is not None or not self._told:
+            self.ended(status)
+        else:
+            loop.call_later(STATUS_SECONDS_MAX, self.ended, None)
+
+    def let_go(self) -> None:
+        """Look after it no more."""
         if self.handle is not None:
             asyncio.get_running_loop().remove_reader(self.handle)
             os.close(self.handle)
             self.handle = None
+
+    def ended(self, status: int | None) -> None:
+        """It has ended."""
+        self.let_go()
         if not self.exited.done():
             self.exited.set_result(status)
+        elif status is not None and self.exited.result() is None and self.learned is not None:
+            learned, self.learned = self.learned, None
+            learned(status)
+
+
+def _reaped(handle: int) -> int | None:
+    """How a process ended that has become a child of this one (waitid(2)); None of any other."""
+    try:
+        found = os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
+    except (AttributeError, OSError):
+        return None
+    if found is None:
+        return None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+
+class _Letter(msgspec.Struct, eq=False):
+    """A message on its way to the zygote. gone: done when it is written; cancelled, it is not begun any more."""
+
+    data: bytes
+    fds: list[int]
+    gone: asyncio.Future[None] | None
+    sent: int = 0
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -156,13 +231,26 @@ class Nursery:
         self._sockets: dict[str, socket.socket] = {}
         self._buried: list[tuple[ReplicaSpec, int | None]] = []
         self._imported: set[str] = set()
-        self._notes: set[asyncio.Task[None]] = set()
         self._last_order = 0
         self._data = bytearray()
         self._handles: list[int] = []
-        self._sending = asyncio.Lock()
+        self._outbox: deque[_Letter] = deque()
         self._starting = asyncio.Lock()
         self._retired = False
+        self._closed = False
+        # Whether its code can be loaded: then a zygote that is gone is replaced.
+        self._loads = False
+        self._handle: int | None = None
+        self._vigil = Vigil()
+        # Zygotes that hung, since when (monotonic seconds).
+        self._given_up: list[tuple[float, subprocess.Popen[bytes]]] = []
+        self._importing = 0
+        # Those whose end was seen before their zygote has said how.
+        self._unexplained: dict[int, Child] = {}
+        self._reviving: asyncio.Task[None] | None = None
+        self._revive_at = 0.0
+        self._revive_pause = REVIVE_SECONDS
+        self._news: list[tuple[str, str]] = []
 
     @property
     def idle(self) -> bool:
@@ -180,6 +268,92 @@ class Nursery:
     def pid(self) -> int | None:
         """The zygote's own pid while it lives."""
         return self._zygote_pid if self._socket is not None else None
+
+    def own(self) -> set[int]:
+        """The processes that are waited for here."""
+        return {pid for pid in (self.pid, *(zygote.pid for _, zygote in self._given_up)) if pid is not None}
+
+    @property
+    def trouble(self) -> str:
+        """What people should know of the zygote; "" where all is well."""
+        silent = self._vigil.looks * LOOK_SECONDS
+        if self._retired or self._closed or not self._loads:
+            return ""
+        if self._socket is None:
+            return f"zygote {self._zygote_pid} is gone: another one is being started"
+        if silent >= SUSPECT_SECONDS and self._seconds_max == SILENT_SECONDS_MAX:
+            return f"zygote {self._zygote_pid} has not answered for {silent:.1f} s: no replica can be started"
+        return ""
+
+    @property
+    def _seconds_max(self) -> float:
+        """How long it may be silent now."""
+        if self._loaded is not None and not self._loaded.done():
+            return LOAD_SECONDS_MAX
+        return IMPORT_SECONDS_MAX if self._importing else SILENT_SECONDS_MAX
+
+    def look(self) -> list[tuple[str, str]]:
+        """See whether the zygote answers, every LOOK_SECONDS: one that hangs is killed, one that is gone replaced.
+
+        What has happened since the last look: what it is in a history, and in words.
+        """
+        self._reap_given_up(time.monotonic() - NUMBER_SECONDS)
+        if self._socket is None:
+            self._revive()
+        else:
+            found = self._vigil.look(round(self._seconds_max / LOOK_SECONDS))
+            if found is Look.ASK:
+                self._post(Ping(self._vigil.asked))
+            elif found is Look.HUNG:
+                self._give_up_zygote()
+        news, self._news = self._news, []
+        return news
+
+    def _give_up_zygote(self) -> None:
+        text = f"zygote {self._zygote_pid} did not answer for {self._seconds_max:g} s and was killed"
+        self._news.append(("ZygoteHung", text))
+        self._kill_zygote()
+        if self._zygote is not None:
+            self._given_up.append((time.monotonic(), self._zygote))
+            self._zygote = None
+        self._lost(ZygoteHung(text, remedy="another one is started"))
+
+    def _reap_given_up(self, before: float) -> None:
+        self._given_up = [(at, zygote) for at, zygote in self._given_up if at > before or zygote.poll() is None]
+
+    def _kill_zygote(self) -> None:
+        with suppress(ProcessLookupError):
+            if self._zygote is not None:
+                self._zygote.kill()
+            elif self._handle is not None:
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+            elif self._zygote_pid is not None:
+                os.kill(self._zygote_pid, signal.SIGKILL)
+
+    def _revive(self) -> None:
+        """Replace a zygote that is gone: its replicas need a parent that outlives the supervisor."""
+        if not self._loads or self._retired or self._closed:
+            return
+        if self._reviving is not None or time.monotonic() < self._revive_at:
+            return
+
+        async def revive() -> None:
+            try:
+                async with self._starting:
+                    if self._socket is None:
+                        await self.start()
+                        self._news.append(
+                            ("ZygoteStarted", f"zygote {self._zygote_pid} has taken the place of another")
+                        )
+                self._revive_at, self._revive_pause = time.monotonic() + REVIVE_SECONDS, REVIVE_SECONDS
+            except FissileError as error:
+                self._news.append(("ZygoteFailed", f"no zygote can be started: {error.message}"))
+                self._revive_at = time.monotonic() + self._revive_pause
+                self._revive_pause = min(2 * self._revive_pause, REVIVE_SECONDS_MAX)
+            finally:
+                self._reviving = None
+
+        self._reviving = asyncio.get_running_loop().create_task(revive())
 
     async def start(self) -> Loaded:
         """Start the zygote and have it load the application. Raises ConfigError with the author's mistake."""
@@ -210,13 +384,16 @@ class Nursery:
             theirs.close()
             os.close(out)
             os.close(err)
+        self._forget_zygote()
         self._zygote_pid = self._zygote.pid
         mark.put_on(self._zygote.pid, self._mark)  # it imports nothing of the application before it is told to
         self._loaded = asyncio.get_running_loop().create_future()
         self._listen(ours)
         answer = await self._examined(self._loaded)
         if isinstance(answer, LoadFailed):
+            self._lost(wanted=True)  # it ends by that, and can fork nothing
             raise ConfigError(answer.message)
+        self._loads = True
         await self._hand_down()
         return answer
 
@@ -238,9 +415,20 @@ class Nursery:
             if spec is not None and child.handle is not None:
                 await self._send(Foster(child.pid, spec), [child.handle])
         if self._imported:
-            await self._send(Import(tuple(self._imported)), [])
+            await self._import(tuple(self._imported))
         for name, sock in list(self._sockets.items()):
             await self._send(Keep(name), [sock.fileno()])
+
+    async def _import(self, modules: tuple[str, ...]) -> None:
+        self._importing = self._vigil.asked + 1
+        await self._send(Import(modules), [])
+
+    def _forget_zygote(self) -> None:
+        """Nothing is known of the next one yet."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+        self._vigil, self._importing = Vigil(), 0
 
     async def adopt(self) -> Found | None:
         """Take over the zygote of a dead supervisor; None if there is none."""
@@ -262,10 +450,15 @@ class Nursery:
             async with asyncio.timeout(ADOPT_SECONDS_MAX):
                 told = await self._told
         except (ForkError, TimeoutError):
-            self._lost()
+            self._zygote_pid = _listener_pid(sock)
+            if self._zygote_pid is not None:  # it hangs, and holds ports that others will want
+                self._handle = _pidfd(self._zygote_pid)
+                self._kill_zygote()
+            self._lost(wanted=True)
             return None
-        self._load = told.load
+        self._loads, self._load = True, told.load
         self._zygote_pid = told.pid
+        self._handle = _pidfd(told.pid)
         children = tuple((child, self._specs[child.pid]) for child in self.children.values())
         buried, self._buried = tuple(self._buried), []
         return Found(told.pid, told.load, told.loaded, children, buried, self._sockets)
@@ -281,7 +474,7 @@ class Nursery:
         if new:
             self._imported.update(new)
             with suppress(ForkError):  # only time is lost
-                await self._send(Import(new), [])
+                await self._import(new)
 
     async def keep(self, name: str, sock: socket.socket) -> None:
         """Have the zygote keep a listening socket for the next supervisor."""
@@ -336,6 +529,12 @@ class Nursery:
         return await self._order(lambda number: Exec(number, spec, arguments, environment, folder, confinement), fds)
 
     async def _order(self, make: Callable[[int], Fork | Exec], fds: list[int]) -> Child:
+        for _ in range(ORDER_ATTEMPTS - 1):
+            with suppress(ZygoteHung):
+                return await self._ordered(make, fds)
+        return await self._ordered(make, fds)
+
+    async def _ordered(self, make: Callable[[int], Fork | Exec], fds: list[int]) -> Child:
         async with self._starting:
             if self._socket is None:
                 await self.start()
@@ -354,23 +553,52 @@ class Nursery:
             self._orders.pop(order.order, None)
 
     async def _send(self, message: ToZygote, fds: list[int]) -> None:
+        """Send a message; fds stay the caller's. Raises ForkError."""
+        gone = asyncio.get_running_loop().create_future()
+        self._post(message, fds, gone)
+        await gone
+
+    def _post(self, message: ToZygote, fds: list[int] | None = None, gone: asyncio.Future[None] | None = None) -> None:
+        """Have a message written in its turn."""
         body = encode(message)
-        async with self._sending:
-            loop = asyncio.get_running_loop()
-            sock = self._socket
-            if sock is None:
-                raise ForkError("the zygote died", remedy="see the log; another one is started with the next replica")
+        self._outbox.append(_Letter(HEAD.pack(len(body)) + body, fds or [], gone))
+        if self._socket is None:
+            self._return_letters(_died())
+        else:
+            self._write()
+
+    def _write(self) -> None:
+        """Write what the socket takes. A message that was begun is finished, or all that follow would be garbage."""
+        sock, loop = self._socket, asyncio.get_running_loop()
+        if sock is None:
+            return
+        while self._outbox:
+            letter = self._outbox[0]
             try:
-                while True:
-                    try:
-                        socket.send_fds(sock, [HEAD.pack(len(body))], fds)
-                        break
-                    except BlockingIOError:
-                        await _writable(loop, sock)
-                await loop.sock_sendall(sock, body)
+                if letter.sent:
+                    letter.sent += sock.send(memoryview(letter.data)[letter.sent :])
+                elif letter.gone is None or not letter.gone.done():
+                    letter.sent = socket.send_fds(sock, [letter.data], letter.fds)
+                else:
+                    letter.sent = len(letter.data)
+            except BlockingIOError:
+                loop.add_writer(sock.fileno(), self._write)
+                return
             except OSError:
                 self._lost()
-                raise ForkError("the zygote died", remedy="see the log for its last words") from None
+                return
+            if letter.sent == len(letter.data):
+                self._outbox.popleft()
+                if letter.gone is not None and not letter.gone.done():
+                    letter.gone.set_result(None)
+        loop.remove_writer(sock.fileno())
+
+    def _return_letters(self, error: ForkError) -> None:
+        letters = list(self._outbox)
+        self._outbox.clear()
+        for letter in letters:
+            if letter.gone is not None and not letter.gone.done():
+                letter.gone.set_exception(error)
 
     def _readable(self, sock: socket.socket) -> None:
         try:
@@ -402,10 +630,15 @@ class Nursery:
             else:
                 child.signal(signal.SIGKILL)  # whoever ordered it has given up
         elif isinstance(message, Exited):
-            child = self.children.get(message.pid)
+            child = self.children.get(message.pid) or self._unexplained.pop(message.pid, None)
             if child is not None:
                 child.ended(message.status)
+            self._unexplained.pop(message.pid, None)
             self._note(message.pid)
+        elif isinstance(message, Pong):
+            self._vigil.answer(message.number)
+            if message.number >= self._importing:
+                self._importing = 0
         elif isinstance(message, ForkFailed):
             waiting = self._orders.get(message.order)
             if waiting is not None and not waiting.done():
@@ -432,14 +665,8 @@ class Nursery:
 
     def _note(self, pid: int) -> None:
         """Tell the zygote that an end is known."""
-
-        async def tell() -> None:
-            with suppress(ForkError):
-                await self._send(Noted(pid), [])
-
-        task = asyncio.get_running_loop().create_task(tell())
-        self._notes.add(task)
-        task.add_done_callback(self._notes.discard)
+        with suppress(ForkError):
+            self._post(Noted(pid))
 
     def _child(self, pid: int, handle: bool) -> Child:
         child = self.children[pid] = Child(pid, self._handles.pop(0) if handle else None)
@@ -450,50 +677,80 @@ class Nursery:
         if self.children.get(child.pid) is child:
             del self.children[child.pid]
             self._specs.pop(child.pid, None)
+            if child.exited.result() is None and self._socket is not None:
+                self._unexplained[child.pid] = child
 
-    def _lost(self) -> None:
+    def _lost(self, error: ForkError | None = None, *, wanted: bool = False) -> None:
+        """There is no zygote any more. error: for whoever waits for it. wanted: nobody need be told."""
         sock, self._socket = self._socket, None
         if sock is None:
             return
-        asyncio.get_running_loop().remove_reader(sock.fileno())
+        if error is None and not wanted:
+            self._news.append(("ZygoteDied", f"zygote {self._zygote_pid} died"))
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(sock.fileno())
+        loop.remove_writer(sock.fileno())
         sock.close()
+        error = error or _died()
         self._data.clear()
         for handle in self._handles:
             os.close(handle)
         self._handles.clear()
-        error = ForkError("the zygote died", remedy="see the log for its last words")
+        self._unexplained.clear()
+        self._return_letters(error)
         for waiting in (self._loaded, self._told, *self._orders.values()):
             if waiting is not None and not waiting.done():
                 waiting.set_exception(error)
         for child in list(self.children.values()):
             child.watch()
+        if not wanted:
+            self._revive()  # whoever needs a replica next waits the less
 
     def let_go(self) -> None:
         """Leave the zygote and all its children as they are, and know of them no more."""
+        self._stop_reviving()
+        for child in self.children.values():
+            child.let_go()
         self.children.clear()
-        self._lost()
+        self._lost(wanted=True)
+        self._forget_zygote()
         if self._listener is not None:
             self._listener.close()
 
     async def close(self) -> None:
         """End all children that are left, and the zygote."""
+        self._stop_reviving()
         for child in list(self.children.values()):
             child.signal(signal.SIGKILL)
         left = [child.exited for child in self.children.values()]
         if left:
             await asyncio.wait(left, timeout=CLOSE_SECONDS_MAX)
-        self._lost()
+        self._lost(wanted=True)
         if self._listener is not None:
             self._listener.close()
         if self._path is not None:
             remove_unix(self._path)
+        await self._end_zygote()
+        self._reap_given_up(time.monotonic())
+        self._forget_zygote()
+
+    def _stop_reviving(self) -> None:
+        self._closed = True
+        if self._reviving is not None:
+            self._reviving.cancel()
+
+    async def _end_zygote(self) -> None:
+        """It ends with its socket; what may hold it up is the application's own import, or that it hangs."""
+        loading = self._loaded is not None and not self._loaded.done()
+        seconds = 0.0 if loading else END_SECONDS_MAX
         if self._zygote is not None:
-            # It ends with its socket; what may hold it up is the application's own import.
             try:
-                await asyncio.to_thread(self._zygote.wait, 0.5 if self._loaded and self._loaded.done() else 0.0)
+                await asyncio.to_thread(self._zygote.wait, seconds)
             except subprocess.TimeoutExpired:
                 self._zygote.kill()
                 await asyncio.to_thread(self._zygote.wait)
+        elif self._handle is not None and not await asyncio.to_thread(_over, self._handle, seconds):
+            self._kill_zygote()
 
 
 def close_all(descriptors: Iterable[int]) -> None:
@@ -502,10 +759,29 @@ def close_all(descriptors: Iterable[int]) -> None:
         os.close(descriptor)
 
 
-async def _writable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-    ready = loop.create_future()
-    loop.add_writer(sock.fileno(), lambda: ready.done() or ready.set_result(None))
+def _died() -> ForkError:
+    return ForkError("the zygote died", remedy="see the log for its last words; another one is started")
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor that means this process and never another; None where the system has no such thing."""
     try:
-        await ready
-    finally:
-        loop.remove_writer(sock.fileno())
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+def _over(handle: int, seconds: float) -> bool:
+    """Whether a process has ended, after so long at the latest (pidfd_open(2))."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _listener_pid(sock: socket.socket) -> int | None:
+    """The process that listens where this socket is connected to (SO_PEERCRED, unix(7)); None where nobody says."""
+    option = getattr(socket, "SO_PEERCRED", None)
+    if option is None:
+        return None
+    pid, _, _ = PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, option, PEER.size))
+    return pid if pid > 0 and pid != os.getpid() else None

@@ -55,10 +55,11 @@ class ServiceStatus(msgspec.Struct, frozen=True):
 
 
 class SupervisorProcess(msgspec.Struct, frozen=True):
-    """zygote: its pid, or None while there is none."""
+    """zygote: its pid, or None while there is none. trouble: what is wrong with a zygote, or ""."""
 
     pid: int
     zygote: int | None
+    trouble: str = ""
 
 
 class RolloutStatus(msgspec.Struct, frozen=True):
@@ -86,11 +87,11 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
     rollout: RolloutStatus | None = None
 
 
-def status_of(fleet: Fleet, *, journal: str, waits: str) -> SupervisorStatus:
-    """The status of a fleet. journal: what is wrong with it, or "". waits: what the rollout waits for."""
+def status_of(fleet: Fleet, *, journal: str, waits: str, zygote: str = "") -> SupervisorStatus:
+    """The status of a fleet. journal, zygote: what is wrong with them, or "". waits: what the rollout waits for."""
     edition = fleet.edition
     return SupervisorStatus(
-        supervisor=SupervisorProcess(os.getpid(), edition.nursery.pid if edition is not None else None),
+        supervisor=SupervisorProcess(os.getpid(), edition.nursery.pid if edition is not None else None, zygote),
         application=edition.loaded.name if edition is not None else "",
         topology=fleet.topology,
         release=fleet.release,

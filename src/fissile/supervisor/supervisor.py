@@ -190,7 +190,7 @@ class Supervisor:
 
     def own_children(self) -> set[int]:
         """The zygotes, which are waited for where they are started."""
-        return {nursery.pid for nursery in self._editions.all() if nursery.pid is not None}
+        return {pid for nursery in self._editions.all() for pid in nursery.own()}
 
     @property
     def rollouts(self) -> Rollouts:
@@ -641,6 +641,10 @@ class Supervisor:
             self._exited(replica, process, status.result())
 
         child.exited.add_done_callback(exited)
+        # What was said without knowing how it ended is made good.
+        child.learned = lambda status: self._note(
+            "ReplicaExplained", service.name, f"pid {child.pid} {described(status)}", slot=replica.slot, pid=child.pid
+        )
 
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
         self._fleet.processes.pop(replica.serial, None)
@@ -773,13 +777,16 @@ class Supervisor:
                 await asyncio.to_thread(self.journal.keep, "desired", msgspec.msgpack.encode(self._fleet.desired))
 
     async def _watch(self) -> None:
-        """Look for replicas that are stuck, and for those that use too much."""
+        """Look for replicas that are stuck, for those that use too much, and for zygotes that hang."""
         due = time.monotonic()
         while True:
             due += WATCH_SECONDS
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             if isinstance(self._logs, LogFiles):
                 self._logs.mark()
+            for what, text in self._editions.look():
+                self.say(text)
+                self._note(what, "", text)
             now = time.monotonic()
             late, due = now - due, now
             for service in list(self._fleet.observed.services.values()):
@@ -1065,7 +1072,7 @@ class Supervisor:
     def status(self) -> SupervisorStatus:
         """What runs now."""
         trouble = self._journal.trouble if self._journal is not None else ""
-        return status_of(self._fleet, journal=trouble, waits=self._rollouts.waits)
+        return status_of(self._fleet, journal=trouble, waits=self._rollouts.waits, zygote=self._editions.trouble)
 
     # -- the end ----------------------------------------------------------------------------------
 

@@ -69,6 +69,8 @@ from fissile.supervisor.messages import (
     Loaded,
     LoadFailed,
     Noted,
+    Ping,
+    Pong,
     Retire,
     Told,
     ToZygote,
@@ -84,6 +86,9 @@ REAP_SECONDS = 0.05
 REMEMBER_SECONDS_MAX = 60.0
 # Orders come in bursts: the next spare is made once it is quiet.
 SPARE_AFTER_SECONDS = 0.1
+# For a spare to take its order; then another child is forked instead.
+SPARE_SECONDS_MAX = 1.0
+TAKEN = b"+"
 LISTEN_FDS_START = 3
 EXIT_NOT_FOUND = 127
 ORDER: Any = Fork | Exec
@@ -241,6 +246,8 @@ class Zygote:
             ward = self._wards.get(message.pid)
             if ward is not None and ward.ended:
                 del self._wards[message.pid]
+        elif isinstance(message, Ping):
+            self._tell(Pong(message.number))
         elif isinstance(message, Foster):
             (pidfd,) = fds
             self._wards[message.pid] = Ward(message.pid, message.spec, pidfd)
@@ -322,22 +329,29 @@ class Zygote:
         self._leave()
         loop = replica.rehearse(graph)
         received = receive(theirs)
-        theirs.close()
         if received is None:
             os._exit(0)
+        theirs.send(TAKEN)
+        theirs.close()
         order, fds = received
         assert isinstance(order, Fork)
         return Birth(order, fds, loop)
 
     def _use(self, spare: Spare, order: Fork, fds: list[int]) -> bool:
-        """Give the order to the spare; whether it was still there to take it."""
+        """Give the order to the spare; whether it has taken it: one that hangs does not, nor one that is gone."""
         self._spare = None
         try:
+            spare.connection.settimeout(SPARE_SECONDS_MAX)
             send(spare.connection, order, fds)
+            taken = spare.connection.recv(len(TAKEN)) == TAKEN
         except OSError:
-            return False
+            taken = False
         finally:
             spare.connection.close()
+        if not taken:
+            with suppress(ProcessLookupError):
+                os.kill(spare.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+            return False
         self._born(spare.pid, order, fds)
         return True
 
@@ -657,6 +671,8 @@ def main() -> int:
     connection, listener = (int(number) for number in sys.argv[1:3])
     keep_from_programs(*(fd for fd in (connection, listener) if fd >= 0))
     sock = None if listener < 0 else socket.socket(fileno=listener)
+    if sock is not None:
+        sock.listen()  # from now on, who connects is told that this process listens (SO_PEERCRED, unix(7))
     birth = Zygote(socket.socket(fileno=connection), sock).serve()
     if birth is not None:
         return live(birth)
