@@ -12,7 +12,6 @@ to delete them. Other callbacks of `atexit` run in every replica at its end: the
 
 import atexit
 import functools
-import gc
 import os
 import pathlib
 import random
@@ -24,6 +23,8 @@ import weakref
 from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from typing import Any, cast
+
+from fissile.supervisor.leftovers import instances
 
 _DELETE = (shutil.rmtree, os.remove, os.unlink, os.rmdir, os.removedirs)
 _HOLD_FILES = (ExitStack, AsyncExitStack, tempfile.TemporaryDirectory, pathlib.Path)
@@ -94,19 +95,14 @@ class Renewal:
 
     def _find(self) -> None:
         """Among all objects, those that are known by their class alone."""
-        numpy: Any = sys.modules.get("numpy.random")
         closer: Any = getattr(tempfile, "_TemporaryFileCloser", None)
-        for one in gc.get_objects():
-            kind = cast("type[object]", type(one))  # a proxy may say that it is something else, and do something for it
-            if kind is closer:
-                self._closers.append(weakref.ref(one))
-            elif numpy is None or not issubclass(kind, (numpy.BitGenerator, numpy.RandomState)):
-                continue
-            elif issubclass(kind, numpy.RandomState):
-                if self._by_chance(getattr(one, "_bit_generator", None)):
-                    self._states.append(one)
-            elif self._by_chance(one):
-                self._generators.append(one)
+        if closer is not None:
+            self._closers += [weakref.ref(one) for one in instances(closer)]
+        numpy: Any = sys.modules.get("numpy.random")
+        if numpy is not None:
+            states = instances(numpy.RandomState)
+            self._states += [one for one in states if self._by_chance(getattr(one, "_bit_generator", None))]
+            self._generators += [one for one in instances(numpy.BitGenerator) if self._by_chance(one)]
 
     def _by_chance(self, generator: Any) -> bool:
         """Whether the system gave a bit generator of numpy its seed."""

@@ -76,6 +76,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     api_socket: str = ""
     release: str = ""
     resumed: bool = False
+    warning: str = ""
     background: bool = False
 
 

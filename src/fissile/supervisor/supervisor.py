@@ -1029,6 +1029,7 @@ class Supervisor:
             api_socket=self._api_socket,
             release=fleet.release,
             resumed=self._resumed,
+            warning=fleet.edition.loaded.warning if fleet.edition is not None else "",
             background=self._keep,
         )
 

@@ -25,7 +25,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterable
@@ -48,6 +47,7 @@ from fissile.runtime.loading import load_application, load_object
 from fissile.runtime.settings import Settings, resolve
 from fissile.runtime.unhandled import show_unhandled
 from fissile.supervisor import landlock, mark, sealed, title
+from fissile.supervisor.leftovers import Watch, sentence
 from fissile.supervisor.logfiles import flush_output, unfailing_output
 from fissile.supervisor.messages import (
     Begin,
@@ -104,6 +104,13 @@ class Birth(msgspec.Struct, frozen=True):
     order: Fork | Exec
     fds: list[int]
     loop: asyncio.AbstractEventLoop | None = None
+
+
+class Noticed(msgspec.Struct, frozen=True):
+    """What people should know of an import. left: what replicas that are forked from it share; live: of its code."""
+
+    left: str = ""
+    live: str = ""
 
 
 class Spare(msgspec.Struct, frozen=True):
@@ -258,8 +265,8 @@ class Zygote:
 
     def _begin(self, order: Begin) -> Examined | LoadFailed:
         try:
-            graph, warning = load(order, self._renewal)
-            trouble = self._examine(graph, warning)
+            graph, noticed = load(order, self._renewal)
+            trouble = self._examine(graph, noticed)
         except FissileError as error:
             return LoadFailed(str(error))
         if trouble:
@@ -269,7 +276,7 @@ class Zygote:
         self._graph = graph
         return Examined()
 
-    def _examine(self, graph: Graph | None, warning: str) -> str:
+    def _examine(self, graph: Graph | None, noticed: Noticed) -> str:
         """Have a child check the application; why that could not be done, or ""."""
         flush_output()
         try:
@@ -277,7 +284,7 @@ class Zygote:
         except OSError as error:
             return f"the system refuses a process: {error}"
         if pid == 0:
-            _examiner(graph, warning, *self._letters)
+            _examiner(graph, noticed, *self._letters)
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         return f"the check of the application ended with exit code {code}: see the log of the zygote" if code else ""
@@ -454,10 +461,11 @@ def _close_all(fds: list[int]) -> None:
         os.close(fd)
 
 
-def load(order: Begin, renewal: Renewal) -> tuple[Graph | None, str]:
+def load(order: Begin, renewal: Renewal) -> tuple[Graph | None, Noticed]:
     """Import the application, if there is one; and what people should know of it. Raises ConfigError."""
     root = Path(order.root)
     graph: Graph | None = None
+    watch = Watch()
     if order.source:
         _run_the_copy(Path(order.source), root)
     if order.folder:
@@ -468,15 +476,15 @@ def load(order: Begin, renewal: Renewal) -> tuple[Graph | None, str]:
     elif order.target:
         with renewal.watching():
             graph = load_application(order.target, root)
-    return graph, "; ".join(filter(None, (_thread_warning(), _live_warning(order))))
+    return graph, Noticed(sentence(watch.left()), _live_warning(order))
 
 
-def _examiner(graph: Graph | None, warning: str, order: int, answer: int) -> NoReturn:
+def _examiner(graph: Graph | None, noticed: Noticed, order: int, answer: int) -> NoReturn:
     """In a child of its own: read one letter, write the other, and end: other services' secrets end with it."""
     code = 1
     try:
         try:
-            found = examine(sealed.read(order, Load), graph, warning)
+            found = examine(sealed.read(order, Load), graph, noticed)
         except FissileError as error:
             found = LoadFailed(str(error))
         sealed.write(answer, found)
@@ -488,7 +496,7 @@ def _examiner(graph: Graph | None, warning: str, order: int, answer: int) -> NoR
         os._exit(code)
 
 
-def examine(order: Load, graph: Graph | None, warning: str = "") -> Loaded:
+def examine(order: Load, graph: Graph | None, noticed: Noticed) -> Loaded:
     """Check an application against all its settings, variables included. Raises ConfigError."""
     settings = order.settings
     services: dict[str, tuple[str, ...]] = {}
@@ -503,6 +511,7 @@ def examine(order: Load, graph: Graph | None, warning: str = "") -> Loaded:
         name: () for name, one in settings.services.items() if one.foreign and _stands_alone(name, graph, settings)
     }
     services = {**alone, **services}
+    forks = any(not one.spawn and not one.command for one in map(settings.service, services))
     release = release_of(settings, graph, order.topology, services, outside(Path(settings.root)))
     components = list(graph.components.values()) if graph is not None else []
     return Loaded(
@@ -514,7 +523,7 @@ def examine(order: Load, graph: Graph | None, warning: str = "") -> Loaded:
         release,
         tuple(c.name for c in components if not c.foreign and callable(getattr(c.cls, MIGRATE, None))),
         {c.name: keeps for c in components if (mark := class_mark(c.cls)) and (keeps := mark.keeps)},
-        warning,
+        "; ".join(filter(None, (noticed.left if forks else "", noticed.live))),
     )
 
 
@@ -581,13 +590,6 @@ def _check_config(graph: Graph, settings: Settings) -> None:
             problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(problems))
-
-
-def _thread_warning() -> str:
-    others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
-    if not others:
-        return ""
-    return f"importing the application starts threads ({', '.join(others)}): replicas are forked without them"
 
 
 def warm(graph: Graph) -> None:

@@ -1,0 +1,95 @@
+"""What the import of an application leaves open is said by each command that begins replicas of it."""
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from background import background
+from commands import fissile
+from ways import application
+
+CODE = '''
+import asyncio, logging, mmap, os, socket, sqlite3, subprocess, threading, urllib.request
+from fissile import Application, component
+
+class Holder:
+    def __init__(self):
+        self.pool = {{"first": [socket.create_connection(("127.0.0.1", {port}))]}}
+
+class Proxy:
+    """Answers whoever asks what it is with an error, as proxies without a request do."""
+    __class__ = property(lambda self: 1 / 0)
+
+proxy = Proxy()
+HOLDER = Holder()
+open("words", "w").write("one two")
+DB = sqlite3.connect("own.db")
+DB.execute("create table if not exists t (x)").connection.commit()
+OUT = open("report", "w")
+WORDS = open("words", "rb")
+LOG = logging.FileHandler("own.log")
+NULL = open(os.devnull, "w")
+with open("words", "rb") as file:
+    MAPPED = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+PAIR = socket.socketpair()
+UDP = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+UDP.connect(("127.0.0.1", 9))
+LOOP = asyncio.new_event_loop()
+threading.Thread(target=threading.Event().wait, name="beater", daemon=True).start()
+CHILD = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+async def page(scope, receive, send):
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": b"ok"}})
+
+@component
+class Pages:
+    def http(self):
+        return page
+
+app = Application(Pages)
+'''
+
+
+@pytest.fixture
+def code() -> Iterator[str]:
+    """Of an application that opens all that can be opened. A database is there for it to be connected with."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield CODE.format(port=server.getsockname()[1])
+
+
+def check(said: str, code: str) -> None:
+    """All that does harm is named, and nothing else."""
+    (line,) = {line.partition("importing")[2] for line in said.splitlines() if "importing the application" in line}
+    port = re.search(r'"127.0.0.1", (\d+)', code)
+    assert port is not None
+    names = [f"a connection to 127.0.0.1:{port[1]} (a.HOLDER)", "own.db (a.DB)", "report, open for writing (a.OUT)"]
+    names += ["words, open for reading (a.WORDS)", "the event loop a.LOOP", "threads (beater)", "`spawn = true`"]
+    assert not [name for name in names if name not in line], line
+    assert "1 more" in line  # the process: five are named
+    assert not re.search("LOG|own.log|NULL|MAPPED|PAIR|UDP", line), line
+
+
+def test_run_says_it(tmp_path: Path, code: str):
+    with application(tmp_path / "app", "microservices", code) as (run, _):
+        check(run.output, code)
+
+
+@pytest.mark.parametrize("way", ["spawned", "monolith"])
+def test_nothing_is_said_where_nothing_is_forked(tmp_path: Path, code: str, way: str):
+    with application(tmp_path / "app", way, code) as (run, _):
+        assert "importing" not in run.output
+
+
+def test_up_and_deploy_say_it(tmp_path: Path, code: str):
+    (tmp_path / "fissile.toml").write_text('app = "a:app"\n')
+    (tmp_path / "a.py").write_text(code)
+    with background(tmp_path) as app:
+        check(fissile("up", tmp_path, "--port", "0").stderr, code)
+        (tmp_path / "a.py").write_text(f"{code}\nChanged = 1\nPages.changed = 1\n")
+        deployed = fissile("deploy", tmp_path, "--wait")
+        assert deployed.returncode == 0, deployed.stderr
+        check(deployed.stderr, code)
+        app.down()

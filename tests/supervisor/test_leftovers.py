@@ -1,0 +1,47 @@
+"""What is said of what an import leaves open."""
+
+import pytest
+
+from fissile.supervisor.leftovers import Left, Open, sentence, told
+
+TABLE = [
+    (
+        Open("stream", local="127.0.0.1:50000", peer="127.0.0.1:5432", owner="shop.db.DB"),
+        "a connection to 127.0.0.1:5432 (shop.db.DB)",
+    ),
+    (Open("stream", peer="/run/redis.sock"), "a connection to /run/redis.sock"),
+    (
+        Open("stream", local="0.0.0.0:9000", listening=True, owner="a.METRICS"),
+        "a listening socket at 0.0.0.0:9000 (a.METRICS)",
+    ),
+    (Open("stream"), ""),
+    (Open("stream", local="127.0.0.1:50000"), ""),
+    (Open("file", "/data/shop.db", writes=True, sqlite=True, owner="a.db"), "the SQLite database /data/shop.db (a.db)"),
+    (Open("file", "/data/shop.db", sqlite=True, held=False), ""),
+    (Open("file", "/tmp/out", writes=True, owner="a.out"), "the file /tmp/out, open for writing (a.out)"),
+    (Open("file", "/tmp/out", writes=True, held=False), "the file /tmp/out, open for writing"),
+    (Open("file", "/var/log/shop.log", writes=True, appends=True, owner="a.log"), ""),
+    (Open("file", "/data/words", owner="a.words"), "the file /data/words, open for reading (a.words)"),
+    (Open("file", "/data/mapped", held=False), ""),
+    (Open("file", "/usr/lib/python3/x", library=True, owner="x.y"), ""),
+    (Open("other", "anon_inode:[eventpoll]"), ""),
+]
+
+
+@pytest.mark.parametrize(("one", "expected"), TABLE)
+def test_what_does_harm_is_told_with_its_name(one: Open, expected: str):
+    assert told(one) == expected
+
+
+def test_the_sentence_names_all_and_the_remedy():
+    assert sentence(Left()) == ""
+    assert sentence(Left(opened=(Open("stream"),))) == ""
+    threads = sentence(Left(threads=("poller",)))
+    assert "starts threads (poller)" in threads
+    assert "answers" not in threads
+    one = Open("stream", peer="10.0.0.1:6379", owner="a.CACHE")
+    every = sentence(Left((one, one), ("poller",), ("sleep 60 (pid 7)",), ("a.LOOP",)))
+    for word in ("10.0.0.1:6379 (a.CACHE)", "poller", "sleep 60", "a.LOOP", "start()", "`spawn = true`"):
+        assert every.count(word) == 1
+    many = sentence(Left(threads=tuple(f"worker-{number}" for number in range(40))))
+    assert "worker-4 and 35 more" in many
