@@ -24,14 +24,14 @@ class Proxy:
 
 proxy = Proxy()
 HOLDER = Holder()
-open("words", "w").write("one two")
-DB = sqlite3.connect("own.db")
+open("{folder}/words", "w").write("one two")
+DB = sqlite3.connect("{folder}/own.db")
 DB.execute("create table if not exists t (x)").connection.commit()
-OUT = open("report", "w")
-WORDS = open("words", "rb")
-LOG = logging.FileHandler("own.log")
+OUT = open("{folder}/report", "w")
+WORDS = open("{folder}/words", "rb")
+LOG = logging.FileHandler("{folder}/own.log")
 NULL = open(os.devnull, "w")
-with open("words", "rb") as file:
+with open("{folder}/words", "rb") as file:
     MAPPED = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 PAIR = socket.socketpair()
 UDP = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -54,10 +54,11 @@ app = Application(Pages)
 
 
 @pytest.fixture
-def code() -> Iterator[str]:
+def code(tmp_path: Path) -> Iterator[str]:
     """Of an application that opens all that can be opened. A database is there for it to be connected with."""
+    (tmp_path / "data").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield CODE.format(port=server.getsockname()[1])
+        yield CODE.format(port=server.getsockname()[1], folder=tmp_path / "data")
 
 
 def check(said: str, code: str) -> None:
@@ -84,12 +85,14 @@ def test_nothing_is_said_where_nothing_is_forked(tmp_path: Path, code: str, way:
 
 
 def test_up_and_deploy_say_it(tmp_path: Path, code: str):
-    (tmp_path / "fissile.toml").write_text('app = "a:app"\n')
-    (tmp_path / "a.py").write_text(code)
-    with background(tmp_path) as app:
-        check(fissile("up", tmp_path, "--port", "0").stderr, code)
-        (tmp_path / "a.py").write_text(f"{code}\nChanged = 1\nPages.changed = 1\n")
-        deployed = fissile("deploy", tmp_path, "--wait")
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "fissile.toml").write_text('app = "a:app"\n')
+    (folder / "a.py").write_text(code)
+    with background(folder) as app:
+        check(fissile("up", folder, "--port", "0").stderr, code)
+        (folder / "a.py").write_text(f"{code}\nPages.changed = 1\n")
+        deployed = fissile("deploy", folder, "--wait")
         assert deployed.returncode == 0, deployed.stderr
         check(deployed.stderr, code)
         app.down()
