@@ -45,6 +45,12 @@ def _limits(found: dict[str, Any]) -> str:
     return ", ".join(told) + (f" ({found['enforced_by']})" if found["enforced_by"] else "")
 
 
+def _walls(service: dict[str, Any]) -> str:
+    """Which walls stand around a service, and what this machine cannot do."""
+    missing = [f"no wall for {name}: {why}" for name, why in service["walls_missing"].items()]
+    return "; ".join([f"{service['isolation']}: {', '.join(service['walls'])}", *missing])
+
+
 def as_text(found: dict[str, Any]) -> str:
     """The status as a table of lines."""
     supervisor = found["supervisor"]
@@ -68,6 +74,8 @@ def as_text(found: dict[str, Any]) -> str:
         ready = sum(replica["state"] == "ready" for replica in service["replicas"])
         limits = _limits(service["limits"])
         lines.append(f"{service['name']:<{width}}  {ready}/{wanted} ready  restarts {service['restarts']}  {limits}")
+        if service["isolation"] != "none":
+            lines.append(f"{'':<{width}}  {_walls(service)}")
         if service["trouble"]:
             lines.append(f"{'':<{width}}  ! {service['trouble']}")
         if service["wire_differences"]:

@@ -88,8 +88,9 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ("inherited", by LISTEN_FDS) or bind together ("reuseport"). calls: components that a program may call.
     after: services that are to be ready before it starts. overlap: whether a restart may run the new
     program beside the old one; not by default where `port` is fixed.
-    stop_signal: by which a program ends in order. The seconds are limits: until ready; for finishing what is in
-    flight; for having all places held by calls whose time is up.
+    stop_signal: by which a program ends in order. isolate: confine it (docs/reference/isolation.md), as `limits.disk`
+    does too. user: run it, confined, as this user; only root can. The seconds are limits: until ready; for finishing
+    what is in flight; for having all places held by calls whose time is up.
     """
 
     replicas: Annotated[int, msgspec.Meta(ge=1, le=REPLICAS_MAX)] = 1
@@ -109,6 +110,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calls: list[str] = []
     after: list[str] = []
     overlap: bool | None = None
+    isolate: bool = False
+    user: str = ""
     stop_signal: Literal["TERM", "INT", "QUIT", "HUP"] = "TERM"
     start_seconds: Seconds = 30.0
     drain_seconds: Seconds = 10.0

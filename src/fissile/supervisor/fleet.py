@@ -21,7 +21,7 @@ from fissile.orchestrator.routes import routes as routed_slots
 from fissile.rpc.access import Access, token_digest
 from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Heartbeat, Routes
 from fissile.runtime.edge import GATEWAY_DOOR
-from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.runtime.settings import FILE_NAME, ServiceSettings, Settings
 from fissile.supervisor.desk import Link
 from fissile.supervisor.differences import Differences
 from fissile.supervisor.limits import Enforcement, Limits, detect, limits_of
@@ -228,12 +228,27 @@ class Fleet:
         return bool(self.service(name).settings.command)
 
     def limits_for(self, settings: Settings) -> dict[str, Limits]:
-        """By service. Raises ConfigError where they do not fit this machine."""
-        found = {name: limits_of(name, one.limits, str(self.root)) for name, one in settings.services.items()}
+        """By service. Raises ConfigError where they do not fit this machine.
+
+        Where services run as other users, these are let in to what they need of the state folder.
+        """
+        state = str(self.state.path.resolve())
+        found = {
+            name: limits_of(name, one.limits, str(self.root), isolate=one.isolate, user=one.user, state=state)
+            for name, one in settings.services.items()
+        }
+        if any(limits.user is not None for limits in found.values()):
+            self._let_in(settings)
         if any(limits.grouped for limits in found.values()) and not self._detected:
             self._detected = True
             self.enforcement = detect(token_digest(str(self.state.path.resolve()))[:12])
         return found
+
+    def _let_in(self, settings: Settings) -> None:
+        code = Path(settings.root).resolve()
+        self.state.share()
+        if code.is_relative_to(self.state.path.resolve()):
+            self.state.share_copy(code, but=(FILE_NAME, settings.file))
 
     def address(self, name: str, slot: int) -> str:
         """Where the replica in a slot is called."""

@@ -15,6 +15,7 @@ from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor import sealed
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
+from fissile.supervisor.isolation import environment, raise_walls
 from fissile.supervisor.messages import Confinement, Fork
 from fissile.supervisor.nursery import Child
 from fissile.supervisor.service import Service
@@ -56,20 +57,20 @@ class Launcher:
         address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
         token = self._fleet.secrets.control[service.name]
         if not service.settings.spawn:
+            confinement = self._confinement(replica, spec)
             return await edition.nursery.fork(
                 spec,
                 address,
                 token,
                 fds,
-                environment=service.settings.environment,
-                confinement=self._confinement(replica, spec),
+                environment=environment(confinement.walls) | service.settings.environment,
+                confinement=confinement,
             )
         order = sealed.seal(Fork(0, spec, address, token))
         try:
             program = (sys.executable, "-m", "fissile.supervisor.spawned")
             fds.insert(2, order)
-            environment = self._environment(service, 0)
-            return await self._run_program(replica, spec, program, environment, str(self._fleet.root), fds)
+            return await self._run_program(service, replica, spec, program, 0, str(self._fleet.root), fds)
         finally:
             os.close(order)
 
@@ -86,20 +87,22 @@ class Launcher:
         spec = msgspec.structs.replace(self._spec(service, replica), port=port)
         # It runs in the application's own folder, where its data is; its code is that of the release.
         arguments = tuple(str(copy / word) if (copy / word).is_file() else word for word in arguments)
-        return await self._run_program(replica, spec, arguments, self._environment(service, port), str(folder), fds)
+        return await self._run_program(service, replica, spec, arguments, port, str(folder), fds)
 
     async def _run_program(
         self,
+        service: Service,
         replica: Replica,
         spec: ReplicaSpec,
         arguments: tuple[str, ...],
-        environment: dict[str, str],
+        port: int,
         folder: str,
         fds: list[int],
     ) -> Child:
         confinement = self._confinement(replica, spec)
         nursery = self._fleet.edition_of(replica.service).nursery
-        return await nursery.execute(spec, arguments, environment, folder, fds, confinement=confinement)
+        told = self._environment(service, port) | environment(confinement.walls) | service.settings.environment
+        return await nursery.execute(spec, arguments, told, folder, fds, confinement=confinement)
 
     async def migrate(
         self, edition: Edition, service: str, names: tuple[str, ...], serial: int, out: int, err: int
@@ -111,17 +114,17 @@ class Launcher:
         spec = msgspec.structs.replace(self._spec(found, replica, edition), migrate=names, stacks="")
         address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
         token = self._fleet.secrets.control[service]
-        environment = found.settings.environment
-        return await edition.nursery.fork(spec, address, token, [out, err], environment=environment)
+        walls = raise_walls(self._fleet, edition, found, replica.key)
+        confinement = Confinement(disk=walls.write if walls is not None else None, walls=walls)
+        told = environment(walls) | found.settings.environment
+        return await edition.nursery.fork(spec, address, token, [out, err], environment=told, confinement=confinement)
 
     def _confinement(self, replica: Replica, spec: ReplicaSpec) -> Confinement:
         limits = self._fleet.limits_of(replica)
-        disk = limits.disk
-        if disk is not None and spec.stacks:
-            Path(spec.stacks).touch(mode=0o600)
-            disk = (*disk, spec.stacks)
+        service, edition = self._fleet.service(replica.service), self._fleet.edition_of(replica.service)
+        walls = raise_walls(self._fleet, edition, service, replica.key, spec.stacks)
         groups = self._fleet.enforcement.prepare(replica.key, limits) if limits.grouped else ()
-        return Confinement(groups, limits.files, disk)
+        return Confinement(groups, limits.files, walls.write if walls is not None else None, walls)
 
     def _environment(self, service: Service, port: int) -> dict[str, str]:
         """What a program is told: its port, its token, where its peers are; and nobody else's secrets."""

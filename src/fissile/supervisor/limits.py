@@ -21,6 +21,8 @@ import msgspec
 from fissile.errors import ConfigError
 from fissile.runtime.settings import LimitSettings
 from fissile.supervisor import landlock
+from fissile.supervisor.users import SEARCH, WRITE, find_user, out_of_reach, python_out_of_reach
+from fissile.supervisor.walls import User, within
 
 CPU_PERIOD_US = 100_000
 MEMORY_BYTES_MIN = 16 * 1024 * 1024
@@ -37,7 +39,7 @@ LimitStatus = dict[str, str | int | float | list[str] | None]
 class Limits(msgspec.Struct, frozen=True):
     """memory_bytes; cpu in cores; open files of a process; processes and threads; disk: folders to write to.
 
-    None: as much as there is.
+    None: as much as there is. Whose disk is limited is confined. user: under which it runs, confined as well.
     """
 
     memory_bytes: int | None = None
@@ -45,6 +47,7 @@ class Limits(msgspec.Struct, frozen=True):
     files: int | None = None
     processes: int | None = None
     disk: tuple[str, ...] | None = None
+    user: User | None = None
 
     @property
     def grouped(self) -> bool:
@@ -89,9 +92,12 @@ def size_text(count: int) -> str:
     return str(count)
 
 
-def limits_of(service: str, settings: LimitSettings, root: str) -> Limits:
+def limits_of(
+    service: str, settings: LimitSettings, root: str, *, isolate: bool = False, user: str = "", state: str = ""
+) -> Limits:
     """The limits of a service, checked against this machine. root: where its folders are.
 
+    isolate, user: whether it is confined all the same, and under whom. state: the folder that no service may write to.
     Raises ConfigError with every one that does not fit.
     """
     mistakes: list[str] = []
@@ -116,14 +122,42 @@ def limits_of(service: str, settings: LimitSettings, root: str) -> Limits:
         mistakes.append(f"files = {settings.files}: write between 64 and {files_max}, which this user may open")
     disk = None if settings.disk is None else tuple(str((Path(root) / folder).resolve()) for folder in settings.disk)
     mistakes += [f"disk: there is no folder {folder}: make it" for folder in disk or () if not Path(folder).is_dir()]
-    if disk is not None and not landlock.interface_version():
-        mistakes.append("disk: this kernel does not confine writing (it has no Landlock): leave it out")
+    if (disk is not None or isolate) and not landlock.interface_version():
+        what = "disk" if disk is not None else "isolate"
+        mistakes.append(f"{what}: this kernel does not confine services (it has no Landlock): leave it out")
+    confined = disk is not None or isolate or bool(user)
+    disk = (disk or ()) if confined else None
+    mistakes += _in_the_way(disk or (), state)
+    found = None
+    if user:
+        try:
+            found = find_user(user)
+            mistakes += [
+                f"user: {why}: let that user in"
+                for why in (
+                    python_out_of_reach(found),
+                    out_of_reach(found, Path(state or root).parent, SEARCH),
+                    *(out_of_reach(found, Path(folder), WRITE | SEARCH) for folder in disk or ()),
+                )
+                if why
+            ]
+        except ConfigError as error:
+            mistakes.append(f"{error.args[0]}; {error.remedy}")
     if mistakes:
         listed = "\n".join(f"  - {mistake}" for mistake in mistakes)
         raise ConfigError(
             f"[services.{service}.limits] does not fit:\n{listed}", remedy="mend them; what runs goes on as it is"
         )
-    return Limits(memory, settings.cpu, settings.files, settings.processes, disk)
+    return Limits(memory, settings.cpu, settings.files, settings.processes, disk, found)
+
+
+def _in_the_way(disk: tuple[str, ...], state: str) -> list[str]:
+    """Landlock knows no exception: in a folder that a service may write to it may write everywhere."""
+    return [
+        f"disk: {folder} is not apart from {state}, by which Fissile runs the application: name folders beside it"
+        for folder in disk
+        if state and (within(state, folder) or within(folder, state))
+    ]
 
 
 class Enforcement:

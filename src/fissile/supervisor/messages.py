@@ -15,6 +15,7 @@ from fissile.orchestrator.release import Release
 from fissile.runtime.control import ReplicaSpec, Routes
 from fissile.runtime.forked import receive_descriptors
 from fissile.runtime.settings import Settings
+from fissile.supervisor.walls import Walls
 
 FDS_MAX = 200
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
@@ -66,12 +67,14 @@ class Confinement(msgspec.Struct, frozen=True):
     """What a replica enters before its own code runs.
 
     groups: files of control groups that its process number is written to. files_max: open files, if limited.
-    disk: the folders and files it may write to; None: all.
+    disk: the folders and files it may write to; None: all. That is for zygotes of an earlier version, `walls` for those
+    of this one.
     """
 
     groups: tuple[str, ...] = ()
     files_max: int | None = None
     disk: tuple[str, ...] | None = None
+    walls: Walls | None = None
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):

@@ -32,6 +32,8 @@ LOGS = "logs"
 JOURNAL = "journal.db"
 # Copies of the code of releases.
 CODE = "code"
+# Temporary files of confined services, a folder for each replica.
+TEMPORARY = "tmp"
 
 SOCKET_NAME_BYTES_MAX = 66
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
@@ -174,7 +176,7 @@ class StateFolder:
         for folder in (self.path, self.path / CODE):  # below the copies nothing is looked at: nobody else enters there
             _make_private(folder, PRIVATE_FOLDER, PASSABLE)
         for name, folders, files in os.walk(self.path):
-            folders[:] = [one for one in folders if one not in (CODE, SPARES)]
+            folders[:] = [one for one in folders if one not in (CODE, SPARES, TEMPORARY)]
             for one in folders:
                 _make_private(Path(name, one), PRIVATE_FOLDER)
             for one in files:
@@ -263,8 +265,8 @@ class StateFolder:
         for file in [*self.path.iterdir(), *self.sockets.iterdir()]:
             if file.suffix in (SOCKET, ".stacks") or file.name == ENDPOINTS:
                 file.unlink(missing_ok=True)
-        for folder in {self.path, self.sockets}:
-            shutil.rmtree(folder / SPARES, ignore_errors=True)
+        for folder in {self.path / TEMPORARY, self.path / SPARES, self.sockets / SPARES}:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def socket_path(self, name: str) -> str:
         """Where the Unix socket of this name is."""

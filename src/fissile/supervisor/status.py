@@ -8,8 +8,10 @@ import msgspec
 from fissile.orchestrator.desired import DesiredService
 from fissile.orchestrator.replica import Replica
 from fissile.runtime.control import WireDifference
+from fissile.supervisor.confine import machine
 from fissile.supervisor.fleet import NO_LIMITS, Fleet
 from fissile.supervisor.limits import Limits, LimitStatus, resident_bytes
+from fissile.supervisor.walls import NONE, standing
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
@@ -41,6 +43,8 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     topology: the grouping of the application that it belongs to. limits: what each replica may use, and
     `enforced_by`. restarts: how often a replica was replaced because it died. trouble: the last death, while
     it matters. wire_differences: what its calls within a process would mean otherwise across a wire.
+    isolation: none, confined or user, see docs/reference/isolation.md; walls: those that stand around it;
+    walls_missing: those that this machine cannot raise, and why.
     """
 
     name: str
@@ -52,6 +56,9 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     restarts: int
     trouble: str = ""
     wire_differences: tuple[WireDifference, ...] = ()
+    isolation: str = NONE
+    walls: tuple[str, ...] = ()
+    walls_missing: dict[str, str] = {}
 
 
 class SupervisorProcess(msgspec.Struct, frozen=True):
@@ -126,6 +133,8 @@ def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
     edition = fleet.editions[want.release] if want.release else fleet.edition
     assert edition is not None
     limits = edition.limits.get(name, NO_LIMITS)
+    user = limits.user.name if limits.user is not None else ""
+    around = standing(machine(), confined=limits.disk is not None, user=user)
     broken = [memory.reason for one in found for memory in one.slots.values() if memory.reason]
     return ServiceStatus(
         name=name,
@@ -141,6 +150,9 @@ def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
         restarts=sum(one.restarts for one in found),
         trouble=broken[0] if broken else "",
         wire_differences=tuple(_differences(fleet, name)),
+        isolation=around.level,
+        walls=around.walls,
+        walls_missing=around.missing,
     )
 
 

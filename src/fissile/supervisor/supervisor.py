@@ -70,6 +70,7 @@ from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
+from fissile.supervisor.isolation import take_down
 from fissile.supervisor.lasting import lasting
 from fissile.supervisor.launcher import Launcher
 from fissile.supervisor.limits import over, verdict
@@ -524,7 +525,13 @@ class Supervisor:
         except BaseException:
             self._desk.forget(serial)
             raise
-        child.exited.add_done_callback(lambda _: self._desk.forget(serial))
+        key = Replica(serial, edition.live().sets[service], 0, 0, "", 0.0).key
+
+        def ended(_: object) -> None:
+            self._desk.forget(serial)
+            take_down(self._fleet, key)
+
+        child.exited.add_done_callback(ended)
         return child, link
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
@@ -670,7 +677,10 @@ class Supervisor:
         remove_unix(self._fleet.handover(replica.serial))
         with suppress(OSError):
             self._fleet.stacks(replica).unlink(missing_ok=True)
-        if self._fleet.limits_of(replica).grouped:
+        limits = self._fleet.limits_of(replica)
+        if limits.disk is not None:
+            self._spawn(asyncio.to_thread(take_down, self._fleet, replica.key))
+        if limits.grouped:
             self._spawn(asyncio.to_thread(self._fleet.enforcement.remove, replica.key))
 
     def _see(self, replica: Replica, observation: known.Observation) -> None:

@@ -20,7 +20,6 @@ import fcntl
 import gc
 import importlib
 import os
-import resource
 import select
 import signal
 import socket
@@ -46,7 +45,8 @@ from fissile.runtime.host import MIGRATE, configured
 from fissile.runtime.loading import load_application, load_object
 from fissile.runtime.settings import Settings, resolve
 from fissile.runtime.unhandled import show_unhandled
-from fissile.supervisor import landlock, mark, sealed, title
+from fissile.supervisor import mark, sealed, title
+from fissile.supervisor.confine import enter
 from fissile.supervisor.leftovers import Watch, sentence
 from fissile.supervisor.logfiles import flush_output, unfailing_output
 from fissile.supervisor.messages import (
@@ -621,7 +621,7 @@ def live(birth: Birth) -> int:
     order: Fork | Exec = sealed.read(letter, ORDER)
     _close_all([letter, out, err])
     marked = mark.become(order.spec.set, order.spec.serial)
-    _confine(order)
+    enter(order.confinement, order.spec.service)
     if isinstance(order, Exec):
         return execute(order, listening, marked)
     os.environ.update(order.environment | marked)
@@ -629,18 +629,6 @@ def live(birth: Birth) -> int:
     gc.enable()
     sockets = [socket.socket(fileno=fd) for fd in listening]
     return replica.run(order.spec, sockets, order.control_address, order.control_token, birth.loop)
-
-
-def _confine(order: Fork | Exec) -> None:
-    """Enter the limits before anything is done that they should hold."""
-    limits = order.confinement
-    for file in limits.groups:
-        with open(file, "w") as group:
-            group.write(str(os.getpid()))
-    if limits.files_max is not None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limits.files_max, limits.files_max))
-    if limits.disk is not None:
-        landlock.confine(limits.disk)
 
 
 def execute(order: Exec, listening: list[int], marked: dict[str, str]) -> int:

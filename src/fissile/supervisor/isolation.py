@@ -1,0 +1,73 @@
+"""What a fleet's services are kept to: which folders are hidden from them, and what of those they need all the same."""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from fissile.runtime.settings import FILE_NAME, Settings
+from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.service import Service
+from fissile.supervisor.state import PRIVATE_FOLDER, TEMPORARY
+from fissile.supervisor.walls import Walls
+
+
+def raise_walls(fleet: Fleet, edition: Edition, service: Service, key: str, stacks: str = "") -> Walls | None:
+    """What a replica is kept to, with a folder made for it; None where it is not confined.
+
+    key: the replica's. stacks: the file in which it says where it stands. Raises OSError.
+    """
+    limits = edition.limits.get(service.name)
+    if limits is None or limits.disk is None:
+        return None
+    state = fleet.state.path.resolve()
+    temporary = state / TEMPORARY / key
+    temporary.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    own = [str(temporary)]
+    if stacks:
+        file = Path(stacks).resolve()
+        file.touch(mode=0o600)
+        own.append(str(file))
+    if limits.user is not None:
+        for folder in (state, temporary.parent):
+            folder.chmod(folder.stat().st_mode & 0o7777 | 0o011)
+        for path in own:
+            os.chown(path, limits.user.uid, limits.user.gid)
+    code = Path(edition.settings.root).resolve()
+    copied = code.is_relative_to(state)
+    root = fleet.root.resolve()
+    works_in = (root / service.settings.folder).resolve() if service.settings.command else code
+    hidden = dict.fromkeys((state, fleet.state.sockets.resolve(), *_configuration(root, edition.settings)))
+    hidden |= dict.fromkeys(_configuration(code, edition.settings))
+    return Walls(
+        write=(*limits.disk, *own),
+        hidden=tuple(map(str, hidden)),
+        shown=(*own, *([str(code)] if copied else [])),
+        listed=state.is_relative_to(works_in),
+        temporary=str(temporary),
+        user=limits.user,
+    )
+
+
+def _configuration(folder: Path, settings: Settings) -> list[Path]:
+    """The files that hold every component's configuration."""
+    names = dict.fromkeys(filter(None, (FILE_NAME, settings.file)))
+    return [file for name in names if (file := folder / name).is_file()]
+
+
+def environment(walls: Walls | None) -> dict[str, str]:
+    """What a confined process has to be told."""
+    if walls is None:
+        return {}
+    found = {"TMPDIR": walls.temporary}
+    if walls.user is not None:
+        found |= {"HOME": walls.user.home, "USER": walls.user.name, "LOGNAME": walls.user.name}
+    return found
+
+
+def take_down(fleet: Fleet, key: str) -> None:
+    """Remove the temporary files of a replica that has ended."""
+    folder = fleet.state.path / TEMPORARY
+    shutil.rmtree(folder / key, ignore_errors=True)
+    with suppress(OSError):
+        folder.rmdir()

@@ -1,0 +1,117 @@
+"""Which walls a service is to stand behind, and what the kernel is told to build them. `confine` builds them.
+
+Three levels (docs/reference/isolation.md): *none*; *confined*, by `limits.disk` or `isolate`; *user*, by `user`, which
+is confined as well. Landlock knows no exception to a rule: what is allowed below a folder is allowed in all of it. So
+reading is allowed beside what is hidden: for each folder above it, in every other entry (`readable`).
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import PurePosixPath
+
+import msgspec
+
+DEVICES = "/dev"
+# Devices that are folders, and those that every program takes for granted.
+DEVICE_FOLDERS = ("/dev/shm", "/dev/pts", "/dev/mqueue")
+NONE, CONFINED, USER = "none", "confined", "user"
+WRITE, READ, METADATA, PRIVILEGES = "write", "read", "metadata", "privileges"
+PTRACE, SIGNALS, ABSTRACT_SOCKETS = "ptrace", "signals", "abstract sockets"
+SCOPES_VERSION = 6
+
+
+class User(msgspec.Struct, frozen=True):
+    """Another user of the system, as passwd(5) has it."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+class Walls(msgspec.Struct, frozen=True):
+    """What one replica is kept to. All paths are absolute, without links.
+
+    write: the folders and files that it may write to. hidden: what it may not read, but for what is `shown` in it.
+    listed: whether the names in hidden folders may be listed, because it works in a folder above them.
+    temporary: its own folder for temporary files. user: under which it runs; None: that of the supervisor.
+    """
+
+    write: tuple[str, ...]
+    hidden: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    listed: bool = False
+    temporary: str = ""
+    user: User | None = None
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """What a kernel can. landlock: the version of its interface, 0 without. seccomp: whether we know its numbers."""
+
+    landlock: int
+    seccomp: bool
+    root: bool
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """The walls of a service for people and programs. missing: why each of the others does not stand."""
+
+    level: str = NONE
+    walls: tuple[str, ...] = ()
+    missing: dict[str, str] = {}
+
+
+NO_WALLS = Standing()
+
+
+def standing(machine: Machine, *, confined: bool, user: str = "") -> Standing:
+    """Which walls stand around a service on this machine."""
+    if not confined:
+        return NO_WALLS
+    no_landlock = "" if machine.landlock else "this kernel has no Landlock"
+    scopes = "" if machine.landlock >= SCOPES_VERSION else "this kernel's Landlock has no scopes (Linux 6.12)"
+    no_seccomp = "" if machine.seccomp else "system calls are filtered on x86_64 and aarch64 alone"
+    why = {
+        WRITE: no_landlock,
+        READ: no_landlock,
+        METADATA: no_landlock or no_seccomp,
+        PRIVILEGES: no_seccomp,
+        PTRACE: no_landlock,
+        SIGNALS: no_landlock or scopes,
+        ABSTRACT_SOCKETS: no_landlock or scopes,
+    }
+    walls = [name for name, missing in why.items() if not missing]
+    if user:
+        walls.append(f"{USER}:{user}")
+    return Standing(
+        USER if user else CONFINED, tuple(walls), {name: missing for name, missing in why.items() if missing}
+    )
+
+
+def within(path: str, folder: str) -> bool:
+    """Whether a path is a folder, or in it."""
+    return PurePosixPath(path).is_relative_to(folder)
+
+
+def readable(
+    hidden: Iterable[str], shown: Iterable[str], entries: Callable[[str], Iterable[str]], top: str = "/"
+) -> list[str]:
+    """The paths below which reading is to be allowed, so that all is readable but what is hidden.
+
+    shown: what is readable in a hidden folder; it may hold hidden ones again. entries: the paths in a folder, links
+    left out: what they lead to is somewhere itself.
+    """
+    hidden = tuple(hidden)
+    found = _beside(top, hidden, entries)
+    for path in shown:
+        found += _beside(path, [one for one in hidden if one != path and within(one, path)], entries)
+    return list(dict.fromkeys(found))
+
+
+def _beside(path: str, hidden: Iterable[str], entries: Callable[[str], Iterable[str]]) -> list[str]:
+    below = [one for one in hidden if within(one, path)]
+    if not below:
+        return [path]
+    if path in below:
+        return []
+    return [found for entry in entries(path) for found in _beside(entry, below, entries)]

@@ -1,0 +1,261 @@
+"""What docs/reference/isolation.md says of a confined service, tried from inside of it."""
+
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from broken import CONFINED, Broken, broken_into, sample
+
+from fissile.supervisor.landlock import interface_version
+from fissile.supervisor.walls import SCOPES_VERSION
+
+pytestmark = pytest.mark.skipif(not interface_version(), reason="this kernel has no Landlock")
+scoped = pytest.mark.skipif(interface_version() < SCOPES_VERSION, reason="this kernel's Landlock has no scopes")
+
+
+@pytest.fixture(params=["forked", "spawned"])
+async def broken(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Broken]:
+    more = CONFINED if request.param == "forked" else CONFINED.replace("isolate", "spawn = true\nisolate")
+    async with broken_into(sample(tmp_path, more)) as found:
+        yield found
+
+
+@pytest.fixture
+async def forked(tmp_path: Path) -> AsyncIterator[Broken]:
+    async with broken_into(sample(tmp_path, CONFINED)) as found:
+        yield found
+
+
+async def test_it_writes_to_its_own_folders_alone(broken: Broken):
+    assert await broken("(ROOT / 'data/note').write_text('x')") == "1"
+    assert await broken("tempfile.NamedTemporaryFile().name.startswith(str(STATE / 'tmp'))") == "True"
+    for elsewhere in ("ROOT / 'note'", "ROOT / 'fissile.toml'", "STATE / 'journal.db'", "'/tmp/walls-note'"):
+        assert await broken(f"refused(Path({elsewhere}).write_text, 'x')") == "EACCES"
+    assert await broken("refused(os.truncate, ROOT / 'beside/file', 0)") == "EACCES"
+    assert await broken("refused(os.link, ROOT / 'beside/file', ROOT / 'data/link')") == "EXDEV"
+    assert await broken("refused(os.rename, ROOT / 'beside/file', ROOT / 'data/moved')") in ("EXDEV", "EACCES")
+    assert (broken.root / "beside/file").read_text() == "beside"
+
+
+async def test_the_state_folder_is_unreadable_but_for_its_own_copy_of_the_code(broken: Broken):
+    assert await broken("refused(os.listdir, STATE)") == "EACCES"
+    state = broken.root / ".fissile"
+    own = (state / "code", state / "tmp")
+    files = [file for file in state.rglob("*") if file.is_file() and not any(map(file.is_relative_to, own))]
+    # Its own file of stacks is its to write.
+    files = [file for file in files if not (file.suffix == ".stacks" and file.name.startswith("back"))]
+    assert len(files) > 3
+    found = await broken(f"[refused(open, file) for file in {[str(file) for file in files]}]")
+    assert found == str(["EACCES"] * len(files))
+    assert "sample.py" in await broken("os.listdir(Path(sys.modules['sample'].__file__).parent)")
+    assert "class Back" in await broken("Path(sys.modules['sample'].__file__).read_text()")
+    assert await broken("Path(sys.modules['sample'].__file__).is_relative_to(STATE / 'code')") == "True"
+
+
+async def test_the_configuration_of_all_is_unreadable(broken: Broken):
+    assert await broken("refused(open, ROOT / 'fissile.toml')") == "EACCES"
+    assert await broken("refused(open, Path(sys.modules['sample'].__file__).with_name('fissile.toml'))") == "EACCES"
+    assert await broken("refused(open, f'/proc/{os.getppid()}/root{ROOT}/fissile.toml')") == "EACCES"
+    (broken.root / "data/link").symlink_to("../.fissile/endpoints.json")
+    assert await broken("refused(open, ROOT / 'data/link')") == "EACCES"
+
+
+async def test_it_reads_what_else_its_user_may(broken: Broken):
+    assert await broken("(ROOT / 'beside/file').read_text()") == "beside"
+    assert await broken("(ROOT / 'sample.py').exists() and len(os.listdir('/etc')) > 3") == "True"
+    (broken.root / "beside/later").write_text("later")
+    assert await broken("(ROOT / 'beside/later').read_text()") == "later"
+    # What comes later right beside the state folder is read once the service has started anew.
+    (broken.root / "new").write_text("new")
+    assert await broken("refused(open, ROOT / 'new')") == "EACCES"
+    await broken.app.supervisor.restart("back")
+    assert await broken("(ROOT / 'new').read_text()") == "new"
+
+
+async def test_metadata_of_other_files_is_not_altered(broken: Broken):
+    before = (broken.root / "beside/file").stat()
+    deeds = {
+        "os.chmod, FILE, 0o777": "EPERM",
+        "os.chmod, os.open(FILE, os.O_RDONLY), 0o777": "EPERM",
+        "os.chmod, f'/proc/self/fd/{os.open(FILE, os.O_PATH)}', 0o777": "EPERM",
+        "os.chown, FILE, 1, 1": "EPERM",
+        "os.lchown, FILE, 1, 1": "EPERM",
+        "os.fchown, os.open(FILE, os.O_RDONLY), 1, 1": "EPERM",
+        "os.utime, FILE, (1, 1)": "EPERM",
+        "os.utime, FILE": "EPERM",
+        "os.utime, os.open(FILE, os.O_RDONLY), (1, 1)": "EPERM",
+        "os.setxattr, FILE, 'user.note', b'x'": errno.errorcode[errno.EOPNOTSUPP],
+        "os.chmod, FILE.parent, 0o777": "EPERM",
+        "os.chmod, ROOT / '.fissile', 0o755": "EPERM",
+        "os.chmod, 'data/link', 0o777": "EPERM",
+        "os.chmod, 'data/../beside/file', 0o777": "EPERM",
+        "os.chmod, 'file', 0o777, dir_fd=os.open(FILE.parent, os.O_PATH)": "EPERM",
+        "subprocess.check_output, ['chmod', '777', str(FILE)], stderr=-3": "no",
+    }
+    (broken.root / "data/link").symlink_to("../beside/file")
+    for deed, answer in deeds.items():
+        code = f"FILE = ROOT / 'beside/file'\nos.chdir(ROOT)\nrefused({deed})"
+        if answer == "no":
+            code = "subprocess.run(['chmod', '777', str(ROOT / 'beside/file')], stderr=subprocess.DEVNULL).returncode"
+            assert await broken(code) == "1"
+        else:
+            assert await broken(code) == answer, deed
+    after = (broken.root / "beside/file").stat()
+    assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (before.st_mode, before.st_uid, before.st_mtime_ns)
+
+
+async def test_programs_alter_metadata_in_their_own_folders(broken: Broken):
+    assert await broken("os.chdir(ROOT)\nshutil.copy2('sample.py', 'data/copy.py')") == "data/copy.py"
+    own = (broken.root / "data/copy.py").stat()
+    assert own.st_mtime == (broken.root / "sample.py").stat().st_mtime
+    alter = """
+        os.chdir(ROOT / 'data')
+        os.chmod('copy.py', 0o640)
+        os.chmod(os.open('.', os.O_RDONLY), 0o750)
+        os.utime(os.open('copy.py', os.O_RDONLY), (5, 7))
+        [oct(os.stat('copy.py').st_mode), oct(os.stat('.').st_mode), os.stat('copy.py').st_mtime]
+    """
+    assert await broken(alter) == "['0o100640', '0o40750', 7.0]"
+    assert await broken("refused(os.chmod, ROOT / 'data/none', 0o600)") == "ENOENT"
+    assert await broken("refused(os.chown, ROOT / 'data/copy.py', os.getuid(), os.getgid())") == "None"
+    # Whoever runs a file with this bit would be this user.
+    made = "refused(os.open, ROOT / 'data/made', os.O_CREAT | os.O_WRONLY, 0o4755)"
+    assert await broken(made) == "EPERM"
+    assert await broken("refused(os.mknod, ROOT / 'data/made', 0o104755)") == "EPERM"
+    assert await broken("refused(os.chmod, ROOT / 'data/copy.py', 0o4755)") == "EPERM"
+    assert (
+        await broken("sqlite3.connect(ROOT / 'data/a.db').execute('pragma journal_mode=wal').fetchone()") == "('wal',)"
+    )
+    assert await broken("shutil.copytree(ROOT / 'beside', tempfile.mkdtemp() + '/copy') and 'copied'") == "copied"
+    code = "subprocess.run('touch a && chmod 600 a && cp -p a b && ls -l a', shell=True, cwd=ROOT / 'data').returncode"
+    assert await broken(code) == "0"
+
+
+@scoped
+async def test_it_signals_its_own_processes_alone(broken: Broken):
+    (others,) = broken.app.pids("pages")
+    for pid in (others, os.getpid(), 1):
+        assert await broken(f"refused(os.kill, {pid}, 0)") == "EPERM"
+    assert await broken("refused(os.kill, os.getppid(), signal.SIGKILL)") == "EPERM"
+    own = "child = subprocess.Popen(['sleep', '60'])\nchild.kill()\nchild.wait()"
+    assert await broken(own) == "-9"
+
+
+@scoped
+async def test_abstract_sockets_of_others_are_out_of_reach(broken: Broken):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0walls-{os.getpid()}")
+        listener.listen()
+        code = f"refused(socket.socket(socket.AF_UNIX).connect, '\\0walls-{os.getpid()}')"
+        assert await broken(code) == "EPERM"
+
+
+async def test_it_looks_into_no_other_process(broken: Broken):
+    (others,) = broken.app.pids("pages")
+    for pid in (others, os.getpid(), "os.getppid()"):
+        for file in ("environ", "mem", "maps", "root/etc/passwd"):
+            assert await broken(f"refused(open, f'/proc/{{{pid}}}/{file}')") in ("EACCES", "EPERM")
+        assert await broken(f"refused(os.readlink, f'/proc/{{{pid}}}/fd/0')") == "EACCES"
+    ptrace, pidfd_open, pidfd_getfd = (101, 434, 438) if os.uname().machine == "x86_64" else (117, 434, 438)
+    attach = 16
+    assert await broken(f"call({ptrace}, {attach}, {others}, 0, 0)") == "EPERM"
+    assert await broken(f"call({pidfd_getfd}, libc.syscall({pidfd_open}, {others}, 0), 0, 0)") == "EPERM"
+    assert (
+        await broken("len(Path('/proc/self/environ').read_bytes()) > 10 and open('/proc/self/mem', 'rb') and 'own'")
+        == "own"
+    )
+
+
+async def test_not_even_its_warden_serves_it_against_others(broken: Broken):
+    code = """
+        names = [(pid, Path(f'/proc/{pid}/cmdline').read_bytes()) for pid in filter(str.isdigit, os.listdir('/proc'))]
+        found = [pid for pid, name in names if b'warden' in name]
+        [(refused(os.kill, int(pid), 9), refused(open, f'/proc/{pid}/mem')) for pid in found[:1]]
+    """
+    assert await broken(code) == "[('EPERM', 'EACCES')]"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has privileges to lose")
+async def test_root_is_left_few_privileges(broken: Broken):
+    calls = {"unshare of users": "272, 0x10000000", "unshare of mounts": "272, 0x20000", "bpf": "321, 0, 0, 0"}
+    calls |= {
+        "keyctl": "250, 0, 0, 0",
+        "chroot": "161, b'/tmp'",
+        "mount": "165, 0, b'/tmp', 0, 0, 0",
+        "setns": "308, 0, 0",
+    }
+    if os.uname().machine == "x86_64":
+        for what, args in calls.items():
+            assert await broken(f"call({args})") == "EPERM", what
+    assert await broken("refused(os.mknod, ROOT / 'data/disk', 0o60600, os.makedev(254, 0))") in ("EACCES", "EPERM")
+    disks = [str(path) for path in Path("/dev").iterdir() if path.is_block_device()]
+    assert await broken(f"[refused(os.open, disk, os.O_RDONLY) for disk in {disks}]") == str(["EACCES"] * len(disks))
+    assert await broken("refused(socket.socket, socket.AF_PACKET, socket.SOCK_RAW)") == "EPERM"
+    assert await broken("refused(os.sched_setscheduler, 0, os.SCHED_FIFO, os.sched_param(1))") == "EPERM"
+    assert (
+        await broken("[refused(open, device, 'r+b') for device in ('/dev/null', '/dev/urandom')]") == "['done', 'done']"
+    )
+
+
+async def test_a_program_is_confined_and_finds_what_is_in_its_folder(tmp_path: Path):
+    more = "\n[services.tool]\ncommand = 'python3 tool.py'\nisolate = true\nready = '/'\n"
+    folder = sample(tmp_path, more)
+    (folder / "helper.py").write_text("words = 'helped'")
+    (folder / "tool.py").write_text(TOOL)
+    async with broken_into(folder) as broken:
+        found = await broken.app.client.get(f"http://{broken.app.endpoints.services['tool'].public['tool']}/")
+        # Where a program works in the folder above the state folder, names in there may be listed, and nothing read.
+        assert found.json() == {
+            "helped": "helped",
+            "write": "EACCES",
+            "read": "EACCES",
+            "configuration": "EACCES",
+            "chmod": "EPERM",
+            "temporary": True,
+        }
+        assert broken.status("tool").isolation == "confined"
+
+
+async def test_status_says_which_walls_stand(forked: Broken):
+    back, pages = forked.status(), forked.status("pages")
+    assert (back.isolation, pages.isolation) == ("confined", "none")
+    assert {"write", "read", "ptrace"} <= set(back.walls)
+    assert set(back.walls) | set(back.walls_missing) == {
+        "write",
+        "read",
+        "metadata",
+        "privileges",
+        "ptrace",
+        "signals",
+        "abstract sockets",
+    }
+    assert pages.walls == ()
+
+
+TOOL = """
+import errno, json, os, sys, tempfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
+sys.path.insert(0, os.getcwd())
+import helper
+def refused(deed, *args):
+    try:
+        deed(*args)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({
+            "helped": helper.words,
+            "write": refused(open, "note", "w"),
+            "read": refused(open, ".fissile/endpoints.json"),
+            "configuration": refused(open, "fissile.toml"),
+            "chmod": refused(os.chmod, "helper.py", 0o777),
+            "temporary": tempfile.gettempdir().startswith(os.getcwd() + "/.fissile/tmp/"),
+        }).encode())
+HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
+"""
