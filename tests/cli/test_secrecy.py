@@ -151,7 +151,7 @@ def check(app: Up, needles: Needles) -> None:
     parents = zygotes(app)
     assert app.status()["supervisor"]["zygote"] in parents
     for pid in parents:
-        assert not holds(pid, everything)
+        assert not holds(pid, everything), Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def test_secrets_of_others_are_in_no_process(app: Up, needles: Needles):

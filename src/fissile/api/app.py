@@ -153,21 +153,21 @@ class Api:
             if self._digest is not None:
                 given = request.headers.get("authorization", "").removeprefix("Bearer ")
                 if not hmac.compare_digest(token_digest(given), self._digest):
-                    return _problem(
+                    return problem(
                         401, "Unauthorized", "the token is wrong", "send the api_token of .fissile/endpoints.json"
                     )
             try:
                 return await operation(request)
             except (msgspec.DecodeError, ValueError) as error:
-                return _problem(400, "Bad request", str(error), "see /openapi.json")
+                return problem(400, "Bad request", str(error), "see /openapi.json")
             except InvalidArgument as error:
-                return _problem(404, "Not found", error.message, error.remedy)
+                return problem(404, "Not found", error.message, error.remedy)
             except StartFailed as error:
-                return _problem(409, "Not restarted", error.message, error.remedy)
+                return problem(409, "Not restarted", error.message, error.remedy)
             except CallError as error:
-                return _problem(503, type(error).__name__, error.message, error.remedy)
+                return problem(503, type(error).__name__, error.message, error.remedy)
             except FissileError as error:
-                return _problem(409, "Refused", error.message, error.remedy)
+                return problem(409, "Refused", error.message, error.remedy)
 
         return answer
 
@@ -288,7 +288,8 @@ def _json(value: Any) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
 
 
-def _problem(status: int, title: str, detail: str, remedy: str) -> Response:
+def problem(status: int, title: str, detail: str, remedy: str) -> Response:
+    """An answer that refuses."""
     body = msgspec.json.encode(Problem(title, detail, status, remedy))
     return Response(body, status_code=status, media_type=PROBLEM)
 

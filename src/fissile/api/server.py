@@ -1,15 +1,23 @@
-"""The API's two doors: a Unix socket in the application's folder, and loopback TCP with a token."""
+"""The API's two doors: a Unix socket in the application's folder, and loopback TCP with a token.
 
+At the Unix socket it is looked who comes (see supervisor/peers): a replica, and what it has started, gets one answer
+to all that it asks. Its token would be the operator's.
+"""
+
+import asyncio
 import socket
 from collections.abc import Callable
+from typing import Any
 
-from fissile.api.app import Api
+from fissile.api.app import Api, problem
 from fissile.runtime.edge import Edge
+from fissile.supervisor.peers import REMEDY, REPLICAS_MAY_NOT
 from fissile.supervisor.sockets import listen_tcp, listen_unix, remove_unix, url
 from fissile.supervisor.state import API_SOCKET
 from fissile.supervisor.supervisor import Supervisor
 
 DRAIN_SECONDS_MAX = 2.0
+ACCEPTS_MAX = 64
 
 
 class ApiServer:
@@ -21,23 +29,46 @@ class ApiServer:
         self._port = port
         self._edges: list[Edge] = []
         self._path = ""
+        self._listener: socket.socket | None = None
 
     async def start(self) -> None:
         """Open the doors, and have the supervisor publish where they are. Raises ConfigError if a port is taken."""
         token = self._supervisor.api_token
         self._path = self._supervisor.socket_path(API_SOCKET)
         tcp = listen_tcp(self._port, "the supervisor's API", "`api_port` under [machine]")
-        await self._open(tcp, token)
-        await self._open(listen_unix(self._path), None)
+        await self._edge(Api(self._supervisor, self._down, token).asgi()).start(tcp)
+        self._inside = self._edge(Api(self._supervisor, self._down, None).asgi())
+        self._outside = self._edge(refuse)
+        self._listener = listen_unix(self._path)
+        asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept, self._listener)
         self._supervisor.announce(url(tcp), self._path)
 
-    async def _open(self, sock: socket.socket, token: str | None) -> None:
-        edge = Edge(Api(self._supervisor, self._down, token).asgi())
-        await edge.start(sock)
+    def _edge(self, app: Any) -> Edge:
+        edge = Edge(app)
         self._edges.append(edge)
+        return edge
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_MAX):
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return  # nobody waits any more, or the machine is out of descriptors
+            (self._outside if self._supervisor.refuses(connection) else self._inside).take(connection)
 
     async def close(self) -> None:
         """Answer what is asked, then close. Event streams end."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener.fileno())
+            self._listener.close()
         for edge in self._edges:
             await edge.drain(DRAIN_SECONDS_MAX, idle_seconds_max=0.0)
         remove_unix(self._path)
+
+
+async def refuse(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI app: the answer to whom the doorman refuses."""
+    if scope["type"] == "http":
+        await problem(403, "Forbidden", REPLICAS_MAY_NOT, REMEDY)(scope, receive, send)
+    elif scope["type"] == "websocket":
+        await send({"type": "websocket.close"})

@@ -575,7 +575,8 @@ class ServerConnection(Endpoint):
         work = self._stream(call) if call.entry.method.streaming else self._unary(call)
         call.task = self.loop.create_task(work)
 
-    def _enter(self, call: Call) -> None:
+    def enter(self, call: Call) -> None:
+        """Set the context of a call, in its own task."""
         request = call.request
         timeout = inf if request.timeout_ms == TIMEOUT_NONE else request.timeout_ms / 1000
         call_context.set(
@@ -594,7 +595,7 @@ class ServerConnection(Endpoint):
                 arguments = entry.decode(request.body)
             except UNDECODABLE as error:
                 raise invalid_argument(error, entry.method) from None
-            self._enter(call)
+            self.enter(call)
             repeat = server.repeat
             if repeat is not None and entry.method.idempotent and repeat(entry.method):
                 await entry.invoke(arguments)
@@ -631,7 +632,7 @@ class ServerConnection(Endpoint):
                 arguments = entry.decode(request.body)
             except UNDECODABLE as error:
                 raise invalid_argument(error, entry.method) from None
-            self._enter(call)
+            self.enter(call)
             items = entry.invoke(arguments)
             async for item in items:
                 if stream.window <= 0 or not self.writable:

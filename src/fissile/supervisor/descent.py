@@ -167,10 +167,11 @@ def mark_of(pid: int) -> Mark | None:
 
     A mark is a help against mistakes, and no proof: a process may alter its own.
     """
-    return _by_limit(pid) or _by_environment(pid)
+    return mark_by_limit(pid) or _by_environment(pid)
 
 
-def _by_limit(pid: int) -> Mark | None:
+def mark_by_limit(pid: int) -> Mark | None:
+    """The same by the limit alone: what is in a stranger's environment never enters this process."""
     try:
         with open(f"{PROC}/{pid}/limits", "rb", buffering=0) as file:
             words = file.read(4096).partition(_LOCKS)[2].split(maxsplit=1)

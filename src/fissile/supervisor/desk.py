@@ -1,11 +1,20 @@
-"""Where replicas report and get their commands: the supervisor's own socket."""
+"""Where replicas report and get their commands: the supervisor's own socket.
+
+Each is taken at its word for itself alone. A token says of which service it is, and the kernel which process has
+connected: it has to be the one that was started as the replica that it says it is.
+"""
 
 import asyncio
+import os
+import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
 from math import inf
 
+from fissile.errors import PermissionDenied
 from fissile.rpc.access import Access, token_digest
-from fissile.rpc.server import Export, Server
+from fissile.rpc.server import Call, Export, Server, ServerConnection
 from fissile.runtime.control import (
     CONTROL_CALLER,
     CONTROL_INTERFACE,
@@ -17,13 +26,21 @@ from fissile.runtime.control import (
     ReplicaHello,
     Routes,
 )
+from fissile.supervisor.peers import peer_of
 
+# Of another container: no replica of ours.
+NOBODY = -1
 CONCURRENCY = 4096  # every replica holds one stream open
+
+
+# Which process makes the call that is served: 0 where the system does not tell.
+_peer: ContextVar[int] = ContextVar("peer", default=0)
 
 
 class Link:
     """One replica as it is known by its reports.
 
+    pid: of its process, once that is there; 0 if there is none any more.
     trouble: why it cannot start, in its own words. asked_at: when it was last asked where it stands (monotonic
     seconds).
     What it was ordered last is kept: a command that was under way when the connection broke is said again.
@@ -33,10 +50,16 @@ class Link:
         self.serial = serial
         self.heartbeat: Heartbeat | None = None
         self.trouble = ""
+        self.pid: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.asked_at = -inf
         self._routes: Routes | None = None
         self._drain: Drain | None = None
         self._news = asyncio.Event()
+
+    def settle(self, pid: int) -> None:
+        """Its process is known; 0: there is none any more."""
+        if not self.pid.done():
+            self.pid.set_result(pid)
 
     def tell(self, routes: Routes) -> None:
         """Have it follow these, unless it was told them already."""
@@ -71,10 +94,16 @@ class Link:
 
 
 class Desk:
-    """Serves Control to replicas. heard: gets every report of a replica that is known here."""
+    """Serves Control to replicas.
 
-    def __init__(self, heard: Callable[[Link, Observed], None]) -> None:
+    heard: gets every report of a replica that is known here. refused: of whoever reported for another.
+    """
+
+    def __init__(
+        self, heard: Callable[[Link, Observed], None], refused: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._heard = heard
+        self._refused = refused
         self._links: dict[int, Link] = {}
 
     def link(self, serial: int) -> Link:
@@ -83,18 +112,32 @@ class Desk:
 
     def forget(self, serial: int) -> None:
         """A replica has ended."""
-        self._links.pop(serial, None)
+        link = self._links.pop(serial, None)
+        if link is not None:
+            link.settle(0)
+
+    async def _link_of(self, hello: ReplicaHello) -> Link | None:
+        """The link of a replica that is known here. Raises PermissionDenied where another process speaks for it."""
+        link, peer = self._links.get(hello.serial), _peer.get()
+        if link is None or peer == 0:
+            return link
+        # A child may be faster than the news of it.
+        pid = await asyncio.shield(link.pid)
+        if pid == peer:
+            return link
+        self._refused(f"process {peer} reported for replica {hello.serial} of {hello.service!r:.80}, which it is not")
+        raise PermissionDenied("this process is not the replica that it says it is", remedy="report for yourself")
 
     async def attach(self, hello: ReplicaHello) -> AsyncGenerator[Command]:
         """See Control."""
-        link = self._links.get(hello.serial)
+        link = await self._link_of(hello)
         if link is not None:
             async for command in link.commands():
                 yield command
 
     async def report(self, observation: Observed) -> None:
         """See Control."""
-        link = self._links.get(observation.hello.serial)
+        link = await self._link_of(observation.hello)
         if link is None:
             return
         if isinstance(observation, ReplicaFailed):
@@ -114,4 +157,26 @@ class Desk:
     def server(self, control_tokens: Mapping[str, str]) -> Server:
         """The desk on the wire. control_tokens: by service."""
         export = {CONTROL_INTERFACE.name: Export(CONTROL_INTERFACE, self)}
-        return Server("supervisor", export, self.access(control_tokens), concurrency=CONCURRENCY)
+        return _Server("supervisor", export, self.access(control_tokens), concurrency=CONCURRENCY)
+
+
+class _Server(Server):
+    """Knows which process each call comes from."""
+
+    def protocol(self) -> ServerConnection:
+        return _Connection(self, asyncio.get_running_loop())
+
+
+class _Connection(ServerConnection):
+    peer_pid = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        with suppress(OSError), socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as copy:
+            peer = peer_of(copy)
+            if peer is not None:
+                self.peer_pid = peer.pid or NOBODY
+        super().connection_made(transport)
+
+    def enter(self, call: Call) -> None:
+        super().enter(call)
+        _peer.set(self.peer_pid)

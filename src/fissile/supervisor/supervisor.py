@@ -78,6 +78,7 @@ from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
 from fissile.supervisor.nursery import Child, Found, Nursery
 from fissile.supervisor.orphans import end as end_orphans
+from fissile.supervisor.peers import REMEDY, REPLICAS_MAY_NOT, Complaints, Doorman
 from fissile.supervisor.probe import until_it_serves
 from fissile.supervisor.releases import Kept, Releases
 from fissile.supervisor.rollouts import Rollouts
@@ -148,7 +149,9 @@ class Supervisor:
         self._launcher = Launcher(self._fleet, self._doors)
         self._scaling = Scaling(self._fleet)
         self._rollouts = Rollouts(self._fleet, self._store, self._editions, self._doors, self)
-        self._desk = Desk(self._heard)
+        self._complaints = Complaints(self.say)
+        self._desk = Desk(self._heard, self._complain)
+        self._doorman: Doorman | None = None
         self._server: Server | None = None
         self._control: socket.socket | None = None
         self._serving = False
@@ -206,6 +209,22 @@ class Supervisor:
         """Where the Unix socket of a service's slot is. Raises InvalidArgument."""
         return self._fleet.state.socket_path(f"{self._known(service)}.{slot}")
 
+    def refuses(self, connection: socket.socket) -> bool:
+        """Whether whoever connected to a Unix socket may not order this supervisor. The log says so."""
+        why = self._doorman.refusal(connection) if self._doorman is not None else ""
+        if why:
+            self._complain(f"an order was refused: {why}")
+        return bool(why)
+
+    def _complain(self, text: str) -> None:
+        self._complaints.about(text, time.monotonic())
+
+    def _members(self) -> set[int]:
+        """The processes of this application that are known here."""
+        zygotes = {nursery.pid for nursery in self._editions.all() if nursery.pid is not None}
+        replicas = {process.child.pid for process in self._fleet.processes.values()}
+        return {os.getpid(), *zygotes, *replicas, *self._fleet.strays}
+
     def announce(self, api: str, api_socket: str) -> None:
         """Publish where the supervisor's own API is."""
         self._api, self._api_socket = api, api_socket
@@ -224,6 +243,10 @@ class Supervisor:
         What was started is ended then; what ran before is left alone. adopt_only: start nothing.
         """
         self._fleet.state.open()
+        self._doorman = Doorman(self._fleet.state.mark().application, self._members)
+        if self._doorman.owns_us():
+            self._fleet.state.let_go()
+            raise ConfigError(REPLICAS_MAY_NOT, remedy=REMEDY)
         adopted: list[tuple[Nursery, Found]] = []
         try:
             adopted = await self._editions.adopt()
@@ -468,7 +491,9 @@ class Supervisor:
     def _adopt(self, child: Child, spec: ReplicaSpec, now: float) -> None:
         if spec.migrate:
             # Not even one that nobody wants any more may run beside the next.
-            self._rollouts.migrations.adopt(spec, child, self._desk.link(spec.serial))
+            link = self._desk.link(spec.serial)
+            link.settle(child.pid)
+            self._rollouts.migrations.adopt(spec, child, link)
             child.exited.add_done_callback(lambda _: self._desk.forget(spec.serial))
             if all(spec.release != release.name for release in self._fleet.desired.releases()):
                 child.signal(signal.SIGKILL)
@@ -525,6 +550,7 @@ class Supervisor:
         except BaseException:
             self._desk.forget(serial)
             raise
+        link.settle(child.pid)
         key = Replica(serial, edition.live().sets[service], 0, 0, "", 0.0).key
 
         def ended(_: object) -> None:
@@ -638,6 +664,7 @@ class Supervisor:
         """From now on its end is noticed. root: the folder of its code."""
         process = Process(child, self._desk.link(replica.serial), born(child.pid), root)
         self._fleet.processes[replica.serial] = process
+        process.link.settle(child.pid)
         self._woken.set()
         service = self._fleet.service_at(replica.service, replica.build)
         probe = self._spawn(self._probe(replica, service)) if service.settings.command else None

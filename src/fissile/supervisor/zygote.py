@@ -77,6 +77,7 @@ from fissile.supervisor.messages import (
     receive,
     send,
 )
+from fissile.supervisor.peers import Complaints, Doorman
 from fissile.supervisor.renewal import Renewal
 from fissile.supervisor.source import outside, release_of
 
@@ -147,6 +148,9 @@ class Zygote:
         self._kept: dict[str, int] = {}
         self._spare: Spare | None = None
         self._graph: Graph | None = None
+        marked = mark.own()
+        self._doorman = Doorman(marked.application if marked is not None else "", lambda: (os.getpid(),))
+        self._complaints = Complaints(lambda text: print(text, file=sys.stderr, flush=True))
         self._keep = False
         # By what it began, and what came of it, for the next supervisor.
         self._letters: list[int] = []
@@ -226,6 +230,11 @@ class Zygote:
     def _meet(self, listener: socket.socket) -> None:
         """Another supervisor takes over: the folder's lock says that there is no other."""
         connection, _ = listener.accept()
+        why = self._doorman.refusal(connection)
+        if why:
+            self._complaints.about(f"an order was refused: {why}", time.monotonic())
+            connection.close()
+            return
         self._forsaken()
         self._connection = connection
         self._poll.register(connection, select.POLLIN)
