@@ -161,6 +161,29 @@ def test_a_supervisor_that_was_stopped_for_a_while_kills_nobody_for_its_own_sile
             time.sleep(0.1)
 
 
+def test_a_service_at_zero_stays_there_through_a_deploy_and_the_death_of_all(folder: Path):
+    with background(folder) as app:
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        assert fissile("scale", "back", "0", "--path", folder).stdout.startswith("back: 0 wanted now")
+        wait_until(lambda: not app.pids("back"), "it has ended")
+        assert " (scaled to zero by " in fissile("status", folder).stdout
+        sample = folder / "sample.py"
+        sample.write_text(sample.read_text().replace("return os.getpid()", "return os.getpid() + 0"))
+        deployed = fissile("deploy", folder, "--wait")
+        assert deployed.returncode == 0, deployed
+        found = app.status()
+        assert not app.pids("back")
+        for pid in [found["supervisor"]["pid"], found["supervisor"]["zygote"], *app.pids("pages")]:
+            app.kill(pid)
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        assert not app.pids("back")
+        assert fissile("restart", "back", "--path", folder).returncode == 1
+        assert fissile("scale", "back", "1", "--path", folder).returncode == 0
+        wait_until(lambda: app.pids("back"), "it is back")
+        assert int(text_at(f"{page}/back")) in app.pids("back")
+        app.down()
+
+
 def test_a_second_supervisor_is_refused_and_what_runs_goes_on(folder: Path):
     with background(folder) as app:
         page = app.up()["services"]["pages"]["public"]["Pages"]

@@ -86,6 +86,28 @@ def test_after_a_panic_it_stays_up_for_a_stable_window_and_then_goes_down_by_hal
     assert [decision.replicas for decision in made] == [8, 4, 2, 1]
 
 
+def test_a_supervisor_that_has_just_come_takes_nothing_away_before_it_has_seen_a_whole_window():
+    life = one()
+    life.wanted = {"cart": 6}
+    life.run(STABLE_SECONDS - 0.5, lambda *_: 0.1)
+    assert life.wanted == {"cart": 6}
+    life.run(10.0, lambda *_: 0.1)
+    assert life.wanted["cart"] < 6
+    # Up, it goes at once.
+    life = one()
+    life.run(1.0, lambda *_: 20.0)
+    assert life.wanted == {"cart": 10}
+
+
+def test_after_a_gap_the_window_begins_anew():
+    life = one()
+    life.wanted = {"cart": 6}
+    life.run(STABLE_SECONDS - 5.0, lambda *_: 12.0)
+    life.now += 40.0  # stopped meanwhile, with the load that it had
+    life.run(STABLE_SECONDS - 0.5, lambda *_: 0.1)
+    assert life.wanted == {"cart": 6}
+
+
 def test_a_load_at_the_border_of_two_counts_does_not_swing():
     life = one()
     life.run(200, lambda *_: 4.05)

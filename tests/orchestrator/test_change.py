@@ -32,7 +32,6 @@ def changed(act: ScaleService | SetReplicas | RestartService | GiveUpRestart) ->
     [
         (ScaleService("cart", 3, 3), (3, 3, 3)),
         (ScaleService("cart", 0, 1), (1, 0, 1)),
-        (ScaleService("cart", 0, 0), (0, 0, 0)),
         (ScaleService("cart", 1, 9), (2, 1, 9)),
         (SetReplicas("cart", 4), (4, 1, 4)),
         (SetReplicas("cart", 9), (4, 1, 4)),
@@ -62,11 +61,34 @@ def test_an_unknown_service():
         apply(DESIRED, Change("anna", RestartService("carts", 2), ""))
 
 
+def test_scaled_to_zero_is_so_until_somebody_scales_it_again():
+    asleep = apply(DESIRED, Change("anna", ScaleService("cart", 0, 0), "a leak"))
+    cart = asleep.services["cart"]
+    assert (cart.replicas, cart.zero_by, cart.automatic) == (0, "anna", False)
+    assert (cart.replicas_min, cart.replicas_max) == (1, 4)
+    with pytest.raises(ChangeRefused, match="cart is scaled to zero by anna") as refused:
+        apply(asleep, Change("autoscaler", SetReplicas("cart", 3), "load"))
+    assert refused.value.remedy == "`fissile scale cart 1` brings it back"
+    with pytest.raises(ChangeRefused, match="nothing to restart"):
+        apply(asleep, Change("ben", RestartService("cart", 2), ""))
+    for low, high, replicas in ((1, 1, 1), (2, 6, 2), (0, 4, 0)):
+        cart = apply(asleep, Change("ben", ScaleService("cart", low, high), "")).services["cart"]
+        assert (cart.replicas, cart.replicas_min, cart.replicas_max, cart.zero_by) == (replicas, low, high, "")
+
+
+def test_of_what_only_one_can_be_no_second_is_wanted():
+    alone = Desired({"database": DesiredService(most=1)})
+    with pytest.raises(ChangeRefused, match="database cannot have 2 replicas: its `port` is fixed"):
+        apply(alone, Change("anna", ScaleService("database", 1, 2), ""))
+    assert apply(alone, Change("anna", ScaleService("database", 1, 1), "")).services["database"].replicas == 1
+
+
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 30))
 def test_the_wish_is_always_between_its_bounds_and_survives_the_journal(low: int, high: int, wanted: int):
     if low > high:
         return
     after = apply(DESIRED, Change("anna", ScaleService("cart", low, high), ""))
-    after = apply(after, Change("autoscaler", SetReplicas("cart", wanted), ""))
+    if high:
+        after = apply(after, Change("autoscaler", SetReplicas("cart", wanted), ""))
     assert low <= after.services["cart"].replicas <= high
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(after), type=Desired) == after

@@ -69,7 +69,9 @@ def as_text(found: dict[str, Any]) -> str:
     for service in found["services"]:
         scale = service["scale"]
         wanted = f"{scale['wanted']}"
-        if scale["min"] != scale["max"]:
+        if scale["zero_by"]:
+            wanted += f" (scaled to zero by {scale['zero_by']})"
+        elif scale["min"] != scale["max"]:
             wanted += f" of {scale['min']}..{scale['max']}"
         ready = sum(replica["state"] == "ready" for replica in service["replicas"])
         limits = _limits(service["limits"])
@@ -88,7 +90,7 @@ def as_text(found: dict[str, Any]) -> str:
         for replica in service["replicas"]:
             memory = f"  {replica['memory_bytes'] / 2**20:.0f} MiB" if replica["memory_bytes"] else ""
             lines.append(
-                f"{'':<{width}}  {replica['slot']:>3}  {replica['state']:<8}  pid {replica['pid']:<7}  "
+                f"{'':<{width}}  {replica['slot']:>3}  {replica['state']:<8}  pid {replica['pid'] or '-':<7}  "
                 f"build {replica['build']}  {replica['in_flight']:.0f} in flight"
                 f"  lag {replica['lag_seconds'] * 1000:.0f} ms{memory}{'  ' + replica['stuck']}".rstrip()
             )

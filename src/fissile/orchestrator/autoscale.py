@@ -15,6 +15,8 @@ Where it differs, and why:
   have waited for six seconds have waited long enough.
 - Going down needs a tenth less than the lower count could carry (the tolerance of the Kubernetes HPA), so
   that a load at the border of two counts does not swing between them.
+- What is not known is not zero: a service goes down only once it was looked at for a whole stable window, without a
+  gap. A supervisor that has just come, or was stopped for a while, knows of no load and has seen none go.
 - All services share one machine. Replicas above a service's minimum are counted against its cores; where
   they do not suffice, they are shared by weight, the emptiest share first (water-filling). The one replica of
   a service that wakes counts as its minimum: no neighbour's load keeps it asleep.
@@ -35,6 +37,8 @@ PANIC_THRESHOLD = 1.1
 SCALE_DOWN_RATE_MAX = 2.0
 DOWN_TOLERANCE = 0.1
 WAITING_SHARE = 0.8
+# Between two looks; after more, nothing is known of the time before.
+GAP_SECONDS_MAX = 6.0
 
 
 class ScalingPolicy(msgspec.Struct, frozen=True):
@@ -116,13 +120,26 @@ class Window:
 class _Memory:
     """What is remembered of one service."""
 
-    __slots__ = ("burst", "burst_at", "busy_at", "held", "panic", "panic_at", "panic_peak", "stable")
+    __slots__ = (
+        "burst",
+        "burst_at",
+        "busy_at",
+        "held",
+        "panic",
+        "panic_at",
+        "panic_peak",
+        "seen_at",
+        "since",
+        "stable",
+    )
 
     def __init__(self, now: float) -> None:
         self.stable = Window(STABLE_SECONDS, 60)
         self.panic = Window(PANIC_SECONDS, 30)
         self.burst = Window(BURST_SECONDS, 5)
         self.busy_at = now
+        # Since when it is looked at, and when it was last.
+        self.since = self.seen_at = now
         self.burst_at = -inf
         self.panic_at = -inf
         self.panic_peak = 0
@@ -186,6 +203,9 @@ class Autoscaler:
 def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int, now: float) -> tuple[int, str]:
     """How many it should have, whatever the machine has; and why."""
     value, target = demand.in_flight, policy.target
+    if now - memory.seen_at > GAP_SECONDS_MAX:
+        memory.since = memory.busy_at = now
+    memory.seen_at = now
     memory.stable.add(value, now)
     memory.panic.add(value, now)
     memory.burst.add(value, now)
@@ -218,6 +238,8 @@ def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int,
         return 0, f"nothing came for {policy.idle_seconds:g} s"
     stable = memory.stable.average()
     replicas = max(1, ceil(stable / target))
+    if replicas < previous and now - memory.since < STABLE_SECONDS:
+        replicas = previous
     if replicas < previous:
         # The lowest count that would still carry it with the tolerance, and no more than half at once.
         replicas = max(1, ceil(stable / (target * (1 - DOWN_TOLERANCE))), ceil(previous / SCALE_DOWN_RATE_MAX))

@@ -7,9 +7,8 @@ import msgspec
 
 from fissile.errors import FissileError
 from fissile.orchestrator import rollout as rollouts
-from fissile.orchestrator.desired import Desired, DesiredService, Rollout, Stage, service_of
-
-REPLICAS_MAX = 1000
+from fissile.orchestrator.desired import REPLICAS_MAX, Desired, DesiredService, Rollout, Stage, service_of
+from fissile.rpc.absence import back
 
 
 class ChangeRefused(FissileError):
@@ -17,7 +16,10 @@ class ChangeRefused(FissileError):
 
 
 class ScaleService(msgspec.Struct, frozen=True, tag=True):
-    """So many replicas, or as many as the autoscaler finds right between two bounds."""
+    """So many replicas, or as many as the autoscaler finds right between two bounds.
+
+    0..0 is none until somebody scales it again; the bounds that it had stay.
+    """
 
     service: str
     replicas_min: int
@@ -130,11 +132,20 @@ def apply(desired: Desired, change: Change) -> Desired:
             f"there is no service {act.service!r}", remedy=f"those there are: {', '.join(desired.services)}"
         )
     if isinstance(act, ScaleService):
-        return _all_scaled(desired, act)
+        return _all_scaled(desired, act, change.who)
     if isinstance(act, SetReplicas):
+        if service.zero_by:
+            raise ChangeRefused(
+                f"{act.service} is scaled to zero by {service.zero_by}", remedy=back(service_of(act.service))
+            )
         replicas = min(max(act.replicas, service.replicas_min), service.replicas_max)
         service = msgspec.structs.replace(service, replicas=replicas)
     else:
+        if isinstance(act, RestartService) and service.zero_by:
+            raise ChangeRefused(
+                f"{service_of(act.service)} is scaled to zero by {service.zero_by}: there is nothing to restart",
+                remedy=back(service_of(act.service)),
+            )
         service = msgspec.structs.replace(service, revision=act.revision)
     return msgspec.structs.replace(desired, services={**desired.services, act.service: service})
 
@@ -177,7 +188,7 @@ def _rolled(desired: Desired, act: RolloutAct, why: str) -> Desired:
     return rollouts.entered(desired, stage, why, act.now)
 
 
-def _all_scaled(desired: Desired, act: ScaleService) -> Desired:
+def _all_scaled(desired: Desired, act: ScaleService, who: str) -> Desired:
     """A person means the service: all its sets, and what a rollout has in store for it, or would go back to.
 
     But what is about to end has no replica any more, though somebody has just counted it in.
@@ -186,7 +197,7 @@ def _all_scaled(desired: Desired, act: ScaleService) -> Desired:
 
     def scaled(wants: dict[str, DesiredService]) -> dict[str, DesiredService]:
         meant = {name for name in wants if service_of(name) == service_of(act.service)} - ended
-        return {name: _scaled(want, act) if name in meant else want for name, want in wants.items()}
+        return {name: _scaled(want, act, who) if name in meant else want for name, want in wants.items()}
 
     rollout = desired.rollout
     if rollout is not None:
@@ -194,12 +205,19 @@ def _all_scaled(desired: Desired, act: ScaleService) -> Desired:
     return msgspec.structs.replace(desired, services=scaled(desired.services), rollout=rollout)
 
 
-def _scaled(service: DesiredService, act: ScaleService) -> DesiredService:
+def _scaled(service: DesiredService, act: ScaleService, who: str) -> DesiredService:
     low, high = act.replicas_min, act.replicas_max
     if not 0 <= low <= high or high > REPLICAS_MAX:
         raise ChangeRefused(
             f"{act.service} cannot have {low}..{high} replicas", remedy=f"say N or MIN..MAX, from 0 to {REPLICAS_MAX}"
         )
+    if high > service.most:
+        raise ChangeRefused(
+            f"{service_of(act.service)} cannot have {high} replicas: its `port` is fixed, and only one can have it",
+            remedy='leave `port` out, so that each gets one, or share it with `ports = "inherited"` or `"reuseport"`',
+        )
+    if high == 0:
+        return msgspec.structs.replace(service, replicas=0, zero_by=who)
     return msgspec.structs.replace(
-        service, replicas=min(max(service.replicas, low), high), replicas_min=low, replicas_max=high
+        service, replicas=min(max(service.replicas, low), high), replicas_min=low, replicas_max=high, zero_by=""
     )

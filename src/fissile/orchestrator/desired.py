@@ -11,6 +11,7 @@ import msgspec
 
 SEPARATOR = "@"
 BUILD_CHARACTERS = 8
+REPLICAS_MAX = 1000
 
 
 def set_name(service: str, build: str) -> str:
@@ -30,7 +31,9 @@ class DesiredService(msgspec.Struct, frozen=True):
     of a lower one are replaced. The seconds are limits: until ready; without a sign of life; for having all places
     held by calls whose time is up; for finishing what is in flight; and for stopping the components after that.
     overlap: whether a new replica may run beside the one that it replaces. release: of whose code and settings it
-    is made. after: sets that are to have served before its first replica starts.
+    is made. after: sets that are to have served before its first replica starts. zero_by: who has scaled it to zero; it
+    keeps its bounds, and nothing wakes it but whoever scales it again. most: so many may be at all, as one where a
+    port is fixed.
     """
 
     replicas: int = 1
@@ -45,11 +48,13 @@ class DesiredService(msgspec.Struct, frozen=True):
     overlap: bool = True
     release: str = ""
     after: tuple[str, ...] = ()
+    zero_by: str = ""
+    most: int = REPLICAS_MAX
 
     @property
     def automatic(self) -> bool:
         """Whether the autoscaler decides."""
-        return self.replicas_min < self.replicas_max
+        return self.replicas_min < self.replicas_max and not self.zero_by
 
     def none(self) -> "DesiredService":
         """The same with no replica."""

@@ -120,7 +120,8 @@ def _waits(
     """Whether its first replica is to wait for others that have not served yet."""
     if service.served:
         return False
-    others = [other for other in want.after if other in desired.services]
+    # Who sleeps, or is scaled to zero, is waited for by nobody.
+    others = [other for other in want.after if other in desired.services and desired.services[other].replicas]
     return any(other not in found or not found[other].served for other in others)
 
 

@@ -267,7 +267,9 @@ def _now(desired: Desired, name: str) -> int:
 
 
 def _raised(want: DesiredService, *replicas: int) -> DesiredService:
-    """At least so many, within its bounds."""
+    """At least so many, within its bounds; none where somebody has scaled it to zero."""
+    if want.zero_by:
+        return want
     return msgspec.structs.replace(want, replicas=min(max(want.replicas, *replicas), want.replicas_max))
 
 
@@ -362,9 +364,11 @@ def begun_again(before: Desired, live: LiveRelease, wishes: dict[str, DesiredSer
 
 def rescaled(wish: DesiredService, before: DesiredService) -> DesiredService:
     """As a release's own settings wish, with the replica counts that a person or the autoscaler found right."""
+    awake = min(max(before.replicas, min(1, wish.replicas_max)), wish.most)
     return msgspec.structs.replace(
         wish,
-        replicas=max(before.replicas, min(1, wish.replicas_max)),
-        replicas_min=before.replicas_min,
-        replicas_max=before.replicas_max,
+        replicas=0 if before.zero_by else awake,
+        replicas_min=min(before.replicas_min, wish.most),
+        replicas_max=min(before.replicas_max, wish.most),
+        zero_by=before.zero_by,
     )

@@ -16,6 +16,7 @@ from math import inf
 from typing import Any, cast
 
 from fissile.errors import Unavailable
+from fissile.rpc.absence import absent
 from fissile.rpc.alarm import Alarm
 from fissile.rpc.balancer import QUICK_SECONDS, choose, quickest
 from fissile.rpc.breaker import Breaker
@@ -155,6 +156,7 @@ class Channel:
         self.ready: list[ClientConnection] = []
         self.open: list[ClientConnection] = []
         self.refused = ""
+        self.away = ""
         self.last_trouble = ""
         self.closed = False
         self.quickest = inf
@@ -171,13 +173,16 @@ class Channel:
     def __repr__(self) -> str:
         return f"<channel to {self.service}: {len(self.ready)} of {len(self._addresses)} ready>"
 
-    def route(self, addresses: Iterable[str]) -> None:
-        """The replicas are at these addresses from now on."""
+    def route(self, addresses: Iterable[str], away: str = "") -> None:
+        """The replicas are at these addresses from now on. away: why there are none on purpose, or ""."""
         self._addresses = list(addresses)
+        self.away = away
         for connection in list(self.open):
             if connection.address not in self._addresses:
                 self.retire(connection)
-        if self.open or self._waiters:
+        if away:
+            self._wake()
+        elif self.open or self._waiters:
             self._connect_all()
 
     def pick(self) -> "ClientConnection | None":
@@ -224,6 +229,8 @@ class Channel:
                     f"{self.service} refused the connection: {self.refused}",
                     remedy="restart both services with the same release",
                 )
+            if self.away:
+                raise absent(self.service, self.away)
             if self.closed:
                 raise NotAnswered("this service is stopping", sent=False)
             patience = seconds_max if self.open else min(seconds_max, CONNECT_SECONDS_MAX)

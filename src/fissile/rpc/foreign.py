@@ -22,6 +22,7 @@ from fissile.component.values import UNDECODABLE, UNENCODABLE
 from fissile.component.variables import Variables
 from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, DEFAULT_TIMEOUT_SECONDS, Ref, generate, not_begun
 from fissile.errors import ConfigError, RemoteError, Unavailable
+from fissile.rpc.absence import absent
 from fissile.rpc.balancer import choose
 from fissile.rpc.breaker import Breaker, BreakerState
 from fissile.rpc.deadline import exceeded
@@ -68,6 +69,7 @@ class ForeignChannel:
 
     def __init__(self, service: str, addresses: Iterable[str], *, token: str) -> None:
         self.service = service
+        self.away = ""
         self.home = Home()
         self.budget = RetryBudget()
         self.breakers: dict[str, Breaker] = {}
@@ -76,8 +78,9 @@ class ForeignChannel:
         self._replicas = [Replica(address) for address in addresses]
         self._session: aiohttp.ClientSession | None = None
 
-    def route(self, addresses: Iterable[str]) -> None:
-        """The replicas are at these addresses from now on."""
+    def route(self, addresses: Iterable[str], away: str = "") -> None:
+        """The replicas are at these addresses from now on. away: why there are none on purpose, or ""."""
+        self.away = away
         known = {replica.address: replica for replica in self._replicas}
         self._replicas = [known.get(address) or Replica(address) for address in addresses]
 
@@ -87,6 +90,8 @@ class ForeignChannel:
 
     def pick(self) -> Replica:
         """The replica for a call. Raises Unavailable where there is none."""
+        if self.away:
+            raise absent(self.service, self.away)
         if not self._replicas:
             raise Unavailable(f"{self.service} has no replica", remedy=f"see whether {self.service!r} runs")
         return choose(self._replicas, random.randrange)

@@ -43,9 +43,8 @@ class Callees:
         for name, callee in routes.callees.items():
             channel = self.channels.get(name)
             if channel is None:
-                self.channels[name] = self._channel(callee, targets.get(name, {}))
-            else:
-                channel.route(callee.addresses)
+                channel = self.channels[name] = self._channel(callee, targets.get(name, {}))
+            channel.route(callee.addresses, callee.away)
         for component in {component for way in routes.ways.values() for component in way}:
             others = {
                 release: self.channels[way[component]] for release, way in routes.ways.items() if component in way

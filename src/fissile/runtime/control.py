@@ -20,11 +20,15 @@ HEARTBEAT_SECONDS = 1.0
 
 
 class Callee(msgspec.Struct, frozen=True):
-    """A replica set that a service calls: where its replicas are. token: which it asks for, if it is foreign."""
+    """A replica set that a service calls: where its replicas are. token: which it asks for, if it is foreign.
+
+    away: why there are none on purpose, as "is scaled to zero by ann", or "".
+    """
 
     service: str
     addresses: tuple[str, ...]
     token: str = ""
+    away: str = ""
 
 
 class Elsewhere(msgspec.Struct, frozen=True):

@@ -123,6 +123,11 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "asgi" if self.asgi else "wsgi" if self.wsgi else ""
 
     @property
+    def replicas_most(self) -> int:
+        """How many there may be: one where a program has a fixed port that it shares with nobody."""
+        return 1 if self.command and self.port and self.ports == "each" else REPLICAS_MAX
+
+    @property
     def foreign(self) -> bool:
         """Whether it is something else than Python components."""
         return bool(self.command or self.asgi or self.wsgi)
@@ -186,7 +191,22 @@ def settings_from(document: Mapping[str, Any], file: Path, profile: str | None =
         raw = merge(raw, profiles[profile])
     # Each table was checked by itself, so only a mistake of ours could be found now.
     where = {"root": str(file.parent.resolve()), "file": file.name, "profile": profile or ""}
-    return msgspec.convert({**raw, **where}, Settings)
+    found = msgspec.convert({**raw, **where}, Settings)
+    mistakes = [_crowded(name, one) for name, one in found.services.items() if _wanted_most(one) > one.replicas_most]
+    if mistakes:
+        raise _mistaken(file, mistakes)
+    return found
+
+
+def _wanted_most(service: ServiceSettings) -> int:
+    return max(service.replicas, service.scale.max if service.scale is not None else 1)
+
+
+def _crowded(name: str, service: ServiceSettings) -> str:
+    return (
+        f"[services.{name}] asks for {_wanted_most(service)} replicas at port {service.port}, which only one can have: "
+        'leave `port` out, so that each gets one, or share it with ports = "inherited" or "reuseport"'
+    )
 
 
 def _has_foreign(*tables: object) -> bool:

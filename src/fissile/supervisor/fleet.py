@@ -260,7 +260,7 @@ class Fleet:
         """Where the program in a slot is called: the newest that is ready, or else the newest."""
         here = [r for r in self.observed.service(name).replicas.values() if r.slot == slot]
         newest = max(here, key=lambda r: (r.state is READY, r.serial), default=None)
-        return self.service(name).port(slot, newest.serial if newest is not None else 0)
+        return self.service(name).port(newest.serial if newest is not None else 0)
 
     def limits_of(self, replica: Replica) -> Limits:
         """What a replica may use."""
@@ -315,10 +315,15 @@ class Fleet:
     def routes(self, name: str) -> tuple[str, ...]:
         """Where a replica set is called now."""
         want = self.desired.services.get(name)
-        if want is None:
-            return ()  # its release has not come so far
+        if want is None or want.zero_by:
+            return ()  # its release has not come so far, or somebody has scaled it to zero
         slots = routed_slots(want, self.observed.service(name))
         return tuple(self.address(name, slot) for slot in slots)
+
+    def away(self, name: str) -> str:
+        """Why nobody is called at a replica set, as somebody wants it so; else ""."""
+        want = self.desired.services.get(name)
+        return f"is scaled to zero by {want.zero_by}" if want is not None and want.zero_by else ""
 
     def handover(self, serial: int) -> str:
         """Where a replica takes connections that another accepted."""
@@ -359,8 +364,9 @@ class Fleet:
         callees = {
             other: Callee(
                 service_of(other),
-                self.routed.told.get(other) or self.routes(other),
+                () if self.away(other) else self.routed.told.get(other) or self.routes(other),
                 self.secrets.services[service_of(other)] if self.command(other) else "",
+                self.away(other),
             )
             for other in sorted({other for way in ways.values() for other in way.values()})
         }

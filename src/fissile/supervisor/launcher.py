@@ -81,7 +81,7 @@ class Launcher:
         folder = self._fleet.root / settings.folder
         copy = Path(self._fleet.edition_of(service.set).settings.root) / settings.folder
         _check_program(service.name, arguments, folder)
-        port = service.port(replica.slot, replica.serial)
+        port = service.port(replica.serial)
         if settings.ports == "inherited":
             fds = [*fds, service.public[service.name].fileno()]
         spec = msgspec.structs.replace(self._spec(service, replica), port=port)

@@ -50,14 +50,14 @@ class Service:
             yield self.gateway
         yield from self.public.values()
 
-    def port(self, slot: int, serial: int) -> int:
-        """Where the program in a slot listens: at its slot's fixed port, or at one of its own."""
+    def port(self, serial: int) -> int:
+        """Where the program with a serial listens: at the fixed port, or at one of its own."""
         if self.settings.ports == "inherited":
             return int(self.public[self.name].getsockname()[1])
         if self.settings.ports == "reuseport":
-            slot = serial = 0
+            serial = 0
         if self.settings.port:
-            return self.settings.port + slot
+            return self.settings.port
         if serial not in self.ports:
             self.ports[serial] = free_port()
         return self.ports[serial]

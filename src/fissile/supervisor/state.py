@@ -60,7 +60,7 @@ class ServiceEndpoints(msgspec.Struct, frozen=True):
 class Endpoints(msgspec.Struct, frozen=True):
     """What endpoints.json holds. token: for HTTP/JSON. background: whether replicas outlive the supervisor.
 
-    zygote: its pid; 0 while there is none, and where it ends with the supervisor.
+    zygote: its pid; None while there is none, and where it ends with the supervisor.
     api: the supervisor's own address, if there is one, with its token; and the Unix socket of the same.
     births: of all replicas in the background, as `orphans` knows them, by process number. release: the one that most
     requests go to; resumed: whether it is what ran last, and not the code that the folder held at the start.
@@ -71,7 +71,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     topology: str
     token: str
     services: dict[str, ServiceEndpoints]
-    zygote: int = 0
+    zygote: int | None = None
     births: dict[int, int] = {}
     api: str = ""
     api_token: str = ""

@@ -15,11 +15,14 @@ from fissile.supervisor.walls import NONE, standing
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
-    """One replica. state: starting, ready, draining. lag_seconds, in_flight: by its last heartbeat."""
+    """One replica. state: starting, ready, draining. lag_seconds, in_flight: by its last heartbeat.
+
+    pid: None while it has no process so far.
+    """
 
     slot: int
     serial: int
-    pid: int
+    pid: int | None
     state: str
     build: str
     revision: int
@@ -30,11 +33,15 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
 
 
 class Scale(msgspec.Struct, frozen=True):
-    """How many replicas are wanted, and between which bounds that may be altered by itself."""
+    """How many replicas are wanted, and between which bounds that may be altered by itself.
+
+    zero_by: who has scaled it to zero, until somebody scales it again; "".
+    """
 
     wanted: int
     min: int
     max: int
+    zero_by: str = ""
 
 
 class ServiceStatus(msgspec.Struct, frozen=True):
@@ -140,7 +147,7 @@ def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
         name=name,
         topology=edition.release.topology,
         components=main.components,
-        scale=Scale(want.replicas, want.replicas_min, want.replicas_max),
+        scale=Scale(want.replicas, want.replicas_min, want.replicas_max, want.zero_by),
         limits={
             "concurrency": main.settings.concurrency,
             **limits.shown(),
@@ -177,7 +184,7 @@ def _replica_status(fleet: Fleet, replica: Replica) -> ReplicaStatus:
     return ReplicaStatus(
         slot=replica.slot,
         serial=replica.serial,
-        pid=replica.pid,
+        pid=replica.pid or None,
         state=replica.state.value,
         build=replica.build,
         revision=replica.revision,

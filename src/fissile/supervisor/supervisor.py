@@ -53,6 +53,7 @@ from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import DRAINING, READY, Replica, ReplicaEnded, ReplicaHeard, ReplicaState
 from fissile.orchestrator.restart import described
 from fissile.orchestrator.rollout import begun_again
+from fissile.rpc.absence import back
 from fissile.rpc.server import Server
 from fissile.runtime.control import (
     DRAIN_SECONDS_MAX,
@@ -84,6 +85,7 @@ from fissile.supervisor.releases import Kept, Releases
 from fissile.supervisor.rollouts import Rollouts
 from fissile.supervisor.scaling import Scaling
 from fissile.supervisor.service import Secrets, Service
+from fissile.supervisor.shut import Notice, ShutDoors
 from fissile.supervisor.sockets import HOST, listen_unix, remove_unix
 from fissile.supervisor.state import JOURNAL, Endpoints, ServiceEndpoints, StateFolder, nothing_runs
 from fissile.supervisor.status import SupervisorStatus, status_of
@@ -159,6 +161,7 @@ class Supervisor:
         self._woken = asyncio.Event()
         self._stepped: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._shut = ShutDoors()
         self._loop: asyncio.Task[None] | None = None
         # Sets that are to have no replica for now, whatever is desired of them.
         self._held: set[str] = set()
@@ -357,6 +360,7 @@ class Supervisor:
             stuck_seconds_max=settings.stuck_seconds,
             overlap=Service("", name, (), (), settings).overlap,
             release=edition.release.name,
+            most=settings.replicas_most,
             after=tuple(live.sets[other] for other in _before(edition, name)),
         )
 
@@ -373,7 +377,11 @@ class Supervisor:
     async def _migrate_first(self, edition: Edition, service: str, names: tuple[str, ...], held: str) -> None:
         wanted = self._fleet.desired.services
         others = [other for other in wanted[held].after if other in wanted]
-        while any(not self._fleet.observed.service(other).served for other in others):
+        while any(
+            not self._fleet.observed.service(other).served
+            for other in others
+            if (want := self._fleet.desired.services.get(other)) is not None and want.replicas
+        ):
             await self.next_step()
         trouble = await self._rollouts.migrations.run(edition, service, names)
         if trouble:
@@ -585,6 +593,7 @@ class Supervisor:
             if not step.actions:
                 await self._doors.tidy()
             self._tell_routes(now)
+            self._shut.follow(self._at_zero())
             self._publish()
             if self._stepped is not None:
                 self._stepped.set_result(None)
@@ -657,7 +666,7 @@ class Supervisor:
             self._see(replica, ReplicaEnded(f"cannot start: {trouble}", random.random()))
 
     async def _probe(self, replica: Replica, service: Service) -> None:
-        await until_it_serves(HOST, service.port(replica.slot, replica.serial), service.ready())
+        await until_it_serves(HOST, service.port(replica.serial), service.ready())
         self._see(replica, known.ReplicaReady())
 
     def _settle_in(self, replica: Replica, child: Child, root: str) -> None:
@@ -719,7 +728,7 @@ class Supervisor:
         if replica.state is not before:
             what = {READY: "ReplicaReady", ReplicaState.STOPPED: "ReplicaStopped", ReplicaState.FAILED: "ReplicaExited"}
             happened = "ReplicaAdopted" if unheard and replica.state is READY else what[replica.state]
-            self._note(happened, service_of(replica.service), text, slot=replica.slot, pid=replica.pid)
+            self._note(happened, service_of(replica.service), text, slot=replica.slot, pid=replica.pid or None)
             self._woken.set()
         elif not isinstance(observation, ReplicaHeard):
             self._woken.set()
@@ -774,7 +783,9 @@ class Supervisor:
     def _drain(self, action: DrainReplica, now: float) -> None:
         replica = action.replica
         self._fleet.observed.drain(replica, now)
-        self._note("ReplicaDraining", service_of(replica.service), action.reason, slot=replica.slot, pid=replica.pid)
+        self._note(
+            "ReplicaDraining", service_of(replica.service), action.reason, slot=replica.slot, pid=replica.pid or None
+        )
         process = self._fleet.processes.get(replica.serial)
         if process is not None:
             others = action.replaced or any(
@@ -794,7 +805,9 @@ class Supervisor:
         self._fleet.observed.end(replica, action.reason, fault=action.fault)
         what = "ReplicaHung" if action.fault and replica.state is READY else "ReplicaKilled"
         stacks = self._fleet.read_stacks(replica) if action.fault else ""
-        self._note(what, service_of(replica.service), action.reason, slot=replica.slot, pid=replica.pid, stacks=stacks)
+        self._note(
+            what, service_of(replica.service), action.reason, slot=replica.slot, pid=replica.pid or None, stacks=stacks
+        )
         self.say(f"{service_of(replica.service)}.{replica.slot}: killed: {action.reason}")
         self._signal(replica, signal.SIGKILL)
 
@@ -885,6 +898,20 @@ class Supervisor:
             self.say(f"{service_of(decision.service)}: not scaled: {error}")
 
     # -- routes -----------------------------------------------------------------------------------
+
+    def _at_zero(self) -> dict[int, Notice]:
+        """The doors of services that are scaled to zero, with the reason; once nobody accepts there any more."""
+        fleet = self._fleet
+        if not any(want.zero_by for want in fleet.desired.services.values()):
+            return {}
+        found: dict[int, Notice] = {}
+        for service in fleet.services.values():
+            sets = fleet.sets(service.name)
+            lives = any(one.lives() for name in sets for one in fleet.observed.service(name).replicas.values())
+            if sets and not lives and all(fleet.desired.services[name].zero_by for name in sets):
+                for sock in (*((service.gateway,) if service.gateway is not None else ()), *service.public.values()):
+                    found[sock.fileno()] = Notice(sock, f"{service.name} {fleet.away(sets[0])}", back(service.name))
+        return found
 
     def _tell_routes(self, now: float) -> None:
         fleet = self._fleet
@@ -1060,7 +1087,7 @@ class Supervisor:
             token=fleet.secrets.gateway,
             services=dict(self._service_endpoints()),
             births=dict(self._births()) if self._keep else {},
-            zygote=(fleet.edition.nursery.pid or 0) if self._keep and fleet.edition is not None else 0,
+            zygote=fleet.edition.nursery.pid if self._keep and fleet.edition is not None else None,
             api=self._api,
             api_token=fleet.secrets.api if self._api else "",
             api_socket=self._api_socket,
@@ -1130,6 +1157,7 @@ class Supervisor:
         """
         self._serving = False
         self._fleet.routed.close()
+        self._shut.follow({})
         try:
             await self._still()
             limit = time.monotonic() + drain_seconds_max
@@ -1175,6 +1203,7 @@ class Supervisor:
         """Leave what runs as it is, and be a supervisor no more."""
         self._serving = False
         await self._still()
+        self._shut.follow({})
         if self._server is not None:
             await self._server.close()
             self._server = None
