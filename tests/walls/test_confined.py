@@ -1,15 +1,26 @@
 """What docs/reference/isolation.md says of a confined service, tried from inside of it."""
 
+import ast
 import errno
+import json
 import os
+import signal
 import socket
+import subprocess
+import sys
+import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from broken import CONFINED, Broken, broken_into, sample
+from supervised import shown, until
 
+from fissile.errors import ConfigError
+from fissile.runtime.settings import load
 from fissile.supervisor.landlock import interface_version
+from fissile.supervisor.supervisor import Supervisor
 from fissile.supervisor.walls import SCOPES_VERSION
 
 pytestmark = pytest.mark.skipif(not interface_version(), reason="this kernel has no Landlock")
@@ -169,6 +180,13 @@ async def test_it_looks_into_no_other_process(broken: Broken):
     )
 
 
+async def test_it_limits_no_other_process(broken: Broken):
+    (others,) = broken.app.pids("pages")
+    assert await broken(f"import resource\nrefused(resource.prlimit, {others}, resource.RLIMIT_CPU, (1, 1))") == "EPERM"
+    assert await broken("import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n'own'") == "own"
+    assert await broken("refused(os.setpriority, os.PRIO_USER, 0, 5)") == "EPERM"
+
+
 async def test_not_even_its_warden_serves_it_against_others(broken: Broken):
     code = """
         names = [(pid, Path(f'/proc/{pid}/cmdline').read_bytes()) for pid in filter(str.isdigit, os.listdir('/proc'))]
@@ -219,6 +237,107 @@ async def test_a_program_is_confined_and_finds_what_is_in_its_folder(tmp_path: P
         assert broken.status("tool").isolation == "confined"
 
 
+async def test_a_migration_is_confined(tmp_path: Path):
+    folder = sample(tmp_path, CONFINED)
+    code = (folder / "sample.py").read_text()
+    (folder / "sample.py").write_text(
+        code.replace("    async def start(self)", MIGRATE + "    async def start(self)", 1)
+    )
+    async with broken_into(folder):
+        found = json.loads((folder / "data/migration").read_text())
+        assert found == {"write": "Permission denied", "read": "Permission denied", "temporary": True}
+
+
+async def test_temporary_files_go_with_the_replica(forked: Broken):
+    made = Path(await forked("tempfile.mkdtemp()"))
+    assert made.is_dir()
+    await forked.app.supervisor.restart("back")
+    await until(lambda: not made.parent.exists(), "its folder is removed")
+    assert await forked("tempfile.gettempdir()") != str(made.parent)
+
+
+async def test_a_folder_that_holds_the_state_is_refused(tmp_path: Path):
+    for disk in (".", "..", ".fissile"):
+        folder = tmp_path / f"of{len(disk)}"
+        folder.mkdir()
+        app = sample(folder, f"\n[services.back.limits]\ndisk = ['{disk}']\n")
+        (app / ".fissile").mkdir()
+        supervisor = Supervisor(load(app), "microservices", port=0)
+        with pytest.raises(ConfigError, match=r"is not apart from .*: name folders beside it"):
+            await supervisor.start()
+
+
+async def test_nothing_that_is_open_leads_out(forked: Broken):
+    """What was opened before the walls were there would be open still."""
+    code = """
+        names = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        {os.readlink(name) for name in names if os.path.exists(name)}
+    """
+    opened = {one for one in ast.literal_eval(await forked(code)) if one.startswith("/")}
+    assert {Path(one).suffix for one in opened} <= {".stacks", ""}
+    assert {one for one in opened if not one.startswith(("/dev/null", "/dev/shm"))} <= {
+        str(path) for path in (forked.root / ".fissile").glob("back*.stacks")
+    }
+
+
+def alone(code: str) -> str:
+    """What a process says that confines itself."""
+    head = """
+        import os, sys
+        from fissile.supervisor import confine, landlock, seccomp
+        from fissile.supervisor.messages import Confinement
+        from fissile.supervisor.walls import Walls
+        data = sys.argv[1]
+        walls = Walls(write=(data,))
+        open(data + "/file", "w").close()
+        def chmod(path):
+            try:
+                os.chmod(path, 0o600)
+            except OSError as error:
+                return error.strerror
+    """
+    with TemporaryDirectory() as data:
+        program = [sys.executable, "-c", textwrap.dedent(head) + textwrap.dedent(code), data]
+        return subprocess.run(program, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+def test_where_nobody_can_be_asked_metadata_is_left_alone():
+    """As where something outside of us answers the system calls of everybody already (EBUSY, seccomp(2))."""
+    code = """
+        landlock.gain_nothing()
+        seccomp.install(seccomp.architecture(), judged=seccomp.RET_USER_NOTIF, truncating=True)
+        confine.enter(Confinement(walls=walls), "alone")
+        print(chmod(data + "/file"))
+    """
+    assert alone(code) == "Operation not permitted"
+
+
+def test_a_warden_that_dies_lets_nothing_pass():
+    code = """
+        import signal, time
+        parent = os.getpid()
+        confine.enter(Confinement(walls=walls), f"walls{parent}")
+        print(chmod(data + "/file"), flush=True)
+        sys.stdin.read()
+        print(chmod(data + "/file"))
+    """
+    with TemporaryDirectory() as data:
+        head = textwrap.dedent(alone.__code__.co_consts[1])
+        program = [sys.executable, "-c", head + textwrap.dedent(code), data]
+        child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "None\n"
+        name = f"fissile walls{child.pid} warden".encode()
+        (warden,) = [
+            int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if shown(int(pid), "cmdline").startswith(name)
+        ]
+        os.kill(warden, signal.SIGKILL)
+        child.stdin.close()
+        assert child.stdout.read() == "Function not implemented\n"
+        assert child.wait() == 0
+
+
 async def test_status_says_which_walls_stand(forked: Broken):
     back, pages = forked.status(), forked.status("pages")
     assert (back.isolation, pages.isolation) == ("confined", "none")
@@ -235,6 +354,23 @@ async def test_status_says_which_walls_stand(forked: Broken):
     assert pages.walls == ()
 
 
+MIGRATE = """
+    async def migrate(self) -> None:
+        import json, tempfile
+        def refused(path, mode):
+            try:
+                open(path, mode)
+            except OSError as error:
+                return error.strerror
+        root = Path(os.path.realpath(FOLDER / "data")).parent
+        found = {
+            "write": refused(root / "note", "w"),
+            "read": refused(root / ".fissile/journal.db", "rb"),
+            "temporary": tempfile.gettempdir().startswith(str(root / ".fissile/tmp")),
+        }
+        (root / "data/migration").write_text(json.dumps(found))
+
+"""
 TOOL = """
 import errno, json, os, sys, tempfile
 from http.server import BaseHTTPRequestHandler, HTTPServer

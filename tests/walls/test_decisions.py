@@ -168,6 +168,10 @@ def test_what_the_filter_answers(own: Architecture):
         == EPERM
     )
     assert asked("truncate") == seccomp.RET_ALLOW
+    assert asked("prlimit64", 0, 7, ADDRESS) == asked("prlimit64", 5, 7, 0) == seccomp.RET_ALLOW
+    assert asked("prlimit64", 5, 7, ADDRESS) == asked("prlimit64", 5, 7, 1 << 32) == EPERM
+    assert asked("setpriority", 0, 5, 1) == asked("ioprio_set", 1, 5, 1) == seccomp.RET_ALLOW
+    assert asked("setpriority", 2, 0, 1) == asked("ioprio_set", 3, 0, 1) == EPERM
     assert asked("openat", HERE, ADDRESS, os.O_CREAT, 0o4755) == asked("mknodat", HERE, ADDRESS, 0o102755) == EPERM
     assert asked("openat", HERE, ADDRESS, os.O_CREAT, 0o755) == asked("openat", HERE, ADDRESS, 0, 0o4755)
     assert asked("openat", HERE, ADDRESS, 0, 0o4755) == seccomp.RET_ALLOW

@@ -38,7 +38,7 @@ def status(
 
 def _limits(found: dict[str, Any]) -> str:
     told = [
-        f"{name} {' '.join(map(str, value)) if name == 'disk' else value}"
+        f"{name} {' '.join(map(str, value)) or 'temporary' if name == 'disk' else value}"
         for name, value in found.items()
         if value is not None and name != "enforced_by"
     ]
