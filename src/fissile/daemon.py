@@ -36,6 +36,7 @@ from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.supervisor import mark
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.reaper import keep_reaping
+from fissile.supervisor.remains import Survivor
 from fissile.supervisor.service import TOKEN_BYTES
 from fissile.supervisor.sockets import listen_public, listen_tcp, url
 from fissile.supervisor.source import outside, release_of
@@ -161,7 +162,9 @@ async def _run_services(
     mark.take_off()
     adopts = mark.adopt_orphans()
     logs = LogFiles(Path(settings.root) / FOLDER / LOGS) if keep else None
-    supervisor = Supervisor(settings, topology, port=port, logs=logs, keep=keep, fresh=fresh, resume=resume)
+    supervisor = Supervisor(
+        settings, topology, port=port, logs=logs, keep=keep, fresh=fresh, resume=resume, adopts=adopts
+    )
     api = ApiServer(supervisor, signals.first.set, port=settings.machine.api_port)
 
     async def start() -> Endpoints:
@@ -294,11 +297,26 @@ def down(root: Path, *, who: str, why: str) -> None:
     uvloop.run(stop())
 
 
+def clear(root: Path) -> tuple[int, list[Survivor]]:
+    """End what is left of an application that nothing supervises any more; how many there were, and who lives on.
+
+    Raises ConfigError where it runs.
+    """
+    state = StateFolder(root.resolve())
+    state.open()
+    try:
+        return state.clear()
+    finally:
+        state.close()
+
+
 async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say: Say, *, copied: bool) -> None:
     show_unhandled()
     state = StateFolder(Path(settings.root))
     state.open()
+    state.clear()
     state.clean()
+    mark.put_on(0, state.mark())
     sockets: list[socket.socket] = []
     try:
         graph = load_application(settings.app, Path(settings.root))
@@ -331,6 +349,9 @@ async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say:
     finally:
         for sock in sockets:
             sock.close()
+        _, left = await asyncio.to_thread(state.clear)
+        for one in left:
+            say(f"{one}, which the application had started, cannot be ended")
         state.close()
 
 

@@ -135,7 +135,7 @@ from fissile.supervisor.descent import descendants, look
 from fissile.supervisor.reaper import reap
 assert mark.adopt_orphans()
 own = subprocess.Popen(["true"])
-orphan = subprocess.run(["sh", "-c", "true & echo $!"], stdout=subprocess.PIPE, text=True).stdout
+orphan = subprocess.run(["sh", "-c", "sleep 0.2 >/dev/null & echo $!"], stdout=subprocess.PIPE, text=True).stdout
 limit = time.monotonic() + 10
 while not all(look(pid) and look(pid).ended for pid in (own.pid, int(orphan))): assert time.monotonic() < limit
 assert reap({own.pid}) == [int(orphan)]

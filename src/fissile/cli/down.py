@@ -14,16 +14,38 @@ def down(
     path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
     why: Annotated[str, typer.Option(help="the reason, for the history")] = "",
 ) -> None:
-    """Stop all services in order: callers before those whom they call, each after finishing its work."""
+    """Stop all services in order: callers before those whom they call, each after finishing its work.
+
+    Nothing that they have started is left. What cannot be ended is named, with exit code 1.
+    """
     from fissile import daemon
     from fissile.cli.client import Client, Refused
     from fissile.cli.output import say, user
     from fissile.errors import ConfigError
-    from fissile.supervisor.state import lives, read_endpoints
+    from fissile.supervisor.state import FOLDER, lives, read_endpoints
 
-    endpoints = read_endpoints(path)
+    def clear() -> int:
+        try:
+            ended, left = daemon.clear(path)
+        except ConfigError:
+            return 0  # somebody has started it anew, or it is not ours
+        if left:
+            raise Refused(
+                "these processes cannot be ended:\n" + "\n".join(f"  {one}" for one in left),
+                remedy="end them as their owner or as root; what waits for a device ends with the wait",
+            )
+        return ended
+
+    try:
+        endpoints = read_endpoints(path)
+    except ConfigError:
+        if not (path / FOLDER).is_dir() or not clear():
+            raise
+        say("what was left of the application is stopped")
+        return
     if not lives(endpoints.pid):
         daemon.down(path, who=user(), why=why)
+        clear()
         say(f"{endpoints.application} is stopped")
         return
     # An older Fissile said so by the zygote alone.
@@ -41,4 +63,5 @@ def down(
                 remedy="see .fissile/logs/fissile.log",
             )
         time.sleep(POLL_SECONDS)
+    clear()
     say(f"{endpoints.application} is stopped")

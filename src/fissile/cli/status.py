@@ -88,10 +88,11 @@ def as_text(found: dict[str, Any]) -> str:
                 f"WireDifferenceFound in `fissile history {service['name']}`"
             )
         for replica in service["replicas"]:
+            note = replica["stuck"] or replica.get("listener", "")
             memory = f"  {replica['memory_bytes'] / 2**20:.0f} MiB" if replica["memory_bytes"] else ""
             lines.append(
                 f"{'':<{width}}  {replica['slot']:>3}  {replica['state']:<8}  pid {replica['pid'] or '-':<7}  "
                 f"build {replica['build']}  {replica['in_flight']:.0f} in flight"
-                f"  lag {replica['lag_seconds'] * 1000:.0f} ms{memory}{'  ' + replica['stuck']}".rstrip()
+                f"  lag {replica['lag_seconds'] * 1000:.0f} ms{memory}{'  ' + note}".rstrip()
             )
     return "\n".join(lines)

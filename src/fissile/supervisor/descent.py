@@ -31,7 +31,15 @@ class Mark(msgspec.Struct, frozen=True):
 
     def number(self) -> int:
         """As the limit of file locks holds it."""
-        return int(self.application, 16) << SERIAL_BITS | self.serial % (1 << SERIAL_BITS)
+        return int(self.application, 16) << SERIAL_BITS | self.kept().serial
+
+    def kept(self) -> "Mark":
+        """As it is found again: there is no room for all of a serial."""
+        return Mark(self.application, self.serial % (1 << SERIAL_BITS))
+
+    def of(self, serial: int) -> "Mark":
+        """The same application's mark for a replica."""
+        return Mark(self.application, serial).kept()
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -199,4 +207,4 @@ def _by_environment(pid: int) -> Mark | None:
     serial = rest.rpartition(":")[2]
     if len(application) != APPLICATION_BITS // 4 or not serial.isdecimal():
         return None
-    return Mark(application, int(serial))
+    return Mark(application, int(serial)).kept()

@@ -40,12 +40,14 @@ STACKS_CHARACTERS_MAX = 20_000
 class Process(msgspec.Struct, frozen=True, eq=False):
     """What stands behind a replica: its process and when that began (see orphans), and its reports.
 
-    root: the folder of the code that it runs, and reads from as long as it lives.
+    parent: whose child it was at first; 0: nobody knows. root: the folder of the code that it runs, and reads from as
+    long as it lives.
     """
 
     child: Child
     link: Link
     born: int | None
+    parent: int
     root: str
 
 
@@ -107,6 +109,7 @@ class Fleet:
 
     All but editions and secrets is by replica set. routed: addresses, as replicas know them. sent: what each set was
     told.
+    listeners: what there is to say of who answers at a program's port, by serial, where that is not itself.
     strays: births of replicas that serve on, though nobody can adopt them any more (see orphans).
     """
 
@@ -122,6 +125,7 @@ class Fleet:
         self.routed = RouteTable()
         self.sent: dict[str, Routes] = {}
         self.differences = Differences()
+        self.listeners: dict[int, str] = {}
         self.strays: dict[int, int] = {}
         self._detected = False
         self._settings = settings

@@ -176,6 +176,13 @@ class Enforcement:
         """What a replica uses, as far as that is known."""
         return Usage(resident_bytes(pid))
 
+    def members(self, key: str) -> list[int]:
+        """The processes in a replica's group."""
+        return []
+
+    def kill(self, key: str) -> None:
+        """Kill them all at once, where the kernel does that; it does not wait."""
+
     def remove(self, key: str) -> None:
         """The replica is gone."""
 
@@ -241,6 +248,21 @@ class Groups(Enforcement):
             _number(folder / ("memory.peak" if self._v2 else "memory.max_usage_in_bytes")),
             events.get("oom_kill", 0) > 0,
         )
+
+    def members(self, key: str) -> list[int]:
+        """See Enforcement."""
+        found: list[int] = []
+        for folder in self._folders(key):
+            with suppress(OSError):
+                found += map(int, (folder / "cgroup.procs").read_text().split())
+        return found
+
+    def kill(self, key: str) -> None:
+        """See Enforcement. Since Linux 5.14, in v2."""
+        if self._v2:
+            for folder in self._folders(key):
+                with suppress(OSError):
+                    (folder / "cgroup.kill").write_text("1")
 
     def remove(self, key: str) -> None:
         """See Enforcement."""

@@ -29,7 +29,7 @@ from fissile.rpc.paths import addressed
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import receive_descriptors
 from fissile.supervisor import mark, sealed, title
-from fissile.supervisor.descent import Mark
+from fissile.supervisor.descent import Mark, born
 from fissile.supervisor.messages import (
     FDS_MAX,
     HEAD,
@@ -64,6 +64,7 @@ from fissile.supervisor.messages import (
 )
 from fissile.supervisor.sockets import listen_unix, remove_unix
 
+PIDFD_SIGNAL_PROCESS_GROUP = 4
 # A zygote that is importing when the next supervisor comes answers after that.
 ADOPT_SECONDS_MAX = 15.0
 # Between two looks at a zygote. Silent for as long as the others say, it hangs: while it has nothing slow to do; while
@@ -116,15 +117,26 @@ class Child:
         if handle is not None:
             asyncio.get_running_loop().add_reader(handle, self._ends)
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it still lives."""
+    def signal(self, number: signal.Signals, *, group: bool = False) -> None:
+        """Send a signal, if it still lives; to all of its group, if that is said."""
         if self.exited.done() or self._gone:
             return
         with suppress(ProcessLookupError):
-            if self.handle is not None:
+            if group:
+                self._signal_group(number)
+            elif self.handle is not None:
                 signal.pidfd_send_signal(self.handle, number)
             else:
                 os.kill(self.pid, number)
+
+    def _signal_group(self, number: int) -> None:
+        """By the pidfd where the kernel does that (pidfd_send_signal(2), since Linux 6.9)."""
+        if self.handle is not None:
+            with suppress(OSError):
+                signal.pidfd_send_signal(self.handle, number, None, PIDFD_SIGNAL_PROCESS_GROUP)
+                return
+        if born(self.pid) is not None:
+            os.killpg(self.pid, number)
 
     def watch(self) -> None:
         """Learn of the end by the pidfd alone: nobody is left to report how."""

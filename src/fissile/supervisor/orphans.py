@@ -1,16 +1,18 @@
 """Replicas of which a supervisor and its zygote died both: they serve on, and nobody can adopt them.
 
 Whoever starts the application next ends them first, in order, so that none is left behind, and none holds
-a port. They are known by process number and time of birth together: a number alone may be another's by then.
+a port. They are known by process number and time of birth together: a number alone may be another's by then. Their
+marks tell of those as well that a full disk kept from the list.
 """
 
 import asyncio
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 
-from fissile.supervisor.descent import born
+from fissile.supervisor.descent import born, look, mark_of
+from fissile.supervisor.remains import left_anywhere
 
 POLL_SECONDS = 0.01
 
@@ -18,6 +20,17 @@ POLL_SECONDS = 0.01
 def orphans(births: Mapping[int, int]) -> list[int]:
     """Those processes of a list of births that are there still."""
     return [pid for pid, when in births.items() if born(pid) == when]
+
+
+def marked(application: str, adopted: Container[int]) -> dict[int, int]:
+    """The births of replicas that carry an application's mark, by process number. adopted: serials that are known."""
+    found: dict[int, int] = {}
+    for pid in left_anywhere(application, lambda serial: serial > 0 and serial not in adopted):
+        here, mark = look(pid), mark_of(pid)
+        # A replica leads its session. So does a daemon that it left, which ends by the same signals.
+        if here is not None and mark is not None and here.session == pid and not here.ended:
+            found[pid] = here.born
+    return found
 
 
 async def end(births: Mapping[int, int], seconds_max: float) -> int:

@@ -1,6 +1,7 @@
 """Whether a program that knows nothing of us serves: by HTTP, or because it accepts connections."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 PROBE_SECONDS_MAX = 1.0
@@ -28,9 +29,9 @@ async def serves(host: str, port: int, ready: str) -> bool:
         return False
 
 
-async def until_it_serves(host: str, port: int, ready: str) -> None:
-    """Ask again and again; whoever waits knows for how long."""
+async def until_it_serves(host: str, port: int, ready: str, itself: Callable[[], Awaitable[bool]]) -> None:
+    """Ask again and again; whoever waits knows for how long. itself: whether it was the program that answered."""
     pause = PAUSE_SECONDS
-    while not await serves(host, port, ready):
+    while not (await serves(host, port, ready) and await itself()):
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, PAUSE_SECONDS_MAX)

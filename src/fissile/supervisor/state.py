@@ -23,6 +23,7 @@ from fissile.errors import ConfigError
 from fissile.rpc.paths import PATH_BYTES_MAX, any_length
 from fissile.supervisor.descent import Mark, application_of
 from fissile.supervisor.orphans import orphans
+from fissile.supervisor.remains import Ending, Survivor, left_anywhere, survivors
 from fissile.supervisor.sockets import EVERYBODYS, OWNERS, SOCKET, SPARES, restore
 
 FOLDER = ".fissile"
@@ -248,9 +249,24 @@ class StateFolder:
             )
         return short
 
+    @property
+    def ours(self) -> bool:
+        """Whether we hold the lock, so that all that is the application's is ours to end."""
+        return self._lock >= 0
+
     def mark(self) -> Mark:
         """Of all processes of the application in this folder."""
         return Mark(application_of(self.path.parent), 0)
+
+    def clear(self) -> tuple[int, list[Survivor]]:
+        """End all that is the application's; how many there were, and who lives on. Takes a second where one resists.
+
+        Spares this process and those above it.
+        """
+        application = self.mark().application
+        ending = Ending(lambda: left_anywhere(application))
+        left = survivors(ending.run())
+        return ending.found, left
 
     def left(self) -> dict[int, int]:
         """The births of the replicas that were known here last."""

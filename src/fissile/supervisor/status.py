@@ -17,7 +17,8 @@ from fissile.supervisor.walls import NONE, standing
 class ReplicaStatus(msgspec.Struct, frozen=True):
     """One replica. state: starting, ready, draining. lag_seconds, in_flight: by its last heartbeat.
 
-    pid: None while it has no process so far.
+    pid: None while it has no process so far. listener: who answers at a program's port, where it cannot be seen that it
+    is the program itself.
     """
 
     slot: int
@@ -30,6 +31,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     in_flight: float = 0.0
     memory_bytes: int | None = None
     stuck: str = ""
+    listener: str = ""
 
 
 class Scale(msgspec.Struct, frozen=True):
@@ -192,4 +194,5 @@ def _replica_status(fleet: Fleet, replica: Replica) -> ReplicaStatus:
         in_flight=replica.load,
         memory_bytes=resident_bytes(replica.pid) if replica.pid else None,
         stuck=replica.stuck,
+        listener=fleet.listeners.get(replica.serial, ""),
     )

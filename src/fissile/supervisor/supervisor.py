@@ -66,22 +66,27 @@ from fissile.runtime.control import (
 from fissile.runtime.settings import Settings
 from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
-from fissile.supervisor.descent import born
+from fissile.supervisor.descent import born, look, mark_of
 from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
+from fissile.supervisor.endings import Endings
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
 from fissile.supervisor.isolation import take_down
 from fissile.supervisor.lasting import lasting
 from fissile.supervisor.launcher import Launcher
 from fissile.supervisor.limits import over, verdict
+from fissile.supervisor.listeners import listens
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
 from fissile.supervisor.nursery import Child, Found, Nursery
 from fissile.supervisor.orphans import end as end_orphans
+from fissile.supervisor.orphans import marked
+from fissile.supervisor.ownership import Ownership
 from fissile.supervisor.peers import REMEDY, REPLICAS_MAY_NOT, Complaints, Doorman
 from fissile.supervisor.probe import until_it_serves
 from fissile.supervisor.releases import Kept, Releases
+from fissile.supervisor.remains import ASKED_SECONDS
 from fissile.supervisor.rollouts import Rollouts
 from fissile.supervisor.scaling import Scaling
 from fissile.supervisor.service import Secrets, Service
@@ -108,6 +113,8 @@ ASK_SECONDS = 2.5
 STUCK_SECONDS = 3.0
 WATCH_SECONDS = 0.5
 SCALE_SECONDS = 0.1
+# Of a process that runs migrations.
+NO_SLOT = -1
 
 
 class StartFailed(FissileError):
@@ -122,7 +129,7 @@ class Supervisor:
     .fissile is made, if not the application's own. logs: where replicas' output goes. keep: whether
     replicas outlive a supervisor that dies; code runs from a copy of it then. fresh: begin with the code in the
     folder, though nobody has stopped what ran last. resume: the topology is that of a first start, and what ran
-    before goes on in its own.
+    before goes on in its own. adopts: this process does nothing else, so all that descends from it ends with it.
     """
 
     def __init__(
@@ -136,8 +143,10 @@ class Supervisor:
         keep: bool = False,
         fresh: bool = False,
         resume: bool = False,
+        adopts: bool = False,
     ) -> None:
         self._port = port
+        self._adopts = adopts
         self._keep = keep
         self._fresh = fresh
         self._resume = resume
@@ -150,6 +159,8 @@ class Supervisor:
         self._doors = Doors(self._fleet, self._editions.all)
         self._launcher = Launcher(self._fleet, self._doors)
         self._scaling = Scaling(self._fleet)
+        self._endings = Endings(self._fleet, self.own_children, self.say)
+        self._ownership = Ownership(self._fleet, self._endings)
         self._rollouts = Rollouts(self._fleet, self._store, self._editions, self._doors, self)
         self._complaints = Complaints(self.say)
         self._desk = Desk(self._heard, self._complain)
@@ -169,6 +180,10 @@ class Supervisor:
         self._changing = asyncio.Lock()
         self._autoscaler = Autoscaler()
         self._api = self._api_socket = ""
+        # By serial.
+        self._migrating: set[int] = set()
+        # Until when all must have ended (monotonic seconds); 0: nobody wants that.
+        self._stop_limit = 0.0
         self._live: tuple[Any, ...] = ()
 
     @property
@@ -291,7 +306,9 @@ class Supervisor:
 
     async def _end_orphans(self) -> int:
         """Whoever was left when a supervisor and its zygote died both; how many."""
-        ended = await end_orphans(self._fleet.state.left(), DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
+        left = self._fleet.state.left() | marked(self._fleet.state.mark().application, ())
+        ended = await end_orphans(left, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
+        await self._endings.end_dead(())
         if ended:
             text = f"{ended} replicas, whose supervisor and zygote had died, were ended"
             self.say(text)
@@ -433,7 +450,7 @@ class Supervisor:
         fleet.routed.take_over(now + SETTLE_SECONDS_MAX)
         await self._doors.close_unused()
         await self._open_desk()
-        await self._find_strays({child.pid for child, _ in children})
+        await self._find_strays(children, {spec.serial for spec, _ in buried})
         await self._record("SupervisorReturned", f"{len(children)} replicas adopted")
         self._hold_for_migrations()
 
@@ -445,9 +462,15 @@ class Supervisor:
         for serial in handovers.keys() - here:
             remove_unix(str(handovers[serial]))
 
-    async def _find_strays(self, adopted: set[int]) -> None:
+    async def _find_strays(self, adopted: list[tuple[Child, ReplicaSpec]], buried: set[int]) -> None:
         """Replicas whose zygote died, too: they serve on at the same doors, and follow nobody any more."""
-        left = {pid: when for pid, when in self._fleet.state.left().items() if pid not in adopted and born(pid) == when}
+        pids, mark = {child.pid for child, _ in adopted}, self._fleet.state.mark()
+        known = {mark.of(serial).serial for serial in {*buried, *(spec.serial for _, spec in adopted)}}
+        found = self._fleet.state.left() | await asyncio.to_thread(marked, mark.application, known)
+        left = {pid: when for pid, when in found.items() if pid not in pids and born(pid) == when}
+        strays = {mark_of(pid) for pid in left}
+        alive = {spec.serial for _, spec in adopted} | {one.serial for one in strays if one is not None}
+        await self._endings.end_dead(alive)
         if not left:
             return
         self._fleet.strays = left
@@ -456,6 +479,13 @@ class Supervisor:
             self._spawn(self._end_strays(wait=True))
         else:
             await self._end_strays(wait=False)  # what is to take their place cannot be there beside them
+
+    async def _end_dead(self) -> int:
+        """End what was left by replicas that are no more; how many there were."""
+        services = self._fleet.observed.services.values()
+        alive = {replica.serial for service in services for replica in service.replicas.values()}
+        strays = {mark.serial for pid in self._fleet.strays if (mark := mark_of(pid)) is not None}
+        return await self._endings.end_dead(alive | self._migrating | strays)
 
     def _misses(self, name: str) -> bool:
         """Whether a set has fewer replicas than are wanted, those included that have not reported yet."""
@@ -473,6 +503,7 @@ class Supervisor:
                     ):
                         await self.next_step()
         ended = await end_orphans(fleet.strays, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
+        await self._end_dead()
         text = f"{ended} replicas, whose zygote had died before their supervisor, were ended"
         self.say(text)
         self._note("OrphansEnded", "", text)
@@ -502,7 +533,7 @@ class Supervisor:
             link = self._desk.link(spec.serial)
             link.settle(child.pid)
             self._rollouts.migrations.adopt(spec, child, link)
-            child.exited.add_done_callback(lambda _: self._desk.forget(spec.serial))
+            self._watch_migration(spec.service, spec.serial, child, link)
             if all(spec.release != release.name for release in self._fleet.desired.releases()):
                 child.signal(signal.SIGKILL)
             return
@@ -547,6 +578,7 @@ class Supervisor:
         """A process that runs migrations. Raises ForkError or OSError."""
         self._fleet.observed.last_serial += 1
         serial = self._fleet.observed.last_serial
+        await self._endings.over(service=service, slot=NO_SLOT)
         link = self._desk.link(serial)
         try:
             out, err = self._logs.pipes(service)
@@ -560,13 +592,26 @@ class Supervisor:
             raise
         link.settle(child.pid)
         key = Replica(serial, edition.live().sets[service], 0, 0, "", 0.0).key
-
-        def ended(_: object) -> None:
-            self._desk.forget(serial)
-            take_down(self._fleet, key)
-
-        child.exited.add_done_callback(ended)
+        self._watch_migration(service, serial, child, link)
+        child.exited.add_done_callback(lambda _: take_down(self._fleet, key))
         return child, link
+
+    def _watch_migration(self, service: str, serial: int, child: Child, link: Link) -> None:
+        """With it ends what it started."""
+        process = self._process(child, link, "")
+        self._migrating.add(serial)
+
+        def exited(_: object) -> None:
+            self._desk.forget(serial)
+            self._migrating.discard(serial)
+            self._endings.begin(Replica(serial, service, NO_SLOT, 0, "", 0.0), process)
+
+        child.exited.add_done_callback(exited)
+
+    def _process(self, child: Child, link: Link, root: str) -> Process:
+        found = look(child.pid)
+        when = found.born if found is not None and not found.ended else None
+        return Process(child, link, when, found.parent if found is not None else 0, root)
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -624,12 +669,25 @@ class Supervisor:
             self._abandon(action)
         elif isinstance(action, StopReplica):
             self._fleet.observed.stop(action.replica)
-            self._signal(action.replica, signal.SIGTERM)
+            process = self._fleet.processes.get(action.replica.serial)
+            if process is not None:
+                self._tell_to_stop(action.replica, process, signal.SIGTERM)
         else:
             self._kill(action)
 
     async def _start(self, replica: Replica, reason: str) -> str:
         """Make its process; why there is none, or ""."""
+        await self._endings.over(service=replica.service, slot=replica.slot)
+        service = self._fleet.service(replica.service)
+        try:
+            try:
+                await self._ownership.check_free(replica, service)
+            except ConfigError:
+                if not await self._end_dead():
+                    raise
+                await self._ownership.check_free(replica, service)
+        except ConfigError as error:
+            return str(error)
         alone = self._fleet.desired.services[replica.service].replicas_max == 1
         service = service_of(replica.service)
         name = service if alone else f"{service}.{replica.slot}"
@@ -665,23 +723,26 @@ class Supervisor:
             self._clear(replica)
             self._see(replica, ReplicaEnded(f"cannot start: {trouble}", random.random()))
 
-    async def _probe(self, replica: Replica, service: Service) -> None:
-        await until_it_serves(HOST, service.port(replica.serial), service.ready())
+    async def _probe(self, replica: Replica, process: Process, service: Service) -> None:
+        port, begun = service.port(replica.serial), list[float]()
+        await until_it_serves(
+            HOST, port, service.ready(), lambda: self._ownership.is_its_own(replica, process, port, begun)
+        )
         self._see(replica, known.ReplicaReady())
 
     def _settle_in(self, replica: Replica, child: Child, root: str) -> None:
         """From now on its end is noticed. root: the folder of its code."""
-        process = Process(child, self._desk.link(replica.serial), born(child.pid), root)
+        process = self._process(child, self._desk.link(replica.serial), root)
         self._fleet.processes[replica.serial] = process
         process.link.settle(child.pid)
         self._woken.set()
         service = self._fleet.service_at(replica.service, replica.build)
-        probe = self._spawn(self._probe(replica, service)) if service.settings.command else None
+        probe = self._spawn(self._probe(replica, process, service)) if service.settings.command else None
 
         def exited(status: "asyncio.Future[int | None]") -> None:
             if probe is not None:
                 probe.cancel()
-            self._exited(replica, process, status.result())
+            self._outlived(replica, process, status.result())
 
         child.exited.add_done_callback(exited)
         # What was said without knowing how it ended is made good.
@@ -689,8 +750,28 @@ class Supervisor:
             "ReplicaExplained", service.name, f"pid {child.pid} {described(status)}", slot=replica.slot, pid=child.pid
         )
 
-    def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
+    def _outlived(self, replica: Replica, process: Process, status: int | None) -> None:
+        """A replica has ended; what it started may not have. Where that was wished, both are one end."""
+        wished = replica.state is DRAINING or (bool(replica.ending) and not replica.stuck)
         self._fleet.processes.pop(replica.serial, None)
+        if wished and self._fleet.command(replica.service):
+            ending = self._endings.begin(replica, process, self._fleet.stop_signal(replica), self._time_left(replica))
+        else:
+            ending = self._endings.begin(replica, process)
+        if ending is None or not wished:
+            self._exited(replica, process, status)
+        else:
+            ending.add_done_callback(lambda _: self._exited(replica, process, status))
+
+    def _time_left(self, replica: Replica) -> float:
+        """For how long a program that was told to end may still go on (seconds)."""
+        if replica.ending and replica.state is not DRAINING:
+            return max(ASKED_SECONDS, self._stop_limit - time.monotonic()) if self._stop_limit else ASKED_SECONDS
+        want = self._fleet.desired.services.get(replica.service, DesiredService())
+        limit = replica.since + want.drain_seconds_max + want.stop_seconds_max
+        return max(ASKED_SECONDS, limit - time.monotonic())
+
+    def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
         if process.link.trouble:
             how = f"cannot start: {process.link.trouble}"
         elif replica.ready_at is None:
@@ -707,6 +788,7 @@ class Supervisor:
     def _clear(self, replica: Replica) -> None:
         """Nothing that was made for it is left."""
         self._desk.forget(replica.serial)
+        self._fleet.listeners.pop(replica.serial, None)
         service = self._fleet.services.get(replica.service)
         if service is not None:
             service.ports.pop(replica.serial, None)
@@ -714,10 +796,17 @@ class Supervisor:
         with suppress(OSError):
             self._fleet.stacks(replica).unlink(missing_ok=True)
         limits = self._fleet.limits_of(replica)
+        if limits.disk is not None or limits.grouped:
+            self._spawn(self._take_down(replica))
+
+    async def _take_down(self, replica: Replica) -> None:
+        """Remove what held it and what it left, once nobody is in there."""
+        await self._endings.over(serials=[replica.serial])
+        limits = self._fleet.limits_of(replica)
         if limits.disk is not None:
-            self._spawn(asyncio.to_thread(take_down, self._fleet, replica.key))
+            await asyncio.to_thread(take_down, self._fleet, replica.key)
         if limits.grouped:
-            self._spawn(asyncio.to_thread(self._fleet.enforcement.remove, replica.key))
+            await asyncio.to_thread(self._fleet.enforcement.remove, replica.key)
 
     def _see(self, replica: Replica, observation: known.Observation) -> None:
         """Something was observed: remember, record, and think again."""
@@ -779,6 +868,8 @@ class Supervisor:
         process = self._fleet.processes.get(replica.serial)
         if process is not None:
             process.child.signal(number)
+        elif number is signal.SIGKILL:
+            self._endings.hurry(replica.serial)
 
     def _drain(self, action: DrainReplica, now: float) -> None:
         replica = action.replica
@@ -798,7 +889,22 @@ class Supervisor:
             order = Drain(want.drain_seconds_max, idle_seconds_max=IDLE_SECONDS_MAX if others else 0.0)
             process.link.drain(order)
             if self._fleet.command(replica.service):
-                process.child.signal(self._fleet.stop_signal(replica))
+                self._tell_to_stop(replica, process, self._fleet.stop_signal(replica))
+
+    def _tell_to_stop(self, replica: Replica, process: Process, number: signal.Signals) -> None:
+        """Ask for an orderly end.
+
+        A program that listens itself is told alone: it knows in which order its own processes end, as a database
+        does. Of one that does not, as of a shell or npm, the whole group is told: it might pass nothing on.
+        """
+        if not self._fleet.command(replica.service):
+            process.child.signal(number)
+            return
+        service = self._fleet.service_at(replica.service, replica.build)
+        if listens([process.child.pid], service.port(replica.serial)):
+            process.child.signal(number)
+        else:
+            process.child.signal(number, group=True)
 
     def _kill(self, action: KillReplica) -> None:
         replica = action.replica
@@ -1173,17 +1279,19 @@ class Supervisor:
         """Ask their replicas to end by signal, and kill those that do not within the limit."""
         ending = [process for process in self._fleet.processes.values() if self._service_of(process) in services]
         children = [process.child for process in ending]
+        self._stop_limit = time.monotonic() + seconds_max
         for process in ending:
             replica = self._fleet.replica(process.link.serial)
             if replica is not None:
                 self._fleet.observed.end(replica, "all is stopped", fault=False)
-                process.child.signal(self._fleet.stop_signal(replica))
+                self._tell_to_stop(replica, process, self._fleet.stop_signal(replica))
         if children:
             await asyncio.wait([child.exited for child in children], timeout=seconds_max)
         for child in children:
             child.signal(signal.SIGKILL)
         if children:
             await asyncio.wait([child.exited for child in children])
+        await self._endings.over(serials=[process.link.serial for process in ending])
 
     def _service_of(self, process: Process) -> str:
         replica = self._fleet.replica(process.link.serial)
@@ -1219,7 +1327,9 @@ class Supervisor:
         await asyncio.to_thread(self._logs.close)
 
     async def _close(self) -> None:
+        await self._endings.close()
         await self._editions.close()
+        await self._end_everything()
         if self._server is not None:
             await self._server.close()
         self._doors.close()
@@ -1230,6 +1340,14 @@ class Supervisor:
             await asyncio.to_thread(self._journal.close)
         self._fleet.state.close()
         await asyncio.to_thread(self._logs.close)
+
+    async def _end_everything(self) -> None:
+        """Nothing of the application is left, but what cannot be ended."""
+        if not self._fleet.state.ours:
+            return  # another one runs it
+        ended = await self._endings.end_all(children=self._adopts)
+        if ended:
+            self.say(f"{ended} processes that the application had left were ended")
 
 
 def _before(edition: Edition, service: str) -> list[str]:

@@ -47,6 +47,7 @@ from fissile.runtime.settings import Settings, resolve
 from fissile.runtime.unhandled import show_unhandled
 from fissile.supervisor import mark, sealed, title
 from fissile.supervisor.confine import enter
+from fissile.supervisor.descent import descendants
 from fissile.supervisor.leftovers import Watch, sentence
 from fissile.supervisor.logfiles import flush_output, unfailing_output
 from fissile.supervisor.messages import (
@@ -78,6 +79,7 @@ from fissile.supervisor.messages import (
     send,
 )
 from fissile.supervisor.peers import Complaints, Doorman
+from fissile.supervisor.remains import Ending, living
 from fissile.supervisor.renewal import Renewal
 from fissile.supervisor.source import outside, release_of
 
@@ -211,12 +213,14 @@ class Zygote:
 
     def _stays(self) -> bool:
         """Whether there is something to wait for without a supervisor; if not, nothing is left behind."""
-        living = any(not ward.ended for ward in self._wards.values())
-        if self._keep and (living or self._remembers() is not None):
+        anybody = any(not ward.ended for ward in self._wards.values())
+        if self._keep and (anybody or self._remembers() is not None):
             return True
+        self._spares = False
         self._drop_spare()
         if not self._keep:
             self._end_orphans()
+        Ending(lambda: living(descendants(os.getpid()))).run(between=self._reap)
         return False
 
     def _remembers(self) -> float | None:
@@ -444,6 +448,7 @@ class Zygote:
             time.sleep(REAP_SECONDS)
             self._reap()
         self._signal_all(signal.SIGKILL)
+        self._reap()
 
     def _living(self) -> list[Ward]:
         return [ward for ward in self._wards.values() if not ward.ended]

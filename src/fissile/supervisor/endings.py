@@ -1,0 +1,136 @@
+"""With a replica ends what it has started: sessions, pools, daemons, and the server behind a wrapper.
+
+An ending takes its time, and nobody waits for it but who needs it to be over: the next replica in the same slot, which
+might find its port taken or two of a kind at work, and whoever removes the control group.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Container, Iterable
+
+import msgspec
+
+from fissile.orchestrator.desired import service_of
+from fissile.orchestrator.replica import Replica
+from fissile.supervisor.descent import Mark, ancestors, descendants, mark_of
+from fissile.supervisor.fleet import Fleet, Process
+from fissile.supervisor.remains import ASKED_SECONDS, Ending, left_anywhere, left_by, living, survivors
+
+
+class UnderWay(msgspec.Struct, frozen=True, eq=False):
+    """What a replica left is being ended."""
+
+    replica: Replica
+    ending: Ending
+    task: "asyncio.Task[None]"
+
+
+class Endings:
+    """Of one application. zygotes: those that live. say: for the log."""
+
+    def __init__(self, fleet: Fleet, zygotes: Callable[[], set[int]], say: Callable[[str], None]) -> None:
+        self._fleet = fleet
+        self._zygotes = zygotes
+        self._say = say
+        self._under_way: dict[int, UnderWay] = {}
+
+    def begin(
+        self, replica: Replica, process: Process, first: signal.Signals = signal.SIGTERM, asked: float = ASKED_SECONDS
+    ) -> "asyncio.Task[None] | None":
+        """A replica has ended: end what it left; None if that was nothing. first, asked: see `Ending`."""
+        pid, mark = process.child.pid, self._fleet.state.mark().of(replica.serial)
+        enforcement, zygote = self._fleet.enforcement, process.parent
+        # Where its zygote lives, that has adopted its orphans by the time that its end is known.
+        adopted = zygote in self._zygotes()
+        known = {one.child.pid for one in self._fleet.processes.values()}
+
+        def find() -> list[int]:
+            left = left_by(pid, mark, zygote, known) if adopted else left_anywhere(mark.application, _is(mark))
+            return living([*left, *enforcement.members(replica.key)])
+
+        ending = Ending(find, first, asked, lambda: enforcement.kill(replica.key))
+        if adopted and ending.step():
+            return None
+        name = replica.service if replica.slot < 0 else f"{service_of(replica.service)}.{replica.slot}"
+        task = asyncio.get_running_loop().create_task(self._end(replica.serial, name, ending, adopted))
+        self._under_way[replica.serial] = UnderWay(replica, ending, task)
+        return task
+
+    def family(self, replica: Replica, process: Process) -> list[int]:
+        """A replica's process and all that it has started, daemons included while its zygote lives."""
+        pid = process.child.pid
+        known = {one.child.pid for one in self._fleet.processes.values()}
+        daemons = left_by(pid, self._fleet.state.mark().of(replica.serial), process.parent, known)
+        return [pid, *descendants(pid), *daemons]
+
+    async def _end(self, serial: int, name: str, ending: Ending, first_done: bool) -> None:
+        try:
+            left = await ending.run_beside(first_done=first_done)
+        finally:
+            self._under_way.pop(serial, None)
+        if ending.found:
+            many = "processes that it had" if ending.found > 1 else "process that it had"
+            self._say(f"{name}: {ending.found} {many} started ended with it")
+        for one in survivors(left):
+            self._say(f"{name}: {one}, which it had started, cannot be ended")
+
+    def hurry(self, serial: int) -> None:
+        """What a replica left has no more time."""
+        found = self._under_way.get(serial)
+        if found is not None:
+            found.ending.hurry()
+
+    async def over(self, *, service: str = "", slot: int = -1, serials: Iterable[int] = ()) -> None:
+        """Wait until what was left in a slot of a replica set has ended, and what these replicas left."""
+        wanted = set(serials)
+        tasks = [
+            one.task
+            for serial, one in self._under_way.items()
+            if serial in wanted or (one.replica.service, one.replica.slot) == (service, slot)
+        ]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def end_dead(self, alive: Iterable[int]) -> int:
+        """End what was left by replicas that are not among these, by serial; how many there were."""
+        application = self._fleet.state.mark()
+        serials = {application.of(serial).serial for serial in alive}
+        zygotes = self._zygotes()
+
+        def find() -> list[int]:
+            left = left_anywhere(application.application, lambda serial: serial not in serials)
+            # A zygote, its spare and what its import has started are of no replica, and belong to it.
+            return [pid for pid in left if not zygotes & {pid, *ancestors(pid)} or self._dead(pid, serials)]
+
+        ending = Ending(find)
+        await ending.run_beside()
+        self._lament(ending.left)
+        return ending.found
+
+    def _dead(self, pid: int, serials: Container[int]) -> bool:
+        mark = mark_of(pid)
+        return mark is not None and mark.serial > 0 and mark.serial not in serials
+
+    async def end_all(self, *, children: bool) -> int:
+        """End all that is the application's; how many there were. children: and all that descends from this process."""
+        application = self._fleet.state.mark().application
+        own = os.getpid()
+        ending = Ending(lambda: left_anywhere(application) + (living(descendants(own)) if children else []))
+        await ending.run_beside()
+        self._lament(ending.left)
+        return ending.found - len(ending.left)
+
+    def _lament(self, left: list[int]) -> None:
+        for one in survivors(left):
+            self._say(f"{one} cannot be ended")
+
+    async def close(self) -> None:
+        """End at once what is still being ended."""
+        for one in self._under_way.values():
+            one.ending.hurry()
+        await asyncio.gather(*(one.task for one in self._under_way.values()), return_exceptions=True)
+
+
+def _is(mark: Mark) -> Callable[[int], bool]:
+    return lambda serial: serial == mark.serial

@@ -1,0 +1,152 @@
+"""Nothing that the application has started survives it, whoever was killed before."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from endings import FISSILE, KINDS, TARGETS, Litterers, litterers, storm
+
+from fissile.supervisor.descent import born
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def until(what: Callable[[], object], seconds: float = 10.0) -> None:
+    limit = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def started(application: Litterers) -> set[str]:
+    """The processes of replicas and of what they have started, without a zygote's spare."""
+    return {line.split()[0] for line in application.left() if "serial=0" not in line}
+
+
+def test_a_storm_of_kills_leaves_nothing() -> None:
+    storm(13, Counter(dict.fromkeys(TARGETS, 2)), print)
+
+
+def test_what_a_replica_started_ends_with_it_alone() -> None:
+    with litterers() as application:
+        application.up()
+        before = started(application)
+        for kind in KINDS:
+            application.litter("Front", kind)
+        fronts = started(application) - before
+        application.litter("Back", "child")
+        (other,) = started(application) - before - fronts
+        assert len(fronts) >= len(KINDS)
+        (front,) = next(
+            one["pids"] for one in application.endpoints()["services"].values() if "Front" in one["components"]
+        )
+        os.kill(front, signal.SIGKILL)
+        until(lambda: not any(born(int(pid)) for pid in fronts))
+        assert born(int(other))
+        log = application.folder / ".fissile" / "logs" / "fissile.log"
+        until(lambda: "processes that it had started ended with it" in log.read_text())
+
+
+def test_down_finds_what_no_list_names() -> None:
+    """As after a full disk: the newest births are in no file."""
+    with litterers() as application:
+        application.up()
+        application.litter("Back", "bare daemon")
+        for pid in application.processes("all"):
+            os.kill(pid, signal.SIGKILL)
+        (application.folder / ".fissile" / "endpoints.json").unlink()
+        done = application.cli("down")
+        assert (done.returncode, done.stdout) == (0, "what was left of the application is stopped\n"), done.stderr
+        assert application.left() == []
+        assert "nothing runs" in application.cli("down").stderr
+
+
+def test_the_next_start_takes_no_orphan_for_its_own() -> None:
+    with litterers() as application:
+        application.up()
+        application.litter("Back", "bare daemon")
+        for pid in application.processes("all"):
+            os.kill(pid, signal.SIGKILL)
+        (application.folder / ".fissile" / "endpoints.json").unlink()
+        before = set(application.left())
+        assert before
+        application.up()
+        assert not before & set(application.left())
+
+
+@pytest.mark.parametrize("topology", ["microservices", "together"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
+def test_what_runs_in_the_foreground_leaves_nothing_either(topology: str, number: signal.Signals) -> None:
+    with litterers() as application:
+        settings = application.folder / "fissile.toml"
+        if topology == "together":
+            settings.write_text('app = "litter_app:app"\n')
+        command = [*FISSILE, "run", "--port", "0"]
+        process = subprocess.Popen(
+            command, cwd=application.folder, env=application.environment, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert "is up" in process.stdout.readline()
+        for kind in ("child", "bare daemon", "stubborn"):
+            application.litter("Back", kind)
+        process.send_signal(number)
+        process.wait(20)
+        if number is signal.SIGKILL:
+            if topology == "together":
+                assert application.left()
+                assert application.cli("down").returncode == 0
+            until(lambda: not application.left())  # the zygote sees to it
+        process.stdout.close()
+        assert application.left() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_what_cannot_be_ended_is_named() -> None:
+    code = """
+import os, sys
+os.setuid(65534)
+from fissile.supervisor.remains import Ending, survivors
+ending = Ending(lambda: [int(sys.argv[1])], asked=0.05)
+ending.hurry()
+ending._limit = 0.0
+print(*survivors(ending.run()))
+"""
+    stranger = subprocess.Popen(["sleep", "600"])
+    try:
+        done = subprocess.run([sys.executable, "-c", code, str(stranger.pid)], capture_output=True, text=True)
+        assert done.stdout == f"pid {stranger.pid} (sleep 600, it belongs to user 0)\n", done.stderr
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_failed_start_leaves_nothing() -> None:
+    with litterers() as application:
+        program = Path(application.folder / "litter_app.py")
+        program.write_text(
+            program.read_text()
+            .replace("class Front(Litter):", "class Front(Litter):\n    start = Litter._fail")
+            .replace(
+                "class Litter:",
+                """class Litter:
+    async def _fail(self):
+        await self.litter("bare daemon")
+        await self.litter("child")
+        raise OSError("no")
+""",
+            )
+        )
+        done = application.cli("up", "--port", "0")
+        assert done.returncode == 2
+        assert "Front" in done.stderr
+        assert application.left() == []
