@@ -184,9 +184,10 @@ def test_secrets_of_others_are_in_no_process(app: Up, needles: Needles):
 def test_what_is_shown_to_people_holds_no_secret(app: Up, needles: Needles):
     app.up()
     kept = {one for some in needles.of(app.folder).values() for one in some}
-    shown = "".join(
-        fissile(*command, "--path", app.folder).stdout
-        for command in (("status", "--json"), ("history", "--json"), ("logs",), ("releases", "--json"))
-    )
+    shown = ""
+    for command in (("status", "--json"), ("history", "--json", "--path"), ("logs", "--path"), ("releases", "--json")):
+        result = fissile(*command, app.folder)
+        assert result.returncode == 0, result
+        shown += result.stdout
     assert "vault" in shown
     assert not [one for one in kept if one.decode() in shown]

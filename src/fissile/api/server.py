@@ -39,9 +39,20 @@ class ApiServer:
         await self._edge(Api(self._supervisor, self._down, token).asgi()).start(tcp)
         self._inside = self._edge(Api(self._supervisor, self._down, None).asgi())
         self._outside = self._edge(refuse)
-        self._listener = listen_unix(self._path)
-        asyncio.get_running_loop().add_reader(self._listener.fileno(), self._accept, self._listener)
-        self._supervisor.announce(url(tcp), self._path)
+        self._listen()
+        self._supervisor.announce(url(tcp), self._path, renew=self._listen)
+
+    def _listen(self) -> None:
+        """At a new socket, instead of one that somebody may have removed. Raises OSError."""
+        listener = listen_unix(self._path)
+        self._leave()
+        self._listener = listener
+        asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, listener)
+
+    def _leave(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener.fileno())
+            self._listener.close()
 
     def _edge(self, app: Any) -> Edge:
         edge = Edge(app)
@@ -58,9 +69,7 @@ class ApiServer:
 
     async def close(self) -> None:
         """Answer what is asked, then close. Event streams end."""
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener.fileno())
-            self._listener.close()
+        self._leave()
         for edge in self._edges:
             await edge.drain(DRAIN_SECONDS_MAX, idle_seconds_max=0.0)
         remove_unix(self._path)

@@ -1,4 +1,4 @@
-"""How commands ask a running supervisor: HTTP over its Unix socket."""
+"""How commands ask a running supervisor: HTTP over its Unix socket, or TCP with its token where that is gone."""
 
 import json
 import socket
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from fissile.errors import FissileError
 from fissile.rpc.paths import addressed
@@ -40,10 +41,10 @@ class Client:
         self.endpoints = supervised(root)
 
     def _open(self, verb: str, path: str, body: Any = None) -> Any:
-        connection = _UnixConnection(self.endpoints.api_socket)
         data = None if body is None else json.dumps(body).encode()
         try:
-            connection.request(verb, path, data, {"Content-Type": "application/json"})
+            connection, headers = self._connected()
+            connection.request(verb, path, data, {"Content-Type": "application/json", **headers})
             answer = connection.getresponse()
         except (OSError, HTTPException) as error:
             raise Refused(
@@ -53,6 +54,19 @@ class Client:
         if answer.status != 200:
             raise _refused(answer.read())
         return answer
+
+    def _connected(self) -> tuple[HTTPConnection, dict[str, str]]:
+        """A connection, and what proves us there. Raises OSError."""
+        unix = _UnixConnection(self.endpoints.api_socket)
+        try:
+            unix.connect()
+            return unix, {}
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            # Somebody removed the socket, and it has not been put back so far.
+            address = urlsplit(self.endpoints.api)
+            tcp = HTTPConnection(address.hostname or "", address.port, timeout=ANSWER_SECONDS_MAX)
+            tcp.connect()
+            return tcp, {"Authorization": f"Bearer {self.endpoints.api_token}"}
 
     def get(self, path: str) -> Any:
         """Ask. Raises Refused."""

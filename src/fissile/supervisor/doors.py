@@ -104,6 +104,22 @@ class Doors:
             await self._tell(f"slot {label}", found)
         return found
 
+    def paths(self) -> dict[str, tuple[str, int]]:
+        """Where the sockets of slots are: replica set and slot, by path."""
+        labels = [label.removeprefix("slot ") for label in self.kept if label.startswith("slot ")]
+        return {
+            self._fleet.state.socket_path(label): (label.rpartition(".")[0], int(label.rpartition(".")[2]))
+            for label in labels
+        }
+
+    async def renew(self, name: str, number: int) -> None:
+        """A new socket for a slot whose own was removed for good: for the next replica there. Raises OSError."""
+        await self._close(f"slot {name}.{number}")
+        service = self._fleet.services.get(name)
+        if service is not None:
+            service.slots.pop(number, None)
+            await self.slot(service, number)
+
     async def tidy(self) -> None:
         """Close the sockets of slots that nobody needs any more. Slot 0 stays: a call there wakes the service."""
         for name, service in self._fleet.services.items():

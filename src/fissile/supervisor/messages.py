@@ -135,6 +135,10 @@ class Retire(msgspec.Struct, frozen=True, tag="retire"):
     """Nothing more will be forked: no spare is needed."""
 
 
+class Listen(msgspec.Struct, frozen=True, tag="listen"):
+    """The next supervisor comes by another socket, which travels with this."""
+
+
 class Drop(msgspec.Struct, frozen=True, tag="drop"):
     """Close a kept socket."""
 
@@ -253,7 +257,7 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
     pid: int
 
 
-ToZygote = Begin | Fork | Exec | Import | Keep | Drop | Retire | Foster | Noted | Ping | Enquire
+ToZygote = Begin | Fork | Exec | Import | Keep | Listen | Drop | Retire | Foster | Noted | Ping | Enquire
 FromZygote = Examined | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Pong | Told
 
 encode = msgspec.msgpack.Encoder().encode

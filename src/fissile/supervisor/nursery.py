@@ -49,6 +49,7 @@ from fissile.supervisor.messages import (
     Keep,
     Kept,
     Known,
+    Listen,
     Load,
     Loaded,
     LoadFailed,
@@ -494,6 +495,21 @@ class Nursery:
         if self._path is not None:
             with suppress(ForkError):  # the next zygote gets them all
                 await self._send(Keep(name), [sock.fileno()])
+
+    @property
+    def path(self) -> str | None:
+        """Where the next supervisor finds its zygote."""
+        return self._path
+
+    async def renew(self) -> None:
+        """Have the zygote listen at a new socket, instead of one that was removed for good. Raises OSError."""
+        if self._path is not None and self._socket is not None:
+            listener = listen_unix(self._path)
+            if self._listener is not None:
+                self._listener.close()
+            self._listener = listener
+            with suppress(ForkError):  # the next zygote makes its own
+                await self._send(Listen(), [listener.fileno()])
 
     async def drop(self, name: str) -> None:
         """Such a socket is needed no more."""

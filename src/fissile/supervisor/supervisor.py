@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -91,8 +91,8 @@ from fissile.supervisor.rollouts import Rollouts
 from fissile.supervisor.scaling import Scaling
 from fissile.supervisor.service import Secrets, Service
 from fissile.supervisor.shut import Notice, ShutDoors
-from fissile.supervisor.sockets import HOST, listen_unix, remove_unix
-from fissile.supervisor.state import JOURNAL, Endpoints, ServiceEndpoints, StateFolder, nothing_runs
+from fissile.supervisor.sockets import HOST, listen_unix, remove_unix, restore
+from fissile.supervisor.state import ENDPOINTS, JOURNAL, Endpoints, ServiceEndpoints, StateFolder, nothing_runs
 from fissile.supervisor.status import SupervisorStatus, status_of
 
 OURSELVES = "fissile"
@@ -115,6 +115,8 @@ WATCH_SECONDS = 0.5
 SCALE_SECONDS = 0.1
 # Of a process that runs migrations.
 NO_SLOT = -1
+# How often it is looked whether the Unix sockets are still there.
+SOCKETS_SECONDS = 1.0
 
 
 class StartFailed(FissileError):
@@ -184,6 +186,7 @@ class Supervisor:
         self._migrating: set[int] = set()
         # Until when all must have ended (monotonic seconds); 0: nobody wants that.
         self._stop_limit = 0.0
+        self._renew_api: Callable[[], None] = lambda: None
         self._live: tuple[Any, ...] = ()
 
     @property
@@ -243,9 +246,9 @@ class Supervisor:
         replicas = {process.child.pid for process in self._fleet.processes.values()}
         return {os.getpid(), *zygotes, *replicas, *self._fleet.strays}
 
-    def announce(self, api: str, api_socket: str) -> None:
-        """Publish where the supervisor's own API is."""
-        self._api, self._api_socket = api, api_socket
+    def announce(self, api: str, api_socket: str, *, renew: Callable[[], None] = lambda: None) -> None:
+        """Publish where the supervisor's own API is. renew: makes its Unix socket anew."""
+        self._api, self._api_socket, self._renew_api = api, api_socket, renew
         self._publish()
 
     @property
@@ -288,6 +291,7 @@ class Supervisor:
             self._loop = self._spawn(lasting(self._run, self.say))
             self._spawn(lasting(self._watch, self.say))
             self._spawn(lasting(self._scale, self.say))
+            self._spawn(lasting(self._keep_sockets, self.say))
             self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._fleet.desired.services))
@@ -546,6 +550,47 @@ class Supervisor:
         if spec.port:
             self._fleet.service(spec.set).ports[spec.serial] = spec.port
         self._settle_in(replica, child, spec.root)
+
+    async def _keep_sockets(self) -> None:
+        """Look for Unix sockets that somebody has removed, as those do who clean up."""
+        while True:
+            await asyncio.sleep(SOCKETS_SECONDS)
+            state = self._fleet.state
+            for path in restore(str(state.sockets)):
+                self.say(f"{path} was removed by somebody, and is put back")
+            try:
+                await self._renew({path.name for path in state.sockets.iterdir()})
+                if not (state.path / ENDPOINTS).exists():
+                    self._published = None
+                    self._publish()
+            except OSError as error:
+                self._complain(f"sockets that somebody has removed cannot be made anew: {error}")
+
+    async def _renew(self, there: Collection[str]) -> None:
+        """Make anew what is not among the names that are there, nor can be put back: its spare is gone, too."""
+        control = self._fleet.state.socket_path(CONTROL_SOCKET)
+        if os.path.basename(control) not in there and self._server is not None:
+            self._control = listen_unix(control, self._fleet.state.socket_mode)
+            await self._server.start(self._control)
+        if self._api_socket and os.path.basename(self._api_socket) not in there:
+            self._renew_api()
+        for nursery in self._editions.all():
+            if nursery.path is not None and os.path.basename(nursery.path) not in there:
+                await nursery.renew()
+        lost = [where for path, where in self._doors.paths().items() if os.path.basename(path) not in there]
+        for name, number in lost:
+            await self._doors.renew(name, number)
+        for name in {name for name, _ in lost}:
+            self._spawn(self._restart_for_sockets(name))
+
+    async def _restart_for_sockets(self, name: str) -> None:
+        """Replicas listen at what they were given when they began."""
+        why = "its sockets were removed by somebody"
+        self.say(f"{service_of(name)} is restarted: {why}")
+        try:
+            await self._restart(name, OURSELVES, why)
+        except (FissileError, KeyError) as error:
+            self.say(f"{service_of(name)} takes no new connections of other services: {error}")
 
     async def _open_desk(self) -> None:
         self._server = self._desk.server(self._fleet.secrets.control)

@@ -66,6 +66,7 @@ from fissile.supervisor.messages import (
     Keep,
     Kept,
     Known,
+    Listen,
     Load,
     Loaded,
     LoadFailed,
@@ -231,6 +232,13 @@ class Zygote:
         left = max(done, default=-inf) + REMEMBER_SECONDS_MAX - time.monotonic()
         return left if left > 0.0 else None
 
+    def _listen(self, listener: socket.socket) -> None:
+        if self._listener is not None:
+            self._poll.unregister(self._listener)
+            self._listener.close()
+        self._listener = listener
+        self._poll.register(listener, select.POLLIN)
+
     def _meet(self, listener: socket.socket) -> None:
         """Another supervisor takes over: the folder's lock says that there is no other."""
         connection, _ = listener.accept()
@@ -257,6 +265,9 @@ class Zygote:
         elif isinstance(message, Keep):
             self._drop(message.name)
             (self._kept[message.name],) = fds
+        elif isinstance(message, Listen):
+            (fd,) = fds
+            self._listen(socket.socket(fileno=fd))
         elif isinstance(message, Drop):
             self._drop(message.name)
         elif isinstance(message, Retire):
