@@ -114,6 +114,19 @@ class Door:
             while len(group) != count:
                 await asyncio.sleep(0.001)
 
+    @property
+    def busy(self) -> list[Any]:
+        """Connections whose requests are under way, and websockets."""
+        lobby = self.edge.lobby
+        return [
+            one for one in lobby.connections if all(one not in g for g in (lobby.strangers, lobby.kept, lobby.leaving))
+        ]
+
+    async def until_busy(self, count: int) -> None:
+        async with asyncio.timeout(5.0):
+            while len(self.busy) != count:
+                await asyncio.sleep(0.001)
+
     def later(self, seconds: float) -> None:
         """What the door does that much later."""
         self.edge.lobby.look(self.edge.lobby.now + seconds + limits.LOOK_SECONDS)
@@ -315,7 +328,7 @@ async def test_what_waits_for_its_turn_is_not_parsed() -> None:
         await app.begun.wait()
         writer.write((b"GET /x HTTP/1.1\r\n" + HOST + b"\r\n") * 5000 + LAST)
         await asyncio.sleep(0.05)
-        (visitor,) = one.edge.lobby.busy
+        (visitor,) = one.busy
         assert isinstance(visitor, visitors.Visitor)
         assert len(visitor.pipeline) == 1
         app.gate.set()
@@ -394,7 +407,7 @@ async def test_a_body_that_does_not_come_is_answered_with_408() -> None:
     app = Echo()
     async with door(app) as one:
         reader, writer = await one.connect(b"POST / HTTP/1.1\r\n" + HOST + b"content-length: 1000\r\n\r\n")
-        await one.until(one.edge.lobby.busy, 1)
+        await one.until_busy(1)
         for _ in range(30):  # a byte in each second
             with suppress(RuntimeError):
                 writer.write(b"x")
@@ -409,7 +422,7 @@ async def test_a_body_at_a_fair_rate_may_take_for_hours() -> None:
     async with door() as one:
         size = 1000 * 1000
         reader, writer = await one.connect(b"POST / HTTP/1.1\r\n" + HOST + b"content-length: %d\r\n\r\n" % size)
-        await one.until(one.edge.lobby.busy, 1)
+        await one.until_busy(1)
         for _ in range(1000):
             writer.write(b"x" * 1000)
             await writer.drain()
@@ -427,7 +440,7 @@ async def test_an_application_that_does_not_read_is_not_the_visitors_fault() -> 
         waits, _ = await one.connect(
             b"POST /slow HTTP/1.1\r\n" + HOST + b"expect: 100-continue\r\ncontent-length: 9\r\n\r\n"
         )
-        await one.until(one.edge.lobby.busy, 2)
+        await one.until_busy(2)
         await asyncio.sleep(0.05)
         for _ in range(100):
             one.later(10)
@@ -442,12 +455,12 @@ async def test_an_answer_that_nobody_reads_is_given_up() -> None:
         _reader, writer = await one.connect()
         writer.transport.pause_reading()
         writer.write(b"GET /big HTTP/1.1\r\n" + HOST + b"\r\n")
-        await one.until(one.edge.lobby.busy, 1)
+        await one.until_busy(1)
         while app.ended != ["/big"]:
             await asyncio.sleep(0.001)
         for _ in range(25):
             one.later(1 - limits.LOOK_SECONDS)
-        await one.until(one.edge.lobby.busy, 0)
+        await one.until_busy(0)
         assert not one.edge.lobby.connections
 
 
@@ -546,7 +559,7 @@ async def test_where_all_have_requests_the_newcomer_is_told_when_to_come_back() 
     app = Echo()
     async with door(app, connections_max=3) as one:
         slow = [await one.connect(b"GET /slow HTTP/1.1\r\n" + HOST + b"\r\n") for _ in range(3)]
-        await one.until(one.edge.lobby.busy, 3)
+        await one.until_busy(3)
         for _ in range(5):
             answer = await one.ask(b"POST / HTTP/1.1\r\n" + HOST + b"content-length: 100000\r\n\r\n" + b"x" * 100_000)
             assert statuses(answer) == [503]
@@ -565,7 +578,7 @@ async def test_requests_whose_visitors_have_gone_take_places_too() -> None:
             _, writer = await one.connect(b"GET /deaf HTTP/1.1\r\n" + HOST + b"\r\n")
             await app.begun.wait()
             writer.transport.abort()
-        await one.until(one.edge.lobby.busy, 0)
+        await one.until_busy(0)
         assert statuses(await one.ask(LAST)) == [503]
         app.gate.set()
 
@@ -575,7 +588,7 @@ async def test_newcomers_that_ask_for_nothing_do_not_pile_up_beside_requests() -
     async with door(app, connections_max=3) as one:
         for _ in range(3):
             await one.connect(b"GET /slow HTTP/1.1\r\n" + HOST + b"\r\n")
-        await one.until(one.edge.lobby.busy, 3)
+        await one.until_busy(3)
         for _ in range(20):
             await one.connect(b"GET")
         await asyncio.sleep(0.05)
@@ -766,11 +779,11 @@ async def test_a_websocket_that_reads_nothing_or_never_ends_its_message_is_cut()
     async with door(talk) as one:
         reader, writer = await one.connect(UPGRADE)
         await reader.readuntil(b"\r\n\r\n")
-        assert len(one.edge.lobby.busy) == 1
+        assert len(one.busy) == 1
         writer.write(frame(1, b"", fin=False) + frame(0, b"", fin=False) * 30_000)
         await writer.drain()
         async with asyncio.timeout(5.0):
-            while one.edge.lobby.busy:
+            while one.busy:
                 one.later(0)
                 await asyncio.sleep(0.01)
         deaf, pinger = await one.connect(UPGRADE)
@@ -781,7 +794,7 @@ async def test_a_websocket_that_reads_nothing_or_never_ends_its_message_is_cut()
                 pinger.write(frame(9, b"x" * 125) * 1000)
             await asyncio.sleep(0.002)
             one.later(1)
-        await one.until(one.edge.lobby.busy, 0)
+        await one.until_busy(0)
 
 
 async def test_websockets_take_places_and_are_not_closed_for_newcomers() -> None:
@@ -792,4 +805,4 @@ async def test_websockets_take_places_and_are_not_closed_for_newcomers() -> None
             assert statuses(await reader.readuntil(b"\r\n\r\n")) == [101]
         assert statuses(await one.ask(LAST)) == [503]
         one.later(1000)
-        assert len(one.edge.lobby.busy) == 3
+        await one.until_busy(3)

@@ -25,14 +25,17 @@ def status_of(error: BaseException | None) -> HTTPStatus:
     return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def better(message: Any) -> list[Any] | None:
-    """In place of a 500 that a framework begins while it handles an error that passes: the messages that say so."""
+def better(message: Any) -> tuple[Any, Any]:
+    """How an answer of the 500s begins, and its body, if it is another than the application's own.
+
+    That is so for a 500 that a framework begins while it handles an error that passes.
+    """
     error = sys.exc_info()[1] if message["status"] == SERVER_ERROR else None
-    return None if status_of(error) == SERVER_ERROR else apology(error)
+    return (message, None) if status_of(error) == SERVER_ERROR else apology(error)
 
 
-def apology(error: BaseException | None) -> list[Any]:
-    """The messages of an answer for an exception that left the application."""
+def apology(error: BaseException | None) -> tuple[Any, Any]:
+    """Beginning and body of an answer for an exception that left the application."""
     status = status_of(error)
     body = status.phrase.encode()
     headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
@@ -41,10 +44,10 @@ def apology(error: BaseException | None) -> list[Any]:
         headers.append((b"retry-after", str(max(1, math.ceil(seconds))).encode()))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         headers.append((b"connection", b"close"))
-    return [
+    return (
         {"type": "http.response.start", "status": int(status), "headers": headers},
         {"type": "http.response.body", "body": body},
-    ]
+    )
 
 
 async def apologise(

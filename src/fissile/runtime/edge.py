@@ -33,8 +33,6 @@ CLOSE_CHECK_SECONDS = 0.02
 ACCEPTS_MAX = 64
 # How long a connection that belongs to the other build waits here for one of its replicas.
 HELD_SECONDS_MAX = 5.0
-# With these an answer begins.
-BEGINS = ("http.response.start", "websocket.accept")
 # The name of the public door that serves HTTP/JSON.
 GATEWAY_DOOR = ""
 
@@ -252,31 +250,34 @@ class Edge:
         context = context_of(scope, release)
         call_context.set(context)
         trace = (b"traceresponse", context.traceparent().encode())
-        failed = broken = starting = False
-        better: list[Any] | None = None
+        failed = broken = starting = replaced = False
 
         async def answer(message: Any) -> None:
-            nonlocal failed, starting, better
-            if better is not None:
-                return  # the framework's own words
+            nonlocal failed, starting, replaced
             if message["type"] == "http.response.start":
-                failed = message["status"] >= SERVER_ERROR
-                if failed and (messages := apologies.better(message)):
-                    for message in messages:
-                        await answer(message)
-                    better = messages
-                    return
-                starting = True
+                body = None
+                if message["status"] >= SERVER_ERROR:
+                    failed = True
+                    message, body = apologies.better(message)
                 headers = [*message.get("headers", ()), trace]
                 if self._draining:
                     headers.append((b"connection", b"close"))
                 if cookie:
                     headers.append((b"set-cookie", cookie))
                 message = {**message, "headers": headers}
-            if message["type"] in BEGINS:
                 ledger.answered(release, number, failed=failed)
+                starting = True
+                await send(message)
+                starting = False
+                if body is not None:
+                    replaced = True
+                    await send(body)
+                return
+            if replaced:
+                return  # the framework's own words
+            if message["type"] == "websocket.accept":
+                ledger.answered(release, number, failed=False)
             await send(message)
-            starting = False
 
         number = ledger.begin(release)
         try:

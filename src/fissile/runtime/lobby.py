@@ -1,10 +1,10 @@
 """Who is at a door, what they wait for, and who has to go when it is full.
 
-Each connection stands in one of four groups. A *stranger* has not sent a whole head of a request yet, a *kept* one is
-idle after an answer: with both, the server waits for the visitor. A *busy* one has a request under way, or is a
-websocket. One that is *leaving* was refused, and is let read why. Groups are ordered by how long each has been there,
-so that the longest is found at once. One timer for each door looks at all limits of time, instead of one for each
-connection.
+Most connections stand in one of three groups. A *stranger* has not sent a whole head of a request yet, a *kept* one is
+idle after an answer: with both, the server waits for the visitor. One that is *leaving* was refused, and is let read
+why. All others are *busy*: a request is under way, or they are websockets. Groups are ordered by how long each has been
+there, so that the longest is found at once. One timer for each door looks at all limits of time, instead of one for
+each connection.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Present(Protocol):
         ...
 
     def watch(self, now: float) -> None:
-        """Look whether a busy one still makes progress."""
+        """If it is busy, look whether it still makes progress."""
         ...
 
 
@@ -70,11 +70,12 @@ class Lobby:
     def __init__(self, name: str, connections: Collection[Any], tasks: Collection[Any], connections_max: int) -> None:
         self.strangers: Group = OrderedDict()
         self.kept: Group = OrderedDict()
-        self.busy: Group = OrderedDict()
         self.leaving: Group = OrderedDict()
         self.connections = connections
         self.tasks = tasks
         self.connections_max = connections_max
+        # There was no room, and nobody to be closed: requests have to ask.
+        self.crowded = False
         self.now = 0.0
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,18 +91,21 @@ class Lobby:
             self._begin()
         one.since = self.now
         self.strangers[one] = None
-        if len(self.connections) - len(self.leaving) > self.connections_max:
+        if self._is_over():
             self.make_room(one)
+            self.crowded = self._is_over()
         elif descriptor >= self._descriptor_max:
             self._make_descriptor(one)
 
-    def move(self, one: Present, origin: Group, target: Group) -> None:
-        """From one group to another, where it is the latest."""
-        origin.pop(one, None)
+    def move(self, one: Present, origin: Group | None, target: Group | None) -> None:
+        """From one group to another, where it is the latest; None is to be busy."""
+        if origin is not None:
+            origin.pop(one, None)
         one.since = self.now
-        target[one] = None
-        if target is self.leaving and len(target) > LEAVING_MAX:
-            self._longest(target).expel()
+        if target is not None:
+            target[one] = None
+        if len(self.leaving) > LEAVING_MAX:
+            self._longest(self.leaving).expel()
 
     def make_room(self, newcomer: Present) -> bool:
         """Close the longest waiting, of strangers or of kept ones, whichever are more; False if nobody waits."""
@@ -116,7 +120,11 @@ class Lobby:
         """Whether there is room for a request of this one."""
         if len(self.tasks) >= self.connections_max:
             return False
-        return len(self.connections) - len(self.leaving) <= self.connections_max or self.make_room(one)
+        self.crowded = self._is_over() and not self.make_room(one)
+        return not self.crowded
+
+    def _is_over(self) -> bool:
+        return len(self.connections) - len(self.leaving) > self.connections_max
 
     def turned_away(self, why: str) -> None:
         """Count somebody; the log is told of all together."""
@@ -169,7 +177,7 @@ class Lobby:
             while group and now - (longest := self._longest(group)).since >= limit + LOOK_SECONDS:
                 longest.expire()
                 group.pop(longest, None)
-        for one in list(self.busy):
+        for one in list(self.connections):
             one.watch(now)
         self._tell(now)
 

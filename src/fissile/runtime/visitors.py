@@ -7,10 +7,13 @@ is more of it read. What is wrong is answered once the answers before it are out
 before the connection is cut.
 """
 
+import asyncio
 import re
+from collections import deque
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
@@ -37,6 +40,8 @@ UNTOLD_BYTES = 1 << 62
 END = b"\r\n\r\n"
 # RFC 3986, 3.2: a name, an IPv4 address, or an IPv6 one in brackets; a port.
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+)(?::[0-9]*)?")
+SLASH = ord("/")
+FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding"})
 ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
 BAD = HTTPStatus.BAD_REQUEST
@@ -99,29 +104,39 @@ class OldCycle(RequestResponseCycle):
 
 
 class Visitor(HttpToolsProtocol):
-    """One connection, from its first byte to its last. `server_state.lobby` is where it stands."""
+    """One connection, from its first byte to its last. `server_state.lobby` is where it stands.
+
+    What a usual request passes through is written without the calls in between that would cost as much as it does.
+    """
+
+    app: Any
+    pipeline: deque[Any]
+    parser: Any
+    cycle: Any = None
+    since = 0.0
+    # Where it stands, unless it is busy.
+    _group: Group | None = None
+    _in_head = True
+    # Nothing of the next head has come, and nothing waits for its turn.
+    _fresh = True
+    # Bytes of the head so far, or of a chunked body since anything of its content came.
+    _counted = 0
+    _tail = b""
+    # How long the body is; None in one of chunks.
+    _length: int | None = 0
+    _body_bytes = 0
+    _unwanted_bytes = 0
+    _held = b""
+    _refused: Refused | None = None
+    _left_bytes = 0
+    _resumed = 0
+    _host: bytes | None = None
+    _sending: Progress | None = None
+    _reading: Progress | None = None
 
     def __init__(self, config: Config, server_state: Any, app_state: dict[str, Any]) -> None:
         super().__init__(config=config, server_state=server_state, app_state=app_state)
-        self.parser: Any
-        self.cycle: Any
         self.lobby: Lobby = server_state.lobby
-        self.since = 0.0
-        self._group: Group = self.lobby.strangers
-        self._in_head = True
-        # Bytes of the head so far, or of a chunked body since anything of its content came.
-        self._counted = 0
-        self._tail = b""
-        # What is left of a body whose length is known; None in one of chunks.
-        self._left: int | None = 0
-        self._body_bytes = 0
-        self._unwanted_bytes = 0
-        self._held = b""
-        self._refused: Refused | None = None
-        self._left_bytes = 0
-        self._resumed = 0
-        self._sending = Progress()
-        self._reading = Progress()
 
     def connection_made(self, transport: Any) -> None:
         """Enter the lobby."""
@@ -131,12 +146,14 @@ class Visitor(HttpToolsProtocol):
         self.client = get_remote_addr(transport)
         self.scheme = "http"
         self.connections.add(self)
+        self._group = self.lobby.strangers
         sock = transport.get_extra_info("socket")
         self.lobby.enter(self, sock.fileno() if sock is not None else 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave it."""
-        self._group.pop(self, None)
+        self._go(None)
+        self._fresh = False
         self._held = b""
         super().connection_lost(exc)
 
@@ -144,68 +161,76 @@ class Visitor(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what may be parsed now."""
-        if self._group is self.lobby.leaving:
+        if self._fresh and len(data) <= HEAD_BYTES_MAX and data.count(END) == 1:
+            # The end of one head, and of no more: the usual case.
+            try:
+                self.parser.feed_data(data)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+                self._stumble(error, data, 0)
+            else:
+                if self._length != 0 or data[-4:] != END:
+                    self._settle(data)
+        elif self._group is self.lobby.leaving:
             self._throw_away(data)
         elif self._held or self.pipeline or self._refused is not None:
             self._hold(self._held + data)
         else:
             self._take(data)
 
-    def _take(self, data: bytes) -> None:
-        position = 0
-        try:
-            while position < len(data):
-                position = self._feed(data, position)
-                if self.pipeline and position < len(data):
-                    self._hold(data[position:])
-                    return
-        except Refused as refused:
-            self._refuse(refused)
-            return
-        except httptools.HttpParserError as error:
-            refused = error.__context__
-            self._refuse(refused if isinstance(refused, Refused) else Refused(BAD, "Invalid HTTP request received."))
-            return
-        if self._in_head and self._counted and self._group is self.lobby.kept:
-            self._go(self.lobby.strangers)
-        elif not self._in_head and self.cycle.response_complete:
-            self._pace(len(data))
-
-    def _feed(self, data: bytes, position: int) -> int:
-        """Parse one piece; where the next begins. Raises Refused and HttpParserError."""
-        end = self._piece(data, position)
-        piece = data if position == 0 and end == len(data) else data[position:end]
-        before, was_in_head = self._body_bytes, self._in_head
-        try:
-            self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as upgrade:
-            if self._should_upgrade():
-                self._become_websocket()
-                return len(data)
-            if self._get_upgrade() == b"websocket":
-                self.lobby.turned_away("asked for a websocket without `websockets` installed")
-            end = position + upgrade.args[0]
-            self._begin_head()
-        if was_in_head:
-            return end
+    def _settle(self, data: bytes) -> None:
+        """Count what came after a head in one piece with it."""
         if self._in_head:
-            self._tail = piece[1 - len(END) :]
-        elif self._left is None:
-            self._counted = 0 if self._body_bytes != before else self._counted + len(piece)
-            if self._counted > HEAD_BYTES_MAX:
-                raise Refused(TOO_LARGE, "A body may have 64 KiB of trailers, or between two of its parts.")
-        return end
+            if self._length is not None:
+                more = len(data) - data.find(END) - len(END) - self._length
+                if not more:
+                    return  # a body, and nothing else
+                self._counted = more if more > 0 else len(data)
+            self._tail = data[1 - len(END) :]
+            if len(self.headers) > HEAD_LINES_MAX:
+                self._refuse(Refused(TOO_LARGE, "The head of a request may have 200 lines."))
+                return
+        self._after(len(data))
+
+    def _take(self, data: bytes) -> None:
+        """Parse piece by piece, as far as is allowed."""
+        position = 0
+        while position < len(data):
+            try:
+                end = self._piece(data, position)
+                piece = data if position == 0 and end == len(data) else data[position:end]
+                before, was_in_head = self._body_bytes, self._in_head
+                self.parser.feed_data(piece)
+                self._count(piece, before, was_in_head)
+            except (Refused, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+                end = self._stumble(error, data, position)
+            position = end
+            if self.pipeline and position < len(data):
+                self._hold(data[position:])
+                return
+        self._after(len(data))
+
+    def _after(self, size: int) -> None:
+        """What was parsed may have been the beginning of a further head, or the rest of what nobody waits for."""
+        if self._in_head:
+            if self._counted:
+                self._fresh = False
+                if self._group is self.lobby.kept:
+                    self._go(self.lobby.strangers)
+        elif self._group is None:
+            if self.cycle.response_complete:
+                self._pace(size)
+            elif self.cycle.transport is self.transport:
+                self.cycle.transport = Parting(self)
 
     def _piece(self, data: bytes, position: int) -> int:
         """Where the next piece ends. Raises Refused if it has too much of a head."""
         size = len(data)
         if not self._in_head:
-            if self._left:
-                end = min(size, position + self._left)
-                self._left -= end - position
-                return end
+            if self._length is not None and self._length > self._body_bytes:
+                return min(size, position + self._length - self._body_bytes)
             end = data.find(END, position + PIECE_BYTES_MIN, position + PIECE_BYTES_MAX)
             return min(size, position + PIECE_BYTES_MAX if end < 0 else end + len(END))
+        self._fresh = False
         end = -1
         if self._tail:
             # Its end may have begun in what came before.
@@ -220,14 +245,42 @@ class Visitor(HttpToolsProtocol):
         self._tail = data[max(position, end - len(END) + 1) : end] if end == size else b""
         return end
 
-    def _begin_head(self) -> None:
-        self._in_head = True
-        self._counted = 0
-        self._tail = b""
+    def _count(self, piece: bytes, body_bytes: int, was_in_head: bool) -> None:
+        """Hold what was parsed to the limits. Raises Refused."""
+        if was_in_head:
+            if self._in_head and len(self.headers or ()) > HEAD_LINES_MAX:
+                raise Refused(TOO_LARGE, "The head of a request may have 200 lines.")
+        elif self._in_head:
+            self._tail = piece[1 - len(END) :]
+        elif self._length is None:
+            self._counted = 0 if self._body_bytes != body_bytes else self._counted + len(piece)
+            if self._counted > HEAD_BYTES_MAX:
+                raise Refused(TOO_LARGE, "A body may have 64 KiB of trailers, or between two of its parts.")
+
+    def _stumble(self, error: Exception, data: bytes, position: int) -> int:
+        """The parser stopped: because of another protocol, or because it is none. Where to go on."""
+        if not isinstance(error, httptools.HttpParserUpgrade):
+            why = error if isinstance(error, Refused) else error.__context__
+            self._refuse(why if isinstance(why, Refused) else Refused(BAD, "Invalid HTTP request received."))
+        elif self._should_upgrade():
+            self._go(None)
+            self._fresh = False
+            self.handle_websocket_upgrade()
+        else:
+            if self._get_upgrade() == b"websocket":
+                self.lobby.turned_away("asked for a websocket without `websockets` installed")
+            rest = position + error.args[0]
+            self._counted = 0
+            if position == 0 and rest < len(data):
+                self.data_received(data[rest:])
+            else:
+                return rest
+        return len(data)
 
     def _hold(self, data: bytes) -> None:
         """Keep what was read, and read no more, until what is before it has been answered."""
         self._held = data if self._refused is None else b""
+        self._fresh = False
         self.flow.pause_reading()
         self._flow.held = True
 
@@ -243,66 +296,104 @@ class Visitor(HttpToolsProtocol):
 
     # What the parser says
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A line of the head. What is declared after the body is not: nobody vouches for it."""
-        if not self._in_head:
-            return
-        headers = self.headers
-        if len(headers) >= HEAD_LINES_MAX:
-            raise Refused(TOO_LARGE, "The head of a request may have 200 lines.")
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        headers.append((name, value))
-
     def on_headers_complete(self) -> None:
         """The request begins, if it is well-formed and there is room."""
-        version = self.parser.get_http_version()
-        self._check_target(self._check_headers(version))
-        if self._left != 0 and self.parser.should_upgrade():
+        parser, headers = self.parser, self.headers
+        version = parser.get_http_version()
+        framing = [header for header in headers if header[0] in FRAMING]
+        if version == "1.1" and len(framing) == 1 and framing[0][1] == self._host and len(headers) <= HEAD_LINES_MAX:
+            self._length = 0
+        else:
+            self._check_framing(version, framing)
+        if self.url[0] != SLASH or b"#" in self.url:
+            self._check_target()
+        lobby = self.lobby
+        if len(self.tasks) >= lobby.connections_max or lobby.crowded:
+            self._check_room()
+        upgrading = parser.should_upgrade()
+        if upgrading and self._length != 0:
             # The parser would take its body for the next request.
             raise Refused(BAD, "A request with a body asks for no other protocol.")
-        if not self.lobby.admits(self):
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "All places of this door are taken.")
-        self._in_head = False
-        self._counted = self._body_bytes = self._unwanted_bytes = 0
-        super().on_headers_complete()
-        if self._left != 0:
-            self.cycle.transport = cast(Any, Parting(self))
-        if version == "1.0":
-            self.cycle.__class__ = OldCycle
-        if self._group is not self.lobby.busy:
-            self._go(self.lobby.busy)
+        if self._group is not None:
+            del self._group[self]
+            self._group = None
+        self._in_head = self._fresh = False
+        self._counted = self._body_bytes = 0
+        self.scope["method"] = parser.get_method().decode("ascii")
+        if self._length is None:
+            # What the parser may still say belongs to the trailers: nobody vouches for them.
+            self.headers = []
+        if not upgrading or not self._should_upgrade():
+            self._begin(version)
 
-    def _check_headers(self, version: str) -> bytes | None:
-        """Whom the request is for; sets how long its body is. Raises Refused if that is not said, or not clearly."""
+    def _begin(self, version: str) -> None:
+        """Have the request answered, or wait for its turn."""
+        scope: Any = self.scope
+        raw_path, _, scope["query_string"] = self.url.partition(b"?")
+        path = raw_path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = raw_path
+        before = self.cycle
+        self.cycle = cycle = RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if version == "1.0":
+            scope["http_version"] = version
+            cycle.__class__ = OldCycle
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
+
+    def _check_framing(self, version: str, framing: list[tuple[bytes, bytes]]) -> None:
+        """Whom the request is for, and how long its body is. Raises Refused if that is not said, or not clearly."""
         host: bytes | None = None
-        self._left = 0
-        for name, value in self.headers:
+        length: int | None = 0
+        for name, value in framing:
             if name == b"host":
                 if host is not None:
                     raise Refused(BAD, "A request has one Host header.")
-                host = value.rstrip(b" \t")
+                host = value
             elif name == b"content-length":
-                self._left = int(value)
-            elif name == b"transfer-encoding":
-                self._left = None
-                if value.strip(b" \t").lower() != b"chunked":
-                    raise Refused(HTTPStatus.NOT_IMPLEMENTED, "The one transfer coding here is chunked.")
+                length = int(value)
+            elif value.strip(b" \t").lower() == b"chunked":
+                length = None
+            else:
+                raise Refused(HTTPStatus.NOT_IMPLEMENTED, "The one transfer coding here is chunked.")
+        self._length = length
+        self._unwanted_bytes = 0
+        if host is None or host != self._host:
+            self._check_host(version, host)
         if version != "1.1":
             if version != "1.0":
                 raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "The versions here are HTTP/1.1 and HTTP/1.0.")
-            if self._left is None:
+            if length is None:
                 raise Refused(BAD, "HTTP/1.0 has no chunks.")
-        if host is None:
-            if version == "1.1":
-                raise Refused(BAD, "A request of HTTP/1.1 has a Host header.")
-        elif not HOST.fullmatch(host):
-            raise Refused(BAD, "The Host header names no host.")
-        return host
+        if len(self.headers) > HEAD_LINES_MAX:
+            raise Refused(TOO_LARGE, "The head of a request may have 200 lines.")
 
-    def _check_target(self, host: bytes | None) -> None:
-        """Absolute targets, as proxies get them, as if they were ordinary ones (RFC 9112, 3.2.2)."""
+    def _check_host(self, version: str, host: bytes | None) -> None:
+        if host is not None:
+            if not HOST.fullmatch(host.rstrip(b" \t")):
+                raise Refused(BAD, "The Host header names no host.")
+            self._host = host
+        elif version == "1.1":
+            raise Refused(BAD, "A request of HTTP/1.1 has a Host header.")
+
+    def _check_target(self) -> None:
+        """Absolute targets, as proxies get them, as if they were ordinary ones (RFC 9112, 3.2.2); without fragments."""
+        self.url = self.url.partition(b"#")[0]
         if self.url.startswith(b"/"):
             return
         if self.url == b"*" and self.parser.get_method() == b"OPTIONS":
@@ -311,8 +402,12 @@ class Visitor(HttpToolsProtocol):
         if found is None or not HOST.fullmatch(found[1]):
             raise Refused(BAD, "The target of the request is neither a path nor an address.")
         self.url = found[2] if found[2].startswith(b"/") else b"/" + found[2]
-        if found[1] != host:
+        if found[1] != self._host:
             self.headers[:] = [(n, v) for n, v in self.headers if n != b"host"] + [(b"host", found[1])]
+
+    def _check_room(self) -> None:
+        if not self.lobby.admits(self):
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "All places of this door are taken.")
 
     def on_body(self, body: bytes) -> None:
         """Content, which has passed."""
@@ -321,19 +416,21 @@ class Visitor(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """What follows is another head."""
-        self._begin_head()
-        super().on_message_complete()
-
-    def _become_websocket(self) -> None:
-        self._group.pop(self, None)
-        self.handle_websocket_upgrade()
+        self._in_head = True
+        self._counted = 0
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or (self.parser.should_upgrade() and self._should_upgrade()):
+            return
+        cycle.more_body = False
+        cycle.message_event.set()
 
     # What goes out
 
     def on_response_complete(self) -> None:
         """The next request of this connection, or a wait for one."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing() or self._group is self.lobby.leaving:
+        lobby, transport = self.lobby, self.transport
+        if transport.is_closing() or self._group is lobby.leaving:
             return
         if self.pipeline:
             cycle, app = self.pipeline.pop()
@@ -341,14 +438,25 @@ class Visitor(HttpToolsProtocol):
         elif self._refused is not None:
             self._leave(self._refused)
             return
-        elif self._in_head and not self.transport.get_write_buffer_size():
-            self._go(self.lobby.strangers if self._counted else self.lobby.kept)
+        elif self._in_head and not transport.get_write_buffer_size():
+            if not self._counted and not self._held:
+                self._fresh = True
+                self._group = lobby.kept
+                self.since = lobby.now
+                lobby.kept[self] = None
+                if self._flow.read_paused:
+                    self._read_on()
+                return
+            self._go(lobby.strangers if self._counted else lobby.kept)
         if self._refused is None:
-            self._flow.held = False
-            held, self._held = self._held, b""
-            if held:
-                self._take(held)
-            self.flow.resume_reading()
+            self._read_on()
+
+    def _read_on(self) -> None:
+        self._flow.held = False
+        held, self._held = self._held, b""
+        if held:
+            self._take(held)
+        self.flow.resume_reading()
 
     def resume_writing(self) -> None:
         """The visitor has read."""
@@ -357,9 +465,12 @@ class Visitor(HttpToolsProtocol):
 
     # How it ends
 
-    def _go(self, group: Group) -> None:
+    def _go(self, group: Group | None) -> None:
+        """Stand there from now on; None while a request is under way."""
         self.lobby.move(self, self._group, group)
         self._group = group
+        if group is not self.lobby.kept:
+            self._fresh = False
 
     def _refuse(self, refused: Refused) -> None:
         """Answer what is wrong, after the answers to what was right."""
@@ -429,12 +540,12 @@ class Visitor(HttpToolsProtocol):
         elif self._group is lobby.strangers and self._counted:
             self._refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "The head of the request did not come in time."))
         else:
-            self._go(lobby.busy)  # until what it was answered has been sent
+            self._go(None)  # until what it was answered has been sent
             self.transport.close()
 
     def expel(self) -> None:
         """Its place is needed."""
-        self._group.pop(self, None)
+        self._go(None)
         self.connections.discard(self)
         self.transport.abort()
 
@@ -443,17 +554,21 @@ class Visitor(HttpToolsProtocol):
         unsent = self.transport.get_write_buffer_size()
         closing = self.transport.is_closing()
         cycle = self.cycle
-        if self._sending.stalled(
-            now, self.flow.write_paused or (closing and unsent > 0), (self._resumed << 40) - unsent
-        ):
+        if self._group is not None:
+            return
+        self._sending = self._sending or Progress()
+        self._reading = self._reading or Progress()
+        awaited = self.flow.write_paused or (closing and unsent > 0)
+        if self._sending.stalled(now, awaited, (self._resumed << 40) - unsent):
             self.lobby.turned_away("did not read their answer")
             self.transport.abort()
         elif closing or cycle is None:
             return
         elif not self._in_head and self._reading.stalled(now, self._is_awaited(), self._body_bytes):
             self._refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "The body of the request did not come in time."))
-        elif self._in_head and cycle.response_complete and not unsent and not self.pipeline:
+        elif self._in_head and cycle.response_complete and not unsent and not self.pipeline and not self._held:
             self._go(self.lobby.strangers if self._counted else self.lobby.kept)
+            self._fresh = not self._counted
 
     def _is_awaited(self) -> bool:
         return not self.flow.read_paused and not self.cycle.waiting_for_100_continue

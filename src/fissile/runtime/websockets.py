@@ -19,36 +19,19 @@ Base: Any = AutoWebSocketsProtocol or object
 
 
 class WebSocket(Base):
-    """A connection that was a visitor's before it became a websocket. It is busy for as long as it is there."""
+    """A connection that was a visitor's before it became a websocket. The lobby looks at it as at one that is busy."""
 
     def __init__(self, config: Config, server_state: Any, app_state: dict[str, Any]) -> None:
         super().__init__(config=config, server_state=server_state, app_state=app_state)
         self.transport: Any
         self.lobby: Lobby = server_state.lobby
-        self.since = self.lobby.now
         self._resumed = 0
         self._sending = Progress()
-
-    def connection_made(self, transport: Any) -> None:
-        """Stay in the lobby."""
-        super().connection_made(transport)
-        self.lobby.busy[self] = None
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Leave it."""
-        self.lobby.busy.pop(self, None)
-        super().connection_lost(exc)
 
     def resume_writing(self) -> None:
         """It has been read."""
         self._resumed += 1
         super().resume_writing()
-
-    def expire(self) -> None:
-        """A websocket may stay."""
-
-    def expel(self) -> None:
-        """A websocket may stay."""
 
     def watch(self, now: float) -> None:
         """Cut off who leaves unread what is sent, its own pings answered among it, or sends a message without end."""
