@@ -31,7 +31,7 @@ from fissile.runtime.control import DRAIN_SECONDS_MAX
 from fissile.runtime.forked import disown
 from fissile.runtime.loading import load_application
 from fissile.runtime.monolith import Monolith
-from fissile.runtime.settings import Settings, load, resolve
+from fissile.runtime.settings import LimitSettings, Settings, load, resolve
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.supervisor import mark
 from fissile.supervisor.logfiles import LogFiles
@@ -44,6 +44,7 @@ from fissile.supervisor.state import FOLDER, LOGS, Endpoints, ServiceEndpoints, 
 from fissile.supervisor.supervisor import OURSELVES, Supervisor
 
 MONOLITH = "monolith"
+NOT_HELD = "one process serves all: `limits`, `isolate` and `user` do not hold here, but with `fissile up`"
 M_ARENA_MAX = -8
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -322,6 +323,8 @@ async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say:
         graph = load_application(settings.app, Path(settings.root))
         let_info_pass()
         settings = resolve(settings, graph)
+        if any(one.isolate or one.user or one.limits != LimitSettings() for one in settings.services.values()):
+            say(NOT_HELD)
         setting = f"`port` under [services.{MONOLITH_SERVICE}]"
         gateway = listen_tcp(settings.service(MONOLITH_SERVICE).port, "the HTTP/JSON API", setting)
         sockets.append(gateway)

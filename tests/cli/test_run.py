@@ -47,6 +47,16 @@ def test_a_request_in_flight_is_answered_before_the_end(folder: Path, topology: 
         assert run.process.wait(WAIT_SECONDS_MAX) == 0
 
 
+@pytest.mark.parametrize(("topology", "says"), [("monolith", True), ("microservices", False)])
+def test_one_process_says_that_it_holds_nobody_to_limits(folder: Path, topology: str, says: bool):
+    with (folder / "fissile.toml").open("a") as file:
+        file.write("\n[services.back.limits]\nfiles = 200\n")
+    with Run(folder, "--topology", topology) as run:
+        assert text_at(run.page)
+        assert ("`limits`, `isolate` and `user` do not hold here" in run.output) == says
+        run.end(signal.SIGTERM)
+
+
 def test_a_second_ctrl_c_ends_it_at_once(folder: Path):
     with Run(folder, "--topology", "microservices") as run:
         assert fissile("call", "Back.deaf", "--path", folder).returncode == 0

@@ -86,6 +86,12 @@ async def test_it_reads_what_else_its_user_may(broken: Broken):
     assert await broken("(ROOT / 'new').read_text()") == "new"
 
 
+async def test_what_may_be_seen_of_what_is_hidden(forked: Broken):
+    """Sizes and times, and that something happens: the reference says so."""
+    assert await forked("os.stat(STATE / 'journal.db').st_size > 0") == "True"
+    assert await forked("libc.inotify_add_watch(libc.inotify_init(), os.fsencode(STATE), 0x100) > 0") == "True"
+
+
 async def test_metadata_of_other_files_is_not_altered(broken: Broken):
     before = (broken.root / "beside/file").stat()
     deeds = {

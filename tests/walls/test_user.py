@@ -2,8 +2,10 @@
 
 import os
 import pwd
-from collections.abc import AsyncIterator
+import stat
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from broken import Broken, broken_into, sample
@@ -29,12 +31,11 @@ async def broken(request: pytest.FixtureRequest, open_path: Path) -> AsyncIterat
 
 
 @pytest.fixture
-def open_path(tmp_path: Path) -> Path:
+def open_path() -> Iterator[Path]:
     """A folder that every user may enter: pytest's own are private."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.getuid() and folder.stat().st_mode & 0o111 != 0o111:
-            folder.chmod(folder.stat().st_mode & 0o7777 | 0o711)
-    return tmp_path
+    with TemporaryDirectory(prefix="walls-") as folder:
+        os.chmod(folder, 0o711)
+        yield Path(folder)
 
 
 @as_root
@@ -86,6 +87,46 @@ async def test_what_is_others_is_unreadable(broken: Broken):
 
 
 @as_root
+async def test_programs_and_applications_run_as_users_too(open_path: Path):
+    more = """
+[services.tool]
+command = "python3 tool.py"
+user = "nobody"
+ready = "/"
+[services.guest]
+asgi = "guest:app"
+user = "nobody"
+"""
+    folder = sample(open_path, more)
+    (folder / "guest.py").write_text(GUEST)
+    (folder / "tool.py").write_text(TOOL)
+    async with broken_into(folder) as broken:
+        services = broken.app.endpoints.services
+        for address in (f"http://{services['tool'].public['tool']}/", services["guest"].public["guest"]):
+            found = (await broken.app.client.get(address)).json()
+            assert found == {
+                "uid": pwd.getpwnam(NAME).pw_uid,
+                "home": pwd.getpwnam(NAME).pw_dir,
+                "read": 13,
+                "write": 13,
+            }
+
+
+@as_root
+async def test_the_way_through_the_state_folder_is_as_narrow_as_may_be(broken: Broken):
+    """Others pass, and see nothing but the copy of the code and the sockets of calls."""
+    state = broken.root / ".fissile"
+    modes = {str(path.relative_to(state)): path.lstat() for path in state.rglob("*") if not path.is_symlink()}
+    opened = {name for name, found in modes.items() if found.st_mode & 0o077 and found.st_uid == os.getuid()}
+    copies = {name for name in opened if name.startswith("code/")}
+    assert opened - copies - {"code", "tmp"} == {name for name in opened if stat.S_ISSOCK(modes[name].st_mode)}
+    assert not [name for name in opened if name.startswith(("api", "zygote-", "spare/zygote-", "spare/api"))]
+    assert {oct(modes[name].st_mode & 0o777) for name in ("code", "tmp")} == {"0o711"}
+    assert not [name for name in copies if name.endswith(("fissile.toml", "files.json"))]
+    assert state.stat().st_mode & 0o777 == 0o711
+
+
+@as_root
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -128,3 +169,35 @@ def test_what_a_user_may(tmp_path: Path, owner: str, group: str, mode: int, need
     if not found:
         assert out_of_reach(user, tmp_path, need).startswith("somebody may not ")
     tmp_path.chmod(0o700)
+
+
+LOOK = """
+def look():
+    def refused(path, mode):
+        try:
+            open(path, mode)
+        except OSError as error:
+            return error.errno
+    root = tempfile.gettempdir().partition("/.fissile/")[0]
+    found = {"uid": os.getuid(), "home": os.environ["HOME"], "read": refused(root + "/.fissile/journal.db", "rb")}
+    return json.dumps({**found, "write": refused(root + "/note", "w")}).encode()
+"""
+GUEST = f"""
+import json, os, tempfile
+{LOOK}
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({{"type": "http.response.start", "status": 200, "headers": []}})
+        await send({{"type": "http.response.body", "body": look()}})
+"""
+TOOL = f"""
+import json, os, tempfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
+{LOOK}
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(look())
+HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
+"""

@@ -8,7 +8,7 @@ from pathlib import Path
 from fissile.runtime.settings import FILE_NAME, Settings
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.service import Service
-from fissile.supervisor.state import PRIVATE_FOLDER, TEMPORARY
+from fissile.supervisor.state import PASSABLE, PRIVATE_FOLDER, TEMPORARY
 from fissile.supervisor.walls import Walls
 
 
@@ -22,15 +22,15 @@ def raise_walls(fleet: Fleet, edition: Edition, service: Service, key: str, stac
         return None
     state = fleet.state.path.resolve()
     temporary = state / TEMPORARY / key
-    temporary.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    for folder in (temporary.parent, temporary):
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     own = [str(temporary)]
     if stacks:
         file = Path(stacks).resolve()
         file.touch(mode=0o600)
         own.append(str(file))
     if limits.user is not None:
-        for folder in (state, temporary.parent):
-            folder.chmod(folder.stat().st_mode & 0o7777 | 0o011)
+        temporary.parent.chmod(PASSABLE)
         for path in own:
             os.chown(path, limits.user.uid, limits.user.gid)
     code = Path(edition.settings.root).resolve()

@@ -122,7 +122,8 @@ class Launcher:
     def _confinement(self, replica: Replica, spec: ReplicaSpec) -> Confinement:
         limits = self._fleet.limits_of(replica)
         service, edition = self._fleet.service(replica.service), self._fleet.edition_of(replica.service)
-        walls = raise_walls(self._fleet, edition, service, replica.key, spec.stacks)
+        stacks = "" if service.settings.command else spec.stacks
+        walls = raise_walls(self._fleet, edition, service, replica.key, stacks)
         groups = self._fleet.enforcement.prepare(replica.key, limits) if limits.grouped else ()
         return Confinement(groups, limits.files, walls.write if walls is not None else None, walls)
 

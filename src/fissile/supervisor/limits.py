@@ -120,44 +120,45 @@ def limits_of(
     files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if settings.files is not None and not 64 <= settings.files <= files_max:
         mistakes.append(f"files = {settings.files}: write between 64 and {files_max}, which this user may open")
-    disk = None if settings.disk is None else tuple(str((Path(root) / folder).resolve()) for folder in settings.disk)
-    mistakes += [f"disk: there is no folder {folder}: make it" for folder in disk or () if not Path(folder).is_dir()]
-    if (disk is not None or isolate) and not landlock.interface_version():
-        what = "disk" if disk is not None else "isolate"
-        mistakes.append(f"{what}: this kernel does not confine services (it has no Landlock): leave it out")
-    confined = disk is not None or isolate or bool(user)
-    disk = (disk or ()) if confined else None
-    mistakes += _in_the_way(disk or (), state)
-    found = None
-    if user:
-        try:
-            found = find_user(user)
-            mistakes += [
-                f"user: {why}: let that user in"
-                for why in (
-                    python_out_of_reach(found),
-                    out_of_reach(found, Path(state or root).parent, SEARCH),
-                    *(out_of_reach(found, Path(folder), WRITE | SEARCH) for folder in disk or ()),
-                )
-                if why
-            ]
-        except ConfigError as error:
-            mistakes.append(f"{error.args[0]}; {error.remedy}")
+    disk, found, more = _confinement(settings.disk, root, isolate=isolate, user=user, state=state)
+    mistakes += more
     if mistakes:
         listed = "\n".join(f"  - {mistake}" for mistake in mistakes)
         raise ConfigError(
-            f"[services.{service}.limits] does not fit:\n{listed}", remedy="mend them; what runs goes on as it is"
+            f"[services.{service}] does not fit this machine:\n{listed}", remedy="mend them; what runs goes on as it is"
         )
     return Limits(memory, settings.cpu, settings.files, settings.processes, disk, found)
 
 
-def _in_the_way(disk: tuple[str, ...], state: str) -> list[str]:
-    """Landlock knows no exception: in a folder that a service may write to it may write everywhere."""
-    return [
-        f"disk: {folder} is not apart from {state}, by which Fissile runs the application: name folders beside it"
-        for folder in disk
-        if state and (within(state, folder) or within(folder, state))
-    ]
+def _confinement(
+    disk: tuple[str, ...] | None, root: str, *, isolate: bool, user: str, state: str
+) -> tuple[tuple[str, ...] | None, User | None, list[str]]:
+    """Where a service may write (None: it is not confined), as whom it runs, and what does not fit."""
+    mistakes: list[str] = []
+    if (disk is not None or isolate) and not landlock.interface_version():
+        what = "disk" if disk is not None else "isolate"
+        mistakes.append(f"{what}: this kernel does not confine services (it has no Landlock): leave it out")
+    if disk is None and not isolate and not user:
+        return None, None, mistakes
+    folders = tuple(str((Path(root) / folder).resolve()) for folder in disk or ())
+    for folder in folders:
+        if not Path(folder).is_dir():
+            mistakes.append(f"disk: there is no folder {folder}: make it")
+        # Landlock knows no exception: in a folder that a service may write to it may write everywhere.
+        if state and (within(state, folder) or within(folder, state)):
+            mistakes.append(
+                f"disk: {folder} is not apart from {state}, by which Fissile runs the application: "
+                "name folders beside it"
+            )
+    if not user:
+        return folders, None, mistakes
+    try:
+        found = find_user(user)
+    except ConfigError as error:
+        return folders, None, [*mistakes, f"{error.message}: {error.remedy}"]
+    barred = [python_out_of_reach(found), out_of_reach(found, Path(state or root).parent, SEARCH)]
+    barred += [out_of_reach(found, Path(folder), WRITE | SEARCH) for folder in folders if Path(folder).is_dir()]
+    return folders, found, [*mistakes, *(f"user: {why}: let that user in" for why in dict.fromkeys(barred) if why)]
 
 
 class Enforcement:
