@@ -33,6 +33,9 @@ def run(
     ] = Calls.COPIED,
 ) -> None:
     """Run the application until Ctrl-C: in one process, or in one per service."""
+    from fissile.runtime.first import be_first
+
+    be_first()
     from fissile import daemon
     from fissile.cli.output import note
 

@@ -64,6 +64,9 @@ def supervise(
     ready_fd: Annotated[int, typer.Option(help="a descriptor that is told how the start went")] = -1,
 ) -> None:
     """Be the supervisor of an application in the background: what `up` starts, and a unit of systemd."""
+    from fissile.runtime.first import be_first
+
+    be_first()
     from fissile import daemon
     from fissile.cli.output import note
 
