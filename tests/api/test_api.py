@@ -62,6 +62,9 @@ async def test_a_wrong_token_gets_nothing_and_is_told_what_to_send(api: WithApi,
         for name, operation in OPERATIONS.items():
             path = operation.path.format(service="back", number=1)
             answer = await client.request(operation.verb, path, json={"replicas": 0})
+            if operation.open:
+                assert answer.status_code == 200, name
+                continue
             assert answer.status_code == 401, name
             problem = answer.json()
             assert problem["detail"] == "the token is wrong"
@@ -96,13 +99,13 @@ async def test_scale_and_restart_say_who_and_why_in_the_history(api: WithApi):
     [
         ("/services/nobody/scale", {"replicas": 2}, 404, "there is no service 'nobody'"),
         ("/services/nobody/restart", {}, 404, "there is no service 'nobody'"),
-        ("/services/back/scale", {"replicas": -1}, 409, "cannot have -1..-1 replicas"),
+        ("/services/back/scale", {"replicas": -1}, 400, "Expected `int` >= 0"),
         ("/services/back/scale", {"min": 3, "max": 2}, 409, "cannot have 3..2 replicas"),
         ("/services/back/scale", {"replicas": 100_000}, 409, "cannot have"),
         ("/services/back/scale", {}, 400, "say replicas, or min and max, or auto"),
         ("/services/back/scale", {"replicas": "many"}, 400, "Expected `int | null`, got `str`"),
         ("/services/back/scale", {"replica": 2}, 400, "unknown field `replica`"),
-        ("/services/back/scale", None, 400, "truncated"),
+        ("/services/back/scale", None, 400, "say replicas, or min and max, or auto"),
     ],
 )
 async def test_bad_requests_change_nothing_and_say_why(api: WithApi, path: str, body: Any, status: int, words: str):

@@ -7,6 +7,7 @@ import decimal
 import enum
 import json
 import math
+import struct
 import uuid
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
@@ -27,7 +28,7 @@ from fissile.errors import Overloaded, PermissionDenied, Unavailable
 from fissile.rpc.deadline import environment
 from fissile.rpc.exact import EXACT_INTEGER_MAX, to_json
 from fissile.rpc.gateway import Gateway
-from fissile.rpc.openapi import HTTP_STATUS, openapi
+from fissile.rpc.openapi import DOOR_STATUS, HTTP_STATUS, openapi
 from fissile.rpc.server import Export
 
 UserId = NewType("UserId", int)
@@ -123,6 +124,8 @@ class Bank:
                 raise ValueError("caf\udce9")
             case "nan":
                 raise Overloaded("full", retry_after_seconds=math.nan)
+            case "beyond":
+                struct.pack("q", amount)
             case "cancelled":
                 raise asyncio.CancelledError
             case "exit":
@@ -293,7 +296,26 @@ async def test_what_is_wrong_is_said(path: str, body: bytes, status: int) -> Non
 
 async def test_only_post_calls() -> None:
     async with client_of(Bank()) as http:
-        assert (await http.get("/rpc/Bank/pay")).status_code == 405
+        answer = await http.get("/rpc/Bank/pay")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+async def test_monitors_ask_without_a_token() -> None:
+    async with client_of(Bank(), Authorization="") as http:
+        for path in ("/health", "/openapi.json"):
+            assert (await http.head(path)).status_code == 200
+            answer = await http.post(path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("amount", [10**399, -(10**399), 2**64, -(2**63) - 1])
+async def test_where_a_number_beyond_64_bits_fails_it_is_its_senders_fault(amount: int) -> None:
+    async with client_of(Bank()) as http:
+        for how, status in (("beyond", 400), ("bug", 400), ("declared", 422), ("ok", 200)):
+            for number in (str(amount), f'"{amount}"'):
+                answer = await http.post("/rpc/Bank/pay", content=f'{{"how": "{how}", "amount": {number}}}')
+                assert answer.status_code == status, answer.text
+        assert (await http.post("/rpc/Bank/pay", json={"how": "bug", "amount": 2**63})).status_code == 500
 
 
 @pytest.mark.parametrize("token", ["", "wrong", "Bearer", "Bearer wrong", "Basic right"])
@@ -495,7 +517,7 @@ def test_the_document_is_valid_openapi() -> None:
     pay = document["paths"]["/rpc/Bank/pay"]["post"]
     assert (pay["summary"], pay["description"]) == ("Pays.", "With details.")
     assert "NoMoney(missing)" in pay["responses"]["422"]["description"]
-    assert {int(status) for status in pay["responses"]} == {200, *HTTP_STATUS.values()}
+    assert {int(status) for status in pay["responses"]} == {200, *HTTP_STATUS.values(), *map(int, DOOR_STATUS)}
     count = document["paths"]["/rpc/Bank/count"]["post"]
     assert list(count["responses"]["200"]["content"]) == ["application/x-ndjson"]
 

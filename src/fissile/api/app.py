@@ -8,25 +8,52 @@ import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
-from typing import Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from fissile.component.values import UNDECODABLE
 from fissile.errors import CallError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry
+from fissile.orchestrator.change import Named, Who, Why
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
 from fissile.supervisor.rollouts import Deploy, DeployOrder, Outcome
 from fissile.supervisor.status import SupervisorStatus
 from fissile.supervisor.supervisor import StartFailed, Supervisor
 
+T = TypeVar("T")
+
 HISTORY_MAX = 10_000
 EVENTS_POLL_SECONDS = 0.2
 PROBLEM = "application/problem+json"
+
+
+BODY_BYTES_MAX = 1024 * 1024
+# A number from outside: it fits into the journal, and into every language's integers.
+DIGITS_MAX = 18
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=10**DIGITS_MAX - 1)]
+# What is answered beside 200, everywhere.
+STATUSES = {
+    400: "The request makes no sense.",
+    401: "The token is missing or wrong.",
+    403: "A replica of the application asks; see isolation.",
+    404: "There is no such service, release or rollout.",
+    409: "Refused, with the reason; nothing was altered.",
+    413: "The body is too long.",
+    431: "The head of the request is too long.",
+    503: "It cannot be done just now.",
+}
+OPEN_STATUSES = (400, 403, 431, 503)
+
+
+class TooLong(Exception):
+    """Inside this room: a body of more than BODY_BYTES_MAX."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -41,44 +68,44 @@ class Problem(msgspec.Struct, frozen=True):
 class ScaleOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """replicas: so many; or from min to max as the autoscaler finds right; or auto: as the file says."""
 
-    replicas: int | None = None
-    min: int | None = None
-    max: int | None = None
+    replicas: Count | None = None
+    min: Count | None = None
+    max: Count | None = None
     auto: bool = False
-    who: str = "operator"
-    why: str = ""
+    who: Who = "operator"
+    why: Why = ""
 
 
 class RestartOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who wants it, and why."""
 
-    who: str = "operator"
-    why: str = ""
+    who: Who = "operator"
+    why: Why = ""
 
 
 class RollbackOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """release: to which, by its name or the beginning of it; "": to the one before. The rest as of a deploy."""
 
-    release: str = ""
+    release: Named = ""
     canary: float | None = None
     watch_seconds: float | None = None
-    who: str = "operator"
-    why: str = ""
+    who: Who = "operator"
+    why: Why = ""
 
 
 class DecideOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who promotes or aborts a rollout, and why. rollout: its number; None: the one under way."""
 
-    rollout: int | None = None
-    who: str = "operator"
-    why: str = ""
+    rollout: Number | None = None
+    who: Who = "operator"
+    why: Why = ""
 
 
 class DownOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who wants it, and why."""
 
-    who: str = "operator"
-    why: str = ""
+    who: Who = "operator"
+    why: Why = ""
 
 
 class ReleaseInfo(msgspec.Struct, frozen=True):
@@ -98,7 +125,7 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One line of the table."""
+    """One line of the table. open: no token is asked for."""
 
     verb: str
     path: str
@@ -106,9 +133,11 @@ class Operation(msgspec.Struct, frozen=True):
     answer: Any
     body: Any = None
     query: tuple[str, ...] = ()
+    open: bool = False
 
 
 OPERATIONS = {
+    "health": Operation("GET", "/health", "Whether the supervisor answers; HEAD too", dict[str, str], open=True),
     "status": Operation("GET", "/status", "What runs now", SupervisorStatus),
     "history": Operation(
         "GET", "/history", "What happened, oldest first", list[Entry], query=("service", "after", "limit")
@@ -144,22 +173,33 @@ class Api:
     def asgi(self) -> Starlette:
         """The ASGI app."""
         routes = [
-            Route(one.path, self._guarded(getattr(self, name)), methods=[one.verb]) for name, one in OPERATIONS.items()
+            Route(one.path, self._guarded(getattr(self, name), one.open), methods=[one.verb])
+            for name, one in OPERATIONS.items()
         ]
-        return Starlette(routes=[*routes, Route("/openapi.json", self.openapi)])
+        return Starlette(
+            routes=[*routes, Route("/openapi.json", self.openapi)],
+            exception_handlers={404: _not_there, 405: _not_so},
+        )
 
-    def _guarded(self, operation: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    def _guarded(
+        self, operation: Callable[[Request], Awaitable[Response]], to_all: bool
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            if self._digest is not None:
-                given = request.headers.get("authorization", "").removeprefix("Bearer ")
-                if not hmac.compare_digest(token_digest(given), self._digest):
+            if self._digest is not None and not to_all:
+                scheme, _, given = request.headers.get("authorization", "").partition(" ")
+                known = hmac.compare_digest(token_digest(given.strip()), self._digest)
+                if not known or scheme.lower() != "bearer":
                     return problem(
                         401, "Unauthorized", "the token is wrong", "send the api_token of .fissile/endpoints.json"
                     )
             try:
                 return await operation(request)
-            except (msgspec.DecodeError, ValueError) as error:
+            except ValueError as error:
                 return problem(400, "Bad request", str(error), "see /openapi.json")
+            except TooLong:
+                return problem(413, "Content Too Large", f"a body may have {BODY_BYTES_MAX} bytes", "say less")
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody hears it
             except InvalidArgument as error:
                 return problem(404, "Not found", error.message, error.remedy)
             except StartFailed as error:
@@ -175,6 +215,10 @@ class Api:
         """This API's own document."""
         return _json(document())
 
+    async def health(self, request: Request) -> Response:
+        """See the table."""
+        return _json({"status": "ok"})
+
     async def status(self, request: Request) -> Response:
         """See the table."""
         return _json(self._supervisor.status())
@@ -182,8 +226,8 @@ class Api:
     async def history(self, request: Request) -> Response:
         """See the table."""
         query = request.query_params
-        limit = min(int(query.get("limit", "100")), HISTORY_MAX)
-        return _json(await self._entries(query.get("service", ""), int(query.get("after", "0")), limit))
+        limit = min(_whole(query.get("limit", "100"), "limit", least=1), HISTORY_MAX)
+        return _json(await self._entries(query.get("service", ""), _whole(query.get("after", "0"), "after"), limit))
 
     async def _entries(self, service: str, after: int, limit: int) -> list[Entry]:
         journal = self._supervisor.journal
@@ -196,7 +240,7 @@ class Api:
         if after is None:
             newest = await self._entries(service, 0, 1)
             after = str(newest[-1].id if newest else 0)
-        return StreamingResponse(self._stream(service, int(after)), media_type="text/event-stream")
+        return StreamingResponse(self._stream(service, _whole(after, "after")), media_type="text/event-stream")
 
     async def _stream(self, service: str, after: int) -> AsyncIterator[bytes]:
         yield b": what happens from now on\n\n"
@@ -230,41 +274,41 @@ class Api:
 
     async def deploy(self, request: Request) -> Response:
         """See the table."""
-        order = msgspec.json.decode(await request.body() or b"{}", type=DeployOrder)
+        order = await _order(request, DeployOrder)
         return _json(await self._supervisor.rollouts.deploy(order))
 
     async def rollback(self, request: Request) -> Response:
         """See the table."""
-        order = msgspec.json.decode(await request.body() or b"{}", type=RollbackOrder)
+        order = await _order(request, RollbackOrder)
         asked = DeployOrder(**msgspec.structs.asdict(order))
         return _json(await self._supervisor.rollouts.rollback(asked) or {})
 
     async def outcome(self, request: Request) -> Response:
         """See the table."""
-        number = int(request.path_params["number"])
+        number = _whole(request.path_params["number"], "the number of a rollout")
         return _json(await asyncio.to_thread(self._supervisor.rollouts.outcome, number))
 
     async def promote(self, request: Request) -> Response:
         """See the table."""
-        order = msgspec.json.decode(await request.body() or b"{}", type=DecideOrder)
+        order = await _order(request, DecideOrder)
         await self._supervisor.rollouts.promote(order.rollout, who=order.who, why=order.why)
         return _json({})
 
     async def abort(self, request: Request) -> Response:
         """See the table."""
-        order = msgspec.json.decode(await request.body() or b"{}", type=DecideOrder)
+        order = await _order(request, DecideOrder)
         await self._supervisor.rollouts.abort(order.rollout, who=order.who, why=order.why)
         return _json({})
 
     async def restart(self, request: Request) -> Response:
         """See the table."""
-        order = msgspec.json.decode(await request.body() or b"{}", type=RestartOrder)
+        order = await _order(request, RestartOrder)
         count = await self._supervisor.restart(request.path_params["service"], who=order.who, why=order.why)
         return _json(Done(count))
 
     async def scale(self, request: Request) -> Response:
         """See the table."""
-        order = msgspec.json.decode(await request.body(), type=ScaleOrder)
+        order = await _order(request, ScaleOrder)
         service = request.path_params["service"]
         low, high = order.min, order.max
         if order.auto:
@@ -278,10 +322,42 @@ class Api:
 
     async def down(self, request: Request) -> Response:
         """See the table."""
-        order = msgspec.json.decode(await request.body() or b"{}", type=DownOrder)
+        order = await _order(request, DownOrder)
         await self._supervisor.lay_down(who=order.who, why=order.why)
         asyncio.get_running_loop().call_later(0.05, self._down)  # the answer goes first
         return _json({})
+
+
+async def _order(request: Request, kind: type[T]) -> T:
+    """The body. Raises ValueError where it is none, and TooLong."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            raise TooLong
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except UNDECODABLE as error:
+        raise ValueError(str(error)) from None
+
+
+def _whole(text: str, name: str, *, least: int = 0) -> int:
+    """A number of a query or a path. Raises ValueError."""
+    if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX and int(text) >= least:
+        return int(text)
+    raise ValueError(f"{name} is {text[:DIGITS_MAX]!r}: a whole number from {least} to {10**DIGITS_MAX - 1} is wanted")
+
+
+async def _not_there(request: Request, _: Exception) -> Response:
+    return problem(404, "Not found", f"there is no {request.url.path[:200]}", "see /openapi.json for what there is")
+
+
+async def _not_so(request: Request, error: Exception) -> Response:
+    allowed: dict[str, str] = dict(getattr(error, "headers", None) or {})
+    detail = f"{request.url.path[:200]} is not asked for with {request.method}"
+    found = problem(405, "Method Not Allowed", detail, f"use {allowed.get('Allow', 'another')}")
+    found.headers.update(allowed)
+    return found
 
 
 def _json(value: Any) -> Response:
@@ -310,12 +386,11 @@ def document() -> dict[str, Any]:
             ],
             "responses": {
                 "200": {"description": "done", **_content(schema_of.get(id(one.answer)))},
-                "default": {
-                    "description": "refused",
-                    "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-                },
+                **{str(status): _refusal(STATUSES[status]) for status in (OPEN_STATUSES if one.open else STATUSES)},
             },
         }
+        if one.open:
+            found["security"] = []
         if one.body is not None:
             found["requestBody"] = {"required": True, **_content(schema_of[id(one.body)])}
         paths.setdefault(one.path, {})[one.verb.lower()] = found
@@ -329,9 +404,18 @@ def document() -> dict[str, Any]:
     return msgspec.json.decode(msgspec.json.encode(found))  # plain JSON, defaults of tuples too
 
 
+def _refusal(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+
+
 def _parameter(name: str, place: str) -> dict[str, Any]:
-    kind = "string" if name in ("service", "name") else "integer"
-    return {"name": name, "in": place, "required": place == "path", "schema": {"type": kind}}
+    kind: dict[str, Any] = {"type": "string"}
+    if name not in ("service", "name"):
+        kind = {"type": "integer", "minimum": 1 if name == "limit" else 0, "maximum": 10**DIGITS_MAX - 1}
+    return {"name": name, "in": place, "required": place == "path", "schema": kind}
 
 
 def _content(schema: Any) -> dict[str, Any]:

@@ -55,13 +55,18 @@ def _kept(path: Path, service: str, limit: int) -> list[dict[str, Any]] | None:
 
 
 def _print(entry: dict[str, Any]) -> None:
-    from fissile.cli.output import faint, say
+    from fissile.cli.output import faint, in_line, say
 
     when = time.strftime("%m-%d %H:%M:%S", time.localtime(entry["at"]))
     data = entry["data"]
     where = entry["service"] + (f".{data['slot']}" if "slot" in data else "")
-    who = f" by {entry['who']}" if entry["kind"] == "change" else ""
-    numbers = ", ".join(f"{k} {v}" for k, v in data.items() if k not in ("slot", "stacks", "build") and v != "")
-    say(f"{when}  {where:<16} {entry['what']}{who}{faint(f' ({numbers})') if numbers else ''}  {entry['reason']}")
+    who = f" by {in_line(entry['who'])}" if entry["kind"] == "change" else ""
+    numbers = ", ".join(
+        f"{k} {in_line(v)}" for k, v in data.items() if k not in ("slot", "stacks", "build") and v != ""
+    )
+    say(
+        f"{when}  {where:<16} {entry['what']}{who}{faint(f' ({numbers})') if numbers else ''}  "
+        f"{in_line(entry['reason'])}"
+    )
     for line in str(data.get("stacks", "")).splitlines():
         say(f"{'':<34}{line}")

@@ -33,7 +33,7 @@ def logs(
     tail = Tail(folder, service, None if since is None else moment(since, time.time()))
     while True:
         for name, line in tail.lines():
-            show({"name": name, "line": line}, one_line=True) if json else say(f"{prefix(name)}{line}")
+            show({"name": name, "line": line}, one_line=True) if json else say(f"{prefix(name)}{line}", raw=True)
         if not follow:
             return
         time.sleep(POLL_SECONDS)

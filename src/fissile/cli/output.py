@@ -1,6 +1,7 @@
 """How commands speak: results on stdout, troubles on stderr, colours only on a terminal."""
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -8,14 +9,30 @@ PREFIX_WIDTH = 16
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
 
-def say(text: str) -> None:
-    """A result, at once."""
-    print(text, flush=True)
+# Colours that are ours, and what a terminal would obey (ECMA-48), or show in another order (Unicode's bidi controls).
+_OBEYED = re.compile(
+    r"\x1b\[(?:0|2|1;31|3[1-6]|9[1-6])m|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
+
+
+def harmless(text: str) -> str:
+    """A text that a terminal only shows: what others have written may hold orders to it."""
+    return _OBEYED.sub(lambda found: found[0] if len(found[0]) > 1 else ascii(found[0])[1:-1], text)
+
+
+def in_line(text: object) -> str:
+    """The same within one line: nobody's words begin another."""
+    return str(text).replace("\n", "\\n")
+
+
+def say(text: str, *, raw: bool = False) -> None:
+    """A result, at once. raw: what an application wrote to its own terminal."""
+    print(text if raw else harmless(text), flush=True)
 
 
 def note(text: str) -> None:
     """What people should know beside the result."""
-    print(f"fissile: {text}", file=sys.stderr, flush=True)
+    print(harmless(f"fissile: {text}"), file=sys.stderr, flush=True)
 
 
 def complain(text: str) -> None:
@@ -23,14 +40,15 @@ def complain(text: str) -> None:
     name = "fissile:"
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
         name = f"\x1b[1;31m{name}\x1b[0m"
-    print(name, text, file=sys.stderr, flush=True)
+    print(name, harmless(text), file=sys.stderr, flush=True)
 
 
 def show(value: Any, *, one_line: bool = False) -> None:
     """A result as JSON."""
     import json
 
-    say(json.dumps(value, ensure_ascii=False, indent=None if one_line else 2))
+    text = json.dumps(value, ensure_ascii=False, indent=None if one_line else 2)
+    say(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text), raw=True)
 
 
 def faint(text: str) -> str:

@@ -35,7 +35,7 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
     stands then."""
     from contextlib import ExitStack
 
-    from fissile.cli.output import say
+    from fissile.cli.output import harmless, say
 
     with ExitStack() as stack:
         live = None
@@ -51,7 +51,7 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
                 after = entry["id"]
                 if entry["what"] == "AdvanceRollout" and entry["data"]["number"] == number:
                     told = f"{entry['data']['stage']}: {entry['reason']}"
-                    say(told) if live is None else live.console.print(told, highlight=False, markup=False)
+                    say(told) if live is None else live.console.print(harmless(told), highlight=False, markup=False)
             rollout = status["rollout"]
             if outcome["over"] or outcome["undecided"] or rollout is None:
                 return outcome

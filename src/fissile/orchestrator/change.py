@@ -3,12 +3,22 @@
 A `Change` says who, what and why; `apply` is the only function that makes another `Desired` of one.
 """
 
+from typing import Annotated
+
 import msgspec
 
 from fissile.errors import FissileError
 from fissile.orchestrator import rollout as rollouts
 from fissile.orchestrator.desired import REPLICAS_MAX, Desired, DesiredService, Rollout, Stage, service_of
 from fissile.rpc.absence import back
+
+WHO_CHARACTERS_MAX = 200
+WHY_CHARACTERS_MAX = 2_000
+# As others send them. They are shown on terminals, so there are no control characters in them (ECMA-48); a reason may
+# have lines.
+Who = Annotated[str, msgspec.Meta(max_length=WHO_CHARACTERS_MAX, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Why = Annotated[str, msgspec.Meta(max_length=WHY_CHARACTERS_MAX, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
+Named = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class ChangeRefused(FissileError):

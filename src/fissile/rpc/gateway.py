@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context, copy_context
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -20,9 +20,10 @@ from fissile.component.interface import Method
 from fissile.component.values import UNDECODABLE
 from fissile.component.variables import Variables
 from fissile.component.wiring import child_context
+from fissile.errors import RemoteError
 from fissile.rpc.deadline import enforce, environment, exceeded
 from fissile.rpc.exact import to_json
-from fissile.rpc.openapi import openapi
+from fissile.rpc.openapi import HTTP_STATUS, openapi
 from fissile.rpc.problems import problem_json, problem_of
 from fissile.rpc.server import Export
 
@@ -32,6 +33,8 @@ TIMEOUT_DIGITS_MAX = 15
 # How long past its deadline a call has to end by itself, before it is answered for.
 LET_GO_SECONDS = 0.1
 
+# What monitors and tools ask for, without a token.
+_OPEN = ("/health", "/openapi.json")
 _JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 _PROBLEM: tuple[bytes, bytes] = (b"content-type", b"application/problem+json")
 _LINES: tuple[bytes, bytes] = (b"content-type", b"application/x-ndjson")
@@ -44,11 +47,18 @@ class Problem(Exception):
         super().__init__(document["title"])
         self.status: int = document["status"]
         self.document = document
+        self.allowed = ""
 
 
 def _wrong(status: int, title: str, detail: str, remedy: str = "") -> Problem:
     """The request itself is wrong."""
     return Problem({"type": "about:blank", "title": title, "status": status, "detail": detail, "remedy": remedy})
+
+
+def _not_with(verb: str, path: str, allowed: str) -> Problem:
+    found = _wrong(405, "Method Not Allowed", f"{path} is called with {allowed}, not {verb}")
+    found.allowed = allowed
+    return found
 
 
 class ClientGone(Exception):
@@ -96,10 +106,12 @@ class Gateway:
 
     async def _route(self, scope: Any, receive: Any, send: Any) -> None:
         path, verb = scope["path"], scope["method"]
-        if path == "/health" and verb == "GET":
+        if path in _OPEN and verb not in ("GET", "HEAD"):
+            raise _not_with(verb, path, "GET, HEAD")
+        if path == "/health":
             await _send(send, 200, [_JSON], b'{"status":"ok"}')
             return
-        if path == "/openapi.json" and verb == "GET":
+        if path == "/openapi.json":
             if self._document is None:
                 interfaces = [export.interface for export in self._exports.values()]
                 self._document = msgspec.json.encode(openapi(self._title, interfaces))
@@ -113,7 +125,7 @@ class Gateway:
         if found is None:
             raise _wrong(404, "Not Found", f"there is no {path}", "see /openapi.json for what there is")
         if verb != "POST":
-            raise _wrong(405, "Method Not Allowed", f"{path} is called with POST, not {verb}")
+            raise _not_with(verb, path, "POST")
         method, function, decoder = found
         body = await _read_body(receive)
         try:
@@ -138,7 +150,7 @@ class Gateway:
         try:
             body = _body(call.result(), method)
         except BaseException as error:  # cancelled from inside, too: it is an answer like any other
-            raise _problem(error, method) from None
+            raise _blamed(error, method, arguments) from None
         await _send(send, 200, [_JSON], body)
 
     def _surroundings(self, headers: list[tuple[bytes, bytes]]) -> Context:
@@ -198,6 +210,29 @@ def _problem(error: BaseException, method: Method) -> Problem:
     return Problem(problem_of(to_failure(error, method)))
 
 
+def _blamed(error: BaseException, method: Method, arguments: Any) -> Problem:
+    """An error of a call as a problem: the caller's, where the code failed at a number that no wire takes."""
+    found = _problem(error, method)
+    if found.status != HTTP_STATUS[RemoteError.code] or not _beyond(arguments):
+        return found
+    text = f"a number is beyond 64 bits, and the method failed: {found.document['detail']}"
+    return _problem(invalid_argument(ValueError(text), method), method)
+
+
+def _beyond(arguments: Any) -> bool:
+    """Whether arguments hold an integer that msgpack cannot: one beyond 64 bits."""
+    todo = [msgspec.to_builtins(arguments)]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict):
+            todo += [*cast("dict[Any, Any]", one), *cast("dict[Any, Any]", one).values()]
+        elif isinstance(one, (list, tuple)):
+            todo += cast("list[Any]", one)
+        elif isinstance(one, int) and not -(2**63) <= one < 2**64:
+            return True
+    return False
+
+
 async def _until_gone(call: "asyncio.Future[Any]", receive: Any, deadline: float = inf) -> bool:
     """Wait for the call; a client that goes away cancels it. False if it goes on past its deadline (time.monotonic)."""
     gone = asyncio.ensure_future(receive())
@@ -239,6 +274,8 @@ async def _send_problem(send: Any, problem: Problem) -> None:
     headers = [_PROBLEM]
     if problem.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if problem.allowed:
+        headers.append((b"allow", problem.allowed.encode()))
     if "retry_after_seconds" in problem.document:
         seconds = max(1, round(problem.document["retry_after_seconds"]))
         headers.append((b"retry-after", str(seconds).encode()))

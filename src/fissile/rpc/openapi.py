@@ -24,6 +24,13 @@ HTTP_STATUS: dict[str, int] = {
     "deadline_exceeded": 504,
 }
 
+# What a request may get before it is a call.
+DOOR_STATUS = {
+    "401": "The token is missing or wrong.",
+    "413": "The body is too long.",
+    "431": "The head of the request is too long.",
+}
+
 EXACTNESS = (
     "Values are exact. Decimal: a string. Bytes: base64 (RFC 4648, section 4). Date and time: RFC 3339. "
     "Integers beyond ±(2^53-1) are written as strings of digits, and strings of digits are accepted for "
@@ -108,6 +115,8 @@ def _problems(method: Method) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for code, kind in CALL_ERRORS.items():
         found[str(HTTP_STATUS[code])] = {"description": (kind.__doc__ or code).partition("\n")[0], "content": content}
+    for status, description in DOOR_STATUS.items():
+        found[status] = {"description": description, "content": content}
     if method.raises:
         named = [f"{kind.__qualname__}({', '.join(error_fields(kind))})" for kind in method.raises]
         found["422"] = {"description": "A declared error: " + ", ".join(named), "content": content}

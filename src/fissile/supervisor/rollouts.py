@@ -28,8 +28,11 @@ from fissile.orchestrator.change import (
     ClearSets,
     EndRollout,
     LeaveSets,
+    Named,
     PromoteRollout,
     ScaleService,
+    Who,
+    Why,
 )
 from fissile.orchestrator.desired import DesiredService, Rollout, Stage
 from fissile.orchestrator.release import ContractBreak, Difference, difference, parted
@@ -83,16 +86,16 @@ class DeployOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plan: only say what would be done.
     """
 
-    topology: str | None = None
-    release: str = ""
+    topology: Named | None = None
+    release: Named = ""
     canary: float | None = None
     watch_seconds: float | None = None
-    sticky: str = ""
+    sticky: Named = ""
     breaks: bool = False
-    expect: str = ""
+    expect: Named = ""
     plan: bool = False
-    who: str = "operator"
-    why: str = ""
+    who: Who = "operator"
+    why: Why = ""
 
 
 class Deploy(msgspec.Struct, frozen=True):
