@@ -29,10 +29,9 @@ class StartReplica(msgspec.Struct, frozen=True):
 
 
 class DrainReplica(msgspec.Struct, frozen=True):
-    """Let it finish its work and end. replaced: another one takes over in its slot."""
+    """Let it finish its work and end."""
 
     replica: Replica
-    replaced: bool
     reason: str
 
 
@@ -234,7 +233,7 @@ class _Step:
         reason = f"{self._want.replicas} wanted, and it is the least busy"
         for replica in self._in_slot.get(slot, ()):
             if replica.state is READY:
-                self.actions.append(DrainReplica(replica, False, reason))
+                self.actions.append(DrainReplica(replica, reason))
             elif not replica.unheard:
                 self.actions.append(KillReplica(replica, f"{self._want.replicas} wanted, and it serves nobody yet"))
 
@@ -263,7 +262,7 @@ class _Step:
             if may_start and not only.unheard:
                 reason = "a restart is wanted, and two must not run at once"
                 ready = only.state is READY
-                self.actions.append(DrainReplica(only, True, reason) if ready else KillReplica(only, reason))
+                self.actions.append(DrainReplica(only, reason) if ready else KillReplica(only, reason))
             return may_start
         if memory is not None and memory.failed_revision == revision:
             self.actions.append(AbandonRestart(self._name, memory.last_trouble))
@@ -283,7 +282,7 @@ class _Step:
             if replica is best or replica.unheard:
                 continue
             if replica.state is READY:
-                self.actions.append(DrainReplica(replica, True, "a new replica has taken over"))
+                self.actions.append(DrainReplica(replica, "a new replica has taken over"))
             elif replica.revision <= best.revision:
                 self.actions.append(KillReplica(replica, "a new replica has taken over"))
             elif replica.revision != self._want.revision:

@@ -17,6 +17,8 @@ from fissile.telemetry.aggregate import Answers
 
 DRAIN_SECONDS_MAX = 10.0
 HEARTBEAT_SECONDS = 1.0
+# How long idle keep-alive clients of a door may stay to hear that their connection closes.
+IDLE_SECONDS_MAX = 5.0
 
 
 class Callee(msgspec.Struct, frozen=True):
@@ -116,21 +118,31 @@ class ReplicaHello(msgspec.Struct, frozen=True):
 
 
 class Drain(msgspec.Struct, frozen=True, tag="drain"):
-    """Take no new work, finish what is in flight within the limit, then stop.
+    """Take no new work, finish what is in flight within the limit, then stop. It may be said again, with less time.
 
     idle_seconds_max: how long idle keep-alive clients may stay to hear of it; 0 where no other replica
-    takes over.
+    takes over. heirs: replicas that take kept connections meanwhile, by public door (see `Elsewhere`).
     """
 
     seconds_max: float = DRAIN_SECONDS_MAX
     idle_seconds_max: float = 0.0
+    heirs: dict[str, tuple[str, ...]] = {}
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Stop at once."""
 
 
-Command = Drain | Stop | Routes
+class Move(msgspec.Struct, frozen=True, tag="move"):
+    """Hand kept connections over to other replicas. What was ordered before, and is not done yet, is forgotten.
+
+    away: by public door, how many go to the replica at which address (see `Elsewhere`).
+    """
+
+    away: dict[str, dict[str, int]]
+
+
+Command = Drain | Stop | Routes | Move
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -178,7 +190,8 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     in_flight, queued: calls that run and that wait here. requests: HTTP requests in flight at its public
     doors. calls: its own calls in flight, by the replica set called. routes: the version that it applied.
     traffic: by release, while more than one is live. stuck: None while calls come and go.
-    differences: those that this supervisor was not told before.
+    differences: those that this supervisor was not told before. kept: connections that were answered and go on, by
+    public door, without websockets.
     """
 
     hello: ReplicaHello
@@ -191,6 +204,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     traffic: dict[str, Traffic] = {}
     stuck: Stuck | None = None
     differences: tuple[WireDifference, ...] = ()
+    kept: dict[str, int] = {}
 
 
 Observed = ReplicaReady | ReplicaFailed | Heartbeat

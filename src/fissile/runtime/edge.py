@@ -2,15 +2,18 @@
 
 The HTTP protocol is uvicorn's; its way of shutting down is not used, because it closes keep-alive
 connections on which a request may be on its way. The drain here: stop accepting (whoever shares the
-listening socket takes what queues on it), answer `connection: close` on every response, leave idle
-connections open until their clients have heard it or the idle limit has passed, then close.
+listening socket takes what queues on it), answer `connection: close` on every response, and hand those who rest
+over to the replicas that take over. Where there are none yet, they stay until their clients have heard it or the idle
+limit has passed.
 """
 
 import asyncio
 import random
 import socket
 import time
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
+from math import inf
 from typing import Any
 
 from uvicorn.config import Config
@@ -24,12 +27,16 @@ from fissile.runtime import apologies, websockets
 from fissile.runtime.apologies import SERVER_ERROR
 from fissile.runtime.control import Elsewhere
 from fissile.runtime.handover import Passer
+from fissile.runtime.kept import Kept
 from fissile.runtime.ledger import Ledger
 from fissile.runtime.lobby import KEEP_ALIVE_SECONDS, Lobby
-from fissile.runtime.visitors import Visitor
 
 CONNECTIONS_MAX = 1000
 CLOSE_CHECK_SECONDS = 0.02
+# Of the time to drain, who stays to hear of it has so much: what is under way then has the rest to end.
+IDLE_SHARE = 0.5
+# Who has not rested for so long stays, whatever was ordered.
+MOVE_SECONDS_MAX = 5.0
 ACCEPTS_MAX = 64
 # How long a connection that belongs to the other build waits here for one of its replicas.
 HELD_SECONDS_MAX = 5.0
@@ -38,10 +45,14 @@ GATEWAY_DOOR = ""
 
 
 class State(ServerState):
-    """What the connections of a door share. The date of an answer is made when an answer is: at most once a second."""
+    """What the connections of a door share. The date of an answer is made when an answer is: at most once a second.
 
-    def __init__(self, door: str, connections_max: int) -> None:
+    rests: told of a connection that is to go away, after each of its answers.
+    """
+
+    def __init__(self, door: str, connections_max: int, rests: Callable[[Kept], None]) -> None:
         super().__init__()
+        self.rests = rests
         self.lobby = Lobby(door, self.connections, self.tasks, connections_max)
         self._second = 0
         self._headers: list[tuple[bytes, bytes]] = []
@@ -81,14 +92,18 @@ class Edge:
         self._held: list[socket.socket] = []
         self._passer = Passer()
         self._taken: set[asyncio.Task[Any]] = set()
-        self._state = State(door or "HTTP/JSON", connections_max)
+        self._state = State(door or "HTTP/JSON", connections_max, self._move)
         self.lobby = self._state.lobby
         self._draining = False
+        # From the beginning of the drain, in seconds.
+        self._drain_seconds = self._idle_seconds = 0.0
+        self._heirs: tuple[str, ...] = ()
+        self._move_until = 0.0
         self._servers: list[asyncio.Server] = []
         self._config = Config(
             self._serve,
             # Classes, not names: a zygote has then imported all that its replicas need.
-            http=Visitor,
+            http=Kept,
             ws=websockets.protocol or "none",
             interface="asgi3",
             lifespan="off",
@@ -108,8 +123,11 @@ class Edge:
         else:
             self._accept_by_hand(sock)
 
-    def _protocol(self) -> Visitor:
-        return Visitor(config=self._config, server_state=self._state, app_state={})
+    def _protocol(self) -> Kept:
+        return Kept(config=self._config, server_state=self._state, app_state={})
+
+    def _taken_over(self) -> Kept:
+        return self._protocol().taken_over()
 
     async def _listen(self, sock: socket.socket) -> None:
         # A copy: the socket itself stays when the way of accepting changes.
@@ -182,8 +200,8 @@ class Edge:
             self._held.remove(connection)
             self.take(connection)
 
-    def take(self, connection: socket.socket) -> None:
-        """Serve a connection that was accepted already."""
+    def take(self, connection: socket.socket, *, kept: bool = False) -> None:
+        """Serve a connection that was accepted already. kept: it was answered before."""
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
 
@@ -191,7 +209,8 @@ class Edge:
             if task.cancelled() or task.exception() is not None:
                 connection.close()  # its client has gone, or we go: maybe before the first step
 
-        task = loop.create_task(_serve_accepted(loop, self._protocol, connection))
+        protocol = self._taken_over if kept else self._protocol
+        task = loop.create_task(_serve_accepted(loop, protocol, connection))
         task.add_done_callback(taken)
         self._hold(task)
 
@@ -199,13 +218,69 @@ class Edge:
         self._taken.add(task)
         task.add_done_callback(self._taken.discard)
 
-    async def drain(self, seconds_max: float, *, idle_seconds_max: float = KEEP_ALIVE_SECONDS) -> bool:
+    def kept(self) -> int:
+        """How many connections were answered and go on; without websockets."""
+        return len(self._kept())
+
+    def _kept(self) -> list[Kept]:
+        return [one for one in self._state.connections if isinstance(one, Kept) and one.stays()]
+
+    def move(self, away: Mapping[str, int]) -> None:
+        """Hand so many kept connections over to the replicas at these addresses, each once it rests.
+
+        What was ordered before is forgotten. Which ones go is left to chance, so that busy and quiet ones do.
+        """
+        kept = self._kept()
+        for one in kept:
+            one.away = ""
+        random.shuffle(kept)
+        self._move_until = asyncio.get_running_loop().time() + MOVE_SECONDS_MAX
+        for address, count in away.items():
+            for one in kept[:count]:
+                one.away = address
+                self._move(one)
+            del kept[:count]
+
+    def _move(self, one: Kept) -> None:
+        """Hand a connection over that is to go, if it rests."""
+        loop = asyncio.get_running_loop()
+        if not one.away or not one.stays() or self._draining:
+            return
+        if loop.time() >= self._move_until:
+            one.away = ""
+        elif one.rests():
+            self._hand_over(one, (one.away,))
+            one.away = ""
+        elif one.is_idle():
+            loop.call_later(CLOSE_CHECK_SECONDS, self._move, one)  # its answer has not been sent yet
+
+    def _hand_over(self, one: Kept, addresses: tuple[str, ...]) -> bool:
+        """Whether one of those takes a connection that rests; it is none of ours then."""
+        with one.descriptor() as connection:
+            for address in random.sample(addresses, len(addresses)):
+                if self._passer.hand_over(connection, self._door, address, kept=True):
+                    one.expel()
+                    return True
+        return False
+
+    def hurry(self, seconds_max: float, idle_seconds_max: float, heirs: tuple[str, ...]) -> None:
+        """Give a drain that is under way less time, and tell it who takes over; see `drain`."""
+        self._drain_seconds = min(self._drain_seconds, seconds_max)
+        self._idle_seconds = min(self._idle_seconds, idle_seconds_max, self._drain_seconds * IDLE_SHARE)
+        self._heirs = heirs
+
+    async def drain(
+        self, seconds_max: float, *, idle_seconds_max: float = KEEP_ALIVE_SECONDS, heirs: tuple[str, ...] = ()
+    ) -> bool:
         """Let go of all connections; whether every request was finished within the limit (seconds).
 
         idle_seconds_max: how long idle keep-alive connections may stay to hear of the closing with
-        their next answer; 0 where nobody takes over.
+        their next answer, at most half of all the time; 0 where nobody takes over. heirs: addresses of replicas that
+        take those who rest (see handover).
         """
         self._draining = True
+        self._drain_seconds = self._idle_seconds = inf
+        self.hurry(seconds_max, idle_seconds_max, heirs)
         loop = asyncio.get_running_loop()
         for server in self._servers:
             server.close()
@@ -213,20 +288,22 @@ class Edge:
             if self._elsewhere is not None:
                 loop.remove_reader(sock.fileno())
             sock.close()
-        self._passer.close()
         for connection in self._held:
             self.take(connection)
         self._held.clear()
         await let_in()
         await asyncio.gather(*self._taken, return_exceptions=True)
         begun = loop.time()
-        told = False
-        while self._state.connections and loop.time() - begun < seconds_max:
-            if not told and loop.time() - begun >= idle_seconds_max:
-                told = True
-                for connection in list(self._state.connections):
-                    connection.shutdown()
+        told: set[Any] = set()
+        while self._state.connections and loop.time() - begun < self._drain_seconds:
+            if self._heirs:
+                for one in self._kept():
+                    if one.rests() and not self._hand_over(one, self._heirs):
+                        break  # they are gone, or busy: look again
+            if loop.time() - begun >= self._idle_seconds:
+                self._say_farewell(told)
             await asyncio.sleep(CLOSE_CHECK_SECONDS)
+        self._passer.close()
         unfinished = list(self._state.connections)
         for connection in unfinished:
             transport: Any = getattr(connection, "transport", None)
@@ -235,6 +312,17 @@ class Edge:
         for task in list(self._state.tasks):
             task.cancel()
         return not unfinished
+
+    def _say_farewell(self, told: set[Any]) -> None:
+        """Close what is idle, and have the others close when they are done. told: to whom that was said."""
+        for connection in list(self._state.connections):
+            if connection in told:
+                continue
+            if not isinstance(connection, Kept):
+                connection.shutdown()
+            elif not connection.farewell():
+                continue
+            told.add(connection)
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         """The app, in a call context, with `connection: close` on its answers while draining."""

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from fissile.errors import ConfigError, FissileError
-from fissile.runtime.control import Drain, Heartbeat, ReplicaHello, ReplicaSpec, Routes
+from fissile.runtime.control import Drain, Heartbeat, Move, ReplicaHello, ReplicaSpec, Routes
 from fissile.runtime.differences import Differences
 from fissile.runtime.edge import Edge
 from fissile.runtime.handover import Handover
@@ -59,7 +59,7 @@ class Guest:
         edge, (*listening, handover) = self._edge, self._sockets
         for sock in listening:
             await edge.start(sock)
-        self._handover = Handover(handover, lambda _, connection: edge.take(connection))
+        self._handover = Handover(handover, lambda _, connection, kept: edge.take(connection, kept=kept))
 
     def follow(self, routes: Routes) -> None:
         """Share the public door as these routes say from now on."""
@@ -82,20 +82,30 @@ class Guest:
             routes=self.applied,
             traffic=self.ledger.traffic(),
             differences=self.differences.news(),
+            kept={self.spec.service: self._edge.kept()} if self._edge is not None else {},
         )
 
+    def move(self, order: Move) -> None:
+        """Hand kept connections over."""
+        if self._edge is not None:
+            self._edge.move(order.away.get(self.spec.service, {}))
+
     def finish(self, order: Drain) -> None:
-        """End: drain within the order's limit, then stop."""
+        """End: drain within the order's limit, then stop. Said again: with less time, or with heirs."""
         self.hello = msgspec.structs.replace(self.hello, draining=True)
         self.order = order
         self.ended.set()
+        if self._edge is not None:
+            self._edge.hurry(order.seconds_max, order.idle_seconds_max, order.heirs.get(self.spec.service, ()))
 
     async def stop(self) -> None:
         """Answer what is asked, then stop the application."""
         if self._handover is not None:
             self._handover.close()
         if self._edge is not None:
-            await self._edge.drain(self.order.seconds_max, idle_seconds_max=self.order.idle_seconds_max)
+            order = self.order
+            heirs = order.heirs.get(self.spec.service, ())
+            await self._edge.drain(order.seconds_max, idle_seconds_max=order.idle_seconds_max, heirs=heirs)
         if self._lifespan is not None:
             await self._lifespan.stop()
 

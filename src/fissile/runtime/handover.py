@@ -1,4 +1,6 @@
-"""Passing an accepted connection on to another process, so that two builds of a public door share its clients.
+"""Passing a connection on to another process: one that was just accepted, or one that is kept between two requests.
+
+Two builds of a public door share its clients by that, and replicas of one build share those who keep their connections.
 
 Both builds accept on the same listening socket. Which of them a connection belongs to is decided by chance at
 the share that the rollout says, and its descriptor goes to a replica of that one (SCM_RIGHTS, unix(7)). Whoever
@@ -14,15 +16,17 @@ from fissile.rpc.paths import addressed
 from fissile.runtime.forked import receive_descriptors
 
 DOOR_BYTES_MAX = 256
+# After the name of the door, where the connection was answered before.
+KEPT = b"\0"
 
 
 class Handover:
     """Where a replica takes connections from others.
 
-    listener: an inherited socket. take: gets the name of the door and the connection.
+    listener: an inherited socket. take: gets the name of the door, the connection, and whether it was answered before.
     """
 
-    def __init__(self, listener: socket.socket, take: Callable[[str, socket.socket], None]) -> None:
+    def __init__(self, listener: socket.socket, take: Callable[[str, socket.socket, bool], None]) -> None:
         self._take = take
         self._listener = listener
         self._peers: set[socket.socket] = set()
@@ -50,7 +54,7 @@ class Handover:
                 door, handles = receive_descriptors(peer, DOOR_BYTES_MAX, 1)
                 if not handles:
                     return False
-                self._take(door.decode(), socket.socket(fileno=handles[0]))
+                self._take(door.removesuffix(KEPT).decode(), socket.socket(fileno=handles[0]), door.endswith(KEPT))
         except BlockingIOError:
             return True
         except OSError:
@@ -60,6 +64,9 @@ class Handover:
         """Take no more; those that were sent already are still taken."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._listener.fileno())
+        with suppress(OSError):
+            # Who connects from now on is refused, and keeps what he would have sent; those who have are in the queue.
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._accept_last()
         self._listener.close()
         for peer in self._peers:
@@ -81,8 +88,11 @@ class Passer:
     def __init__(self) -> None:
         self._peers: dict[str, socket.socket] = {}
 
-    def hand_over(self, connection: socket.socket, door: str, address: str) -> bool:
-        """Whether the replica at a path took it; this process keeps its copy, to be closed by the caller."""
+    def hand_over(self, connection: socket.socket, door: str, address: str, *, kept: bool = False) -> bool:
+        """Whether the replica at a path took it; this process keeps its copy, to be closed by the caller.
+
+        kept: it was answered before.
+        """
         peer = self._peers.get(address)
         try:
             if peer is None:
@@ -91,7 +101,7 @@ class Passer:
                 self._peers[address] = peer
                 with addressed(address) as path:
                     peer.connect(path)
-            socket.send_fds(peer, [door.encode()], [connection.fileno()])
+            socket.send_fds(peer, [door.encode() + (KEPT if kept else b"")], [connection.fileno()])
         except OSError:
             # Its queue is full, or it is gone: it may be asked again.
             self._peers.pop(address).close()

@@ -34,8 +34,10 @@ from fissile.runtime.control import (
     CONTROL_CALLER,
     CONTROL_INTERFACE,
     HEARTBEAT_SECONDS,
+    IDLE_SECONDS_MAX,
     Drain,
     Heartbeat,
+    Move,
     ReplicaFailed,
     ReplicaHello,
     ReplicaReady,
@@ -93,7 +95,7 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
     replica = Guest(spec, sockets) if spec.guest else Replica(spec, sockets)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, replica.finish, Drain(spec.drain_seconds_max))
+        loop.add_signal_handler(number, _leave, replica)
     disown(sockets, folders=[os.path.dirname(control_address.removeprefix("unix:"))])
     try:
         if spec.migrate:
@@ -108,9 +110,15 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
     control.imported = tuple(name for name in sys.modules if name not in known)
     control.start()
     await replica.ended.wait()
-    await replica.stop()
+    await asyncio.gather(replica.stop(), control.leaving())
     await control.close()
     return EXIT_STOPPED
+
+
+def _leave(replica: "Replica | Guest") -> None:
+    """Somebody ends this replica by a signal: as a restart does, for another one takes over. Once is enough."""
+    if not replica.ended.is_set():
+        replica.finish(Drain(replica.spec.drain_seconds_max, IDLE_SECONDS_MAX))
 
 
 async def _migrate(replica: "Replica") -> int:
@@ -225,13 +233,13 @@ class Replica:
             await edge.start(sock)
         self._handover = Handover(handover, self._take)
 
-    def _take(self, door: str, connection: socket.socket) -> None:
-        """Another replica accepted this connection for us."""
+    def _take(self, door: str, connection: socket.socket, kept: bool) -> None:
+        """Another replica accepted this connection for us, or has answered it before."""
         edge = self._edges.get(door)
         if edge is None:
             connection.close()
         else:
-            edge.take(connection)
+            edge.take(connection, kept=kept)
 
     def _authorize(self, token: str) -> bool:
         digest = token_digest(token)
@@ -275,6 +283,7 @@ class Replica:
             self.ledger.traffic(),
             self._stuck(),
             self.differences.news(),
+            {door: edge.kept() for door, edge in self._edges.items()},
         )
 
     def _stuck(self) -> Stuck | None:
@@ -282,18 +291,27 @@ class Replica:
         seconds = server.stuck_seconds(time.monotonic()) if server is not None else 0.0
         return Stuck(seconds, server.holders()) if server is not None and seconds else None
 
+    def move(self, order: Move) -> None:
+        """Hand kept connections over."""
+        for door, edge in self._edges.items():
+            edge.move(order.away.get(door, {}))
+
     def finish(self, order: Drain) -> None:
-        """End: drain within the order's limit, then stop."""
+        """End: drain within the order's limit, then stop. Said again: with less time, or with heirs."""
         self.hello = msgspec.structs.replace(self.hello, draining=True)
         self.order = order
         self.ended.set()
+        for door, edge in self._edges.items():
+            edge.hurry(order.seconds_max, order.idle_seconds_max, order.heirs.get(door, ()))
 
     async def stop(self) -> None:
         """Drain all doors at once, then stop the components in order."""
-        limit = self.order.seconds_max
+        limit, idle, heirs = self.order.seconds_max, self.order.idle_seconds_max, self.order.heirs
         if self._handover is not None:
             self._handover.close()
-        doors = [edge.drain(limit, idle_seconds_max=self.order.idle_seconds_max) for edge in self._edges.values()]
+        doors = [
+            edge.drain(limit, idle_seconds_max=idle, heirs=heirs.get(door, ())) for door, edge in self._edges.items()
+        ]
         if self._server is not None:
             doors.append(self._server.drain(limit))
         await asyncio.gather(*doors, return_exceptions=True)
@@ -351,6 +369,8 @@ class ControlLink:
         if isinstance(command, Routes):
             self._replica.follow(command)
             self._hurry()
+        elif isinstance(command, Move):
+            self._replica.move(command)
         else:
             self._replica.finish(command if isinstance(command, Drain) else Drain(0.0))
 
@@ -411,6 +431,11 @@ class ControlLink:
     def _ring(self) -> None:
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
+
+    async def leaving(self) -> None:
+        """Report that the replica drains: whoever did not order it learns it before the end, and has another start."""
+        with suppress(CallError):
+            await self._control.report(ReplicaReady(self._replica.hello, self.imported))
 
     async def failed(self, message: str) -> None:
         """Report that the replica cannot start."""

@@ -21,6 +21,7 @@ from fissile.runtime.control import (
     Command,
     Drain,
     Heartbeat,
+    Move,
     Observed,
     ReplicaFailed,
     ReplicaHello,
@@ -54,6 +55,7 @@ class Link:
         self.asked_at = -inf
         self._routes: Routes | None = None
         self._drain: Drain | None = None
+        self._move: Move | None = None
         self._news = asyncio.Event()
 
     def settle(self, pid: int) -> None:
@@ -68,8 +70,14 @@ class Link:
             self._ring()
 
     def drain(self, order: Drain) -> None:
-        """Have it finish its work and end."""
-        self._drain = order
+        """Have it finish its work and end, unless it was told just that already."""
+        if order != self._drain:
+            self._drain = order
+            self._ring()
+
+    def move(self, order: Move) -> None:
+        """Have it hand connections over. Said once: who has not heard of it is counted, and told, anew."""
+        self._move = order
         self._ring()
 
     def _ring(self) -> None:
@@ -89,6 +97,9 @@ class Link:
             elif self._drain is not None and self._drain is not drain:
                 drain = self._drain
                 yield drain
+            elif self._move is not None:
+                move, self._move = self._move, None
+                yield move
             else:
                 await news.wait()
 

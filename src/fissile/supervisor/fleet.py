@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,6 +35,20 @@ from fissile.supervisor.state import StateFolder
 CONTROL_SOCKET = "supervisor"
 HANDOVER = "edge"
 NO_LIMITS = Limits()
+
+
+class Door(NamedTuple):
+    """Where clients from outside come in. service: of HTTP/JSON, whose door it is; others have names of their own."""
+
+    name: str
+    service: str = ""
+
+
+def doors_of(service: Service) -> tuple[Door, ...]:
+    """The doors that a service's replicas serve by themselves."""
+    return (Door(GATEWAY_DOOR, service.name), *map(Door, service.doors()))
+
+
 STACKS_CHARACTERS_MAX = 20_000
 
 
@@ -405,9 +420,37 @@ class Fleet:
                 other = release.sets.get(edition.service_of.get(door, door) if door else service.name)
                 if other is None or other not in self.services or self.command(other):
                     continue
-                ready = [r for r in self.observed.service(other).replicas.values() if r.state is READY and not r.ending]
-                addresses = tuple(self.handover(replica.serial) for replica in ready)
+                addresses = tuple(self.handover(replica.serial) for replica in self._ready(other))
                 yield door, Elsewhere(shares[release.name], addresses)
+
+    def holders(self) -> dict[Door, list[tuple[Replica, float]]]:
+        """By public door, the replicas that serve it: each with its part of the connections, 1 in all."""
+        sets: dict[Door, dict[str, float]] = {}
+        shares, services = self.desired.shares(), self.services
+        for release in self.desired.releases():
+            for name in release.sets.values():
+                service = services.get(name)
+                if service is None or service.settings.command:
+                    continue
+                for door in doors_of(service):
+                    found = sets.setdefault(door, {})
+                    found[name] = found.get(name, 0.0) + shares[release.name]
+        ready = {name: self._ready(name) for name in services}
+        return {
+            door: [(one, part / len(ready[name])) for name, part in parts.items() for one in ready[name]]
+            for door, parts in sets.items()
+        }
+
+    def _ready(self, name: str) -> list[Replica]:
+        return [r for r in self.observed.service(name).replicas.values() if r.state is READY and not r.ending]
+
+    def heirs(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Who takes the kept connections of a set's replicas that drain, by door."""
+        holders = self.holders()
+        return {
+            door.name: tuple(self.handover(other.serial) for other, part in holders.get(door, ()) if part > 0.0)
+            for door in doors_of(self.service(name))
+        }
 
     def callers(self, service: Service, members: list[LiveRelease]) -> Iterator[tuple[Edition, str]]:
         """The services that may call a service, with the release in which they do."""

@@ -27,6 +27,7 @@ from fissile.errors import ConfigError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator import replica as known
 from fissile.orchestrator.autoscale import Autoscaler, Decision
+from fissile.orchestrator.balance import Holder, shifts
 from fissile.orchestrator.change import (
     Act,
     BeginRollout,
@@ -57,8 +58,10 @@ from fissile.rpc.absence import back
 from fissile.rpc.server import Server
 from fissile.runtime.control import (
     DRAIN_SECONDS_MAX,
+    IDLE_SECONDS_MAX,
     Drain,
     Heartbeat,
+    Move,
     Observed,
     ReplicaReady,
     ReplicaSpec,
@@ -101,8 +104,6 @@ DIFFERENCES = "differences"
 START_ATTEMPTS_MAX = 3
 # Beyond the drain's own limit: time to stop the components after it.
 STOP_SECONDS_MAX = 5.0
-# How long idle keep-alive clients of the edge may stay to hear that their connection closes.
-IDLE_SECONDS_MAX = 5.0
 # After an adoption, routes stay as they are until all have reported, or for so long.
 SETTLE_SECONDS_MAX = 3.0
 # Replicas that nobody could adopt serve on until others have taken their place, or for so long.
@@ -117,6 +118,10 @@ SCALE_SECONDS = 0.1
 NO_SLOT = -1
 # How often it is looked whether the Unix sockets are still there.
 SOCKETS_SECONDS = 1.0
+# How often kept connections are looked at: each replica has reported in between what became of the last look.
+BALANCE_SECONDS = 2.0
+# Counts that are older than this are no reason to move anything.
+COUNTED_SECONDS_MAX = 1.5
 
 
 class StartFailed(FissileError):
@@ -292,6 +297,7 @@ class Supervisor:
             self._spawn(lasting(self._watch, self.say))
             self._spawn(lasting(self._scale, self.say))
             self._spawn(lasting(self._keep_sockets, self.say))
+            self._spawn(lasting(self._balance, self.say))
             self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._fleet.desired.services))
@@ -682,6 +688,7 @@ class Supervisor:
                 self._perform(action, now)
             if not step.actions:
                 await self._doors.tidy()
+            self._tell_leavers()
             self._tell_routes(now)
             self._shut.follow(self._at_zero())
             self._publish()
@@ -873,11 +880,8 @@ class Supervisor:
         if replica is None:
             return
         if isinstance(report, ReplicaReady):
-            if report.hello.draining and replica.state is not DRAINING and process is not None:
-                if replica.state is not READY:
-                    self._see(replica, known.ReplicaReady())
-                self._fleet.observed.drain(replica, time.monotonic())
-                self._woken.set()
+            if report.hello.draining and process is not None:
+                self._leaves(replica)
             else:
                 if not (replica.unheard and self._fleet.routed.held(time.monotonic())):
                     link.tell(self._fleet.told(replica.service))
@@ -893,6 +897,17 @@ class Supervisor:
                 why = known.stuck_places(report.stuck.seconds, report.stuck.holders, want.stuck_seconds_max)
                 if why:
                     self._see(replica, known.ReplicaHung(why))
+
+    def _leaves(self, replica: Replica) -> None:
+        """A replica drains that nobody here has ordered to: it got a signal, or a dead supervisor's order."""
+        if replica.state is DRAINING or replica.ending:
+            return
+        if replica.state is not READY:
+            self._see(replica, known.ReplicaReady())
+        self._fleet.observed.drain(replica, time.monotonic())
+        service = service_of(replica.service)
+        self._note("ReplicaDraining", service, "it was told to end", slot=replica.slot, pid=replica.pid)
+        self._woken.set()
 
     def _differs(self, beat: Heartbeat) -> None:
         """Remember what would be different across a wire, and record what is new."""
@@ -923,18 +938,22 @@ class Supervisor:
             "ReplicaDraining", service_of(replica.service), action.reason, slot=replica.slot, pid=replica.pid or None
         )
         process = self._fleet.processes.get(replica.serial)
-        if process is not None:
-            others = action.replaced or any(
-                self._fleet.observed.service(name).ready() > 0
-                for name, other in self._fleet.services.items()
-                if other.name == service_of(replica.service)
-                or set(other.doors()) & set(self._fleet.service(replica.service).doors())
-            )
-            want = self._fleet.desired.services.get(replica.service, DesiredService())
-            order = Drain(want.drain_seconds_max, idle_seconds_max=IDLE_SECONDS_MAX if others else 0.0)
-            process.link.drain(order)
-            if self._fleet.command(replica.service):
-                self._tell_to_stop(replica, process, self._fleet.stop_signal(replica))
+        if process is not None and self._fleet.command(replica.service):
+            self._tell_to_stop(replica, process, self._fleet.stop_signal(replica))
+
+    def _tell_leavers(self) -> None:
+        """Have those that drain know who takes over from them: that may be known only after they have begun."""
+        fleet = self._fleet
+        for serial, process in fleet.processes.items():
+            replica = fleet.replica(serial)
+            if replica is None or replica.state is not DRAINING or replica.service not in fleet.services:
+                continue
+            if fleet.command(replica.service):
+                continue
+            want = fleet.desired.services.get(replica.service, DesiredService(0, 0, 0))
+            heirs = fleet.heirs(replica.service)
+            idle = IDLE_SECONDS_MAX if want.replicas or any(heirs.values()) else 0.0
+            process.link.drain(Drain(want.drain_seconds_max, idle, heirs))
 
     def _tell_to_stop(self, replica: Replica, process: Process, number: signal.Signals) -> None:
         """Ask for an orderly end.
@@ -1047,6 +1066,29 @@ class Supervisor:
             # What nobody could account for later is not done; the load itself is answered by what runs. And a set may
             # have ended since it was looked at.
             self.say(f"{service_of(decision.service)}: not scaled: {error}")
+
+    async def _balance(self) -> None:
+        """Have each replica of a door get its part of those who keep their connections."""
+        while True:
+            await asyncio.sleep(BALANCE_SECONDS)
+            now = time.monotonic()
+            away: dict[int, dict[str, dict[str, int]]] = {}
+            for door, holders in self._fleet.holders().items():
+                for shift in shifts(list(self._counted(door.name, holders, now)), random.random()):
+                    address = self._fleet.handover(shift.taker)
+                    away.setdefault(shift.giver, {}).setdefault(door.name, {})[address] = shift.count
+            for serial, orders in away.items():
+                process = self._fleet.processes.get(serial)
+                if process is not None:
+                    process.link.move(Move(orders))
+
+    def _counted(self, door: str, holders: list[tuple[Replica, float]], now: float) -> Iterator[Holder]:
+        """What each of them holds; nothing, unless all have said so lately."""
+        if all(now - replica.heard_at < COUNTED_SECONDS_MAX for replica, _ in holders):
+            for replica, part in holders:
+                beat = self._fleet.beat(replica)
+                if beat is not None:
+                    yield Holder(replica.serial, beat.kept.get(door, 0), part)
 
     # -- routes -----------------------------------------------------------------------------------
 
@@ -1329,6 +1371,7 @@ class Supervisor:
             replica = self._fleet.replica(process.link.serial)
             if replica is not None:
                 self._fleet.observed.end(replica, "all is stopped", fault=False)
+                process.link.drain(Drain(seconds_max))  # nobody takes over, which a signal does not say
                 self._tell_to_stop(replica, process, self._fleet.stop_signal(replica))
         if children:
             await asyncio.wait([child.exited for child in children], timeout=seconds_max)
