@@ -33,7 +33,7 @@ from fissile.runtime.loading import load_application
 from fissile.runtime.monolith import Monolith
 from fissile.runtime.settings import LimitSettings, Settings, load, resolve
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
-from fissile.supervisor import mark
+from fissile.supervisor import mark, withheld
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.reaper import keep_reaping
 from fissile.supervisor.remains import Survivor
@@ -161,6 +161,8 @@ async def _run_services(
     """keep, fresh, resume: as of `Supervisor`."""
     signals = StopSignals(say)
     mark.take_off()
+    withheld.take()
+    withheld.close_to_others()
     adopts = mark.adopt_orphans()
     logs = LogFiles(Path(settings.root) / FOLDER / LOGS) if keep else None
     supervisor = Supervisor(

@@ -150,6 +150,9 @@ def check(app: Up, needles: Needles) -> None:
         assert found, f"{service} has not even its own: the search finds nothing"
     parents = zygotes(app)
     assert app.status()["supervisor"]["zygote"] in parents
+    environment = Path(f"/proc/{app.supervisor()}/environ").read_bytes()
+    assert b"\0PATH=" in b"\0" + environment
+    assert not [one for one in everything if one in environment]
     for pid in parents:
         assert not holds(pid, everything), Path(f"/proc/{pid}/cmdline").read_bytes()
 

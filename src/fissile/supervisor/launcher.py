@@ -12,7 +12,7 @@ from fissile.errors import ConfigError
 from fissile.orchestrator.replica import Replica
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import ReplicaSpec
-from fissile.supervisor import sealed
+from fissile.supervisor import sealed, withheld
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.isolation import environment, raise_walls
@@ -129,10 +129,10 @@ class Launcher:
 
     def _environment(self, service: Service, port: int) -> dict[str, str]:
         """What a program is told: its port, its token, where its peers are; and nobody else's secrets."""
-        own = f"FISSILE_{service.name}_".upper().replace("-", "_")
-        found = {k: v for k, v in os.environ.items() if not k.startswith("FISSILE_") or k.startswith(own)}
-        found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
         edition = self._fleet.edition_of(service.set)
+        found = {k: v for k, v in os.environ.items() if not k.startswith(withheld.PREFIX)}
+        found |= withheld.own(withheld.variables(), service.name, [*edition.loaded.services, *edition.service_of])
+        found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
         for name, set_name in edition.live().sets.items():
             other = edition.services[set_name]
             if name == service.name:

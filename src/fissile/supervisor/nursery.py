@@ -28,7 +28,7 @@ from fissile.orchestrator.vigil import Look, Vigil
 from fissile.rpc.paths import addressed
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import receive_descriptors
-from fissile.supervisor import mark, sealed, title
+from fissile.supervisor import mark, sealed, title, withheld
 from fissile.supervisor.descent import Mark, born
 from fissile.supervisor.messages import (
     FDS_MAX,
@@ -83,7 +83,6 @@ REVIVE_SECONDS, REVIVE_SECONDS_MAX = 1.0, 30.0
 # The number of a zygote that was given up stays its own: whoever has just read it looks at nobody else by it.
 NUMBER_SECONDS = 10.0
 ORDER_ATTEMPTS = 2
-VARIABLES = "FISSILE_"
 CLOSE_SECONDS_MAX = 5.0
 END_SECONDS_MAX = 0.5
 PEER = struct.Struct("iii")
@@ -387,7 +386,7 @@ class Nursery:
                 stderr=err,
                 pass_fds=inherited,
                 # Components' own variables go by the order to load, each to its own service alone.
-                env={k: v for k, v in os.environ.items() if not k.startswith(VARIABLES)},
+                env={k: v for k, v in os.environ.items() if not k.startswith(withheld.PREFIX)},
                 start_new_session=True,
             )
         except OSError as error:
@@ -412,8 +411,8 @@ class Nursery:
 
     async def _examined(self, done: "asyncio.Future[Examined | LoadFailed]") -> Loaded | LoadFailed:
         """Have the zygote import the application, and a child of it check it."""
-        variables = {k: v for k, v in os.environ.items() if k.startswith(VARIABLES)}
-        letters = [sealed.seal(msgspec.structs.replace(self._load, variables=variables)), sealed.blank()]
+        order = msgspec.structs.replace(self._load, variables=withheld.variables())
+        letters = [sealed.seal(order), sealed.blank()]
         try:
             await self._send(self._load.begin(), letters)
             answer = await done

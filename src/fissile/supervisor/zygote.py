@@ -45,7 +45,7 @@ from fissile.runtime.host import MIGRATE, configured
 from fissile.runtime.loading import load_application, load_object
 from fissile.runtime.settings import Settings, resolve
 from fissile.runtime.unhandled import show_unhandled
-from fissile.supervisor import mark, sealed, title
+from fissile.supervisor import mark, sealed, title, withheld
 from fissile.supervisor.confine import enter
 from fissile.supervisor.descent import descendants
 from fissile.supervisor.leftovers import Watch, sentence
@@ -422,6 +422,7 @@ class Zygote:
         for sock in (self._connection, self._listener):
             if sock is not None:
                 sock.close()
+        withheld.close_to_others(closed=False)  # debuggers of the application may look
         self._drop_spare()  # our copy of its connection
         self._renewal.renew()
         self._wards.clear()
@@ -683,6 +684,7 @@ def main() -> int:
     show_unhandled()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     mark.adopt_orphans()
+    withheld.close_to_others()
     connection, listener = (int(number) for number in sys.argv[1:3])
     keep_from_programs(*(fd for fd in (connection, listener) if fd >= 0))
     sock = None if listener < 0 else socket.socket(fileno=listener)
