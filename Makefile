@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/fissile run examples/shop
 
-.PHONY: help venv shop test check format bench storm lock clean
+.PHONY: help venv shop test check format bench storm endings lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -56,6 +56,11 @@ SEED ?=
 CALLS ?= 1000000
 storm: venv  ## a million calls with everything that can go wrong, in 20 minutes at most
 	$(BIN)/python -m tests.storm --calls $(CALLS) $(if $(SEED),--seed $(SEED))
+
+# `make endings SEED=7 KILLS=20`.
+KILLS ?= 100
+endings: venv  ## kill supervisors, zygotes, replicas, and all at once, and look for what is left: half an hour
+	$(BIN)/python -m tests.system.endings --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 lock:  ## pin the newest versions of everything in requirements/*.txt
 	$(PYTHON) requirements/lock.py
