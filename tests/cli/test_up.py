@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -181,6 +182,69 @@ def test_a_service_at_zero_stays_there_through_a_deploy_and_the_death_of_all(fol
         assert fissile("scale", "back", "1", "--path", folder).returncode == 0
         wait_until(lambda: app.pids("back"), "it is back")
         assert int(text_at(f"{page}/back")) in app.pids("back")
+        app.down()
+
+
+def alter(folder: Path, statement: str) -> None:
+    with sqlite3.connect(folder / ".fissile" / "journal.db") as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def test_a_journal_that_does_not_know_what_ran_starts_nothing_else(folder: Path):
+    with background(folder) as app:
+        app.up()
+        found = app.status()
+        for pid in [found["supervisor"]["pid"], found["supervisor"]["zygote"], *app.pids("back"), *app.pids("pages")]:
+            app.kill(pid)
+        alter(folder, "update kept set value = cast(substr(value, 1, 20) as blob) where name = 'desired'")
+        refused = fissile("up", folder, "--port", "0", "--topology", "monolith")
+        assert refused.returncode == 2
+        assert "journal.db is damaged: desired cannot be read, so nobody knows what is to run" in refused.stderr
+        assert "`fissile up --fresh`" in refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert "nothing runs in" in fissile("status", folder).stderr
+        started = fissile("up", folder, "--port", "0", "--topology", "microservices", "--fresh")
+        assert started.returncode == 0, started
+        assert "desired begins anew" in started.stderr
+        app.down()
+
+
+@pytest.mark.parametrize("statement", ["update kept set value = x'00' where name = 'secrets'", "drop table kept"])
+def test_what_runs_with_a_damaged_journal_goes_on_until_down(folder: Path, statement: str):
+    with background(folder) as app:
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        before = app.pids("back")
+        app.kill(app.supervisor())
+        alter(folder, statement)
+        refused = fissile("up", folder)
+        assert refused.returncode == 2
+        assert "journal.db is damaged" in refused.stderr
+        assert "`fissile down`" in refused.stderr
+        assert int(text_at(f"{page}/back")) in before
+        assert fissile("down", folder).returncode == 0
+        assert not [pid for pid in app.seen if pid and lives(pid)]
+        # What is said next works: with the file moved away, or by a fresh start.
+        if "drop" in statement:
+            (folder / ".fissile" / "journal.db").rename(folder / "journal.db")
+        assert fissile("up", folder, "--port", "0", "--topology", "microservices", "--fresh").returncode == 0
+        app.down()
+
+
+def test_entries_that_are_missing_are_said_to_be(folder: Path):
+    with background(folder) as app:
+        app.up()
+        app.kill(app.supervisor())
+        alter(folder, "delete from entries where what = 'ReplicaReady'")
+        again = fissile("up", folder)
+        assert again.returncode == 0
+        assert "2 entries are gone" in again.stderr
+        (said,) = [
+            line for line in fissile("history", "--path", folder).stdout.splitlines() if "JournalDamaged" in line
+        ]
+        assert "2 entries are gone" in said
+        app.kill(app.supervisor())
+        assert "are gone" not in fissile("up", folder).stderr  # it is said once
         app.down()
 
 

@@ -127,7 +127,7 @@ def test_a_newer_file_is_refused_and_left_as_it_is(tmp_path: Path):
         connection.execute(f"pragma user_version = {SCHEMA_VERSION + 1}")
     connection.close()
     before = file.read_bytes()
-    with pytest.raises(JournalError, match=r"written by a newer Fissile \(format 2, this one knows 1\)"):
+    with pytest.raises(JournalError, match=r"written by a newer Fissile \(format 3, this one knows 2\)"):
         Journal(file).open()
     assert file.read_bytes() == before
 

@@ -62,7 +62,7 @@ def _print(entry: dict[str, Any]) -> None:
     where = entry["service"] + (f".{data['slot']}" if "slot" in data else "")
     who = f" by {in_line(entry['who'])}" if entry["kind"] == "change" else ""
     numbers = ", ".join(
-        f"{k} {in_line(v)}" for k, v in data.items() if k not in ("slot", "stacks", "build") and v != ""
+        f"{k} {in_line(v)}" for k, v in data.items() if k not in ("slot", "stacks", "build") and v not in ("", None)
     )
     say(
         f"{when}  {where:<16} {entry['what']}{who}{faint(f' ({numbers})') if numbers else ''}  "

@@ -5,6 +5,9 @@ supervisor's death at once and a power cut within seconds (synchronous=NORMAL in
 outlives a power cut anyhow. A full disk refuses changes with a clear error; observations wait in memory,
 bounded, until there is room again, so that what runs is looked after all the same.
 
+Damage is found when the file is opened (see sums). What cannot be opened is refused. What can be, says what is lost of
+it: entries (`loss`) are only said to be; values that are kept (`damage`) cannot be read before they are written anew.
+
 Format: https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synchronous.
 """
 
@@ -20,8 +23,9 @@ from typing import Any
 import msgspec
 
 from fissile.errors import FissileError
+from fissile.journal.sums import SUM_BYTES, Tally, Tip, sum_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ENTRIES_MAX = 100_000
 PRUNE_EVERY = 1_000
 UNWRITTEN_MAX = 10_000
@@ -35,11 +39,19 @@ create table entries (
     what text not null,
     service text not null,
     reason text not null,
-    data text not null
+    data text not null,
+    sum integer not null default 0
 );
 create index entries_by_service on entries (service, id);
 create table kept (name text primary key, value blob not null);
 """
+
+
+_COLUMNS = "at, kind, who, what, service, reason, data"
+# In the table of what is kept: numbers of the journal's own.
+TALLY = "tally"
+DAMAGED = "EntryDamaged"
+CHANGES = "the newest changes"
 
 
 class JournalError(FissileError):
@@ -71,18 +83,40 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="fissile-journal")
         self._unwritten: deque[Entry] = deque(maxlen=UNWRITTEN_MAX)
         self._since_prune = 0
+        self._tally = Tally()
+        self._tip = Tip(file)
+        self._wrote = False
         self.trouble = ""
+        # What was found to be lost when it was opened: entries, in words; and names of what is kept and cannot be read.
+        self.loss = ""
+        self.damage: tuple[str, ...] = ()
 
     def open(self) -> None:
         """Open the file, or make it. Raises JournalError, and then leaves the file as it is."""
         self._thread.submit(self._open).result()
 
+    def damaged(self) -> JournalError:
+        """The error of whoever needs what is kept, where there is `damage`."""
+        return JournalError(
+            f"{self.file} is damaged: {', '.join(self.damage)} cannot be read, so nobody knows what is to run",
+            remedy=f"{self._copy_back()}; or end what runs with `fissile down`, and begin with the code in the "
+            "folder: `fissile up --fresh`",
+        )
+
+    def mend(self) -> None:
+        """Go on without what is damaged."""
+        self._thread.submit(self._mend).result()
+
+    def _mend(self) -> None:
+        assert self._connection is not None
+        with suppress(sqlite3.Error):
+            self._connection.executemany("delete from kept where name = ?", [(name,) for name in self.damage])
+        self.damage = ()
+
     def _open(self) -> None:
         try:
-            self.file.touch(mode=0o600)
-            connection = sqlite3.connect(
-                self.file, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS_MAX
-            )
+            self._make()
+            connection = self._connected(self.file)
         except (OSError, sqlite3.Error) as error:
             raise self._error(error) from None
         try:
@@ -92,12 +126,15 @@ class Journal:
                     f"{self.file} was written by a newer Fissile (format {version}, this one knows {SCHEMA_VERSION})",
                     remedy="use that version, or move the file away: what runs goes on, its history stays in the file",
                 )
-            (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
+            (verdict,) = connection.execute("pragma integrity_check(1)").fetchone()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
+            if version < 1:
+                raise sqlite3.DatabaseError("it is no journal")
             connection.execute("pragma journal_mode = wal")
-            if version == 0:
-                connection.executescript(f"begin; {_SCHEMA} pragma user_version = {SCHEMA_VERSION}; commit;")
+            if version < SCHEMA_VERSION:
+                _upgrade(connection)
+            self._look(connection)
         except sqlite3.Error as error:
             connection.close()
             raise self._error(error) from None
@@ -106,11 +143,76 @@ class Journal:
             raise
         self._connection = connection
 
+    def _make(self) -> None:
+        """Make a file that is not there. While it is half made it has another name, so none is ever empty."""
+        if self.file.exists():
+            if self.file.is_file() and not self.file.stat().st_size:
+                raise sqlite3.DatabaseError("it is empty")
+            return
+        draft = self.file.with_name(f"{self.file.name}.new")
+        self._tip.close(remove=True)
+        for log in ("-wal", "-shm"):  # of a file that somebody has moved away
+            self.file.with_name(self.file.name + log).unlink(missing_ok=True)
+        try:
+            draft.unlink(missing_ok=True)
+            draft.touch(mode=0o600)
+            connection = self._connected(draft)
+            try:
+                connection.executescript(f"begin; {_SCHEMA} pragma user_version = {SCHEMA_VERSION}; commit;")
+                connection.execute("insert into kept values (?, ?)", (TALLY, _stored(TALLY, _encode(Tally()))))
+            finally:
+                connection.close()
+            draft.rename(self.file)
+        except BaseException:
+            with suppress(OSError):
+                draft.unlink()
+            raise
+
+    def _connected(self, file: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS_MAX)
+        connection.text_factory = _text
+        return connection
+
+    def _look(self, connection: sqlite3.Connection) -> None:
+        """See whether all is there that was written, as it was written."""
+        kept = connection.execute("select name, value from kept").fetchall()
+        damage = [str(name) for name, value in kept if _value(name, value) is None and name != TALLY]
+        found = next((_value(name, value) for name, value in kept if name == TALLY), None)
+        count = last = wrong = 0
+        for *values, total, number in connection.execute(f"select {_COLUMNS}, sum, id from entries"):
+            count, last, wrong = count + 1, max(last, number), wrong + (sum_of(*values) != total)
+        losses: list[str] = []
+        if found is None:
+            losses.append("how many entries there were is not known")
+            self._tally = Tally(0, 0, count, last)
+        else:
+            self._tally = msgspec.msgpack.decode(found, type=Tally)
+            missing = max(self._tally.entries - count, self._tally.last - last)
+            if missing > 0:
+                losses.append(f"{missing} entries are gone")
+            self._tally.entries, self._tally.last = count, last
+            tip = self._tip.read()
+            writes, changes = (tip[0] - self._tally.writes, tip[1] - self._tally.changes) if tip else (0, 0)
+            if changes > 0:  # they were on the disk
+                damage.append(f"{CHANGES} ({changes})")
+            elif writes > 0:
+                losses.append(f"the newest {writes} observations are gone")
+        if wrong:
+            losses.append(f"{wrong} entries cannot be read")
+        self.damage = tuple(damage)
+        self.loss = f"{self.file} is damaged: {', '.join(losses)}" if losses else ""
+
+    def _copy_back(self) -> str:
+        return f"put a copy of the file back, and remove {self.file.name}-wal, -shm and -tip beside it"
+
     def _error(self, error: Exception) -> JournalError:
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        # Of the disk, and not of what is written there.
+        disk = isinstance(error, sqlite3.OperationalError) and not str(error).startswith(("no such", "table "))
+        if isinstance(error, sqlite3.DatabaseError) and not disk:
             return JournalError(
                 f"{self.file} is damaged: {error}",
-                remedy=f"move it away (its readable part: sqlite3 {self.file} .recover); what runs goes on",
+                remedy=f"{self._copy_back()}; or end what runs with `fissile down`, and move it away "
+                f"(its readable part: sqlite3 {self.file} .recover)",
             )
         return JournalError(
             f"{self.file} cannot be used: {error}", remedy="see whether the disk is full, and who owns the file"
@@ -121,6 +223,7 @@ class Journal:
         if connection is None:
             raise JournalError("the journal is closed")
         recorded: list[Entry] = []
+        before = msgspec.structs.replace(self._tally)
         try:
             connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
             connection.execute("begin immediate")
@@ -129,19 +232,26 @@ class Journal:
                 data = msgspec.json.encode(entry.data).decode()
                 row = (entry.at, entry.kind, entry.who, entry.what, entry.service, entry.reason, data)
                 cursor = connection.execute(
-                    "insert into entries (at, kind, who, what, service, reason, data) values (?, ?, ?, ?, ?, ?, ?)", row
+                    f"insert into entries ({_COLUMNS}, sum) values (?, ?, ?, ?, ?, ?, ?, ?)", (*row, sum_of(*row))
                 )
                 recorded.append(msgspec.structs.replace(entry, id=cursor.lastrowid or 0))
-            for name, value in kept.items():
-                connection.execute("insert or replace into kept values (?, ?)", (name, value))
+            self._tally.writes += 1
+            self._tally.changes += durable
+            self._tally.entries += len(recorded)
+            self._tally.last = max([self._tally.last, *(entry.id for entry in recorded)])
+            for name, value in {**kept, TALLY: _encode(self._tally)}.items():
+                connection.execute("insert or replace into kept values (?, ?)", (name, _stored(name, value)))
             connection.execute("commit")
         except sqlite3.Error as error:
+            self._tally = before
             with suppress(sqlite3.Error):
                 connection.execute("rollback")
             self.trouble = str(error)
             raise self._error(error) from None
         self._unwritten.clear()
         self.trouble = ""
+        self._wrote = True
+        self._tip.write(self._tally)
         self._prune(len(recorded))
         return recorded
 
@@ -150,10 +260,19 @@ class Journal:
         self._since_prune += written
         if self._since_prune >= PRUNE_EVERY and self._connection is not None:
             self._since_prune = 0
-            with suppress(sqlite3.Error):
-                self._connection.execute(
+            connection, before = self._connection, self._tally.entries
+            try:
+                connection.execute("begin immediate")
+                self._tally.entries -= connection.execute(
                     "delete from entries where id <= (select max(id) from entries) - ?", (ENTRIES_MAX,)
-                )
+                ).rowcount
+                row = (TALLY, _stored(TALLY, _encode(self._tally)))
+                connection.execute("insert or replace into kept values (?, ?)", row)
+                connection.execute("commit")
+            except sqlite3.Error:
+                self._tally.entries = before
+                with suppress(sqlite3.Error):
+                    connection.execute("rollback")
 
     def change(self, entry: Entry, kept: dict[str, bytes] | None = None) -> Entry:
         """Record a change, and what is to be kept because of it, durably. Raises JournalError, changing nothing."""
@@ -164,9 +283,15 @@ class Journal:
         self._thread.submit(self._write, [], {name: value}, True).result()
 
     def kept(self, name: str) -> bytes | None:
-        """What is kept under a name. Raises JournalError."""
+        """What is kept under a name. Raises JournalError, also where it is damaged."""
         row = self._read("select value from kept where name = ?", (name,))
-        return row[0][0] if row else None
+        value = _value(name, row[0][0]) if row else None
+        if row and value is None:
+            raise JournalError(
+                f"{self.file} is damaged: {name} cannot be read",
+                remedy=f"{self._copy_back()}; or say `fissile up --fresh`",
+            )
+        return value
 
     def observe(self, entry: Entry) -> None:
         """Record an observation soon, in order; where that fails, it waits for the next one."""
@@ -183,14 +308,11 @@ class Journal:
     def history(self, *, service: str = "", after: int = 0, limit: int = 100) -> list[Entry]:
         """The last entries, oldest first: of one service or all, with ids above `after`. Raises JournalError."""
         rows = self._read(
-            "select id, at, kind, who, what, service, reason, data from entries "
+            f"select {_COLUMNS}, sum, id from entries "
             "where id > ? and (? = '' or service = ?) order by id desc limit ?",
             (after, service, service, limit),
         )
-        return [
-            Entry(kind, who, what, of, reason, msgspec.json.decode(data), at, number)
-            for number, at, kind, who, what, of, reason, data in reversed(rows)
-        ]
+        return [_entry(*row) for row in reversed(rows)]
 
     def _read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         def read() -> list[Any]:
@@ -214,6 +336,54 @@ class Journal:
             if self._unwritten:
                 with suppress(JournalError):
                     self._write([], {}, True)
+            whole = False
             with suppress(sqlite3.Error):
                 self._connection.close()
+                whole = self._wrote
+            self._tip.close(remove=whole)
             self._connection = None
+
+
+def _text(data: bytes) -> str:
+    """Text that is damaged is other text, and no error: its checksum tells."""
+    return data.decode(errors="replace")
+
+
+def _encode(tally: Tally) -> bytes:
+    return msgspec.msgpack.encode(tally)
+
+
+def _stored(name: str, value: bytes) -> bytes:
+    """A value as it is kept: behind its checksum."""
+    return sum_of(name, value).to_bytes(SUM_BYTES) + value
+
+
+def _value(name: object, stored: object) -> bytes | None:
+    """What was kept; None where it is damaged."""
+    if not isinstance(stored, bytes) or int.from_bytes(stored[:SUM_BYTES]) != sum_of(name, stored[SUM_BYTES:]):
+        return None
+    return stored[SUM_BYTES:]
+
+
+def _entry(*row: Any) -> Entry:
+    """An entry as it was recorded; one that is damaged is no other entry."""
+    *values, total, number = row
+    if sum_of(*values) != total:
+        return Entry("observation", "fissile", DAMAGED, "", "what stood here cannot be read", {}, 0.0, number)
+    at, kind, who, what, service, reason, data = values
+    return Entry(kind, who, what, service, reason, msgspec.json.decode(data), at, number)
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """From format 1, which had no checksums: what is there now counts as what was written."""
+    connection.execute("begin immediate")
+    connection.execute("alter table entries add column sum integer not null default 0")
+    rows = connection.execute(f"select {_COLUMNS}, id from entries").fetchall()
+    sums = [(sum_of(*values), number) for *values, number in rows]
+    connection.executemany("update entries set sum = ? where id = ?", sums)
+    kept = connection.execute("select name, value from kept").fetchall()
+    tally = Tally(0, 0, len(rows), max((number for _, number in sums), default=0))
+    for name, value in [*kept, (TALLY, _encode(tally))]:
+        connection.execute("insert or replace into kept values (?, ?)", (name, _stored(name, value)))
+    connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+    connection.execute("commit")

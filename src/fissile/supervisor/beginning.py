@@ -35,13 +35,22 @@ class Beginning:
         self._say = say
         self._who = who
 
-    async def before(self) -> Desired:
-        """What was desired when it ran last. A rollout that was under way then is over, and the history says so."""
+    async def before(self, *, fresh: bool = False) -> Desired:
+        """What was desired when it ran last. A rollout that was under way then is over, and the history says so.
+
+        fresh: it need not be known. Raises StartError where it cannot be read.
+        """
         kept = self._journal.kept("desired")
         found = Desired()
-        with suppress(msgspec.DecodeError):
+        try:
             if kept is not None:
                 found = msgspec.msgpack.decode(kept, type=Desired)
+        except msgspec.DecodeError as error:
+            if not fresh:
+                raise StartError(
+                    f"what ran last was written by another Fissile, and cannot be read: {error}",
+                    remedy="use that one, or say --fresh to start the code in the folder",
+                ) from None
         rollout = found.rollout
         if rollout is None:
             return found

@@ -184,6 +184,8 @@ class Supervisor:
         # Sets that are to have no replica for now, whatever is desired of them.
         self._held: set[str] = set()
         self._failed: dict[str, str] = {}
+        # Of the journal, found when it was opened.
+        self._losses: tuple[str, ...] = ()
         self._changing = asyncio.Lock()
         self._autoscaler = Autoscaler()
         self._api = self._api_socket = ""
@@ -274,16 +276,19 @@ class Supervisor:
             self._fleet.state.let_go()
             raise ConfigError(REPLICAS_MAY_NOT, remedy=REMEDY)
         adopted: list[tuple[Nursery, Found]] = []
+        touched = False
         try:
             adopted = await self._editions.adopt()
-            journal = Journal(self._fleet.state.path / JOURNAL)
-            await asyncio.to_thread(journal.open)
-            self._journal = journal
-            differences = journal.kept(DIFFERENCES)
-            if differences is not None:
-                self._fleet.differences.decode(differences)
+            try:
+                journal = await self._open_journal(nothing_runs=not adopted)
+            except JournalError as error:
+                if not adopt_only:
+                    raise
+                await self._end_unknown(adopted, error)
+                return self.endpoints()
             beginning = Beginning(journal, self._store, self.say, OURSELVES)
             if not adopted:
+                touched = True
                 ended = await self._end_orphans()
                 if adopt_only:
                     if not ended:
@@ -306,13 +311,46 @@ class Supervisor:
             self._publish()
             return self.endpoints()
         except BaseException:
-            if adopted:
+            if adopted or not touched:
                 for nursery, _ in adopted:
                     nursery.let_go()
                 await self._let_go()
             else:
                 await self.stop(drain_seconds_max=0.0)
             raise
+
+    async def _open_journal(self, *, nothing_runs: bool) -> Journal:
+        """Raises JournalError where what is to run cannot be read; but it need not be for a fresh start."""
+        journal = Journal(self._fleet.state.path / JOURNAL)
+        await asyncio.to_thread(journal.open)
+        self._journal = journal
+        if journal.damage and not (self._fresh and nothing_runs):
+            raise journal.damaged()
+        losses = [journal.loss] if journal.loss else []
+        if journal.damage:
+            losses.append(f"{journal.file} is damaged, and {', '.join(journal.damage)} begins anew")
+            journal.mend()
+        for loss in losses:
+            self.say(loss)
+            self._note("JournalDamaged", "", loss)
+        self._losses = tuple(losses)
+        differences = journal.kept(DIFFERENCES)
+        if differences is not None:
+            with suppress(msgspec.DecodeError):  # another Fissile wrote them: they are found again
+                self._fleet.differences.decode(differences)
+        return journal
+
+    async def _end_unknown(self, adopted: list[tuple[Nursery, Found]], why: JournalError) -> None:
+        """End what runs, though nobody knows any more what it is, and in which order it is to end."""
+        self.say(f"{why}; all is ended at once, in no order")
+        children = [child for _, found in adopted for child, _ in found.children]
+        births = {child.pid: when for child in children if (when := born(child.pid)) is not None}
+        await end_orphans(births, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
+        for nursery, _ in adopted:
+            await nursery.close()
+        ended = await self._end_orphans()
+        if not adopted and not ended:
+            raise nothing_runs(self._fleet.state.path.parent)
 
     async def _end_orphans(self) -> int:
         """Whoever was left when a supervisor and its zygote died both; how many."""
@@ -329,7 +367,7 @@ class Supervisor:
         """Nothing runs yet."""
         fleet = self._fleet
         fleet.state.clean()
-        before = await beginning.before()
+        before = await beginning.before(fresh=self._fresh)
         last = None
         if self._keep and not self._fresh:
             last = beginning.last(before, fleet.topology, any_topology=self._resume)
@@ -426,7 +464,7 @@ class Supervisor:
         if desired is None or kept is None:
             raise StartError(
                 f"{journal.file} does not know what runs here: it was replaced meanwhile",
-                remedy=f"put the old file back, or end the zygote (pid {first.zygote}) and its replicas by hand",
+                remedy="put the old file back; or end what runs with `fissile down`, and start anew",
             )
         wanted = msgspec.msgpack.decode(desired, type=Desired)
         asked = fleet.topology
@@ -1286,9 +1324,14 @@ class Supervisor:
             api_socket=self._api_socket,
             release=fleet.release,
             resumed=self._resumed,
-            warning=fleet.edition.loaded.warning if fleet.edition is not None else "",
+            warning="; ".join(self._warnings()),
             background=self._keep,
         )
+
+    def _warnings(self) -> Iterator[str]:
+        yield from self._losses
+        if self._fleet.edition is not None and self._fleet.edition.loaded.warning:
+            yield self._fleet.edition.loaded.warning
 
     def _service_endpoints(self) -> Iterator[tuple[str, ServiceEndpoints]]:
         """Of the release that most requests go to."""
