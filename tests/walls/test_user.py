@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from broken import Broken, broken_into, sample
+from broken import Broken, broken_into, sample, wardens
 
 from fissile.errors import ConfigError
 from fissile.runtime.settings import load
@@ -48,6 +48,15 @@ async def test_it_is_that_user_with_nothing_of_roots(broken: Broken):
         "[line for line in open('/proc/self/status') if line.startswith(('CapEff', 'CapPrm', 'CapBnd'))]"
     )
     assert lines.count("0000000000000000") == 3
+    assert (
+        await broken("[line for line in open('/proc/self/status') if 'NoNewPrivs' in line]") == r"['NoNewPrivs:\t1\n']"
+    )
+    # Its warden has one, by which it looks at the calls of whatever the service starts.
+    (warden,) = wardens()
+    status = Path(f"/proc/{warden}/status").read_text().splitlines()
+    held = {name: value.split() for name, _, value in (line.partition(":") for line in status)}
+    assert held["Uid"] == [str(user.pw_uid)] * 4
+    assert held["CapEff"] == held["CapPrm"] == held["CapBnd"] == [f"{1 << 19:016x}"]
     assert await broken("refused(os.setuid, 0)") == "EPERM"
     assert await broken("subprocess.check_output(['id', '-u']).decode()") == f"{user.pw_uid}\n"
 

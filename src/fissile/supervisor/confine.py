@@ -7,7 +7,6 @@ paths that only those rights may reach. Then the user changes; last the domain a
 import ctypes
 import os
 import resource
-import socket
 import struct
 import sys
 from functools import partial
@@ -17,7 +16,7 @@ from fissile.supervisor import landlock, seccomp, warden
 from fissile.supervisor.messages import Confinement
 from fissile.supervisor.walls import Machine, User, Walls
 
-PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
+PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP = 4, 8, 24
 CAPABILITY_VERSION_3 = 0x20080522
 CAPABILITIES_MAX = 64
 CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE, SYS_PTRACE = 0, 1, 3, 5, 6, 7, 10, 19
@@ -48,10 +47,10 @@ def enter(confinement: Confinement, label: str) -> None:
         _enter_walls(walls, guard)
 
 
-def _enter_walls(walls: Walls, guard: socket.socket | None) -> None:
+def _enter_walls(walls: Walls, guard: warden.Hired | None) -> None:
     version = landlock.interface_version()
     domain = landlock.Domain(walls) if version else None
-    become(walls.user, KEPT)
+    become(walls.user, of_root=KEPT)
     landlock.gain_nothing()
     if domain is not None:
         domain.enter()
@@ -64,15 +63,15 @@ def _enter_walls(walls: Walls, guard: socket.socket | None) -> None:
         tempfile.tempdir = None  # of the zygote; where this one's is stands in its environment
 
 
-def _hire(walls: Walls, label: str) -> socket.socket | None:
+def _hire(walls: Walls, label: str) -> warden.Hired | None:
     own = seccomp.architecture()
     if own is None or not landlock.interface_version():
         return None
     folders = [path for path in walls.write if Path(path).is_dir()]
-    return warden.hire(folders, own, partial(become, walls.user, OF_WARDEN), label)
+    return warden.hire(folders, own, partial(become, walls.user, of_root=OF_WARDEN, of_user=(SYS_PTRACE,)), label)
 
 
-def _filter(own: seccomp.Architecture, guard: socket.socket | None, version: int) -> None:
+def _filter(own: seccomp.Architecture, guard: warden.Hired | None, version: int) -> None:
     truncating = version >= landlock.TRUNCATE_VERSION
     if guard is None:
         # Without Landlock nobody knows which folders are its own: who it is decides.
@@ -82,24 +81,26 @@ def _filter(own: seccomp.Architecture, guard: socket.socket | None, version: int
         listener = seccomp.install(own, judged=seccomp.RET_USER_NOTIF, truncating=truncating)
     except OSError:
         # Before Linux 5.0, or where somebody outside listens already.
-        guard.close()
+        guard.socket.close()
         seccomp.install(own, judged=seccomp.REFUSED, truncating=truncating)
     else:
         warden.appoint(guard, listener)
 
 
-def become(user: User | None, kept: tuple[int, ...]) -> None:
-    """Be another user, or root with few of its capabilities; nothing for those who have none. Raises OSError."""
+def become(user: User | None, *, of_root: tuple[int, ...], of_user: tuple[int, ...] = ()) -> None:
+    """Be another user, or root, with these capabilities alone; nothing for those who have none. Raises OSError."""
     if user is not None:
-        _bound(())
+        _bound(of_user)
+        ctypes.CDLL(None).prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
         os.setgroups(user.groups)
         os.setresgid(user.gid, user.gid, user.gid)
         os.setresuid(user.uid, user.uid, user.uid)
+        _hold(of_user)
         # Else its own entry in /proc would be root's.
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     elif os.geteuid() == 0:
-        _bound(kept)
-        _hold(kept)
+        _bound(of_root)
+        _hold(of_root)
 
 
 def _bound(kept: tuple[int, ...]) -> None:

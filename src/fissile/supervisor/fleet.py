@@ -4,6 +4,7 @@ The rooms of the supervisor share it: the loop alters it, the launcher, the door
 Everything is kept by replica set; a service has one, or two while a rollout replaces its build.
 """
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from fissile.supervisor.state import StateFolder
 CONTROL_SOCKET = "supervisor"
 HANDOVER = "edge"
 NO_LIMITS = Limits()
+STACKS_BYTES_MAX = 20_000
 
 
 class Door(NamedTuple):
@@ -47,9 +49,6 @@ class Door(NamedTuple):
 def doors_of(service: Service) -> tuple[Door, ...]:
     """The doors that a service's replicas serve by themselves."""
     return (Door(GATEWAY_DOOR, service.name), *map(Door, service.doors()))
-
-
-STACKS_CHARACTERS_MAX = 20_000
 
 
 class Process(msgspec.Struct, frozen=True, eq=False):
@@ -325,7 +324,10 @@ class Fleet:
     def read_stacks(self, replica: Replica) -> str:
         """Where a stuck replica stood; "" if it has not said."""
         try:
-            return self.stacks(replica).read_text(errors="replace")[-STACKS_CHARACTERS_MAX:]
+            # Its end alone: the replica, which may be in wrong hands, writes as much as it likes.
+            with self.stacks(replica).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - STACKS_BYTES_MAX))
+                return file.read(STACKS_BYTES_MAX).decode(errors="replace")
         except OSError:
             return ""
 

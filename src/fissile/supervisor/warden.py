@@ -2,8 +2,9 @@
 
 The kernel stops the caller and tells the warden the call (seccomp_unotify(2)). What a path means may be altered
 between a look and a deed. So the warden opens the file first, asks where what it holds is, and alters that very file.
-It has the replica's user, none of its sockets, and ends with the last process that it answers for. Where the call
-cannot be looked at, as on a system that lets only parents trace (Yama), the answer is no.
+It has the replica's user, none of its sockets, and ends with the last process that it answers for. Where a call
+cannot be looked at, the answer is no: so without root on a system that lets only parents trace (Yama), for the programs
+that a service starts.
 """
 
 import ctypes
@@ -40,6 +41,8 @@ from fissile.supervisor.walls import within
 NOTIFICATION = struct.Struct("@QIIiIQ6Q")
 ANSWER = struct.Struct("@QqiI")
 RECEIVE, SEND, IS_VALID = 0xC0502100, 0xC0182101, 0x40082102
+PID = struct.Struct("@i")
+PR_SET_PTRACER = 0x59616D61
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = 0x100, 0x1000
 PATH_BYTES_MAX = 4096
@@ -107,20 +110,29 @@ def _id(value: int) -> int:
     return -1 if value == 0xFFFFFFFF else value
 
 
-def hire(walls: Iterable[str], own: Architecture, become: Callable[[], None], label: str) -> socket.socket:
-    """Start a warden. Its end of the socket takes the descriptor at which it is asked (`appoint`).
+class Hired(NamedTuple):
+    """A warden that waits for its post. socket: takes the descriptor at which it is asked."""
 
-    walls: the folders of the service. become: to be the user that the replica will be. Raises OSError.
-    """
+    socket: socket.socket
+    pid: int
+
+
+def hire(folders: Iterable[str], own: Architecture, become: Callable[[], None], label: str) -> Hired:
+    """Start a warden. folders: of the service. become: to be the user that the replica will be. Raises OSError."""
     ours, theirs = socket.socketpair()
     between = os.fork()
     if between:
         theirs.close()
+        number = ours.recv(PID.size)
         os.waitpid(between, 0)
-        return ours
+        if not number:
+            raise OSError(errno.EAGAIN, "a warden cannot be forked")
+        return Hired(ours, *PID.unpack(number))
     try:
         # Not the replica's child: its code may wait for all of its own.
-        if os.fork():
+        pid = os.fork()
+        if pid:
+            theirs.send(PID.pack(pid))
             os._exit(0)
         _close_all_but(theirs.fileno())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -129,17 +141,19 @@ def hire(walls: Iterable[str], own: Architecture, become: Callable[[], None], la
         become()
         _, (listener, *_), _, _ = socket.recv_fds(theirs, 16, 1)
         theirs.close()
-        _serve(listener, tuple(walls), {own.calls[name]: name for name in JUDGED & own.calls.keys()})
+        _serve(listener, tuple(folders), {own.calls[name]: name for name in JUDGED & own.calls.keys()})
     except (OSError, ValueError):
         pass  # the replica has ended
     finally:
         os._exit(0)
 
 
-def appoint(warden: socket.socket, listener: int) -> None:
+def appoint(warden: Hired, listener: int) -> None:
     """Give the warden what it needs to answer. Raises OSError."""
-    with warden:
-        socket.send_fds(warden, [b"listener"], [listener])
+    # Where only parents may look into a process (Yama, prctl(2)) this one allows its warden to, and nobody else.
+    ctypes.CDLL(None).prctl(PR_SET_PTRACER, warden.pid, 0, 0, 0)
+    with warden.socket:
+        socket.send_fds(warden.socket, [b"listener"], [listener])
     os.close(listener)
 
 
