@@ -1,6 +1,7 @@
 """Nothing that the application has started survives it, whoever was killed before."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,47 @@ def test_what_runs_in_the_foreground_leaves_nothing_either(topology: str, number
                 assert application.cli("down").returncode == 0
             until(lambda: not application.left())  # the zygote sees to it
         process.stdout.close()
+        assert application.left() == []
+
+
+def test_the_end_does_not_hang_on_the_folder() -> None:
+    with litterers() as application:
+        application.up()
+        application.litter("Front", "bare daemon")
+        (supervisor,) = application.processes("supervisor")
+        before = started(application)
+        shutil.rmtree(application.folder)
+        os.kill(supervisor, signal.SIGTERM)
+        until(lambda: not any(born(int(pid)) for pid in {*before, str(supervisor)}))
+        application.folder.mkdir()
+
+
+def test_what_the_import_starts_ends_with_its_zygote() -> None:
+    with litterers() as application:
+        program = application.folder / "litter_app.py"
+        code = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+        program.write_text(f'{program.read_text()}\nsubprocess.Popen([sys.executable, "-c", "{code}", SLEEP[-1]])\n')
+        application.up()
+        assert any("SIG_IGN" in line for line in application.left())
+        assert application.cli("down").returncode == 0
+        assert application.left() == []
+
+
+def test_who_begins_anew_when_it_is_asked_to_end_is_outrun() -> None:
+    """Each process of the chain starts the next as soon as it is told to end."""
+    with litterers() as application:
+        chain = application.folder / "chain.py"
+        chain.write_text(
+            "import os, signal, sys, time\n"
+            "def again(*_):\n    os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, *sys.argv]); os._exit(0)\n"
+            "signal.signal(signal.SIGTERM, again)\nopen('chain', 'w')\ntime.sleep(600)\n"
+        )
+        (application.folder / "serve.sh").write_text(f'"{sys.executable}" chain.py &\n"{sys.executable}" server.py\n')
+        application.up()
+        until((application.folder / "chain").exists)
+        assert application.cli("restart", "web").returncode == 0
+        assert sum("chain.py" in line for line in application.left()) <= 1
+        assert application.cli("down").returncode == 0
         assert application.left() == []
 
 

@@ -84,7 +84,8 @@ REVIVE_SECONDS, REVIVE_SECONDS_MAX = 1.0, 30.0
 NUMBER_SECONDS = 10.0
 ORDER_ATTEMPTS = 2
 CLOSE_SECONDS_MAX = 5.0
-END_SECONDS_MAX = 0.5
+# It gives a second to what its import has started.
+END_SECONDS_MAX = 2.0
 PEER = struct.Struct("iii")
 READ_BYTES = 64 * 1024
 OUTCOME: Any = Loaded | LoadFailed

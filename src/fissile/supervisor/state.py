@@ -153,6 +153,7 @@ class StateFolder:
         self.sockets = self.path
         self.socket_mode = OWNERS
         self._lock = -1
+        self._mark: Mark | None = None
 
     @property
     def lock(self) -> int:
@@ -164,6 +165,7 @@ class StateFolder:
         try:
             self.path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             self._lock = self._locked()
+            self.mark()  # it stays the same when somebody removes the folder
             self._tighten()
         except OSError as error:
             raise ConfigError(
@@ -256,7 +258,9 @@ class StateFolder:
 
     def mark(self) -> Mark:
         """Of all processes of the application in this folder."""
-        return Mark(application_of(self.path.parent), 0)
+        if self._mark is None:
+            self._mark = Mark(application_of(self.path.parent), 0)
+        return self._mark
 
     def clear(self) -> tuple[int, list[Survivor]]:
         """End all that is the application's; how many there were, and who lives on. Takes a second where one resists.
