@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/fissile run examples/shop
 
-.PHONY: help venv shop test check format bench storm endings lock clean
+.PHONY: help venv shop test check format bench storm endings restarts lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -50,6 +50,11 @@ BENCH_DOCS ?=
 bench: $(VENV)/.bench  ## measure against the peers, side by side; writes build/bench.json
 	$(BIN)/python benchmarks/run.py --rounds $(ROUNDS) --seconds $(SECONDS_PER_ROUND) --json $(BENCH_JSON) \
 		$(if $(BENCH_DOCS),--docs $(BENCH_DOCS))
+
+RESTARTS ?= 50
+BUSY ?= 4
+restarts: $(VENV)/.bench  ## fifty restarts beside four busy processes: no request may be lost
+	$(BIN)/python benchmarks/restarts.py $(RESTARTS) $(BUSY)
 
 # The same seed raises the same storm: `make storm SEED=7`. Without one it is drawn, and printed.
 SEED ?=

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.purchases import RunningShop
+from purchases import RunningShop
 
 RESTARTS = 50
 BUSY = 4

@@ -42,6 +42,10 @@ class Back:
     async def start(self) -> None:
         if (FOLDER / "back-cannot-start").exists():
             raise RuntimeError("the database is not there")
+        if (FOLDER / "back-starts-slowly").exists():
+            print("back takes its time")
+        while (FOLDER / "back-starts-slowly").exists():
+            await asyncio.sleep(0.01)
         if (FOLDER / "back-dies").exists():
             os.kill(os.getpid(), signal.SIGKILL)
         print("back starts")
