@@ -194,3 +194,29 @@ def test_what_is_shown_to_people_holds_no_secret(app: Up, needles: Needles):
         shown += result.stdout
     assert "vault" in shown
     assert not [one for one in kept if one.decode() in shown]
+
+
+def test_all_that_is_written_is_the_owners_alone(app: Up, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    (app.folder / "tool.py").chmod(0o755)
+    (app.folder / "package").mkdir()
+    (app.folder / "package" / "__init__.py").write_text("")
+    (app.folder / "safe.py").write_text("import package\n" + APPLICATION)
+    before = os.umask(0)
+    try:
+        app.up()
+        assert fissile("restart", "leaf", "--path", app.folder).returncode == 0
+    finally:
+        os.umask(before)
+    state = app.folder / ".fissile"
+    wait_until(lambda: list((state / "logs").glob("*.marks")), "the length of logs is noted")
+    open_to_others = {
+        path.relative_to(state).as_posix(): f"{path.lstat().st_mode:o}"
+        for path in [state, *state.rglob("*")]
+        if not path.is_symlink() and path.lstat().st_mode & 0o077
+    }
+    assert not open_to_others
+    assert list(state.rglob("__pycache__/*.pyc"))
+    copies = [path.stat().st_mode & 0o777 for path in state.glob("code/*/*/safe.py")]
+    assert copies == [0o600]
+    assert [path.stat().st_mode & 0o777 for path in state.glob("code/*/*/tool.py")] == [0o700]
