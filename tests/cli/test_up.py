@@ -14,6 +14,8 @@ from background import LEFT, background, text_at, wait_until
 from commands import fissile
 from supervised import left_in, lives
 
+from fissile.cli.client import Client, Refused
+
 
 def test_up_status_scale_restart_history_logs_down(folder: Path):
     with background(folder) as app:
@@ -62,6 +64,67 @@ def test_the_next_up_adopts_what_a_killed_supervisor_left(folder: Path):
         app.kill(before["back"][0])
         wait_until(lambda: len(set(app.pids("back")) - {0, before["back"][0]}) == 2, "a replacement")
         assert fissile("restart", "pages", "--path", folder).returncode == 0
+        assert int(text_at(f"{page}/back")) in app.pids("back")
+        app.down()
+
+
+def test_after_a_take_over_the_endpoints_have_all_process_numbers(folder: Path):
+    with background(folder) as app:
+        app.up()
+        fissile("scale", "back", "3", "--path", folder)
+        before = wait_until(lambda: found if len(found := app.pids("back")) == 3 else None, "three replicas")
+        for _ in range(3):
+            app.kill(app.supervisor())
+            told = app.up()["services"]
+            assert sorted(told["back"]["pids"]) == sorted(before)
+            assert told["pages"]["pids"] == app.pids("pages")
+        app.down()
+
+
+@pytest.mark.parametrize("dead", [(), ("pid",), ("zygote",), ("pid", "zygote")])
+def test_what_a_command_says_to_do_next_is_all_there_is_to_do(folder: Path, dead: tuple[str, ...]):
+    with background(folder) as app:
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        found = app.status()["supervisor"]
+        for one in dead:
+            app.kill(found[one])
+        commands = (
+            ("status", folder),
+            ("scale", "back", "2", "--path", folder),
+            ("restart", "back", "--path", folder),
+            ("deploy", folder),
+        )
+        for command in commands:
+            said = fissile(*command)
+            if "pid" not in dead:
+                assert said.returncode == 0, said
+                continue
+            assert said.returncode == 2, said
+            assert "→ `fissile up` " in said.stderr
+            assert ("which takes them over" in said.stderr) == ("zygote" not in dead)
+        if "pid" in dead:
+            page = app.up()["services"]["pages"]["public"]["Pages"]
+            for command in commands:
+                assert fissile(*command).returncode == 0
+        assert int(text_at(f"{page}/back"))
+        app.down()
+        for command in (*commands, ("down", folder)):
+            said = fissile(*command)
+            assert said.returncode == 2, said
+            assert "→ start it with `fissile run` or `fissile up`" in said.stderr
+
+
+def test_a_supervisor_that_hangs_is_said_to_and_the_way_on_works(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    with background(folder) as app:
+        page = app.up()["services"]["pages"]["public"]["Pages"]
+        supervisor = app.supervisor()
+        os.kill(supervisor, signal.SIGSTOP)
+        monkeypatch.setattr("fissile.cli.client.LOOK_SECONDS_MAX", 0.5)
+        with pytest.raises(Refused, match=f"pid {supervisor}. has not answered for 0.5 s") as told:
+            Client(folder).get("/status")
+        assert told.value.remedy.startswith(f"`kill -9 {supervisor}` ends it alone")
+        app.kill(supervisor)
+        app.up()
         assert int(text_at(f"{page}/back")) in app.pids("back")
         app.down()
 

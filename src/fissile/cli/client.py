@@ -15,6 +15,8 @@ from fissile.supervisor.state import supervised
 CONNECT_SECONDS_MAX = 5.0
 # A restart waits for replicas to finish what they do.
 ANSWER_SECONDS_MAX = 300.0
+# What is only looked at is there at once.
+LOOK_SECONDS_MAX = 15.0
 
 
 class Refused(FissileError):
@@ -40,12 +42,19 @@ class Client:
     def __init__(self, root: Path) -> None:
         self.endpoints = supervised(root)
 
-    def _open(self, verb: str, path: str, body: Any = None) -> Any:
+    def _open(self, verb: str, path: str, body: Any = None, *, seconds_max: float = ANSWER_SECONDS_MAX) -> Any:
         data = None if body is None else json.dumps(body).encode()
         try:
             connection, headers = self._connected()
+            connection.sock.settimeout(seconds_max)
             connection.request(verb, path, data, {"Content-Type": "application/json", **headers})
             answer = connection.getresponse()
+        except TimeoutError:
+            raise Refused(
+                f"the supervisor (pid {self.endpoints.pid}) has not answered for {seconds_max:g} s",
+                remedy=f"`kill -9 {self.endpoints.pid}` ends it alone, if it hangs; what runs goes on: `fissile up` "
+                "starts another supervisor, `fissile down` ends the rest",
+            ) from None
         except (OSError, HTTPException) as error:
             raise Refused(
                 f"the supervisor (pid {self.endpoints.pid}) does not answer: {error or type(error).__name__}",
@@ -70,11 +79,11 @@ class Client:
 
     def get(self, path: str) -> Any:
         """Ask. Raises Refused."""
-        return json.loads(self._open("GET", path).read())
+        return json.loads(self._open("GET", path, seconds_max=LOOK_SECONDS_MAX).read())
 
-    def post(self, path: str, body: Any = None) -> Any:
-        """Order. Raises Refused."""
-        return json.loads(self._open("POST", path, body or {}).read())
+    def post(self, path: str, body: Any = None, *, seconds_max: float = ANSWER_SECONDS_MAX) -> Any:
+        """Order. seconds_max: for the answer. Raises Refused."""
+        return json.loads(self._open("POST", path, body or {}, seconds_max=seconds_max).read())
 
     def events(self, path: str) -> Iterator[Any]:
         """Server-sent events, for as long as they come."""

@@ -19,7 +19,7 @@ def down(
     Nothing that they have started is left. What cannot be ended is named, with exit code 1.
     """
     from fissile import daemon
-    from fissile.cli.client import Client, Refused
+    from fissile.cli.client import LOOK_SECONDS_MAX, Client, Refused
     from fissile.cli.output import say, user
     from fissile.errors import ConfigError
     from fissile.supervisor.state import FOLDER, lives, read_endpoints
@@ -54,13 +54,14 @@ def down(
             f"{endpoints.application} runs in the foreground (pid {endpoints.pid})",
             remedy="stop it where it runs, with Ctrl-C",
         )
-    Client(path).post("/down", {"who": user(), "why": why})
+    Client(path).post("/down", {"who": user(), "why": why}, seconds_max=LOOK_SECONDS_MAX)
     limit = time.monotonic() + STOP_SECONDS_MAX
     while lives(endpoints.pid):
         if time.monotonic() > limit:
             raise Refused(
                 f"the supervisor (pid {endpoints.pid}) has not ended within {STOP_SECONDS_MAX:g} s",
-                remedy="see .fissile/logs/fissile.log",
+                remedy=f"`kill -9 {endpoints.pid}` ends it alone, and another `fissile down` the rest; "
+                "see .fissile/logs/fissile.log",
             )
         time.sleep(POLL_SECONDS)
     clear()

@@ -130,14 +130,18 @@ def supervised(root: Path) -> Endpoints:
     """The endpoints of what runs in a folder, with a living supervisor. Raises ConfigError."""
     found = read_endpoints(root)
     if not lives(found.pid):
+        adopted = found.zygote is not None and lives(found.zygote)
+        dead = f"the supervisor of {found.application} (pid {found.pid})"
         raise ConfigError(
-            f"the supervisor of {found.application} (pid {found.pid}) died; its services go on without it",
-            remedy="`fissile up` starts another, which takes them over",
+            f"{dead if adopted else f'{dead} and its zygote'} died; its services go on without it",
+            remedy="`fissile up` starts another, which takes them over"
+            if adopted
+            else "`fissile up` ends them in order and starts them anew; `fissile down` ends them",
         )
     if not found.api:
         raise ConfigError(
             f"{found.application} runs as one process (pid {found.pid}): nothing supervises it",
-            remedy="run it with `fissile up`, or restart that process",
+            remedy="stop it where it runs, with Ctrl-C, and start it with `fissile up`",
         )
     return found
 

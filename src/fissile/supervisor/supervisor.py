@@ -308,6 +308,8 @@ class Supervisor:
                 await self._all_ready(list(self._fleet.desired.services))
                 await beginning.succeeded()
                 await self._rollouts.gather()
+            else:
+                await self._settled()
             self._publish()
             return self.endpoints()
         except BaseException:
@@ -1288,6 +1290,13 @@ class Supervisor:
                     if memory.deaths.in_a_row >= START_ATTEMPTS_MAX:
                         trouble = memory.last_trouble.removeprefix("cannot start: ")
                         raise StartError(f"{service_of(name)} cannot be started: {trouble}")
+
+    async def _settled(self) -> None:
+        """Wait until all replicas that were adopted have said how they are, or as long as routes are kept for them."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS_MAX):
+                while self._fleet.observed.unheard():
+                    await self.next_step()
 
     async def hold(self, service: str) -> None:
         """Kill a service's replicas and start no others until `release`."""
