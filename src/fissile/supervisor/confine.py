@@ -29,8 +29,7 @@ OF_WARDEN = (*KEPT, CHOWN, FOWNER, SYS_PTRACE)
 def machine() -> Machine:
     """What this machine can."""
     root = hasattr(os, "geteuid") and os.geteuid() == 0
-    version = landlock.interface_version() if sys.platform == "linux" else 0
-    return Machine(version, seccomp.architecture() is not None, root)
+    return Machine(landlock.interface_version(), seccomp.architecture() is not None, root)
 
 
 def enter(confinement: Confinement, label: str) -> None:

@@ -11,6 +11,7 @@ import ctypes
 import os
 import stat
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -48,6 +49,8 @@ READ_AND_WRITE = 6
 
 def interface_version() -> int:
     """Of the running kernel; 0 where it has no Landlock, or has it turned off."""
+    if not sys.platform.startswith("linux"):
+        return 0
     return max(0, ctypes.CDLL(None).syscall(CREATE_RULESET, None, ctypes.c_size_t(0), CREATE_RULESET_VERSION))
 
 
