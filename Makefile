@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/fissile run examples/shop
 
-.PHONY: help venv shop test check format bench storm endings restarts lock clean
+.PHONY: help venv shop test check format bench storm endings restarts fuzz lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -66,6 +66,11 @@ storm: venv  ## a million calls with everything that can go wrong, in 20 minutes
 KILLS ?= 100
 endings: venv  ## kill supervisors, zygotes, replicas, and all at once, and look for what is left: half an hour
 	$(BIN)/python -m tests.system.endings --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+# Many requests to every operation of every OpenAPI document; the tests make a few.
+EXAMPLES ?= 300
+fuzz: venv  ## every OpenAPI document against its service, by EXAMPLES requests of each kind, in ten minutes or so
+	FISSILE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/system/test_openapi.py --timeout 3600
 
 lock:  ## pin the newest versions of everything in requirements/*.txt
 	$(PYTHON) requirements/lock.py

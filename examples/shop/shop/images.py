@@ -99,7 +99,7 @@ class Images:
     def _kept(self, file_name: str, make: Callable[[Path], None]) -> Path:
         """A file of the store, made if it is not there; never seen half-written, not even by another replica."""
         path = self._folder / Path(file_name).name
-        if not path.exists():
+        if not os.path.exists(path):  # False, too, for a name that no file can have
             descriptor, partial = tempfile.mkstemp(dir=self._folder, prefix=".partial-")
             os.close(descriptor)
             try:

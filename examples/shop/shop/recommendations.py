@@ -3,7 +3,7 @@
 import msgspec
 
 from fissile import component, method
-from shop.catalog import Catalog, Product, ProductId
+from shop.catalog import Catalog, NoSuchProduct, Product, ProductId
 
 
 class RecommendationsConfig(msgspec.Struct, frozen=True):
@@ -21,9 +21,9 @@ class Recommendations:
         self._config = config
 
     # Nobody waits long for a nicety.
-    @method(timeout=0.5, idempotent=True)
+    @method(timeout=0.5, idempotent=True, raises=(NoSuchProduct,))
     async def goes_with(self, id: ProductId) -> tuple[Product, ...]:
-        """Things of the same design line, from other parts of the shop first."""
+        """Things of the same design line, from other parts of the shop first. Raises NoSuchProduct."""
         product = await self._catalog.product(id)
         line = product.name.split()[0]
         same_line = (await self._catalog.search(line, size=60)).products

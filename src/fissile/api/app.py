@@ -44,12 +44,13 @@ STATUSES = {
     401: "The token is missing or wrong.",
     403: "A replica of the application asks; see isolation.",
     404: "There is no such service, release or rollout.",
+    408: "Its head or its body did not come in time.",
     409: "Refused, with the reason; nothing was altered.",
     413: "The body is too long.",
     431: "The head of the request is too long.",
     503: "It cannot be done just now.",
 }
-OPEN_STATUSES = (400, 403, 431, 503)
+OPEN_STATUSES = (400, 403, 408, 431, 503)
 
 
 class TooLong(Exception):

@@ -27,6 +27,7 @@ HTTP_STATUS: dict[str, int] = {
 # What a request may get before it is a call.
 DOOR_STATUS = {
     "401": "The token is missing or wrong.",
+    "408": "Its head or its body did not come in time.",
     "413": "The body is too long.",
     "431": "The head of the request is too long.",
 }
