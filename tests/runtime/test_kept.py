@@ -134,6 +134,7 @@ async def test_who_has_sent_part_of_a_request_stays_until_it_is_answered(tmp_pat
     async with pair(tmp_path) as found:
         client = await found.client()
         await client.ask()
+        assert found.edges[0].kept() == 1
         client.send("d", end=end)
         await asyncio.sleep(0.05)
         found.edges[0].move({found.address: 1})
@@ -147,6 +148,7 @@ async def test_who_is_busy_goes_once_all_of_its_requests_are_answered(tmp_path: 
     async with pair(tmp_path) as found:
         client = await found.client()
         await client.ask()
+        assert found.edges[0].kept() == 1
         client.send("f", "/slow")
         await found.apps[0].begun.wait()
         client.send("g")  # sent ahead
@@ -181,6 +183,39 @@ async def test_a_websocket_stays_and_is_not_counted(tmp_path: Path):
             found.edges[0].move({found.address: 5})
             await one.send("l")
             assert await one.recv() == "first l"
+
+
+async def test_who_reads_a_long_answer_stays_and_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever has streams alone would seem to have his part of the requests."""
+    monkeypatch.setattr("fissile.runtime.kept.LONG_SECONDS", 0.1)
+    async with pair(tmp_path) as found:
+        client, edge = await found.client(), found.edges[0]
+        await client.ask()
+        assert edge.kept() == 1
+        client.send("t", "/slow")
+        await found.apps[0].begun.wait()
+        assert edge.kept() == 1  # who knows how long it takes
+        await until_kept(edge, 0)
+        found.apps[0].gate.set()
+        assert await client.answer() == ("first t", True)
+        assert edge.kept() == 1
+
+
+async def test_who_asks_without_a_pause_is_counted_and_goes(tmp_path: Path):
+    async with pair(tmp_path) as found:
+        client = await found.client()
+        answers: list[str] = []
+
+        async def asks() -> None:
+            while "second v" not in answers:
+                answers.append(await client.ask("v"))
+
+        work = asyncio.create_task(asks())
+        await until_kept(found.edges[0], 1)
+        found.edges[0].move({found.address: 1})
+        async with asyncio.timeout(5.0):
+            await work
+        assert set(answers) == {"first v", "second v"}
 
 
 async def test_a_drain_hands_over_who_rests_and_tells_who_is_busy(tmp_path: Path):

@@ -219,25 +219,27 @@ class Edge:
         task.add_done_callback(self._taken.discard)
 
     def kept(self) -> int:
-        """How many connections were answered and go on; without websockets."""
-        return len(self._kept())
+        """How many connections were answered and go on; without websockets and long answers."""
+        return len(self._counted())
 
-    def _kept(self) -> list[Kept]:
-        return [one for one in self._state.connections if isinstance(one, Kept) and one.stays()]
+    def _counted(self) -> list[Kept]:
+        now = asyncio.get_running_loop().time()
+        return [one for one in self._state.connections if isinstance(one, Kept) and one.counts(now)]
 
     def move(self, away: Mapping[str, int]) -> None:
         """Hand so many kept connections over to the replicas at these addresses, each once it rests.
 
         What was ordered before is forgotten. Which ones go is left to chance, so that busy and quiet ones do.
         """
-        kept = self._kept()
-        for one in kept:
-            one.away = ""
+        for one in self._state.connections:
+            if isinstance(one, Kept) and one.away:
+                one.leave_for("")
+        kept = self._counted()
         random.shuffle(kept)
         self._move_until = asyncio.get_running_loop().time() + MOVE_SECONDS_MAX
         for address, count in away.items():
             for one in kept[:count]:
-                one.away = address
+                one.leave_for(address)
                 self._move(one)
             del kept[:count]
 
@@ -247,10 +249,11 @@ class Edge:
         if not one.away or not one.stays() or self._draining:
             return
         if loop.time() >= self._move_until:
-            one.away = ""
+            one.leave_for("")
         elif one.rests():
-            self._hand_over(one, (one.away,))
-            one.away = ""
+            address = one.away
+            one.leave_for("")
+            self._hand_over(one, (address,))
         elif one.is_idle():
             loop.call_later(CLOSE_CHECK_SECONDS, self._move, one)  # its answer has not been sent yet
 
@@ -297,8 +300,8 @@ class Edge:
         told: set[Any] = set()
         while self._state.connections and loop.time() - begun < self._drain_seconds:
             if self._heirs:
-                for one in self._kept():
-                    if one.rests() and not self._hand_over(one, self._heirs):
+                for one in [one for one in self._state.connections if isinstance(one, Kept) and one.rests()]:
+                    if not self._hand_over(one, self._heirs):
                         break  # they are gone, or busy: look again
             if loop.time() - begun >= self._idle_seconds:
                 self._say_farewell(told)

@@ -15,15 +15,21 @@ from uvicorn.config import Config
 
 from fissile.runtime.visitors import Visitor
 
+# An answer that goes on for so long is a stream: who knows when it ends.
+LONG_SECONDS = 3.0
+
 
 class Kept(Visitor):
     """A visitor who may stay for further requests, here or elsewhere.
 
-    answered: whether there was a request before. away: the replica's address to which it goes once it rests; "": none.
+    away: the replica's address to which it goes once it rests; "": none.
+    Nothing is done for it in a usual request: what there is to know is looked up when connections are counted.
     """
 
     answered = False
     away = ""
+    _seen: Any = None
+    _seen_at = 0.0
 
     def __init__(self, config: Config, server_state: Any, app_state: dict[str, Any]) -> None:
         super().__init__(config=config, server_state=server_state, app_state=app_state)
@@ -40,17 +46,35 @@ class Kept(Visitor):
         if self.answered:
             self._go(self.lobby.kept)
 
-    def on_response_complete(self) -> None:
-        """It may rest now."""
+    def leave_for(self, address: str) -> None:
+        """Go to another replica after one of the next answers, as `rests` will say; "": stay after all."""
+        self.away = address
+        after = self._answered_away if address else super().on_response_complete
+        # Of the request that is under way, and of those that follow.
+        self.__dict__["on_response_complete"] = after
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.on_response = after
+
+    def _answered_away(self) -> None:
         super().on_response_complete()
-        self.answered = True
-        if self.away:
-            self.loop.call_soon(self._rests, self)  # once what was written has been sent
+        self.loop.call_soon(self._rests, self)  # once what was written has been sent
 
     def stays(self) -> bool:
-        """Whether further requests are to be expected."""
+        """Whether further requests are to be expected: one was answered before, and neither end has closed."""
         cycle = self.cycle
+        if cycle is not None and (cycle.response_complete or (self._seen is not None and cycle is not self._seen)):
+            self.answered = True
         return self.answered and not self.transport.is_closing() and (cycle is None or cycle.keep_alive)
+
+    def counts(self, now: float) -> bool:
+        """Whether it counts among the kept ones at `now` (time of the loop): it stays, and does not have one answer go
+        on for long, as a stream does. Somebody has to ask from time to time."""
+        stays, cycle = self.stays(), self.cycle
+        if cycle is None or cycle.response_complete:
+            return stays
+        if cycle is not self._seen:
+            self._seen, self._seen_at = cycle, now
+        return stays and now - self._seen_at < LONG_SECONDS
 
     def is_idle(self) -> bool:
         """Whether nothing of a request has been read that is not answered."""
