@@ -36,7 +36,7 @@ from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.supervisor import mark, withheld
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.reaper import keep_reaping
-from fissile.supervisor.remains import Survivor
+from fissile.supervisor.remains import Survivor, left_anywhere
 from fissile.supervisor.service import TOKEN_BYTES
 from fissile.supervisor.sockets import listen_public, listen_tcp, url
 from fissile.supervisor.source import outside, release_of
@@ -306,6 +306,8 @@ def clear(root: Path) -> tuple[int, list[Survivor]]:
     Raises ConfigError where it runs.
     """
     state = StateFolder(root.resolve())
+    if not root.is_dir() or not left_anywhere(state.mark().application):
+        return 0, []
     state.open()
     try:
         return state.clear()

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from endings import FISSILE, KINDS, TARGETS, Litterers, litterers, storm
 
-from fissile.supervisor.descent import born
+from fissile.supervisor import mark
+from fissile.supervisor.descent import Mark, application_of, born
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -170,6 +172,29 @@ print(*survivors(ending.run()))
     finally:
         stranger.kill()
         stranger.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_down_names_what_it_cannot_end_and_fails() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="fissile-endings-"))
+    (folder / ".fissile").mkdir(0o700)
+    for one in (folder, folder / ".fissile"):
+        os.chown(one, 65534, 65534)
+    stranger = subprocess.Popen(["sleep", "600"])
+    mark.put_on(stranger.pid, Mark(application_of(folder), 3))
+    try:
+        code = "import os, sys; os.setuid(65534); from fissile.cli import main; sys.argv = ['fissile', 'down']; main()"
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 1, done.stderr
+        assert f"pid {stranger.pid} (sleep 600, it belongs to user 0)" in done.stderr
+        assert stranger.poll() is None
+        done = subprocess.run([*FISSILE, "down"], cwd=folder, capture_output=True, text=True)
+        assert done.stdout == "what was left of the application is stopped\n", done.stderr
+        assert stranger.wait(5) == -signal.SIGTERM
+    finally:
+        stranger.kill()
+        stranger.wait()
+        shutil.rmtree(folder)
 
 
 def test_a_failed_start_leaves_nothing() -> None:

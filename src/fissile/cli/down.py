@@ -22,7 +22,7 @@ def down(
     from fissile.cli.client import LOOK_SECONDS_MAX, Client, Refused
     from fissile.cli.output import say, user
     from fissile.errors import ConfigError
-    from fissile.supervisor.state import FOLDER, lives, read_endpoints
+    from fissile.supervisor.state import lives, read_endpoints
 
     def clear() -> int:
         try:
@@ -39,7 +39,7 @@ def down(
     try:
         endpoints = read_endpoints(path)
     except ConfigError:
-        if not (path / FOLDER).is_dir() or not clear():
+        if not clear():
             raise
         say("what was left of the application is stopped")
         return

@@ -166,7 +166,7 @@ class Supervisor:
         self._doors = Doors(self._fleet, self._editions.all)
         self._launcher = Launcher(self._fleet, self._doors)
         self._scaling = Scaling(self._fleet)
-        self._endings = Endings(self._fleet, self.own_children, self.say)
+        self._endings = Endings(self._fleet, self._zygotes, self.say)
         self._ownership = Ownership(self._fleet, self._endings)
         self._rollouts = Rollouts(self._fleet, self._store, self._editions, self._doors, self)
         self._complaints = Complaints(self.say)
@@ -221,7 +221,10 @@ class Supervisor:
         return self._fleet.secrets.api
 
     def own_children(self) -> set[int]:
-        """The zygotes, which are waited for where they are started."""
+        """Whose end is fetched where it is waited for: zygotes, and replicas whose zygote has died."""
+        return self._zygotes() | {process.child.pid for process in self._fleet.processes.values()}
+
+    def _zygotes(self) -> set[int]:
         return {pid for nursery in self._editions.all() for pid in nursery.own()}
 
     @property
