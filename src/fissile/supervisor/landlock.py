@@ -75,8 +75,8 @@ class Domain:
         for path in {*walls.write, *devices}:
             self._allow(path, (writing | reading) & ~(MAKE_CHAR | MAKE_BLOCK))
         for path in readable((*walls.hidden, DEVICES), (*walls.shown, *devices), entries):
-            # Between the list and now it may have gone.
-            with suppress(FileNotFoundError):
+            # It may have gone since it was listed; and not even root may look at another user's file system (fuse(4)).
+            with suppress(FileNotFoundError, PermissionError):
                 self._allow(path, reading)
         for path in walls.shown:
             # Its own names, even where something in it is hidden.

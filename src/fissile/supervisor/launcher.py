@@ -132,6 +132,8 @@ class Launcher:
         edition = self._fleet.edition_of(service.set)
         found = {k: v for k, v in os.environ.items() if not k.startswith(withheld.PREFIX)}
         found |= withheld.own(withheld.variables(), service.name, [*edition.loaded.services, *edition.service_of])
+        if service.settings.user:
+            found.pop("XDG_RUNTIME_DIR", None)  # of the supervisor's user
         found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
         for name, set_name in edition.live().sets.items():
             other = edition.services[set_name]
