@@ -13,6 +13,7 @@ import pytest
 from background import Up, background, wait_until
 from commands import fissile
 
+from fissile.journal.journal import Journal
 from fissile.supervisor.service import Secrets
 
 APPLICATION = """
@@ -73,8 +74,18 @@ class Needles:
         )
 
     def of(self, folder: Path) -> dict[str, set[bytes]]:
-        with closing(sqlite3.connect(f"file:{folder}/.fissile/journal.db?mode=ro", uri=True)) as journal:
-            ((row,),) = journal.execute("select value from kept where name = 'secrets'").fetchall()
+        copy = folder / "copy.db"
+        with (
+            closing(sqlite3.connect(f"file:{folder}/.fissile/journal.db?mode=ro", uri=True)) as kept,
+            closing(sqlite3.connect(copy)) as other,
+        ):
+            kept.backup(other)
+        journal = Journal(copy)
+        journal.open()
+        row = journal.kept("secrets")
+        journal.close()
+        copy.unlink()
+        assert row is not None
         tokens = msgspec.msgpack.decode(row, type=Secrets)
         found = {"": {tokens.operator, tokens.api, tokens.gateway}, "vault": {self.written, self.given}}
         found["tool"] = {self.tool}
