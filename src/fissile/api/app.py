@@ -22,6 +22,7 @@ from fissile.journal.journal import Entry
 from fissile.orchestrator.change import Named, Who, Why
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
+from fissile.rpc.openapi import DOOR_PLAIN
 from fissile.supervisor.rollouts import Deploy, DeployOrder, Outcome
 from fissile.supervisor.status import SupervisorStatus
 from fissile.supervisor.supervisor import StartFailed, Supervisor
@@ -387,7 +388,7 @@ def document() -> dict[str, Any]:
             ],
             "responses": {
                 "200": {"description": "done", **_content(schema_of.get(id(one.answer)))},
-                **{str(status): _refusal(STATUSES[status]) for status in (OPEN_STATUSES if one.open else STATUSES)},
+                **{str(status): _refusal(status) for status in (OPEN_STATUSES if one.open else STATUSES)},
             },
         }
         if one.open:
@@ -405,11 +406,11 @@ def document() -> dict[str, Any]:
     return msgspec.json.decode(msgspec.json.encode(found))  # plain JSON, defaults of tuples too
 
 
-def _refusal(description: str) -> dict[str, Any]:
-    return {
-        "description": description,
-        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
+def _refusal(status: int) -> dict[str, Any]:
+    content: dict[str, Any] = {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    if str(status) in DOOR_PLAIN:
+        content = {"text/plain": {"schema": {"type": "string"}}}
+    return {"description": STATUSES[status], "content": content}
 
 
 def _parameter(name: str, place: str) -> dict[str, Any]:

@@ -32,6 +32,9 @@ DOOR_STATUS = {
     "431": "The head of the request is too long.",
 }
 
+# Said by the door in one line, before anything is known of what is asked.
+DOOR_PLAIN = ("408", "431")
+
 EXACTNESS = (
     "Values are exact. Decimal: a string. Bytes: base64 (RFC 4648, section 4). Date and time: RFC 3339. "
     "Integers beyond ±(2^53-1) are written as strings of digits, and strings of digits are accepted for "
@@ -117,7 +120,8 @@ def _problems(method: Method) -> dict[str, Any]:
     for code, kind in CALL_ERRORS.items():
         found[str(HTTP_STATUS[code])] = {"description": (kind.__doc__ or code).partition("\n")[0], "content": content}
     for status, description in DOOR_STATUS.items():
-        found[status] = {"description": description, "content": content}
+        said = {"text/plain": {"schema": {"type": "string"}}} if status in DOOR_PLAIN else content
+        found[status] = {"description": description, "content": said}
     if method.raises:
         named = [f"{kind.__qualname__}({', '.join(error_fields(kind))})" for kind in method.raises]
         found["422"] = {"description": "A declared error: " + ", ".join(named), "content": content}
