@@ -74,7 +74,8 @@ def _befall(world: World, dice: random.Random) -> None:
             world.change(Change(WHO, ScaleService(name, low, low + dice.choice([0, 3])), "asked for"))
     elif kind == "restart":
         newest = max([world.desired.services[name].revision, *(p.revision for p in world.machine.alive(name))])
-        world.change(Change(WHO, RestartService(name, newest + 1), "asked for"))
+        if not world.desired.services[name].zero_by:  # nothing runs there that could be restarted
+            world.change(Change(WHO, RestartService(name, newest + 1), "asked for"))
     elif processes:
         process = dice.choice(processes)
         if kind == "crash":
