@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/fissile run examples/shop
 
-.PHONY: help venv shop test check format bench storm endings restarts fuzz lock clean
+.PHONY: help venv shop test check format bench storm doors endings restarts fuzz lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -71,6 +71,11 @@ endings: venv  ## kill supervisors, zygotes, replicas, and all at once, and look
 EXAMPLES ?= 300
 fuzz: venv  ## every OpenAPI document against its service, by EXAMPLES requests of each kind, in ten minutes or so
 	FISSILE_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/system/test_openapi.py --timeout 3600
+
+# Figures are promised for a machine that has nothing else to do.
+SIEGE_SECONDS ?= 60
+doors: venv  ## a hostile crowd at each door, beside ordinary visitors, for a minute each
+	$(BIN)/python -m tests.doors --seconds $(SIEGE_SECONDS) $(if $(SEED),--seed $(SEED))
 
 lock:  ## pin the newest versions of everything in requirements/*.txt
 	$(PYTHON) requirements/lock.py

@@ -6,11 +6,14 @@ for before. Visitors beyond it are turned away, or wait for a retransmission of 
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 
-# Connections that wait until they are accepted: as many as come while a replica is replaced. The system's own bound
-# (net.core.somaxconn) may be lower.
-BACKLOG = 1024
+# Connections that wait until they are accepted: as many as come while a replica is replaced, or a crowd that comes at
+# once. The system's own bound (net.core.somaxconn) may be lower.
+BACKLOG = 4096
+# struct tcp_info of linux/tcp.h: for a listening socket, `tcpi_unacked` is how many wait.
+TCP_INFO_UNACKED = 24
 # From the system's accept to the protocol's `connection_made`: one turn of uvloop, and one to spare.
 ACCEPT_TURNS = 2
 
@@ -38,3 +41,12 @@ async def let_in() -> None:
     """
     for _ in range(ACCEPT_TURNS):
         await asyncio.sleep(0)
+
+
+def waiting(sock: socket.socket) -> int:
+    """How many connections wait to be accepted on a listening TCP socket (TCP_INFO, tcp(7)); 0 where nobody says it."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_UNACKED + 4)
+        return struct.unpack_from("=I", info, TCP_INFO_UNACKED)[0]
+    except (OSError, AttributeError, struct.error):  # a Unix socket, or not Linux
+        return 0

@@ -8,6 +8,7 @@ limit has passed.
 """
 
 import asyncio
+import errno
 import random
 import socket
 import time
@@ -22,7 +23,7 @@ from uvicorn.server import ServerState
 
 from fissile.component.context import CallContext, call_context, parse_traceparent
 from fissile.errors import CallError
-from fissile.rpc.listening import accept_on, let_in
+from fissile.rpc.listening import accept_on, let_in, waiting
 from fissile.runtime import apologies, websockets
 from fissile.runtime.apologies import SERVER_ERROR
 from fissile.runtime.control import Elsewhere
@@ -40,6 +41,10 @@ MOVE_SECONDS_MAX = 5.0
 ACCEPTS_MAX = 64
 # How long a connection that belongs to the other build waits here for one of its replicas.
 HELD_SECONDS_MAX = 5.0
+# Connections that come so soon after one another may be a crowd, and are one if so many wait to be accepted.
+CROWD_SECONDS = 0.05
+CROWD_MIN = 16
+NO_DESCRIPTOR_SECONDS = 0.05
 # The name of the public door that serves HTTP/JSON.
 GATEWAY_DOOR = ""
 
@@ -99,6 +104,7 @@ class Edge:
         self._drain_seconds = self._idle_seconds = 0.0
         self._heirs: tuple[str, ...] = ()
         self._move_until = 0.0
+        self._accepted = 0.0
         self._servers: list[asyncio.Server] = []
         self._config = Config(
             self._serve,
@@ -130,8 +136,12 @@ class Edge:
         return self._protocol().taken_over()
 
     async def _listen(self, sock: socket.socket) -> None:
+        def accepted() -> Visitor:
+            self._accept_crowd(sock)
+            return self._protocol()
+
         # A copy: the socket itself stays when the way of accepting changes.
-        server = await accept_on(sock.dup(), self._protocol)
+        server = await accept_on(sock.dup(), accepted)
         if self._draining or self._elsewhere is not None:
             server.close()  # it changed again meanwhile
         else:
@@ -176,9 +186,31 @@ class Edge:
         for _ in range(ACCEPTS_MAX):
             try:
                 connection, _ = sock.accept()
-            except OSError:
-                return  # nobody waits any more, or the machine is out of descriptors
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._accept_later(sock)
+                return  # or nobody waits any more
             self._place(connection)
+
+    def _accept_later(self, sock: socket.socket) -> None:
+        """There is no descriptor left: have one given back, instead of hearing of it in each turn of the loop."""
+        self.lobby.make_descriptor()
+        loop = asyncio.get_running_loop()
+        if self._elsewhere is not None and loop.remove_reader(sock.fileno()):
+            loop.call_later(NO_DESCRIPTOR_SECONDS, self._accept_again, sock)
+
+    def _accept_again(self, sock: socket.socket) -> None:
+        if self._elsewhere is not None and not self._draining:
+            self._accept_by_hand(sock)
+
+    def _accept_crowd(self, sock: socket.socket) -> None:
+        """The event loop accepts one connection in each of its turns. From a long queue this takes many at once.
+
+        Only from a long one: where several replicas accept on one socket, each is to have its share.
+        """
+        before, self._accepted = self._accepted, self.lobby.time()
+        if self._accepted - before < CROWD_SECONDS and waiting(sock) >= CROWD_MIN:
+            self._accept(sock)
 
     def _place(self, connection: socket.socket) -> None:
         """Serve a connection here, or hand it over. Whom nobody takes waits, if this build is to have none at all."""

@@ -95,7 +95,7 @@ class Lobby:
             self.make_room(one)
             self.crowded = self._is_over()
         elif descriptor >= self._descriptor_max:
-            self._make_descriptor(one)
+            self.make_descriptor(one)
 
     def move(self, one: Present, origin: Group | None, target: Group | None) -> None:
         """From one group to another, where it is the latest; None is to be busy."""
@@ -107,7 +107,7 @@ class Lobby:
         if len(self.leaving) > LEAVING_MAX:
             self._longest(self.leaving).expel()
 
-    def make_room(self, newcomer: Present) -> bool:
+    def make_room(self, newcomer: Present | None) -> bool:
         """Close the longest waiting, of strangers or of kept ones, whichever are more; False if nobody waits."""
         longest = self._longest_waiting(newcomer)
         if longest is None:
@@ -130,7 +130,7 @@ class Lobby:
         """Count somebody; the log is told of all together."""
         self._turned_away[why] += 1
 
-    def _longest_waiting(self, newcomer: Present) -> Present | None:
+    def _longest_waiting(self, newcomer: Present | None) -> Present | None:
         more, fewer = self.strangers, self.kept
         if len(fewer) >= len(more):
             more, fewer = fewer, more
@@ -142,7 +142,11 @@ class Lobby:
     def _longest(group: Group) -> Present:
         return next(iter(group))
 
-    def _make_descriptor(self, newcomer: Present) -> None:
+    def time(self) -> float:
+        """Of the loop."""
+        return self._loop.time() if self._loop is not None else 0.0
+
+    def make_descriptor(self, newcomer: Present | None = None) -> None:
         """The process is short of descriptors: whoever waits longest at its fullest door gives one back."""
         if self.leaving:
             self._longest(self.leaving).expel()

@@ -8,9 +8,11 @@ before the connection is cut.
 """
 
 import asyncio
+import logging
 import re
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -19,7 +21,6 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 
 from fissile.runtime.lobby import Group, Lobby, Progress
 
@@ -30,7 +31,7 @@ HEAD_LINES_MAX = 200
 PIECE_BYTES_MIN = 1024
 PIECE_BYTES_MAX = 16 * 1024
 # What is read and thrown away of somebody who was refused; the rest stays in the system's buffer.
-LEAVING_BYTES_MAX = 256 * 1024
+LEAVING_BYTES_MAX = 128 * 1024
 # A body that comes after its answer is read to its end, for the sake of the next request, up to this size.
 UNWANTED_BYTES_MAX = 64 * 1024 * 1024
 RETRY_SECONDS = 1
@@ -103,6 +104,11 @@ class OldCycle(RequestResponseCycle):
         await super().send(message)
 
 
+def _pair(end: Any) -> Any:
+    """One end of a connection, as ASGI has it: host and port; the path of a Unix socket."""
+    return (str(end[0]), int(end[1])) if isinstance(end, tuple) else (end, None)  # pyright: ignore[reportUnknownArgumentType]
+
+
 class Visitor(HttpToolsProtocol):
     """One connection, from its first byte to its last. `server_state.lobby` is where it stands.
 
@@ -134,28 +140,62 @@ class Visitor(HttpToolsProtocol):
     _sending: Progress | None = None
     _reading: Progress | None = None
 
+    # As uvicorn's are made, without what costs twice as much as the rest of a connection.
+    logger = logging.getLogger("uvicorn.error")
+    access_logger = logging.getLogger("uvicorn.access")
+    access_log = False
+    timeout_keep_alive_task = None
+    limit_concurrency = None
+    scheme = "http"
+    expect_100_continue = False
+
     def __init__(self, config: Config, server_state: Any, app_state: dict[str, Any]) -> None:
-        super().__init__(config=config, server_state=server_state, app_state=app_state)
+        self.config = config
+        self.app = config.loaded_app
+        self.loop = asyncio.get_running_loop()
+        self.parser = httptools.HttpRequestParser(self)
+        with suppress(AttributeError):  # before httptools 0.6.3
+            # What follows a request that ends its connection is not looked at, instead of spoiling its answer.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.ws_protocol_class = config.ws_protocol_class
+        self.root_path = config.root_path
+        self.asgi_version = config.asgi_version
+        self.app_state = app_state
+        self.server_state = server_state
+        self.connections = server_state.connections
+        self.tasks = server_state.tasks
+        self.pipeline = deque()
+        self.headers = []
         self.lobby: Lobby = server_state.lobby
 
     def connection_made(self, transport: Any) -> None:
         """Enter the lobby."""
         self.transport = transport
         self.flow = self._flow = Flow(transport)
-        self.server = get_local_addr(transport)
-        self.client = get_remote_addr(transport)
-        self.scheme = "http"
+        name = transport.get_extra_info
+        self.server = _pair(name("sockname") or None)
+        client = name("peername")
+        self.client = _pair(client) if isinstance(client, tuple) else None
         self.connections.add(self)
         self._group = self.lobby.strangers
-        sock = transport.get_extra_info("socket")
-        self.lobby.enter(self, sock.fileno() if sock is not None else 0)
+        self.lobby.enter(self, name("socket").fileno())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave it."""
-        self._go(None)
+        group, self._group = self._group, None
+        if group is not None:
+            group.pop(self, None)
+        self.connections.discard(self)
         self._fresh = False
         self._held = b""
-        super().connection_lost(exc)
+        cycle = self.cycle
+        if cycle is not None:
+            cycle.disconnected = cycle.disconnected or not cycle.response_complete
+            cycle.message_event.set()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self.parser = None
 
     # What comes in
 
@@ -508,7 +548,8 @@ class Visitor(HttpToolsProtocol):
             body,
         ]
         self.transport.write(b"".join(lines))
-        self.part()
+        # Who floods the door is told the end of the connection later, and has to wait until then.
+        self.part(end=refused.status != TOO_LARGE)
 
     def finish(self) -> None:
         """Close the connection after an answer, at once where nothing of its request is to come."""
@@ -517,14 +558,15 @@ class Visitor(HttpToolsProtocol):
         else:
             self.part()
 
-    def part(self) -> None:
+    def part(self, *, end: bool = True) -> None:
         """Say nothing more, and listen no more; but cut the connection when the visitor has read what was said."""
         if self._group is self.lobby.leaving or self.transport.is_closing():
             return
         self._held = b""
         self._flow.held = False
         self._go(self.lobby.leaving)
-        self.transport.write_eof()
+        if end:
+            self.transport.write_eof()
         self.flow.resume_reading()
 
     def _throw_away(self, data: bytes) -> None:
