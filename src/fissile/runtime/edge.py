@@ -44,6 +44,7 @@ HELD_SECONDS_MAX = 5.0
 # Connections that come so soon after one another may be a crowd, and are one if so many wait to be accepted.
 CROWD_SECONDS = 0.05
 CROWD_MIN = 16
+CROWD_PART = 8
 NO_DESCRIPTOR_SECONDS = 0.05
 # The name of the public door that serves HTTP/JSON.
 GATEWAY_DOOR = ""
@@ -136,7 +137,7 @@ class Edge:
         return self._protocol().taken_over()
 
     async def _listen(self, sock: socket.socket) -> None:
-        def accepted() -> Visitor:
+        def accepted() -> Kept:
             self._accept_crowd(sock)
             return self._protocol()
 
@@ -182,8 +183,8 @@ class Edge:
         else:
             loop.remove_reader(sock.fileno())
 
-    def _accept(self, sock: socket.socket) -> None:
-        for _ in range(ACCEPTS_MAX):
+    def _accept(self, sock: socket.socket, count: int = ACCEPTS_MAX) -> None:
+        for _ in range(count):
             try:
                 connection, _ = sock.accept()
             except OSError as error:
@@ -206,11 +207,12 @@ class Edge:
     def _accept_crowd(self, sock: socket.socket) -> None:
         """The event loop accepts one connection in each of its turns. From a long queue this takes many at once.
 
-        Only from a long one: where several replicas accept on one socket, each is to have its share.
+        Only from a long one: where several replicas accept on one socket, each is to have its share. And only a part of
+        those who are here, and of the descriptors that are left: whoever goes for a newcomer is there for a while.
         """
         before, self._accepted = self._accepted, self.lobby.time()
         if self._accepted - before < CROWD_SECONDS and waiting(sock) >= CROWD_MIN:
-            self._accept(sock)
+            self._accept(sock, min(ACCEPTS_MAX, self.lobby.spare() // CROWD_PART))
 
     def _place(self, connection: socket.socket) -> None:
         """Serve a connection here, or hand it over. Whom nobody takes waits, if this build is to have none at all."""

@@ -80,7 +80,7 @@ class Lobby:
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look: asyncio.TimerHandle | None = None
-        self._descriptor_max = 0
+        self._descriptor = self._descriptor_max = 0
         self._turned_away: Counter[str] = Counter()
         self._told = float("-inf")
         _lobbies.add(self)
@@ -91,6 +91,7 @@ class Lobby:
             self._begin()
         one.since = self.now
         self.strangers[one] = None
+        self._descriptor = descriptor
         if self._is_over():
             self.make_room(one)
             self.crowded = self._is_over()
@@ -141,6 +142,10 @@ class Lobby:
     @staticmethod
     def _longest(group: Group) -> Present:
         return next(iter(group))
+
+    def spare(self) -> int:
+        """How many could come at once without trouble for those who came just before."""
+        return max(0, min(len(self.strangers), self._descriptor_max - self._descriptor))
 
     def time(self) -> float:
         """Of the loop."""
