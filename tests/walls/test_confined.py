@@ -19,6 +19,7 @@ from supervised import shown, until
 
 from fissile.errors import ConfigError
 from fissile.runtime.settings import load
+from fissile.supervisor.descent import RLIMIT_LOCKS, mark_by_limit
 from fissile.supervisor.landlock import interface_version
 from fissile.supervisor.supervisor import Supervisor
 from fissile.supervisor.walls import SCOPES_VERSION
@@ -151,6 +152,65 @@ async def test_programs_alter_metadata_in_their_own_folders(broken: Broken):
     assert await broken(code) == "0"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+async def test_whoever_root_has_made_another_user_alters_as_that_user(forked: Broken):
+    """As a server does that begins as root and works as nobody: the warden lends it no rights of root's."""
+    become = textwrap.dedent("""
+        def nobody(deed):
+            reader, writer = os.pipe()
+            if not os.fork():
+                os.setgroups([]), os.setgid(65534), os.setuid(65534)
+                os.write(writer, str(refused(deed)).encode())
+                os._exit(0)
+            os.close(writer)
+            os.wait()
+            return os.read(reader, 99).decode()
+        os.chdir(ROOT / 'data')
+    """)
+    setup = textwrap.dedent("""
+        Path('roots').write_text('x') and os.chmod('roots', 0o600)
+        os.mkdir('closed', 0o700), Path('closed/file').touch()
+        os.mkdir('theirs'), os.chown('theirs', 65534, 65534)
+    """)
+    assert await forked(f"{become}{setup}\n'made'") == "made"
+    for deed, answer in {
+        "os.chmod('roots', 0o777)": "EPERM",
+        "os.chmod(ROOT / 'data/roots', 0o777)": "EPERM",
+        "os.fchmod(os.open('roots', os.O_PATH), 0o777)": "EPERM",
+        "os.chmod(f'/proc/self/fd/{os.open(\"roots\", os.O_PATH)}', 0o777)": "EPERM",
+        "os.chown('roots', 65534, 65534)": "EPERM",
+        "os.utime('roots')": "EACCES",
+        "os.utime('roots', (1, 1))": "EPERM",
+        "os.chmod('closed/file', 0o777)": "EPERM",
+        "os.chmod('file', 0o777, dir_fd=os.open('closed', os.O_PATH))": "EPERM",
+        "Path('theirs/file').touch(0o600)": "None",
+        "os.chmod('theirs/file', 0o640)": "None",
+        "os.chmod('file', 0o604, dir_fd=os.open('theirs', os.O_PATH))": "None",
+        "os.utime('theirs/file', (1, 1))": "None",
+        "os.chown('theirs/file', 0, 0)": "EPERM",
+        "subprocess.run('cp -p theirs/file theirs/copy && chmod 600 theirs/copy', shell=True).returncode": "0",
+    }.items():
+        assert await forked(f"{become}nobody(lambda: {deed})") == answer, deed
+    assert await forked("refused(os.chmod, ROOT / 'data/theirs/file', 0o600)") == "None"
+    assert await forked("refused(os.chown, ROOT / 'data/theirs/file', 0, 0)") == "None"
+
+
+async def test_shared_memory_of_others_is_not_altered(broken: Broken):
+    mode = os.stat("/dev/shm").st_mode & 0o7777
+    assert await broken(f"refused(os.chmod, '/dev/shm', {mode})") == "EPERM"
+    name = f"/dev/shm/walls-{os.getpid()}"
+    own = f"Path('{name}').touch()\nrefused(os.chmod, '{name}', 0o600), os.unlink('{name}')"
+    assert await broken(own) == "(None, None)"
+    if os.geteuid() == 0:
+        Path(name).touch()
+        try:
+            os.chown(name, 65534, 65534)
+            assert await broken(f"refused(os.chmod, '{name}', 0o777)") == "EPERM"
+            assert await broken(f"refused(os.chown, '{name}', 0, 0)") == "EPERM"
+        finally:
+            os.unlink(name)
+
+
 @scoped
 async def test_it_signals_its_own_processes_alone(broken: Broken):
     (others,) = broken.app.pids("pages")
@@ -191,6 +251,19 @@ async def test_it_limits_no_other_process(broken: Broken):
     assert await broken(f"import resource\nrefused(resource.prlimit, {others}, resource.RLIMIT_CPU, (1, 1))") == "EPERM"
     assert await broken("import resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n'own'") == "own"
     assert await broken("refused(os.setpriority, os.PRIO_USER, 0, 5)") == "EPERM"
+
+
+async def test_it_keeps_the_mark_by_which_local_doors_know_it(broken: Broken):
+    """Also where all that were above it have died."""
+    (own,) = broken.app.pids("back")
+    before = mark_by_limit(own)
+    assert before is not None
+    locks, none = RLIMIT_LOCKS, "(resource.RLIM_INFINITY, resource.RLIM_INFINITY)"
+    assert await broken(f"import resource\nrefused(resource.prlimit, 0, {locks}, {none})") == "EPERM"
+    for program in ("ulimit -x unlimited", "ulimit -Sx 0", "prlimit --locks=0:0 --pid $$"):
+        assert await broken(f"subprocess.run(['bash', '-c', '{program}'], stderr=-3).returncode") != "0"
+    child = "child = subprocess.Popen(['sleep', '60'], start_new_session=True, env={})\nchild.pid"
+    assert mark_by_limit(int(await broken(child))) == before
 
 
 async def test_not_even_its_warden_serves_it_against_others(broken: Broken):

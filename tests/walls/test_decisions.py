@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fissile.supervisor import seccomp
+from fissile.supervisor.descent import RLIMIT_LOCKS
 from fissile.supervisor.seccomp import ARCHITECTURES, JUDGED, Architecture
 from fissile.supervisor.walls import Machine, readable, standing, within
 from fissile.supervisor.warden import AT_FDCWD, understood
@@ -170,6 +171,8 @@ def test_what_the_filter_answers(own: Architecture):
     assert asked("truncate") == seccomp.RET_ALLOW
     assert asked("prlimit64", 0, 7, ADDRESS) == asked("prlimit64", 5, 7, 0) == seccomp.RET_ALLOW
     assert asked("prlimit64", 5, 7, ADDRESS) == asked("prlimit64", 5, 7, 1 << 32) == EPERM
+    assert asked("prlimit64", 0, RLIMIT_LOCKS, ADDRESS) == asked("setrlimit", RLIMIT_LOCKS, ADDRESS) == EPERM
+    assert asked("prlimit64", 0, RLIMIT_LOCKS, 0) == asked("setrlimit", 7, ADDRESS) == seccomp.RET_ALLOW
     assert asked("setpriority", 0, 5, 1) == asked("ioprio_set", 1, 5, 1) == seccomp.RET_ALLOW
     assert asked("setpriority", 2, 0, 1) == asked("ioprio_set", 3, 0, 1) == EPERM
     assert asked("openat", HERE, ADDRESS, os.O_CREAT, 0o4755) == asked("mknodat", HERE, ADDRESS, 0o102755) == EPERM

@@ -18,6 +18,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from fissile.supervisor.descent import RLIMIT_LOCKS
+
 SET_MODE_FILTER, FLAG_NEW_LISTENER = 1, 1 << 3
 RET_ERRNO, RET_USER_NOTIF, RET_ALLOW = 0x00050000, 0x7FC00000, 0x7FFF0000
 REFUSED, NOT_THERE, NOT_SUPPORTED = (RET_ERRNO | number for number in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP))
@@ -49,7 +51,7 @@ X86_64 = {
     "acct": 163, "quotactl": 179, "syslog": 103, "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173,
     "vhangup": 153, "add_key": 248, "request_key": 249, "keyctl": 250, "open_by_handle_at": 304, "fanotify_init": 300,
     "clone": 56, "unshare": 272, "ioctl": 16, "truncate": 76, "seccomp": 317, "prlimit64": 302, "setpriority": 141,
-    "ioprio_set": 251,
+    "ioprio_set": 251, "setrlimit": 160,
 }  # fmt: skip
 AARCH64 = {
     FCHMOD: 52, FCHMODAT: 53, FCHMODAT2: 452, UTIMENSAT: 88,
@@ -62,7 +64,7 @@ AARCH64 = {
     "acct": 89, "quotactl": 60, "syslog": 116, "sethostname": 161, "setdomainname": 162,
     "vhangup": 58, "add_key": 217, "request_key": 218, "keyctl": 219, "open_by_handle_at": 265, "fanotify_init": 262,
     "clone": 220, "unshare": 97, "ioctl": 29, "truncate": 45, "seccomp": 277, "prlimit64": 261, "setpriority": 140,
-    "ioprio_set": 30,
+    "ioprio_set": 30, "setrlimit": 164,
 }  # fmt: skip
 # The same everywhere, as all that came late.
 EVERYWHERE = {
@@ -80,7 +82,7 @@ ATTRIBUTES = frozenset(
 SET_ID = 0o6000  # whoever runs such a file is its owner meanwhile
 # Of one process (setpriority(2)); of one process or thread (ioprio_set(2)). Others are of groups, and of all of a user.
 ONE = {"setpriority": 0, "ioprio_set": 1}
-LOOKED_AT = frozenset({"clone", "unshare", "ioctl", "seccomp", "prlimit64", *MAKING, *ONE})
+LOOKED_AT = frozenset({"clone", "unshare", "ioctl", "seccomp", "prlimit64", "setrlimit", *MAKING, *ONE})
 
 
 class Architecture(msgspec.Struct, frozen=True):
@@ -130,10 +132,18 @@ def program(own: Architecture, *, judged: int, truncating: bool) -> bytes:
     code += _looked_at(calls["ioctl"], 1, typing)
     for name, which in ONE.items():
         code += _looked_at(calls[name], 0, [(JUMP_EQUAL, 1, 0, which), (RETURN, 0, 0, REFUSED)])
-    # Limits of another process end it: a signal by another name. Its own are set by number 0, read by address 0.
-    set_limits = [(LOAD, 0, 0, ARGUMENTS_AT + 8 * 2), (JUMP_EQUAL, 0, 3, 0)]
-    set_limits += [(LOAD, 0, 0, ARGUMENTS_AT + 8 * 2 + 4), (JUMP_EQUAL, 0, 1, 0), (RETURN, 0, 0, RET_ALLOW)]
-    code += _looked_at(calls["prlimit64"], 0, [(JUMP_EQUAL, 4, 0, 0), *set_limits, (RETURN, 0, 0, REFUSED)])
+    # Limits of another process end it: a signal by another name. Reading is by address 0, its own are set by number 0.
+    # One of its own is the mark by which it is known for what it is, also when all that were above it have died.
+    reads = [
+        (JUMP_EQUAL, 0, 3, 0),
+        (LOAD, 0, 0, ARGUMENTS_AT + 8 * 2 + 4),
+        (JUMP_EQUAL, 0, 1, 0),
+        (RETURN, 0, 0, RET_ALLOW),
+    ]
+    others = [(LOAD, 0, 0, ARGUMENTS_AT), (JUMP_EQUAL, 1, 0, 0), (RETURN, 0, 0, REFUSED)]
+    marks = [(JUMP_EQUAL, 0, 1, RLIMIT_LOCKS), (RETURN, 0, 0, REFUSED)]
+    code += _looked_at(calls["prlimit64"], 2, [*reads, *others, (LOAD, 0, 0, ARGUMENTS_AT + 8), *marks])
+    code += _looked_at(calls["setrlimit"], 0, marks)
     for name in sorted(MAKING.keys() & calls.keys()):
         mode, flags = MAKING[name]
         set_id = [(LOAD, 0, 0, ARGUMENTS_AT + 8 * mode), (JUMP_ANY_OF, 0, 1, SET_ID), (RETURN, 0, 0, REFUSED)]

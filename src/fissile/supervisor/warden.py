@@ -2,7 +2,8 @@
 
 The kernel stops the caller and tells the warden the call (seccomp_unotify(2)). What a path means may be altered
 between a look and a deed. So the warden opens the file first, asks where what it holds is, and alters that very file.
-It has the replica's user, none of its sockets, and ends with the last process that it answers for. Where a call
+It has the replica's user, and acts for a process that root has made another user's as that user. It has none of the
+replica's sockets, and ends with the last process that it answers for. Where a call
 cannot be looked at, the answer is no: so without root on a system that lets only parents trace (Yama), for the programs
 that a service starts.
 """
@@ -16,8 +17,8 @@ import signal
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from fissile.supervisor import title
@@ -58,6 +59,14 @@ class Target(NamedTuple):
     descriptor: int
     path: int | None
     follow: bool = True
+
+
+class Caller(NamedTuple):
+    """Who asks, as the kernel judges files by it (credentials(7))."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
 
 
 class Change(NamedTuple):
@@ -195,7 +204,8 @@ def _judged(listener: int, number: int, pid: int, name: str, args: tuple[int, ..
         with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
             path = _text(memory.fileno(), change.target.path)
             times = _times(memory.fileno(), change)
-        file = _opened(pid, change.target, path)
+        caller = _caller(pid)
+        file = _opened(pid, change.target, path, caller)
     except PermissionError:
         return errno.EPERM
     except OSError as error:
@@ -203,17 +213,47 @@ def _judged(listener: int, number: int, pid: int, name: str, args: tuple[int, ..
     try:
         # Only now is it sure that the process with this number was the one that asked.
         fcntl.ioctl(listener, IS_VALID, struct.pack("@Q", number))
-        return _altered(file, change, times, folders)
+        with _as(caller):
+            return _altered(file, change, times, folders, caller)
     except OSError as error:
         return error.errno or errno.EPERM
     finally:
         os.close(file)
 
 
-def _altered(file: int, change: Change, times: bytes | None, folders: tuple[str, ...]) -> int:
+def _caller(pid: int) -> Caller:
+    """Of a process that is stopped in a call, and so becomes nobody else meanwhile. Raises OSError."""
+    with open(f"/proc/{pid}/status", "rb") as file:
+        found = {name: value.split() for name, _, value in (line.partition(b":") for line in file)}
+    # Real, effective, saved, and that of the file system.
+    return Caller(int(found[b"Uid"][3]), int(found[b"Gid"][3]), tuple(map(int, found[b"Groups"])))
+
+
+@contextmanager
+def _as(caller: Caller) -> Generator[None]:
+    """Have the caller's rights to files and no more, where ours are root's (setfsuid(2), capabilities(7))."""
+    if os.geteuid() != 0 or caller.uid == 0:
+        yield
+        return
+    libc, groups = ctypes.CDLL(None), os.getgroups()
+    os.setgroups(caller.groups)
+    libc.setfsgid(caller.gid)
+    libc.setfsuid(caller.uid)
+    try:
+        yield
+    finally:
+        libc.setfsuid(0)
+        libc.setfsgid(os.getegid())
+        os.setgroups(groups)
+
+
+def _altered(file: int, change: Change, times: bytes | None, folders: tuple[str, ...], caller: Caller) -> int:
     where = os.readlink(f"/proc/self/fd/{file}").removesuffix(DELETED)
-    if not any(within(where, folder) for folder in (*folders, SHARED_MEMORY)):
-        return errno.EPERM
+    if not any(within(where, folder) for folder in folders):
+        # All of the system share that folder, and the folder itself is nobody's to alter.
+        own = within(where, SHARED_MEMORY) and where != SHARED_MEMORY and os.fstat(file).st_uid == caller.uid
+        if not own:
+            return errno.EPERM
     if change.mode is not None:
         if change.mode & SET_ID and not stat.S_ISDIR(os.fstat(file).st_mode):
             return errno.EPERM  # whoever runs the file would be this user
@@ -227,8 +267,8 @@ def _altered(file: int, change: Change, times: bytes | None, folders: tuple[str,
     return ctypes.get_errno() if done < 0 else 0
 
 
-def _opened(pid: int, target: Target, path: str | None) -> int:
-    """The very file that is meant, as a descriptor that can do nothing with it (O_PATH, open(2))."""
+def _opened(pid: int, target: Target, path: str | None, caller: Caller) -> int:
+    """The very file that is meant, as a descriptor that can do nothing with it (O_PATH, open(2)). Raises OSError."""
     base = f"/proc/{pid}/cwd" if target.descriptor == AT_FDCWD else f"/proc/{pid}/fd/{target.descriptor}"
     flags = os.O_PATH | os.O_CLOEXEC
     if not path:
@@ -236,7 +276,17 @@ def _opened(pid: int, target: Target, path: str | None) -> int:
     for own in OWN:
         if path.startswith(own):
             path = f"/proc/{pid}/{path.removeprefix(own)}"
-    return os.open(os.path.join(base, path), flags if target.follow else flags | os.O_NOFOLLOW)
+    flags = flags if target.follow else flags | os.O_NOFOLLOW
+    if path.startswith("/"):
+        with _as(caller):
+            return os.open(path, flags)
+    # What the caller works in, or has open, it has reached before, with whatever rights.
+    start = os.open(base, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with _as(caller):
+            return os.open(path, flags, dir_fd=start)
+    finally:
+        os.close(start)
 
 
 def _text(memory: int, address: int | None) -> str | None:
