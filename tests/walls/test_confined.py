@@ -152,6 +152,22 @@ async def test_programs_alter_metadata_in_their_own_folders(broken: Broken):
     assert await broken(code) == "0"
 
 
+async def test_no_temporary_file_outlasts_it(forked: Broken):
+    """Not even one that is deeper than a path may be long, or in a folder that is closed: `broken_into` looks."""
+    deep = """
+        os.chdir(tempfile.gettempdir())
+        os.makedirs('closed/in') or os.chmod('closed/in', 0) or os.chmod('closed', 0)
+        for _ in range(2000): os.mkdir('d') or os.chdir('d')
+        os.chdir('/')
+        'made'
+    """
+    before = await forked(deep.replace("'made'", "tempfile.gettempdir()"))
+    assert await forked("len(os.listdir(tempfile.gettempdir()))") == "2"
+    await forked.app.supervisor.restart("back")
+    await until(lambda: not Path(before).exists(), "its temporary files went")
+    assert await forked(deep) == "made"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 async def test_whoever_root_has_made_another_user_alters_as_that_user(forked: Broken):
     """As a server does that begins as root and works as nobody: the warden lends it no rights of root's."""

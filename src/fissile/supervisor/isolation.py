@@ -1,7 +1,6 @@
 """What a fleet's services are kept to: which folders are hidden from them, and what of those they need all the same."""
 
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from fissile.runtime.settings import FILE_NAME, Settings
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.service import Service
 from fissile.supervisor.state import PASSABLE, PRIVATE_FOLDER, TEMPORARY
+from fissile.supervisor.sweep import sweep
 from fissile.supervisor.walls import Walls
 
 
@@ -68,6 +68,6 @@ def environment(walls: Walls | None) -> dict[str, str]:
 def take_down(fleet: Fleet, key: str) -> None:
     """Remove the temporary files of a replica that has ended."""
     folder = fleet.state.path / TEMPORARY
-    shutil.rmtree(folder / key, ignore_errors=True)
+    sweep(folder / key)
     with suppress(OSError):
         folder.rmdir()

@@ -11,7 +11,6 @@ of its release, without the configuration. It sees no list of what else there is
 import fcntl
 import hashlib
 import os
-import shutil
 import stat
 import tempfile
 from contextlib import suppress
@@ -25,6 +24,7 @@ from fissile.supervisor.descent import Mark, application_of
 from fissile.supervisor.orphans import orphans
 from fissile.supervisor.remains import Ending, Survivor, left_anywhere, survivors
 from fissile.supervisor.sockets import EVERYBODYS, OWNERS, SOCKET, SPARES, restore
+from fissile.supervisor.sweep import sweep
 
 FOLDER = ".fissile"
 ENDPOINTS = "endpoints.json"
@@ -290,7 +290,7 @@ class StateFolder:
             if file.suffix in (SOCKET, ".stacks") or file.name == ENDPOINTS:
                 file.unlink(missing_ok=True)
         for folder in {self.path / TEMPORARY, self.path / SPARES, self.sockets / SPARES}:
-            shutil.rmtree(folder, ignore_errors=True)
+            sweep(folder)
 
     def socket_path(self, name: str) -> str:
         """Where the Unix socket of this name is."""
