@@ -131,7 +131,10 @@ class Door:
                 await asyncio.sleep(0.001)
 
     def later(self, seconds: float) -> None:
-        """What the door does that much later."""
+        """What the door does that much later. From then on its own timer rests: it would set the clock back."""
+        timer = self.edge.lobby._look  # pyright: ignore[reportPrivateUsage]
+        assert timer is not None
+        timer.cancel()
         self.edge.lobby.look(self.edge.lobby.now + seconds + limits.LOOK_SECONDS)
 
     async def close(self) -> None:
@@ -433,6 +436,22 @@ async def test_a_body_at_a_fair_rate_may_take_for_hours() -> None:
             one.later(3)
         head = await reader.readuntil(b"\r\n\r\n")
         assert statuses(head) == [200]
+
+
+@pytest.mark.parametrize("rest_seconds", [0, 3], ids=["one after the other", "with rests"])
+async def test_each_body_of_a_kept_connection_has_its_own_time(rest_seconds: int) -> None:
+    async with door() as one:
+        reader, writer = await one.connect()
+        for size in [6000, *[20] * 60]:
+            writer.write(b"POST / HTTP/1.1\r\n" + HOST + b"content-length: %d\r\n\r\n" % size + b"x" * (size - 1))
+            await one.until_busy(1)
+            await asyncio.sleep(0.005)
+            one.later(0)  # all but the last byte has come
+            writer.write(b"x")
+            assert statuses(await reader.readuntil(b"\r\n\r\n")) == [200]
+            await reader.readuntil(b"]")
+            if rest_seconds:
+                one.later(rest_seconds)
 
 
 async def test_an_application_that_does_not_read_is_not_the_visitors_fault() -> None:

@@ -139,6 +139,8 @@ class Visitor(HttpToolsProtocol):
     _host: bytes | None = None
     _sending: Progress | None = None
     _reading: Progress | None = None
+    # Whose body that is about: each has its own time.
+    _read: Any = None
 
     # As uvicorn's are made, without what costs twice as much as the rest of a connection.
     logger = logging.getLogger("uvicorn.error")
@@ -599,7 +601,8 @@ class Visitor(HttpToolsProtocol):
         if self._group is not None:
             return
         self._sending = self._sending or Progress()
-        self._reading = self._reading or Progress()
+        if self._reading is None or self._read is not cycle:
+            self._reading, self._read = Progress(), cycle
         awaited = self.flow.write_paused or (closing and unsent > 0)
         if self._sending.stalled(now, awaited, (self._resumed << 40) - unsent):
             self.lobby.turned_away("did not read their answer")
