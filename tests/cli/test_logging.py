@@ -1,5 +1,6 @@
 """Logging as the application set it up, wherever it runs: nothing is thrown away, and nothing is said twice."""
 
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -114,3 +115,23 @@ def test_logging_is_as_the_application_set_it_up(tmp_path: Path, way: str, style
         if style == "at the root":
             assert file.read_text().splitlines() == expected
         run.end()
+
+
+DISABLES = """
+import logging.config
+logging.config.dictConfig({{
+    "version": 1,
+    "handlers": {{"h": {{"class": "logging.StreamHandler"}}}},
+    "root": {{"level": "INFO", "handlers": ["h"]}},
+}})
+"""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_traceback_of_a_500_is_logged_though_dict_config_disables_all_loggers_there_are(tmp_path: Path, way: str):
+    """That is the default of `disable_existing_loggers`."""
+    code = FRAME.format(imported=DISABLES.format(), first="1 / 0")
+    with application(tmp_path / "app", way, code) as (run, page):
+        with pytest.raises(urllib.error.HTTPError, match="500"):
+            urllib.request.urlopen(page, timeout=10)
+        wait_until(lambda: "ZeroDivisionError: division by zero" in run.output, "the traceback")

@@ -10,6 +10,22 @@ import sys
 from typing import TextIO
 
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
+# Those that Fissile writes to.
+OURS = ("fissile.door", "fissile.rpc", "uvicorn.error")
+
+
+class _Lasting(logging.Logger):
+    """Is not turned off in passing: `dictConfig` and `fileConfig` disable every logger there is, unless they are told
+    `disable_existing_loggers = False`. The traceback behind an answer of 500 would stand nowhere then. A level and
+    handlers count as ever."""
+
+    @property
+    def disabled(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] -- set by the configurators
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """It stays as it is."""
 
 
 class _ToStderr(logging.StreamHandler[TextIO]):
@@ -25,11 +41,13 @@ class _ToStderr(logging.StreamHandler[TextIO]):
 
 
 def show_unhandled() -> None:
-    """Show what nobody handles, from INFO on. To be called before the application is imported."""
+    """Show what nobody handles, from INFO on, and keep our own loggers. To be called before the import."""
     handler = _ToStderr()
     handler.setLevel(logging.INFO)
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.lastResort = handler
+    for name in OURS:
+        logging.getLogger(name).__class__ = _Lasting
 
 
 def let_info_pass() -> None:
