@@ -1,6 +1,7 @@
 """What docs/reference/isolation.md says of a confined service, tried from inside of it."""
 
 import ast
+import asyncio
 import errno
 import json
 import os
@@ -73,6 +74,37 @@ async def test_the_configuration_of_all_is_unreadable(broken: Broken):
     assert await broken("refused(open, f'/proc/{os.getppid()}/root{ROOT}/fissile.toml')") == "EACCES"
     (broken.root / "data/link").symlink_to("../.fissile/endpoints.json")
     assert await broken("refused(open, ROOT / 'data/link')") == "EACCES"
+
+
+async def test_a_configuration_that_a_link_leads_to_is_unreadable(tmp_path: Path):
+    """As a container has it that is given its configuration."""
+    folder = sample(tmp_path, CONFINED)
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given/other").write_text("other")
+    (folder / "fissile.toml").rename(tmp_path / "given/fissile.toml")
+    (folder / "fissile.toml").symlink_to("../given/fissile.toml")
+    async with broken_into(folder) as broken:
+        assert await broken("refused(open, ROOT / 'fissile.toml')") == "EACCES"
+        assert await broken("refused(open, ROOT.parent / 'given/fissile.toml')") == "EACCES"
+        assert await broken("(ROOT.parent / 'given/other').read_text()") == "other"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+async def test_what_is_hidden_is_so_wherever_it_is_mounted(tmp_path: Path):
+    folder = sample(tmp_path, CONFINED)
+    again = tmp_path / "mounted again"
+    again.mkdir()
+    bind = ["mount", "--bind", str(folder), str(again)]
+    if (await asyncio.to_thread(subprocess.run, bind, stderr=subprocess.DEVNULL)).returncode:
+        pytest.skip("mounting is refused here")
+    try:
+        async with broken_into(folder) as broken:
+            for file in (".fissile/journal.db", ".fissile/endpoints.json", "fissile.toml"):
+                assert await broken(f"refused(open, ROOT.parent / 'mounted again/{file}')") == "EACCES", file
+            assert await broken("(ROOT.parent / 'mounted again/beside/file').read_text()") == "beside"
+            assert await broken("(ROOT.parent / 'mounted again/data/note').write_text('x')") == "1"
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", str(again)], check=True)
 
 
 async def test_it_reads_what_else_its_user_may(broken: Broken):

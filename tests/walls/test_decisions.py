@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fissile.supervisor import seccomp
 from fissile.supervisor.descent import RLIMIT_LOCKS
 from fissile.supervisor.seccomp import ARCHITECTURES, JUDGED, Architecture
-from fissile.supervisor.walls import Machine, readable, standing, within
+from fissile.supervisor.walls import Machine, mounted, readable, seen_anywhere, standing, within
 from fissile.supervisor.warden import AT_FDCWD, understood
 
 TREE = {
@@ -46,6 +46,34 @@ def entries(folder: str) -> list[str]:
 )
 def test_reading_is_allowed_beside_what_is_hidden(hidden: list[str], shown: list[str], found: list[str]):
     assert readable(hidden, shown, entries) == found
+
+
+MOUNTS = """\
+21 1 254:0 / / rw - ext4 /dev/vda rw
+22 21 254:1 / /home rw - ext4 /dev/vdb rw
+23 21 254:0 /srv/app /mnt/my\\040app rw - ext4 /dev/vda rw
+24 21 254:0 /srv /export rw shared:1 - ext4 /dev/vda rw
+25 21 254:0 /srv/app/.fissile/code /code rw - ext4 /dev/vda rw
+26 22 254:0 /other /home/one rw - ext4 /dev/vda rw
+27 21 0:5 / /srv/app/tmpfs rw - tmpfs tmpfs rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/srv/app/.fissile", {"/mnt/my app/.fissile", "/export/app/.fissile", "/code"}),
+        ("/srv/app/fissile.toml", {"/mnt/my app/fissile.toml", "/export/app/fissile.toml"}),
+        ("/export/app", {"/srv/app", "/mnt/my app", "/code"}),
+        ("/home/two/.fissile", set()),
+        ("/home/one/.fissile", {"/other/.fissile"}),
+        ("/srv/app/tmpfs/.fissile", set()),
+        ("/srv/apples", {"/export/apples"}),
+    ],
+)
+def test_what_is_hidden_is_so_wherever_it_is_mounted(path: str, found: set[str]):
+    assert set(seen_anywhere([path], mounted(MOUNTS))) == {path, *found}
+    assert seen_anywhere([path], ()) == (path,)
 
 
 names = st.sampled_from(["a", "b", "c"])

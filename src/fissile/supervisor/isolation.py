@@ -9,7 +9,7 @@ from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.service import Service
 from fissile.supervisor.state import PASSABLE, PRIVATE_FOLDER, TEMPORARY
 from fissile.supervisor.sweep import sweep
-from fissile.supervisor.walls import Walls
+from fissile.supervisor.walls import Mount, Walls, mounted, seen_anywhere
 
 
 def raise_walls(fleet: Fleet, edition: Edition, service: Service, key: str, stacks: str = "") -> Walls | None:
@@ -41,7 +41,7 @@ def raise_walls(fleet: Fleet, edition: Edition, service: Service, key: str, stac
     hidden |= dict.fromkeys(_configuration(code, edition.settings))
     return Walls(
         write=(*limits.disk, *own),
-        hidden=tuple(map(str, hidden)),
+        hidden=seen_anywhere(map(str, hidden), mounts()),
         shown=(*own, *([str(code)] if copied else [])),
         listed=state.is_relative_to(works_in),
         temporary=str(temporary),
@@ -52,7 +52,16 @@ def raise_walls(fleet: Fleet, edition: Edition, service: Service, key: str, stac
 def _configuration(folder: Path, settings: Settings) -> list[Path]:
     """The files that hold every component's configuration."""
     names = dict.fromkeys(filter(None, (FILE_NAME, settings.file)))
-    return [file for name in names if (file := folder / name).is_file()]
+    # What a link leads to is the file that holds it, as where a container is given its configuration.
+    return [found for name in names if (file := folder / name).is_file() for found in (file, file.resolve())]
+
+
+def mounts() -> tuple[Mount, ...]:
+    """Of this machine, as this process sees them; none where the system does not say."""
+    try:
+        return mounted(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
+    except OSError:
+        return ()
 
 
 def environment(walls: Walls | None) -> dict[str, str]:

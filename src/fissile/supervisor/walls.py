@@ -5,6 +5,7 @@ is confined as well. Landlock knows no exception to a rule: what is allowed belo
 reading is allowed beside what is hidden: for each folder above it, in every other entry (`readable`).
 """
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import PurePosixPath
 
@@ -51,6 +52,14 @@ class Machine(msgspec.Struct, frozen=True):
     landlock: int
     seccomp: bool
     root: bool
+
+
+class Mount(msgspec.Struct, frozen=True):
+    """A place at which a part of a file system is seen. device: which one; root: which part of it."""
+
+    device: str
+    root: str
+    point: str
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -115,3 +124,49 @@ def _beside(path: str, hidden: Iterable[str], entries: Callable[[str], Iterable[
     if path in below:
         return []
     return [found for entry in entries(path) for found in _beside(entry, below, entries)]
+
+
+def mounted(table: str) -> tuple[Mount, ...]:
+    """What /proc/PID/mountinfo says (proc_pid_mountinfo(5)); later ones lie over earlier ones."""
+    lines = [line.split(" ") for line in table.splitlines()]
+    return tuple(Mount(line[2], _unescaped(line[3]), _unescaped(line[4])) for line in lines if len(line) > 4)
+
+
+def _unescaped(path: str) -> str:
+    """Blanks and the like are octal there."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
+
+
+def seen_anywhere(paths: Iterable[str], mounts: Iterable[Mount]) -> tuple[str, ...]:
+    """Paths, and all others by which the same is reached: a folder that is mounted twice (bind) has two."""
+    mounts = tuple(mounts)
+    found: dict[str, None] = {}
+    for path in paths:
+        found[path] = None
+        above = [mount for mount in mounts if _below(path, mount.point) is not None]
+        if not above:
+            continue
+        # max takes the first of equals, and the last mount at a place hides those below.
+        own = max(reversed(above), key=lambda mount: len(mount.point))
+        inside = _joined(own.root, _below(path, own.point) or "")
+        for mount in mounts:
+            if mount.device != own.device:
+                continue
+            rest = _below(inside, mount.root)
+            if rest is not None:
+                found[_joined(mount.point, rest)] = None
+            elif _below(mount.root, inside) is not None:
+                found[mount.point] = None
+    return tuple(found)
+
+
+def _below(path: str, folder: str) -> str | None:
+    """The rest of a path in a folder; None where it is elsewhere. Quick, for there may be thousands of mounts."""
+    if path == folder:
+        return ""
+    folder = folder.rstrip("/") + "/"
+    return path[len(folder) :] if path.startswith(folder) else None
+
+
+def _joined(folder: str, rest: str) -> str:
+    return f"{folder.rstrip('/')}/{rest}" if rest else folder
