@@ -34,6 +34,7 @@ from fissile.runtime.monolith import Monolith
 from fissile.runtime.settings import LimitSettings, Settings, load, resolve
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.supervisor import mark, withheld
+from fissile.supervisor.descent import born
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.reaper import keep_reaping
 from fissile.supervisor.remains import Survivor, left_anywhere
@@ -351,7 +352,15 @@ async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say:
         )
         addresses = {component: url(sock) for component, sock in public.items()}
         service = ServiceEndpoints(url(gateway), addresses, tuple(graph.components), (os.getpid(),))
-        endpoints = Endpoints(os.getpid(), graph.name, MONOLITH, token, {MONOLITH_SERVICE: service})
+        endpoints = Endpoints(
+            os.getpid(),
+            graph.name,
+            MONOLITH,
+            token,
+            {MONOLITH_SERVICE: service},
+            born=born(os.getpid()),
+            folder=state.mark().application,
+        )
         await _serve(monolith, endpoints, state, sockets, ready, say)
     finally:
         for sock in sockets:

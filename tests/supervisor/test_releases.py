@@ -1,5 +1,7 @@
 """Copies of code: what is in them, what is linked, and when they go."""
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,37 @@ def test_nothing_is_pruned_that_is_read_from(root: Path):
     kept.forget(settings(root), [])
     assert [Path(copy).exists() for copy in copies] == [True, False, True, False, True]
     assert (root / "shop").exists()
+
+
+@pytest.mark.parametrize("name", ["app", "renamed"])
+@pytest.mark.parametrize("copied", [False, True])
+def test_in_a_folder_that_was_moved_or_copied_nothing_leads_to_the_first(root: Path, name: str, copied: bool):
+    first = store(root)
+    old = first.copy(settings(root))
+    (Path(old.root) / "made.db").write_text("made")
+    first.gather([old.root])
+    kept_release = release(1)
+    first.record(kept_release, old)
+    (root.parent / "elsewhere").mkdir()
+    other = root.parent / "elsewhere" / name
+    if copied:
+        shutil.copytree(root, other, symlinks=True)
+    else:
+        root.rename(other)
+    kept = store(other)
+    again = kept.settings(kept.find(kept_release.name))
+    kept.relink(again)
+    for home in (Path(kept.copy(settings(other)).root), Path(again.root)):
+        assert dict(read_files(home)) == dict(read_files(other))
+        for path in ("made.db", ".env", "data"):
+            assert (home / path).resolve() == other / path
+
+
+def test_a_link_that_the_application_made_stays(root: Path):
+    kept = store(root)
+    home = Path(kept.copy(settings(root)).root)
+    for name, leads in (("current", "data"), ("socket", "/dev/log")):
+        (home / name).symlink_to(leads)
+        (root / name).mkdir()
+    kept.relink(settings(home))
+    assert [os.readlink(home / name) for name in ("current", "socket")] == ["data", "/dev/log"]

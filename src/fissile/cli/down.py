@@ -22,7 +22,7 @@ def down(
     from fissile.cli.client import LOOK_SECONDS_MAX, Client, Refused
     from fissile.cli.output import say, user
     from fissile.errors import ConfigError
-    from fissile.supervisor.state import lives, read_endpoints
+    from fissile.supervisor.state import read_endpoints
 
     def clear() -> int:
         try:
@@ -43,7 +43,7 @@ def down(
             raise
         say("what was left of the application is stopped")
         return
-    if not lives(endpoints.pid):
+    if not endpoints.supervisor_lives():
         daemon.down(path, who=user(), why=why)
         clear()
         say(f"{endpoints.application} is stopped")
@@ -56,7 +56,7 @@ def down(
         )
     Client(path).post("/down", {"who": user(), "why": why}, seconds_max=LOOK_SECONDS_MAX)
     limit = time.monotonic() + STOP_SECONDS_MAX
-    while lives(endpoints.pid):
+    while endpoints.supervisor_lives():
         if time.monotonic() > limit:
             raise Refused(
                 f"the supervisor (pid {endpoints.pid}) has not ended within {STOP_SECONDS_MAX:g} s",

@@ -103,9 +103,9 @@ class Releases:
             files = sorted({*(root / path for path in code_files(root)), *_others(root, settings)})
             found = [(file.relative_to(root).as_posix(), file.read_bytes()) for file in files]
             name = digest("\n".join(f"{path} {digest(data)}{_mode(root / path)}" for path, data in found))[:16]
-            home = self._code / name / root.name
             if not (self._code / name / MANIFEST).exists():
                 self._write(name, root, found)
+            home = self._home(name)
             _link(root, home)
             self._link_disks(home, settings)
         except OSError as error:
@@ -114,6 +114,14 @@ class Releases:
                 remedy="make room on the disk; nothing was touched",
             ) from None
         return msgspec.structs.replace(settings, root=str(home))
+
+    def _home(self, code: str) -> Path:
+        """Where the files of a copy are: named as the application's folder was when it was made."""
+        named = self._code / code / self._root.name
+        if not named.is_dir():
+            with suppress(OSError):
+                return next((entry for entry in sorted(named.parent.iterdir()) if entry.is_dir()), named)
+        return named
 
     def _write(self, name: str, root: Path, found: list[tuple[str, bytes]]) -> None:
         draft = self._code / f"{name}.new"
@@ -146,7 +154,7 @@ class Releases:
 
         Each of them finds it there, by a link. Returns what was moved.
         """
-        homes = [self._code / code / self._root.name for code in sorted(self._copies(roots))]
+        homes = [self._home(code) for code in sorted(self._copies(roots))]
         moved: list[str] = []
         for home in homes:
             code = manifest(home)
@@ -217,7 +225,7 @@ class Releases:
 
     def settings(self, kept: Kept) -> Settings:
         """Whose folder is the copy of a release's code; to be read anew."""
-        root = self._code / kept.code / self._root.name
+        root = self._home(kept.code)
         if not root.is_dir():
             raise ConfigError(f"the code of release {kept.name} is gone from {root}", remedy="deploy another release")
         return Settings(app=kept.app, root=str(root.resolve()), file=kept.file, profile=kept.profile)
@@ -291,6 +299,20 @@ def _link_within(root: Path, source: Path, copy: Path, code: Set[str]) -> None:
             continue
         elif not os.path.lexists(target):
             target.symlink_to(entry)
+        elif _leads_elsewhere(target, entry, root):
+            draft = target.with_name(f"{entry.name}.new-link")
+            draft.unlink(missing_ok=True)
+            draft.symlink_to(entry)
+            draft.replace(target)
+
+
+def _leads_elsewhere(link: Path, own: Path, root: Path) -> bool:
+    """Whether a link leads to the same place in another folder: this one was moved, or is a copy of that."""
+    try:
+        leads = os.readlink(link)
+    except OSError:
+        return False  # no link
+    return leads != str(own) and leads.startswith("/") and leads.endswith(f"/{own.relative_to(root).as_posix()}")
 
 
 def _link_each(root: Path, copy: Path, paths: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ import msgspec
 
 from fissile.errors import ConfigError
 from fissile.rpc.paths import PATH_BYTES_MAX, any_length
-from fissile.supervisor.descent import Mark, application_of
+from fissile.supervisor.descent import Mark, application_of, born
 from fissile.supervisor.orphans import orphans
 from fissile.supervisor.remains import Ending, Survivor, left_anywhere, survivors
 from fissile.supervisor.sockets import EVERYBODYS, OWNERS, SOCKET, SPARES, restore
@@ -81,6 +81,24 @@ class Endpoints(msgspec.Struct, frozen=True):
     resumed: bool = False
     warning: str = ""
     background: bool = False
+    # When supervisor and zygote began, as `births` has it of replicas: a number alone may be another's by now.
+    # None: not known, as where there is no /proc.
+    born: int | None = None
+    zygote_born: int | None = None
+    # Of the folder where it was written, as the mark has it: in a copy of that one it tells of somebody else.
+    folder: str = ""
+
+    def supervisor_lives(self) -> bool:
+        """Whether the process that wrote it is there still."""
+        return lives(self.pid, self.born)
+
+    def zygote_lives(self) -> bool:
+        """Whether the zygote is."""
+        return self.zygote is not None and lives(self.zygote, self.zygote_born)
+
+    def copied_to(self, root: Path) -> bool:
+        """Whether it came into this folder with a copy of another one. Raises OSError."""
+        return self.folder not in ("", application_of(root))
 
 
 ZYGOTE_SOCKET = "zygote"
@@ -108,13 +126,23 @@ def read_endpoints(root: Path) -> Endpoints:
         raise ConfigError(f"{file} belongs to somebody else", remedy="be the user who started it") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}", remedy="start the application anew") from None
-    if not lives(found.pid) and not (found.zygote and lives(found.zygote)) and not orphans(found.births):
+    if not found.supervisor_lives() and not found.zygote_lives() and not orphans(found.births):
         raise nothing_runs(root)
+    if found.copied_to(root):
+        raise ConfigError(
+            f"nothing runs in {root.resolve()}, which is a copy of a folder whose application runs (pid {found.pid})",
+            remedy="start this one as well with `fissile up`, or name the folder of the other with --path",
+        )
     return found
 
 
-def lives(pid: int) -> bool:
-    """Whether a process is there, and has not ended without anybody fetching its status (a zombie)."""
+def lives(pid: int, began: int | None = None) -> bool:
+    """Whether a process is there, and has not ended without anybody fetching its status (a zombie).
+
+    began: when, as `born` has it; whoever began at another time is somebody else.
+    """
+    if began is not None:
+        return born(pid) == began
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
@@ -129,8 +157,8 @@ def lives(pid: int) -> bool:
 def supervised(root: Path) -> Endpoints:
     """The endpoints of what runs in a folder, with a living supervisor. Raises ConfigError."""
     found = read_endpoints(root)
-    if not lives(found.pid):
-        adopted = found.zygote is not None and lives(found.zygote)
+    if not found.supervisor_lives():
+        adopted = found.zygote_lives()
         dead = f"the supervisor of {found.application} (pid {found.pid})"
         raise ConfigError(
             f"{dead if adopted else f'{dead} and its zygote'} died; its services go on without it",
@@ -277,9 +305,10 @@ class StateFolder:
         return ending.found, left
 
     def left(self) -> dict[int, int]:
-        """The births of the replicas that were known here last."""
+        """The births of the replicas that were known here last; in a copy of a folder none: they are the other's."""
         with suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode((self.path / ENDPOINTS).read_bytes(), type=Endpoints).births
+            found = msgspec.json.decode((self.path / ENDPOINTS).read_bytes(), type=Endpoints)
+            return {} if found.copied_to(self.path.parent) else found.births
         return {}
 
     def clean(self) -> None:

@@ -1323,14 +1323,18 @@ class Supervisor:
     def endpoints(self) -> Endpoints:
         """Where everything is reached now."""
         fleet = self._fleet
+        zygote = fleet.edition.nursery.pid if self._keep and fleet.edition is not None else None
         return Endpoints(
             pid=os.getpid(),
+            born=born(os.getpid()),
             application=fleet.edition.loaded.name if fleet.edition is not None else "",
             topology=fleet.topology,
             token=fleet.secrets.gateway,
             services=dict(self._service_endpoints()),
             births=dict(self._births()) if self._keep else {},
-            zygote=fleet.edition.nursery.pid if self._keep and fleet.edition is not None else None,
+            zygote=zygote,
+            zygote_born=born(zygote) if zygote else None,
+            folder=fleet.state.mark().application,
             api=self._api,
             api_token=fleet.secrets.api if self._api else "",
             api_socket=self._api_socket,
