@@ -1,4 +1,4 @@
-"""A small siege of each door. `make doors` raises long ones."""
+"""A small siege of each door, with a process that has 1,024 descriptors among them. `make doors` raises long ones."""
 
 import asyncio
 import random
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_ordinary_visitors_are_served_beside_a_crowd(door: str) -> None:
+@pytest.mark.parametrize(("door", "files"), [*((door, 0) for door in DOORS), ("page", 1024)])
+def test_ordinary_visitors_are_served_beside_a_crowd(door: str, files: int) -> None:
     """How fast is measured where the machine has nothing else to do."""
     seed = random.SystemRandom().randrange(1_000_000)
-    made = asyncio.run(crowd_at(door, SECONDS, seed, without=1.0))
+    made = asyncio.run(crowd_at(door, SECONDS, seed, files=files, without=1.0))
     assert not made.without.failed, made.line()
     assert not made.beside.failed, f"seed {seed}: {made.line()} {made.beside.failed[0]}"
     assert min(made.crowd["sent_away"].values()) > 0, made.line()

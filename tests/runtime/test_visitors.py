@@ -745,29 +745,34 @@ class Somebody:
 async def test_a_process_short_of_descriptors_closes_who_waits_longest_at_its_fullest_door() -> None:
     few, crowd = set[Any](), set[Any]()
     small, full = (limits.Lobby(name, there, (), 1000) for name, there in (("small", few), ("full", crowd)))
-    for number in range(5):
-        full.enter(Somebody(full, str(number), crowd), 10 + number)
-    small.enter(Somebody(small, "newcomer", few), limits.descriptor_max() - 1)
-    assert len(crowd) == 5
-    small.enter(Somebody(small, "one too many", few), limits.descriptor_max())
-    assert len(few) == 2
-    assert sorted(one.name for one in crowd) == ["1", "2", "3", "4"]
-    for one in list(crowd):
-        one.expel()
-    for one in list(few):
-        one.expel()
-    small.enter(Somebody(small, "alone", few), limits.descriptor_max())
-    assert len(few) == 1
-
-
-def test_a_part_of_the_descriptors_is_kept_for_other_things() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = soft - limits.descriptors_left() - limits.RESERVED_DESCRIPTORS  # in use
     try:
-        for limit, most in ((64, 56), (256, 224), (1024, 960)):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-            assert limits.descriptor_max() == most
+        for number in range(5):
+            full.enter(Somebody(full, str(number), crowd))
+        # One more than there are already may come; of these here none has a descriptor.
+        resource.setrlimit(resource.RLIMIT_NOFILE, ((free + 1) * 8 // 7 + 1, hard))
+        small.enter(Somebody(small, "newcomer", few))
+        while len(crowd) == 5 and len(few) < 20:
+            small.enter(Somebody(small, "newcomer", few))
+        assert sorted(one.name for one in crowd) == ["1", "2", "3", "4"]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_numbers_of_descriptors_that_are_given_again_hide_nothing() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    there = [socket.socket() for _ in range(10)]
+    try:
+        before = limits.descriptors_left()
+        there[0].close()
+        assert limits.descriptors_left() == before + 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+        assert limits.descriptors_left() == before + 1 - soft + 1024
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for sock in there:
+            sock.close()
 
 
 # Websockets.

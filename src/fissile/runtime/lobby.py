@@ -9,11 +9,11 @@ each connection.
 
 import asyncio
 import logging
+import os
 import resource
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Collection
-from contextlib import suppress
 from itertools import chain
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ LEAVING_MAX = 256
 # A process keeps so many of its descriptors, or this part of them if that is fewer, for other things than visitors.
 RESERVED_DESCRIPTORS = 64
 RESERVED_PART = 8
+UNLIMITED = 1 << 30
 # One line of the log tells of all that were turned away in so many seconds.
 TELL_SECONDS = 60.0
 
@@ -80,22 +81,22 @@ class Lobby:
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look: asyncio.TimerHandle | None = None
-        self._descriptor = self._descriptor_max = 0
+        # How many visitors all doors of this process have descriptors for.
+        self._visitors_max = 0
         self._turned_away: Counter[str] = Counter()
         self._told = float("-inf")
         _lobbies.add(self)
 
-    def enter(self, one: Present, descriptor: int) -> None:
-        """A new connection. descriptor: its number, which says how many the process has left."""
+    def enter(self, one: Present) -> None:
+        """A new connection, which is one of `connections` already."""
         if self._look is None:
             self._begin()
         one.since = self.now
         self.strangers[one] = None
-        self._descriptor = descriptor
         if self._is_over():
             self.make_room(one)
             self.crowded = self._is_over()
-        elif descriptor >= self._descriptor_max:
+        elif self._visitors() > self._visitors_max:
             self.make_descriptor(one)
 
     def move(self, one: Present, origin: Group | None, target: Group | None) -> None:
@@ -143,9 +144,16 @@ class Lobby:
     def _longest(group: Group) -> Present:
         return next(iter(group))
 
+    def _count(self) -> None:
+        """Visitors may have what the process has left, and what they have already."""
+        self._visitors_max = max(1, descriptors_left() + self._visitors())
+
     def spare(self) -> int:
         """How many could come at once without trouble for those who came just before."""
-        return max(0, min(len(self.strangers), self._descriptor_max - self._descriptor))
+        return max(0, min(len(self.strangers), self._visitors_max - self._visitors()))
+
+    def _visitors(self) -> int:
+        return sum(len(lobby.connections) for lobby in _lobbies if lobby._loop is self._loop)
 
     def time(self) -> float:
         """Of the loop."""
@@ -163,7 +171,7 @@ class Lobby:
     def _begin(self) -> None:
         self._loop = loop = asyncio.get_running_loop()
         self.now = loop.time()
-        self._descriptor_max = descriptor_max()
+        self._count()
         self._look = loop.call_later(LOOK_SECONDS, self._look_around)
 
     def _look_around(self) -> None:
@@ -175,7 +183,7 @@ class Lobby:
     def look(self, now: float) -> None:
         """Hold everybody to the limits of time. now: of the loop."""
         self.now = now
-        self._descriptor_max = descriptor_max()
+        self._count()
         limits = (
             (self.strangers, HEAD_SECONDS_MAX),
             (self.kept, KEEP_ALIVE_SECONDS),
@@ -221,11 +229,14 @@ class Progress:
         return False
 
 
-def descriptor_max() -> int:
-    """The number of a descriptor from which on the process is short of them (getrlimit(2), RLIMIT_NOFILE)."""
-    soft = 1 << 30
-    with suppress(OSError, ValueError):
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+def descriptors_left() -> int:
+    """How many more descriptors may be opened for visitors (getrlimit(2), RLIMIT_NOFILE); many where nobody says it."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
-        soft = 1 << 30
-    return soft - min(RESERVED_DESCRIPTORS, soft // RESERVED_PART)
+        return UNLIMITED
+    try:
+        # The numbers say nothing: the lowest that is free is given again, whatever is open above it.
+        used = len(os.listdir("/dev/fd"))
+    except OSError:
+        return UNLIMITED
+    return soft - min(RESERVED_DESCRIPTORS, soft // RESERVED_PART) - used

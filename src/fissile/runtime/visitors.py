@@ -180,7 +180,7 @@ class Visitor(HttpToolsProtocol):
         self.client = _pair(client) if isinstance(client, tuple) else None
         self.connections.add(self)
         self._group = self.lobby.strangers
-        self.lobby.enter(self, name("socket").fileno())
+        self.lobby.enter(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Leave it."""
