@@ -45,7 +45,7 @@ from fissile.supervisor.state import FOLDER, LOGS, Endpoints, ServiceEndpoints, 
 from fissile.supervisor.supervisor import OURSELVES, Supervisor
 
 MONOLITH = "monolith"
-NOT_HELD = "one process serves all: `limits`, `isolate` and `user` do not hold here, but with `fissile up`"
+NOT_HELD = "one process serves all components: `limits`, `isolate` and `user` have no effect here; use `fissile up`"
 M_ARENA_MAX = -8
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

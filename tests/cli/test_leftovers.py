@@ -22,6 +22,12 @@ class Proxy:
     """Answers whoever asks what it is with an error, as proxies without a request do."""
     __class__ = property(lambda self: 1 / 0)
 
+class Lazy:
+    """What stands for a module, and makes its variables anew whenever it is asked."""
+    __dict__ = property(lambda self: dict(some="thing"))
+
+import sys
+sys.modules.update((f"lazy{{number}}", Lazy()) for number in range(500))
 proxy = Proxy()
 HOLDER = Holder()
 open("{folder}/words", "w").write("one two")
@@ -51,6 +57,17 @@ class Pages:
 
 app = Application(Pages)
 '''
+
+QUIET = """
+from fissile import Application, component
+
+@component
+class Pages:
+    def http(self):
+        return None
+
+app = Application(Pages)
+"""
 
 
 @pytest.fixture
@@ -96,3 +113,30 @@ def test_up_and_deploy_say_it(tmp_path: Path, code: str):
         assert deployed.returncode == 0, deployed.stderr
         check(deployed.stderr, code)
         app.down()
+
+
+def test_up_and_deploy_say_which_walls_stand_around_nobody(tmp_path: Path):
+    """Services have other names in another topology: nobody is to believe in a wall that is not there."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "fissile.toml").write_text('app = "a:app"\n[services.pages]\nisolate = true\n')
+    (folder / "a.py").write_text(QUIET)
+    told = "monolith has no service pages: `isolate`, `user` and `disk` of it have no effect; write them for app"
+    with background(folder) as app:
+        assert told in fissile("up", folder, "--port", "0").stderr
+        split = fissile("deploy", folder, "--topology", "microservices", "--wait")
+        assert (split.returncode, "no effect" in split.stderr) == (0, False), split.stderr
+        assert told in fissile("deploy", folder, "--topology", "monolith", "--plan").stderr
+        app.down()
+
+
+def test_the_mistakes_of_all_services_are_told_at_once(tmp_path: Path):
+    (tmp_path / "fissile.toml").write_text(
+        'app = "a:app"\n[services.app]\nisolate = true\nlimits = { disk = ["none"] }\n'
+        "[services.pages.limits]\nfiles = 1\n"
+    )
+    (tmp_path / "a.py").write_text(QUIET)
+    refused = fissile("up", tmp_path, "--port", "0")
+    assert refused.returncode == 2
+    for words in ("[services.app] does not fit", "there is no folder", "[services.pages] does not fit", "files = 1"):
+        assert words in refused.stderr

@@ -53,7 +53,7 @@ def test_one_process_says_that_it_holds_nobody_to_limits(folder: Path, topology:
         file.write("\n[services.back.limits]\nfiles = 200\n")
     with Run(folder, "--topology", topology) as run:
         assert text_at(run.page)
-        assert ("`limits`, `isolate` and `user` do not hold here" in run.output) == says
+        assert ("`limits`, `isolate` and `user` have no effect" in run.output) == says
         run.end(signal.SIGTERM)
 
 

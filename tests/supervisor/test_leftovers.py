@@ -1,8 +1,11 @@
 """What is said of what an import leaves open."""
 
+import sqlite3
+from pathlib import Path
+
 import pytest
 
-from fissile.supervisor.leftovers import Left, Open, sentence, told
+from fissile.supervisor.leftovers import Left, Open, Watch, sentence, told
 
 TABLE = [
     (
@@ -45,3 +48,13 @@ def test_the_sentence_names_all_and_the_remedy():
         assert every.count(word) == 1
     many = sentence(Left(threads=tuple(f"worker-{number}" for number in range(40))))
     assert "worker-4 and 35 more" in many
+
+
+def test_a_new_database_is_one_though_it_is_empty_so_far(tmp_path: Path):
+    watch = Watch()
+    connection = sqlite3.connect(tmp_path / "new.db")
+    with (tmp_path / "report").open("w") as report:
+        said = sentence(watch.left())
+    connection.close()
+    assert f"the SQLite database {tmp_path}/new.db" in said
+    assert f"the file {report.name}, open for writing" in said

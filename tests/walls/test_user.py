@@ -141,7 +141,7 @@ async def test_the_way_through_the_state_folder_is_as_narrow_as_may_be(broken: B
     [
         ("\n[services.back]\nuser = 'nobody-of-that-name'\n", "this system has no such user"),
         ("\n[services.back]\nuser = 'root'\n", "is root, which no wall holds"),
-        (CONFIG, f"{NAME} may not write to "),
+        (CONFIG, f"user = {NAME!r}: this user cannot write to .*: `chown -R {NAME} "),
     ],
 )
 async def test_a_user_that_does_not_fit_is_an_error_before_anything_starts(open_path: Path, more: str, words: str):
@@ -176,7 +176,7 @@ def test_what_a_user_may(tmp_path: Path, owner: str, group: str, mode: int, need
     user = User("somebody", uid, gid, (gid,), "/")
     assert may(user, tmp_path, need) == found
     if not found:
-        assert out_of_reach(user, tmp_path, need).startswith("somebody may not ")
+        assert out_of_reach(user, tmp_path, need).startswith("this user cannot ")
     tmp_path.chmod(0o700)
 
 

@@ -37,8 +37,8 @@ def deploy(
 ) -> None:
     """Move all requests to the code in the folder. Services whose build stays the same are not touched.
 
-    Exit codes: 0 done or under way, 1 refused, failed or taken back, 2 a mistake that the user can mend, 3 with --wait:
-    inconclusive, `fissile promote` or `fissile abort` decides.
+    Exit codes: 0 done or under way; 1 refused, failed or taken back; 2 a mistake in the command or in fissile.toml;
+    3 with --wait: inconclusive, so `fissile promote` or `fissile abort` decides.
     """
     from fissile.cli.client import Client
     from fissile.cli.output import show, user

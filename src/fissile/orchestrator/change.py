@@ -219,7 +219,8 @@ def _scaled(service: DesiredService, act: ScaleService, who: str) -> DesiredServ
     low, high = act.replicas_min, act.replicas_max
     if not 0 <= low <= high or high > REPLICAS_MAX:
         raise ChangeRefused(
-            f"{act.service} cannot have {low}..{high} replicas", remedy=f"say N or MIN..MAX, from 0 to {REPLICAS_MAX}"
+            f"{service_of(act.service)} cannot have {low}..{high} replicas",
+            remedy=f"say N or MIN..MAX, from 0 to {REPLICAS_MAX}",
         )
     if high > service.most:
         raise ChangeRefused(

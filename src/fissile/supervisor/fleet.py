@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from fissile.component.contract import accepted
+from fissile.errors import ConfigError
 from fissile.orchestrator.desired import Desired, LiveRelease, Stage, service_of, set_name
 from fissile.orchestrator.order import stop_waves
 from fissile.orchestrator.release import Release
@@ -84,6 +85,22 @@ class Edition:
     def release(self) -> Release:
         """Its builds and contracts."""
         return self.loaded.release
+
+    def warnings(self) -> tuple[str, ...]:
+        """What people should know of it, though it is no mistake: what its import leaves, and walls around nobody."""
+        held = self.settings.services.items()
+        unheld = [
+            name
+            for name, one in held
+            if name not in self.loaded.services and (one.isolate or one.user or one.limits.disk)
+        ]
+        walls = (
+            f"{self.release.topology} has no service {' or '.join(unheld)}: `isolate`, `user` and `disk` of it have "
+            f"no effect; write them for {', '.join(self.loaded.services)}"
+            if unheld
+            else ""
+        )
+        return tuple(filter(None, (self.loaded.warning, walls)))
 
     def live(self) -> LiveRelease:
         """As the orchestrator knows it."""
@@ -251,10 +268,17 @@ class Fleet:
         Where services run as other users, these are let in to what they need of the state folder.
         """
         state = str(self.state.path.resolve())
-        found = {
-            name: limits_of(name, one.limits, str(self.root), isolate=one.isolate, user=one.user, state=state)
-            for name, one in settings.services.items()
-        }
+        found: dict[str, Limits] = {}
+        mistakes: list[ConfigError] = []
+        for name, one in settings.services.items():
+            try:
+                found[name] = limits_of(
+                    name, one.limits, str(self.root), isolate=one.isolate, user=one.user, state=state
+                )
+            except ConfigError as error:
+                mistakes.append(error)
+        if mistakes:
+            raise ConfigError("\n".join(error.message for error in mistakes), remedy=mistakes[0].remedy)
         if any(limits.user is not None for limits in found.values()):
             self._let_in(settings)
         if any(limits.grouped for limits in found.values()) and not self._detected:

@@ -87,12 +87,14 @@ def sentence(left: Left) -> str:
     shared += [f"the process {name}" for name in left.processes]
     parts: list[str] = []
     if shared:
-        parts.append(f"leaves open {_listed(shared)}: all replicas share it, and take each other's answers")
+        parts.append(f"leaves open {_listed(shared)}: all replicas share that, and disturb each other")
     if left.threads:
-        parts.append(f"starts threads ({_listed(left.threads)}): replicas are forked without them")
+        parts.append(f"starts threads ({_listed(left.threads)}): replicas do not have them")
     if not parts:
         return ""
-    return f"importing the application {'; it '.join(parts)}; do it in start(), or set `spawn = true` for the service"
+    return (
+        f"importing the application {'; it '.join(parts)}; do that in start(), or set `spawn = true` for each service"
+    )
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -191,8 +193,13 @@ def _owned(fd: int, one: Open, owners: "_Owners | None") -> Open:
         return one
     holder = owners.of(fd)
     # SQLite's connection has no method that tells its descriptor.
-    if holder is None and one.sqlite:
-        holder = owners.only("sqlite3", "Connection")
+    if holder is None and one.kind == "file":
+        connections = owners.all("sqlite3", "Connection")
+        # A new database is empty until something is written to it.
+        if connections and one.writes and not os.fstat(fd).st_size:
+            one = msgspec.structs.replace(one, sqlite=True)
+        if one.sqlite and len(connections) == 1:
+            holder = connections[0]
     name = owners.name(holder) if holder is not None else ""
     return msgspec.structs.replace(one, owner=name, held=holder is not None)
 
@@ -203,9 +210,13 @@ class _Owners:
     def __init__(self, modules: set[str]) -> None:
         found = sorted(sys.modules.items(), key=lambda item: item[0] not in modules)
         self._modules: dict[int, str] = {}
+        # Held, so that nothing else gets their place: what stands for a module may make its variables when asked.
+        self._variables: list[object] = []
         for name, module in found:
             with suppress(Exception):  # whatever has been put there as a module
-                self._modules.setdefault(id(vars(module)), name)
+                variables = vars(module)
+                self._variables.append(variables)
+                self._modules.setdefault(id(variables), name)
         self._objects = gc.get_objects()
         self._by_fd: dict[int, object] = {}
         for one in self._objects:
@@ -221,11 +232,10 @@ class _Owners:
         """The object that has a descriptor."""
         return self._by_fd.get(fd)
 
-    def only(self, module: str, name: str) -> object | None:
-        """The one object of a class, if there is one alone."""
+    def all(self, module: str, name: str) -> list[object]:
+        """The objects of a class."""
         kind: Any = getattr(sys.modules.get(module), name, None)
-        found = instances(kind) if isinstance(kind, type) else []
-        return found[0] if len(found) == 1 else None
+        return instances(kind) if isinstance(kind, type) else []
 
     def name(self, one: object) -> str:
         """The variable of a module that holds an object, itself or by others; "" where there is none."""

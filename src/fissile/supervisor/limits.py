@@ -125,7 +125,8 @@ def limits_of(
     if mistakes:
         listed = "\n".join(f"  - {mistake}" for mistake in mistakes)
         raise ConfigError(
-            f"[services.{service}] does not fit this machine:\n{listed}", remedy="mend them; what runs goes on as it is"
+            f"[services.{service}] does not fit this machine:\n{listed}",
+            remedy="mend that in fissile.toml or on this machine; nothing was altered",
         )
     return Limits(memory, settings.cpu, settings.files, settings.processes, disk, found)
 
@@ -158,7 +159,7 @@ def _confinement(
         return folders, None, [*mistakes, f"{error.message}: {error.remedy}"]
     barred = [python_out_of_reach(found), out_of_reach(found, Path(state or root).parent, SEARCH)]
     barred += [out_of_reach(found, Path(folder), WRITE | SEARCH) for folder in folders if Path(folder).is_dir()]
-    return folders, found, [*mistakes, *(f"user: {why}: let that user in" for why in dict.fromkeys(barred) if why)]
+    return folders, found, [*mistakes, *(f"user = {user!r}: {why}" for why in dict.fromkeys(barred) if why)]
 
 
 class Enforcement:

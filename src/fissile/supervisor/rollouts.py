@@ -676,8 +676,7 @@ def _told(one: ContractBreak) -> str:
 
 def _warnings(found: Difference, earlier: Edition, edition: Edition) -> Iterable[str]:
     """What is lost, or not as it should be, though it is no mistake."""
-    if edition.loaded.warning:
-        yield edition.loaded.warning
+    yield from edition.warnings()
     anew = {change.service for change in found.changes}
     for component, what in edition.loaded.keeps.items():
         if edition.service_of.get(component) in anew or earlier.service_of.get(component) in anew:

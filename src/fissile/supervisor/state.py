@@ -108,7 +108,7 @@ def nothing_runs(root: Path) -> ConfigError:
     """The error of whoever asks for something that runs."""
     return ConfigError(
         f"nothing runs in {root.resolve()}",
-        remedy="start it with `fissile run` or `fissile up`, or name its folder with --path",
+        remedy="start it with `fissile run` or `fissile up`, or change to the folder in which it runs",
     )
 
 

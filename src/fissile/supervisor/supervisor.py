@@ -378,8 +378,8 @@ class Supervisor:
             last = beginning.last(before, fleet.topology, any_topology=self._resume)
         edition = await (self._load_folder() if last is None else self._load_last(last))
         fleet.editions[edition.release.name] = edition
-        if edition.loaded.warning:
-            self.say(f"warning: {edition.loaded.warning}")
+        for warning in edition.warnings():
+            self.say(f"warning: {warning}")
         if self._keep:
             await asyncio.to_thread(self._store.record, edition.release, edition.settings)
             self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
@@ -1346,8 +1346,8 @@ class Supervisor:
 
     def _warnings(self) -> Iterator[str]:
         yield from self._losses
-        if self._fleet.edition is not None and self._fleet.edition.loaded.warning:
-            yield self._fleet.edition.loaded.warning
+        if self._fleet.edition is not None:
+            yield from self._fleet.edition.warnings()
 
     def _service_endpoints(self) -> Iterator[tuple[str, ServiceEndpoints]]:
         """Of the release that most requests go to."""

@@ -50,9 +50,14 @@ def out_of_reach(user: User, path: Path, need: int) -> str:
     path = path.resolve()
     for folder in reversed(path.parents):
         if not may(user, folder, SEARCH):
-            return f"{user.name} may not enter {folder}"
+            return f"this user cannot enter {folder}: `chmod o+x {folder}` lets it"
     verb = "write to" if need & WRITE else "read" if need & READ else "enter"
-    return "" if may(user, path, need) else f"{user.name} may not {verb} {path}"
+    if may(user, path, need):
+        return ""
+    remedy = (
+        f"chown -R {user.name} {path}" if need & WRITE else f"chmod o+rx {path}" if need & READ else f"chmod o+x {path}"
+    )
+    return f"this user cannot {verb} {path}: `{remedy}` lets it"
 
 
 def python_out_of_reach(user: User) -> str:
