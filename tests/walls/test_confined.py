@@ -25,6 +25,17 @@ from fissile.supervisor.landlock import interface_version
 from fissile.supervisor.supervisor import Supervisor
 from fissile.supervisor.walls import SCOPES_VERSION
 
+FLOOD = """
+import pathlib, socket, sys, threading
+def flood():
+    for number in range(10**9):
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(sys.argv[1])  # waits as long as the door is full
+        if number == 10:
+            pathlib.Path(sys.argv[2]).touch()
+for _ in range(200):
+    threading.Thread(target=flood).start()
+"""
 pytestmark = pytest.mark.skipif(not interface_version(), reason="this kernel has no Landlock")
 scoped = pytest.mark.skipif(interface_version() < SCOPES_VERSION, reason="this kernel's Landlock has no scopes")
 
@@ -312,6 +323,18 @@ async def test_it_keeps_the_mark_by_which_local_doors_know_it(broken: Broken):
         assert await broken(f"subprocess.run(['bash', '-c', '{program}'], stderr=-3).returncode") != "0"
     child = "child = subprocess.Popen(['sleep', '60'], start_new_session=True, env={})\nchild.pid"
     assert mark_by_limit(int(await broken(child))) == before
+
+
+async def test_a_zygote_obeys_its_supervisor_however_many_others_come(forked: Broken):
+    (forked.root / "flood.py").write_text(FLOOD)
+    await forked.app.supervisor.restart("back")  # so that it may read the file
+    (zygote,) = (forked.root / ".fissile").glob("zygote-*.sock")
+    run = f"subprocess.Popen([sys.executable, ROOT / 'flood.py', {str(zygote)!r}, ROOT / 'data/flood'])"
+    assert await forked(f"{run} and 'begun'") == "begun"
+    await until((forked.root / "data/flood").exists, "the door is full")
+    (before,) = forked.app.pids("pages")
+    await asyncio.wait_for(forked.app.supervisor.restart("pages"), 20.0)
+    assert forked.app.pids("pages") != [before]
 
 
 async def test_not_even_its_warden_serves_it_against_others(broken: Broken):

@@ -185,14 +185,16 @@ class Zygote:
                 os.read(self._wake_read, 4096)
                 self._reap()
             self._bury_fosterlings(ready)
-            if self._listener is not None and self._listener.fileno() in ready:
-                self._meet(self._listener)
-            elif self._connection is not None and self._connection.fileno() in ready:
+            listener = self._listener if self._listener is not None and self._listener.fileno() in ready else None
+            # Orders first: at the other door anybody may stand, and as often as he likes.
+            if self._connection is not None and self._connection.fileno() in ready:
                 received = self._received()
                 if received is not None:
                     birth = self._obey(*received)
                     if birth is not None:
                         return birth
+            if listener is not None and listener is self._listener:
+                self._meet(listener)
             if self._connection is None and not self._stays():
                 return None
 
