@@ -154,6 +154,30 @@ def test_a_zygote_takes_orders_from_no_replica(app: Victim):
     assert not (app.folder / "pwned").exists()
 
 
+FLOOD = """
+import pathlib, socket, sys, threading
+def flood():
+    for number in range(10**9):
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(sys.argv[1])  # waits as long as the door is full
+        if number == 3:
+            pathlib.Path(sys.argv[2]).touch()
+for _ in range(400):
+    threading.Thread(target=flood).start()
+"""
+
+
+def test_a_person_has_his_turn_where_replicas_crowd_the_door(app: Victim, tmp_path: Path):
+    app.up()
+    program, full = tmp_path / "flood.py", tmp_path / "full"
+    program.write_text(FLOOD)
+    app.run(f"import subprocess\ndef attack(): subprocess.Popen({[sys.executable, str(program), app.api, str(full)]})")
+    wait_until(full.exists, "the door is full")
+    for replicas in ("2", "1"):
+        found = fissile("scale", "mid", replicas, "--path", app.folder)
+        assert found.returncode == 0, found.stderr
+
+
 def test_a_replica_brings_up_no_other_supervisor(app: Victim):
     app.up()
     (leaf,) = app.pids("leaf")

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -12,7 +13,7 @@ from fissile.errors import FissileError
 from fissile.rpc.paths import addressed
 from fissile.supervisor.state import supervised
 
-CONNECT_SECONDS_MAX = 5.0
+CONNECT_SECONDS_MAX = 5
 # A restart waits for replicas to finish what they do.
 ANSWER_SECONDS_MAX = 300.0
 # What is only looked at is there at once.
@@ -30,7 +31,8 @@ class _UnixConnection(HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(CONNECT_SECONDS_MAX)
+        # Where others stand at the door, one that waits has its turn; with a timeout of Python's it would not wait.
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", CONNECT_SECONDS_MAX, 0))
         with addressed(self._path) as path:
             self.sock.connect(path)
         self.sock.settimeout(self.timeout)
@@ -70,8 +72,8 @@ class Client:
         try:
             unix.connect()
             return unix, {}
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            # Somebody removed the socket, and it has not been put back so far.
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError, BlockingIOError):
+            # Somebody removed the socket, and it has not been put back so far; or too many stand there.
             address = urlsplit(self.endpoints.api)
             tcp = HTTPConnection(address.hostname or "", address.port, timeout=ANSWER_SECONDS_MAX)
             tcp.connect()
