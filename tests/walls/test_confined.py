@@ -289,6 +289,17 @@ async def test_abstract_sockets_of_others_are_out_of_reach(broken: Broken):
         assert await broken(code) == "EPERM"
 
 
+async def test_terminals_of_the_same_user_are_common(forked: Broken):
+    """The reference says so: a terminal that it opens itself is a file there, too."""
+    outside, terminal = os.openpty()
+    try:
+        write = f"os.write(os.open({os.ttyname(terminal)!r}, os.O_RDWR | os.O_NOCTTY), b'seen')"
+        assert await forked(write) == "4"
+        assert os.read(outside, 4) == b"seen"
+    finally:
+        os.close(outside), os.close(terminal)
+
+
 async def test_it_looks_into_no_other_process(broken: Broken):
     (others,) = broken.app.pids("pages")
     for pid in (others, os.getpid(), "os.getppid()"):
