@@ -454,6 +454,19 @@ async def test_each_body_of_a_kept_connection_has_its_own_time(rest_seconds: int
                 one.later(rest_seconds)
 
 
+async def test_who_closes_his_sending_half_has_gone() -> None:
+    app = Echo()
+    async with door(app) as one:
+        reader, writer = await one.connect(SLOW + b"0\r\n\r\n")
+        await app.begun.wait()
+        writer.write_eof()
+        assert await reader.read() == b""
+        app.gate.set()
+        async with asyncio.timeout(5.0):
+            while not app.ended:
+                await asyncio.sleep(0.001)
+
+
 async def test_an_application_that_does_not_read_is_not_the_visitors_fault() -> None:
     app = Echo()
     async with door(app) as one:
@@ -773,6 +786,28 @@ async def test_numbers_of_descriptors_that_are_given_again_hide_nothing() -> Non
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for sock in there:
             sock.close()
+
+
+async def test_idle_connections_do_not_shut_a_door_with_few_descriptors() -> None:
+    clients = [socket.socket() for _ in range(150)]  # theirs come first: only the door's own are few
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with door() as one:
+        few = max(client.fileno() for client in clients) + 40
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+            one.edge.lobby.look(asyncio.get_running_loop().time())
+            loop = asyncio.get_running_loop()
+            for client in clients:
+                client.setblocking(False)
+                await loop.sock_connect(client, one.address)
+                await asyncio.sleep(0.002)
+            newcomer = clients[-1]
+            await loop.sock_sendall(newcomer, LAST)
+            assert statuses(await loop.sock_recv(newcomer, KIB)) == [200]
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for client in clients:
+                client.close()
 
 
 # Websockets.
