@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import urllib.parse
 import urllib.request
@@ -91,7 +93,15 @@ def test_the_same_project_by_asgi(tmp_path: Path):
         ('asgi = "main:nothing"', "main has no application 'nothing'"),
         ('asgi = "missing:app"', "there is no module 'missing'"),
         ('command = "no-such-program --at-all"', "there is no program 'no-such-program'"),
-        ('command = "sleep 60"\nstart_seconds = 0.5', "was not ready within 0.5 s"),
+        ('command = "sleep 60"\nstart_seconds = 0.5', "was not ready within 0.5 s: it does not listen at port "),
+        (
+            "command = \"sh -c 'python3 -m http.server 8473'\"\nstart_seconds = 1",
+            "(in its environment as PORT), but at 8473",
+        ),
+        (
+            """command = "sh -c 'python3 -m http.server $PORT'"\nready = "/none"\nstart_seconds = 1""",
+            "but does not answer there as `ready` says",
+        ),
         ('command = "false"', "ended with exit code 1 before it was ready"),
         ('command = "true"\nasgi = "main:app"', "a service is one of them"),
     ],
@@ -103,6 +113,17 @@ def test_mistakes(service: str, words: str, tmp_path: Path):
     assert result.returncode == 2, result
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_what_is_starting_is_said_to_be(tmp_path: Path):
+    """It is no monolith of one process, though nobody takes orders so far."""
+    (tmp_path / "fissile.toml").write_text('[services.site]\ncommand = "sleep 60"\nstart_seconds = 4\n')
+    with subprocess.Popen([sys.executable, "-m", "fissile", "up", tmp_path], stderr=subprocess.PIPE) as started:
+        said: list[str] = []
+        while started.poll() is None:
+            said.append(fissile("status", tmp_path).stderr)
+        assert [one for one in said if "is starting (pid" in one]
+        assert not [one for one in said if "one process" in one]
 
 
 def test_postgresql_as_a_service_keeps_its_data(tmp_path: Path):

@@ -93,7 +93,7 @@ def sentence(left: Left) -> str:
     if not parts:
         return ""
     return (
-        f"importing the application {'; it '.join(parts)}; do that in start(), or set `spawn = true` for each service"
+        f"importing the application {'; it '.join(parts)}; move that to start(), or set `spawn = true` for each service"
     )
 
 

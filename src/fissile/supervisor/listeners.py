@@ -7,7 +7,7 @@ proc_pid_fd(5). Another user's descriptors are not shown, nor what is in another
 import os
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import msgspec
@@ -40,7 +40,17 @@ NOBODY_KNOWN = Holder()
 
 def listening(port: int) -> set[str]:
     """The sockets (inode numbers) that listen where a connection to HOST at this port arrives."""
-    found: set[str] = set()
+    return {inode for inode, number, address in _listening() if number == port and address in PLACES}
+
+
+def ports_of(pids: Iterable[int]) -> list[int]:
+    """Where these processes listen, at whatever address."""
+    every = list(pids)
+    return sorted({number for inode, number, _ in _listening() if any(held_by(pid, {inode}) for pid in every)})
+
+
+def _listening() -> Iterator[tuple[str, int, bytes]]:
+    """The sockets that listen: their inode numbers, ports and addresses."""
     for table in ("tcp", "tcp6"):
         with suppress(OSError), open(f"/proc/net/{table}", "rb") as file:
             next(file, None)
@@ -49,9 +59,7 @@ def listening(port: int) -> set[str]:
                 if words[3] != LISTENS:
                     break
                 place, _, number = words[1].partition(b":")
-                if int(number, 16) == port and _address(place) in PLACES:
-                    found.add(words[9].decode())
-    return found
+                yield words[9].decode(), int(number, 16), _address(place)
 
 
 def _address(text: bytes) -> bytes:

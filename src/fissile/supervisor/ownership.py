@@ -12,7 +12,7 @@ from fissile.orchestrator.replica import Replica
 from fissile.supervisor.descent import mark_of
 from fissile.supervisor.endings import Endings
 from fissile.supervisor.fleet import Fleet, Process
-from fissile.supervisor.listeners import NOBODY_KNOWN, Holder, holder, listens, since
+from fissile.supervisor.listeners import NOBODY_KNOWN, Holder, holder, listens, ports_of, since
 from fissile.supervisor.service import Service
 
 LIVES_SECONDS = 1.0
@@ -65,6 +65,17 @@ class Ownership:
             return False  # a stranger that was there before
         self._fleet.listeners[replica.serial] = f"{found} listens in its place" if found.pid else UNKNOWN
         return True
+
+    def what_is_missing(self, replica: Replica) -> str:
+        """Why a program is not ready, as far as that can be seen; "" otherwise."""
+        process, service = self._fleet.processes.get(replica.serial), self._fleet.service(replica.service)
+        if process is None or not service.settings.command or service.settings.ports == "inherited":
+            return ""
+        port, found = service.port(replica.serial), ports_of(self._endings.family(replica, process))
+        if port in found:
+            return f"it listens at port {port}, but does not answer there as `ready` says"
+        where = f", but at {', '.join(map(str, found))}" if found else ""
+        return f"it does not listen at port {port} (in its environment as PORT){where}"
 
     def _listens(self, replica: Replica, process: Process, port: int) -> bool:
         return listens(self._endings.family(replica, process), port)

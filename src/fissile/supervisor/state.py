@@ -166,6 +166,11 @@ def supervised(root: Path) -> Endpoints:
             if adopted
             else "`fissile up` ends them in order and starts them anew; `fissile down` ends them",
         )
+    if not found.api and (found.background or found.zygote):
+        raise ConfigError(
+            f"{found.application} is starting (pid {found.pid}), and takes no orders so far",
+            remedy="ask again when all its services are ready; `fissile logs` shows what they print",
+        )
     if not found.api:
         raise ConfigError(
             f"{found.application} runs as one process (pid {found.pid}): nothing supervises it",

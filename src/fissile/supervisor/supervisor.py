@@ -51,7 +51,7 @@ from fissile.orchestrator.plan import (
     plan,
 )
 from fissile.orchestrator.release import Release
-from fissile.orchestrator.replica import DRAINING, READY, Replica, ReplicaEnded, ReplicaHeard, ReplicaState
+from fissile.orchestrator.replica import DRAINING, READY, STARTING, Replica, ReplicaEnded, ReplicaHeard, ReplicaState
 from fissile.orchestrator.restart import described
 from fissile.orchestrator.rollout import begun_again
 from fissile.rpc.absence import back
@@ -1014,14 +1014,14 @@ class Supervisor:
             process.child.signal(number, group=True)
 
     def _kill(self, action: KillReplica) -> None:
-        replica = action.replica
-        self._fleet.observed.end(replica, action.reason, fault=action.fault)
+        replica, reason = action.replica, action.reason
+        if action.fault and replica.state is STARTING and (missing := self._ownership.what_is_missing(replica)):
+            reason = f"{reason}: {missing}"
+        self._fleet.observed.end(replica, reason, fault=action.fault)
         what = "ReplicaHung" if action.fault and replica.state is READY else "ReplicaKilled"
         stacks = self._fleet.read_stacks(replica) if action.fault else ""
-        self._note(
-            what, service_of(replica.service), action.reason, slot=replica.slot, pid=replica.pid or None, stacks=stacks
-        )
-        self.say(f"{service_of(replica.service)}.{replica.slot}: killed: {action.reason}")
+        self._note(what, service_of(replica.service), reason, slot=replica.slot, pid=replica.pid or None, stacks=stacks)
+        self.say(f"{service_of(replica.service)}.{replica.slot}: killed: {reason}")
         self._signal(replica, signal.SIGKILL)
 
     def _abandon(self, action: AbandonRestart) -> None:
