@@ -3,6 +3,8 @@
 import http.client
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -237,3 +239,22 @@ def test_values_pass_as_between_services_unless_calls_are_direct(tmp_path: Path,
         found = fissile("call", "Asks.kind", "--path", folder)
         assert kind in found.stdout, found.stdout + found.stderr
         run.end()
+
+
+@BOTH
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "0<&- 1>&- 2>&-"])
+def test_it_serves_and_ends_where_its_parent_has_closed_what_is_standard(folder: Path, topology: str, closed: str):
+    command = [sys.executable, "-m", "fissile", "run", str(folder), "--port", "0", "--topology", topology]
+    process = subprocess.Popen(["sh", "-c", f'exec "$@" {closed}', "sh", *command])
+    try:
+        limit = time.monotonic() + WAIT_SECONDS_MAX
+        while not (folder / ".fissile" / "endpoints.json").exists():
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_SECONDS_MAX) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()

@@ -4,6 +4,7 @@ May touch the terminal. Commands import what they need when they run, so that th
 fast. An error of the user's is one message with the next step, no traceback. Start reading at `run`.
 """
 
+import os
 import sys
 
 EXIT_FAILED = 1
@@ -11,8 +12,24 @@ EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 
 
+def stand_in_for_closed() -> None:
+    """Give this process a standard input, output and error of nothing where its parent has closed them.
+
+    Else the next sockets get these numbers: libuv aborts when it closes one, and others are written to.
+    """
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 -- for as long as the process lives
+
+
 def main() -> None:
     """The command `fissile`. Exit codes: 1 a call or restart failed, 2 a mistake that the user can mend."""
+    stand_in_for_closed()
     import typer
 
     from fissile.cli import (
