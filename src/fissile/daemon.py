@@ -41,7 +41,7 @@ from fissile.supervisor.remains import Survivor, left_anywhere
 from fissile.supervisor.service import TOKEN_BYTES
 from fissile.supervisor.sockets import listen_public, listen_tcp, url
 from fissile.supervisor.source import outside, release_of
-from fissile.supervisor.state import FOLDER, LOGS, Endpoints, ServiceEndpoints, StateFolder
+from fissile.supervisor.state import FOLDER, LOGS, Endpoints, ServiceEndpoints, StateFolder, unusable
 from fissile.supervisor.supervisor import OURSELVES, Supervisor
 
 MONOLITH = "monolith"
@@ -257,9 +257,12 @@ def up(settings: Settings, options: list[str]) -> Endpoints:
     Raises ConfigError with what keeps it from starting.
     """
     folder = Path(settings.root) / FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    LogFiles(folder / LOGS)
-    log = os.open(folder / LOGS / f"{OURSELVES}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        LogFiles(folder / LOGS)
+        log = os.open(folder / LOGS / f"{OURSELVES}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise unusable(folder, error) from None
     read_end, write_end = os.pipe()
     command = [sys.executable, "-m", "fissile", "supervise", *options, "--ready-fd", str(write_end)]
     try:

@@ -87,3 +87,23 @@ def test_a_port_that_is_taken_starts_nothing(folder: Path):
     assert f"port {port}, wanted for Pages, is taken" in result.stderr
     assert "choose another with --port" in result.stderr
     assert left_in(folder) <= LEFT
+
+
+@pytest.mark.parametrize("what", ["folder", "state folder"])
+def test_a_folder_that_cannot_be_written_to_is_one_clear_error(tmp_path: Path, what: str):
+    """Root writes to any folder that is not mounted otherwise."""
+    folder = tmp_path / "sample"
+    shutil.copytree(SAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    closed = folder if what == "folder" else folder / ".fissile"
+    closed.mkdir(exist_ok=True)
+    mount = ["mount", "--bind", "-o", "ro", str(closed), str(closed)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("nothing can be mounted here: that needs root")
+    try:
+        found = fissile("up", folder)
+    finally:
+        subprocess.run(["umount", str(closed)], check=True)
+    assert found.returncode != 0
+    assert "Traceback" not in found.stderr
+    assert f"{folder / '.fissile'} cannot be used: Read-only file system" in found.stderr
+    assert "a folder you can write to" in found.stderr

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import websockets
 
 from fissile.runtime.edge import Edge
 from fissile.runtime.handover import Handover, Passer
@@ -173,7 +174,6 @@ async def test_whom_nobody_takes_stays(tmp_path: Path):
 
 
 async def test_a_websocket_stays_and_is_not_counted(tmp_path: Path):
-    websockets = pytest.importorskip("websockets")
     async with pair(tmp_path) as found:
         host, port = found.sock.getsockname()
         async with websockets.connect(f"ws://{host}:{port}/") as one:
@@ -260,7 +260,6 @@ async def test_a_drain_may_be_given_less_time_and_never_more(tmp_path: Path):
 
 @pytest.mark.parametrize("seconds", [0.4, 2.0])
 async def test_with_little_time_websockets_hear_of_the_end_and_requests_are_answered(tmp_path: Path, seconds: float):
-    websockets = pytest.importorskip("websockets")
     async with pair(tmp_path) as found:
         host, port = found.sock.getsockname()
         client = await found.client()

@@ -837,7 +837,6 @@ async def talk(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def test_a_websocket_that_reads_nothing_or_never_ends_its_message_is_cut() -> None:
-    pytest.importorskip("websockets")
     async with door(talk) as one:
         reader, writer = await one.connect(UPGRADE)
         await reader.readuntil(b"\r\n\r\n")
@@ -860,7 +859,6 @@ async def test_a_websocket_that_reads_nothing_or_never_ends_its_message_is_cut()
 
 
 async def test_websockets_take_places_and_are_not_closed_for_newcomers() -> None:
-    pytest.importorskip("websockets")
     async with door(talk, connections_max=3) as one:
         talking = [await one.connect(UPGRADE) for _ in range(3)]
         for reader, _ in talking:

@@ -8,6 +8,7 @@ needs: the sockets at which services call each other and report, whose peers pro
 of its release, without the configuration. It sees no list of what else there is, and reads none of it.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -112,6 +113,13 @@ def nothing_runs(root: Path) -> ConfigError:
     )
 
 
+def unusable(folder: Path, error: OSError) -> ConfigError:
+    """The error of whoever cannot make or write to a state folder."""
+    if error.errno == errno.ENOSPC:
+        return ConfigError(f"{folder} cannot be written to: the disk is full", remedy="make room on the disk")
+    return ConfigError(f"{folder} cannot be used: {error.strerror}", remedy="make its parent a folder you can write to")
+
+
 def read_endpoints(root: Path) -> Endpoints:
     """What runs in an application's folder. Raises ConfigError if nothing does.
 
@@ -205,9 +213,7 @@ class StateFolder:
             self.mark()  # it stays the same when somebody removes the folder
             self._tighten()
         except OSError as error:
-            raise ConfigError(
-                f"{self.path} cannot be used: {error.strerror}", remedy="make its parent a folder you can write to"
-            ) from None
+            raise unusable(self.path, error) from None
         self.sockets = self._socket_folder()
         restore(str(self.sockets))  # by them the zygotes of a dead supervisor are found
 
