@@ -276,7 +276,7 @@ def test_more_replicas_by_hand_stay_more_after_a_deploy(app: Chain):
     app.deploy()
     assert len(app.all_pids()["back"]) == 3
     (service,) = [one for one in app.status()["services"] if one["name"] == "back"]
-    assert service["scale"] == {"wanted": 3, "min": 3, "max": 3}
+    assert service["scale"] == {"wanted": 3, "min": 3, "max": 3, "zero_by": ""}
     # A restart and a scaling while two builds are there mean both.
     app.edit("back", VERSION=3)
     app.order("deploy", "--canary", "50%", "--watch", "100s")

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from chained import Chain, chain, traffic
 
+from fissile.journal.journal import Journal
 from fissile.supervisor.service import Secrets
 
 ONE = (1, 1, 1)
@@ -161,7 +162,15 @@ def test_nobody_keeps_the_tokens_of_a_service_that_never_served(app: Chain):
     write(app, "chain/__init__.py", "Back)", "Back, Extra)")
     write(app, "chain/__init__.py", "from fissile import", "from chain.extra import Extra\nfrom fissile import")
     assert "no database" in app.deploy(code=1)
-    with closing(sqlite3.connect(app.folder / ".fissile" / "journal.db")) as journal:
-        (kept,) = journal.execute("select value from kept where name = 'secrets'").fetchone()
+    with (
+        closing(sqlite3.connect(app.folder / ".fissile" / "journal.db")) as running,
+        closing(sqlite3.connect(app.folder / "copy.db")) as copy,
+    ):
+        running.backup(copy)
+    journal = Journal(app.folder / "copy.db")
+    journal.open()
+    kept = journal.kept("secrets")
+    journal.close()
+    assert kept is not None
     secrets = msgspec.msgpack.decode(kept, type=Secrets)
     assert set(secrets.services) == set(secrets.control) == {"front", "middle", "back"}

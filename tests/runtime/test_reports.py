@@ -46,7 +46,7 @@ async def reporting(folder: Path) -> AsyncIterator[tuple[Guest, Office]]:
     routes = Routes(release=RELEASE)
     spec = ReplicaSpec("none", str(folder), "web", "web", 0, "b", RELEASE, (), routes, "t", {}, serial=1, guest="asgi")
     guest, office = Guest(spec, []), Office()
-    office.desk.link(1)
+    office.desk.link(1).settle(os.getpid())
     server = office.desk.server({"web": "t"})
     path = str(folder / "control.sock")
     await server.start(listen_unix(path))
