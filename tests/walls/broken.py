@@ -67,13 +67,14 @@ def sample(tmp_path: Path, more: str) -> Path:
 async def broken_into(folder: Path, **options: Any) -> AsyncIterator[Broken]:
     """As it runs in production: from a copy of its code. Afterwards nothing of it lives, wardens included."""
     output = Output()
+    before = set(descendants(os.getpid()))
     supervisor = Supervisor(load(folder), "microservices", port=0, logs=output.logs(), keep=True, **options)
     endpoints = await supervisor.start()
     try:
         async with httpx.AsyncClient(timeout=30.0) as client:
             yield Broken(Running(supervisor, endpoints, output, client), folder)
     finally:
-        started = descendants(os.getpid())
+        started = set(descendants(os.getpid())) - before
         await supervisor.stop()
     assert not [pid for pid in started if lives(pid)]
     assert not (folder / ".fissile" / "tmp").exists()
