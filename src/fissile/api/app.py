@@ -7,6 +7,7 @@ folder's permissions say who may ask; on TCP the token does.
 import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cache
 from importlib.metadata import version
 from typing import Annotated, Any, TypeVar, cast
 
@@ -215,7 +216,7 @@ class Api:
 
     async def openapi(self, request: Request) -> Response:
         """This API's own document."""
-        return _json(document())
+        return Response(_document_as_json(), media_type="application/json")
 
     async def health(self, request: Request) -> Response:
         """See the table."""
@@ -404,6 +405,12 @@ def document() -> dict[str, Any]:
         "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
     return msgspec.json.decode(msgspec.json.encode(found))  # plain JSON, defaults of tuples too
+
+
+@cache
+def _document_as_json() -> bytes:
+    """Made once: that takes some milliseconds, in which the supervisor does nothing else."""
+    return msgspec.json.encode(document())
 
 
 def _refusal(status: int) -> dict[str, Any]:
