@@ -59,14 +59,19 @@ def test_what_a_replica_started_ends_with_it_alone() -> None:
         until(lambda: "processes that it had started ended with it" in log.read_text())
 
 
+def leave_unlisted(application: Litterers) -> None:
+    """Kill all of it but a daemon of a replica's, and lose the list of its processes."""
+    application.litter("Back", "bare daemon")
+    for pid in application.processes("all"):
+        os.kill(pid, signal.SIGKILL)
+    (application.folder / ".fissile" / "endpoints.json").unlink()
+
+
 def test_down_finds_what_no_list_names() -> None:
     """As after a full disk: the newest births are in no file."""
     with litterers() as application:
         application.up()
-        application.litter("Back", "bare daemon")
-        for pid in application.processes("all"):
-            os.kill(pid, signal.SIGKILL)
-        (application.folder / ".fissile" / "endpoints.json").unlink()
+        leave_unlisted(application)
         done = application.cli("down")
         assert (done.returncode, done.stdout) == (0, "what was left of the application is stopped\n"), done.stderr
         assert application.left() == []
@@ -76,10 +81,7 @@ def test_down_finds_what_no_list_names() -> None:
 def test_the_next_start_takes_no_orphan_for_its_own() -> None:
     with litterers() as application:
         application.up()
-        application.litter("Back", "bare daemon")
-        for pid in application.processes("all"):
-            os.kill(pid, signal.SIGKILL)
-        (application.folder / ".fissile" / "endpoints.json").unlink()
+        leave_unlisted(application)
         before = set(application.left())
         assert before
         application.up()

@@ -5,16 +5,10 @@ a port. They are known by process number and time of birth together: a number al
 marks tell of those as well that a full disk kept from the list.
 """
 
-import asyncio
-import os
-import signal
 from collections.abc import Container, Mapping
-from contextlib import suppress
 
 from fissile.supervisor.descent import born, look, mark_of
-from fissile.supervisor.remains import left_anywhere
-
-POLL_SECONDS = 0.01
+from fissile.supervisor.remains import Ending, left_anywhere
 
 
 def orphans(births: Mapping[int, int]) -> list[int]:
@@ -35,13 +29,6 @@ def marked(application: str, adopted: Container[int]) -> dict[int, int]:
 
 async def end(births: Mapping[int, int], seconds_max: float) -> int:
     """Ask them to end, and kill those that have not within the limit (seconds). How many there were."""
-    found = orphans(births)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in orphans(births):
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds_max):
-                while orphans(births):  # noqa: ASYNC110 -- they are not our children
-                    await asyncio.sleep(POLL_SECONDS)
-    return len(found)
+    ending = Ending(lambda: orphans(births), asked=seconds_max)
+    await ending.run_beside()
+    return ending.found
