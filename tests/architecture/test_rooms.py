@@ -25,6 +25,8 @@ HEAVY = (
     "httpx",
     "hypothesis",
     "pytest",
+    "websockets",
+    "wsproto",
     "fissile.supervisor",
     "fissile.daemon",
     "fissile.cli",

@@ -127,15 +127,15 @@ class Litterers:
         """What it publishes."""
         return json.loads((self.folder / ".fissile" / "endpoints.json").read_text())
 
-    def litter(self, component: str, kind: str) -> None:
-        """Have a component start something."""
+    def litter(self, component: str, kind: str) -> int:
+        """Have a component start something; its process, or 0 where that ends at once or is not known."""
         endpoints = self.endpoints()
         gateway = next(one["gateway"] for one in endpoints["services"].values() if component in one["components"])
         headers = {"Authorization": f"Bearer {endpoints['token']}", "Content-Type": "application/json"}
         address = f"{gateway}/rpc/{component}/litter"
         request = urllib.request.Request(address, json.dumps({"kind": kind}).encode(), headers)
         with urllib.request.urlopen(request, timeout=20.0) as answer:
-            answer.read()
+            return int(json.load(answer))
 
     def until_ready(self) -> None:
         """Wait until each service has a replica that lives."""

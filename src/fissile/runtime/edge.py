@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
+from importlib.machinery import PathFinder
 from math import inf
 from typing import Any
 
@@ -24,7 +25,7 @@ from uvicorn.server import ServerState
 from fissile.component.context import CallContext, call_context, parse_traceparent
 from fissile.errors import CallError
 from fissile.rpc.listening import accept_on, let_in, waiting
-from fissile.runtime import apologies, websockets
+from fissile.runtime import apologies
 from fissile.runtime.apologies import SERVER_ERROR
 from fissile.runtime.control import Elsewhere
 from fissile.runtime.handover import Passer
@@ -107,11 +108,12 @@ class Edge:
         self._move_until = 0.0
         self._accepted = 0.0
         self._servers: list[asyncio.Server] = []
+        websocket: Any = _websocket if _websockets_there() else "none"
         self._config = Config(
             self._serve,
-            # Classes, not names: a zygote has then imported all that its replicas need.
+            # A class, not its name: a zygote has then imported all that its replicas need.
             http=Kept,
-            ws=websockets.protocol or "none",
+            ws=websocket,
             interface="asgi3",
             lifespan="off",
             log_config=None,
@@ -420,6 +422,18 @@ class Edge:
 
 async def _serve_accepted(loop: asyncio.AbstractEventLoop, protocol: Any, connection: socket.socket) -> None:
     await loop.connect_accepted_socket(protocol, connection)
+
+
+def _websockets_there() -> bool:
+    """Whether one of the libraries that speak them is installed."""
+    return any(PathFinder.find_spec(name) is not None for name in ("websockets", "wsproto"))
+
+
+def _websocket(**given: Any) -> Any:
+    """A connection that becomes a websocket. The first imports the library, which most replicas never need."""
+    from fissile.runtime.websockets import WebSocket
+
+    return WebSocket(**given)
 
 
 def context_of(scope: Any, release: str = "") -> CallContext:

@@ -15,7 +15,7 @@ PARTS_MAX = 10_000
 # From here on a transport has its writers wait.
 UNSENT_BYTES = 64 * 1024
 
-Base: Any = AutoWebSocketsProtocol or object
+Base: Any = AutoWebSocketsProtocol
 
 
 class WebSocket(Base):
@@ -43,7 +43,3 @@ class WebSocket(Base):
         elif len(getattr(self, "frames", ())) > PARTS_MAX:
             self.lobby.turned_away("sent a websocket message of too many parts")
             self.transport.abort()
-
-
-# None where there is no library.
-protocol: Any = WebSocket if AutoWebSocketsProtocol is not None else None
