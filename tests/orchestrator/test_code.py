@@ -353,15 +353,16 @@ def reading(text: str) -> Slice:
     return sliced("Cart", files)
 
 
-def test_files_count_where_they_are_named_or_for_all_who_read():
+def test_files_count_where_they_are_named_or_for_all_who_may_read_any():
     files = {"shop/templates/cart.html": b"<p>", "shop/notes.txt": b"x", "shop/web.py": b""}
     pages, names, blind = reading("open('templates/' + y)"), reading("open(f'{y}.txt')"), reading("1")
     both = {"shop/templates/cart.html", "shop/notes.txt"}
-    assert set(data_parts(files, pages, [pages, names, blind])) == both
+    assert set(data_parts(files, pages, [pages, names, blind])) == {"shop/templates/cart.html"}
     # The templates are somebody else's; what nobody names may be anybody's who reads.
     assert set(data_parts(files, names, [pages, names, blind])) == {"shop/notes.txt"}
     assert set(data_parts(files, blind, [pages, names, blind])) == set()
-    # Where nobody reads files, something else does.
+    # Where nobody reads by a path that is not known, something else does.
+    assert set(data_parts(files, pages, [pages, blind])) == both
     assert set(data_parts(files, blind, [blind])) == both
     # The folder at the top is in every path: its name says nothing.
     shop = reading("'shop'")

@@ -13,6 +13,7 @@ effects, or asked for a name that it does not have; everything, for code that fi
 
 import ast
 import hashlib
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
@@ -28,6 +29,8 @@ from fissile.orchestrator.module import (
     references_of,
     signature,
 )
+from fissile.orchestrator.paths import Claims, Reads
+from fissile.orchestrator.reading import Paths
 
 # Names by which code reaches what cannot be seen from here.
 DYNAMIC = frozenset(
@@ -36,11 +39,6 @@ DYNAMIC = frozenset(
 )
 BUILTINS = frozenset({"exec", "eval", "globals"})
 SYS_MODULES = ("sys", "modules")
-# Names by which code reads files.
-READS = frozenset(
-    {"open", "__file__", "Path", "read_text", "read_bytes", "files", "get_data", "StaticFiles"}
-    | {"FileSystemLoader", "PackageLoader", "Jinja2Templates", "glob", "iterdir", "listdir", "scandir", "walk"}
-)
 # Attributes that every module has.
 MODULE_NAMES = frozenset({"__name__", "__file__", "__path__", "__package__", "__spec__"})
 
@@ -59,15 +57,19 @@ def digest(data: bytes | str) -> str:
 class Slice:
     """All that is reached from some definitions. components: (module, class) of all components.
 
-    texts: what the code says. folders: where it lies, at the top. reads: whether it reads files.
+    paths: shared by the slices of an application. texts: what the code says. folders: where it lies, at the top.
+    reads: the files that it may read.
     """
 
-    def __init__(self, modules: Modules, effects: Effects, components: Iterable[Name]) -> None:
+    def __init__(
+        self, modules: Modules, effects: Effects, components: Iterable[Name], paths: Paths | None = None
+    ) -> None:
         self.texts: set[str] = set()
         self.folders: set[str] = set()
-        self.reads = False
+        self.reads = Reads()
         self._modules = modules
         self._effects = effects
+        self._paths = paths or Paths(modules)
         self._components = set(components)
         self._component_modules = {module for module, _ in self._components}
         self._seen: set[Visit] = set()
@@ -176,6 +178,7 @@ class Slice:
             return
         included[statement.number] = statement
         self.texts.update(statement.texts)
+        self.reads.add(self._paths.reads(module, statement))
         for text in statement.texts:
             named = self._modules.named(text)
             if named:
@@ -188,7 +191,6 @@ class Slice:
     def _referred(self, module: Module, reference: Reference) -> Iterator[Visit]:
         chain, root = reference.chain, reference.chain[0]
         said = {*chain, *(attribute for _, attribute in module.imported.get(root, ()))}
-        self.reads = self.reads or not READS.isdisjoint(said)
         if not DYNAMIC.isdisjoint(said) or chain[:2] == SYS_MODULES or (len(chain) == 1 and root in BUILTINS):
             yield from ((other, WHOLE, USE) for other in self._modules)
         if root in module.imported:
@@ -200,6 +202,7 @@ class Slice:
     def _used(self, module: Module, wanted: str, *, in_doubt: bool) -> Iterator[Visit]:
         """A name of a module, or all of it. in_doubt: where it has no such name, it counts whole."""
         if wanted == WHOLE:
+            self.reads.add(self._paths.of_module(module))
             for statement in module.statements:
                 yield from self._include(module, statement)
             for name in [*module.bound, *module.imported]:
@@ -258,26 +261,28 @@ class Slice:
                     yield from self._referred(module, reference)
 
 
-def data_parts(files: Mapping[str, bytes], own: Slice, others: Iterable[Slice]) -> dict[str, str]:
+def data_parts(
+    files: Mapping[str, bytes], own: Slice, others: Iterable[Slice], folders: Iterable[str] = ()
+) -> dict[str, str]:
     """The files beside the code that count for a service: by path, of those given.
 
-    A file counts for those whose code says its name, or that of its folder below the top. One that nobody names counts
-    for all who read files; where nobody does, something else reads it, and it counts for all.
+    A file counts for those whose code reads it, or a folder above it, by a constant path, or says its name, or that of
+    a folder above it that is no package. One that nobody else claims counts for all who read by a path that is not
+    known, if it lies beside code that they run, or in one of `folders`. Where nobody does, something else reads it, and
+    it counts for all.
     """
-    others = [other for other in others if other is not own]
-    names = _words(own.texts)
-    elsewhere = {word for other in others for word in _words(other.texts)}
-    anybody = own.reads or any(other.reads for other in others)
+    packages = frozenset(posixpath.dirname(path) for path in files if path.endswith(".py")) | {""}
+    everybody = [own, *(other for other in others if other is not own)]
+    claims = [Claims(one.reads, packages) for one in everybody]
+    anybody = any(one.reads.unknown for one in everybody)
+    near = {*own.folders, *folders}
     found: dict[str, str] = {}
     for path, content in files.items():
         if path.endswith(".py"):
             continue
-        pure = PurePosixPath(path)
-        called = {path, pure.name, *pure.parts[1:-1]}
-        if called & names or (not called & elsewhere and (own.reads or not anybody)):
+        mine = claims[0].may_read(path)
+        if not mine and (own.reads.unknown or not anybody) and path.partition("/")[0] in near:
+            mine = not any(one.names(path) for one in claims[1:])
+        if mine:
             found[path] = digest(content)
     return found
-
-
-def _words(texts: Iterable[str]) -> set[str]:
-    return {word for text in texts for word in (text, *text.split("/"))}

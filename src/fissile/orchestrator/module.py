@@ -1,6 +1,7 @@
 """What a Python module consists of: its statements, and the names that they bind and use. Nothing is run here."""
 
 import ast
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -138,6 +139,19 @@ class Modules:
             if name in self._paths and (count > 1 or ":" in text):
                 return name
         return ""
+
+    def folder(self, name: str) -> str | None:
+        """The folder that a package's name means: also one without modules, in a package; None: none of these."""
+        path = self._paths.get(name)
+        if path is not None:
+            return posixpath.dirname(path)
+        for other, path in self._paths.items():
+            if other.startswith(f"{name}."):
+                own = path.removesuffix("/__init__.py").removesuffix(".py")
+                return own.rsplit("/", other.count(".") - name.count("."))[0]
+        parent, _, last = name.rpartition(".")
+        folder = self.folder(parent) if parent else None
+        return f"{folder}/{last}" if folder else None
 
     def origins(self, module: Module, chain: Chain) -> list[Name]:
         """Where what a name means in a module may come from, in the application; none: it is not the application's."""

@@ -24,6 +24,7 @@ from fissile.errors import ConfigError
 from fissile.orchestrator.code import Slice, data_parts, digest
 from fissile.orchestrator.effects import Effects
 from fissile.orchestrator.module import Modules
+from fissile.orchestrator.reading import Paths
 from fissile.orchestrator.release import Build, Release, build_of
 from fissile.runtime.settings import ServiceSettings, Settings
 from fissile.supervisor.state import CODE
@@ -86,9 +87,7 @@ def release_of(
     foreign = {name for service, members in services.items() for name in members if settings.service(service).command}
     for service, members in services.items():
         own, found = settings.service(service), slices[service]
-        folders = {*found.folders, *found.texts, *PAGE_FOLDERS}
-        near = {path: data for path, data in files.items() if _top(path) in folders}
-        parts = {**common, **found.parts, **data_parts(near, found, slices.values())}
+        parts = {**common, **found.parts, **data_parts(files, found, slices.values(), PAGE_FOLDERS)}
         if own.guest or _is_python(root, own):
             # It finds its modules in its own way.
             parts |= {path: digest(content) for path, content in files.items()}
@@ -124,11 +123,11 @@ def _slices(
     """The code that each service consists of."""
     folders = [*_import_folders(root), *(one.folder for one in settings.services.values() if one.guest)]
     modules = Modules(files, dict.fromkeys(folders))
-    effects = Effects(modules)
+    effects, paths = Effects(modules), Paths(modules)
     classes = [(c.cls.__module__, c.cls.__qualname__) for c in components.values()]
     found: dict[str, Slice] = {}
     for service, members in services.items():
-        found[service] = one = Slice(modules, effects, classes)
+        found[service] = one = Slice(modules, effects, classes, paths)
         if members:
             one.run(settings.app.partition(":")[0])
         for name in members:
