@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import uvloop
@@ -33,7 +33,7 @@ from fissile.runtime.loading import load_application
 from fissile.runtime.monolith import Monolith
 from fissile.runtime.settings import LimitSettings, Settings, load, resolve
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
-from fissile.supervisor import mark, withheld
+from fissile.supervisor import mark, report, withheld
 from fissile.supervisor.descent import born
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.reaper import keep_reaping
@@ -49,9 +49,34 @@ NOT_HELD = "one process serves all components: `limits`, `isolate` and `user` ha
 M_ARENA_MAX = -8
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+# How often it is looked what a start waits for.
+LOOK_SECONDS = 0.1
+# How often it is shown.
+TICK_SECONDS = 0.2
+
 T = TypeVar("T")
 Ready = Callable[[Endpoints], None]
 Say = Callable[[str], None]
+
+
+class GivenUp(FissileError):
+    """Somebody wanted it to end before it was done."""
+
+
+class Waits(Protocol):
+    """Shows people what is waited for."""
+
+    def for_(self, text: str) -> None:
+        """For this, from now on."""
+        ...
+
+    def tick(self) -> None:
+        """Time has passed."""
+        ...
+
+    def ending(self, *, at_once: bool) -> None:
+        """It is given up. at_once: nothing is to be ended in order."""
+        ...
 
 
 class Project(msgspec.Struct, frozen=True, eq=False):
@@ -158,9 +183,11 @@ async def _run_services(
     keep: bool = False,
     fresh: bool = False,
     resume: bool = False,
+    told: report.Report | None = None,
 ) -> None:
-    """keep, fresh, resume: as of `Supervisor`."""
+    """keep, fresh, resume: as of `Supervisor`. told: how the start goes."""
     signals = StopSignals(say)
+    given_up = False
     mark.take_off()
     withheld.take()
     withheld.close_to_others()
@@ -178,8 +205,31 @@ async def _run_services(
 
     async def stop() -> None:
         await api.close()
-        await supervisor.stop()
+        if not given_up:
+            await supervisor.stop()
+        elif told is not None:
+            told.given_up(goes_on=await supervisor.give_up("nobody waits for it any more"))
 
+    def answered() -> None:
+        nonlocal given_up
+        answer = told.answered() if told is not None else None
+        if told is None or answer is None:
+            return
+        asyncio.get_running_loop().remove_reader(told.fd)
+        if answer:
+            told.close()
+        else:
+            given_up = True
+            signals.first.set()
+
+    async def tell() -> None:
+        while told is not None and told.fd >= 0:
+            told.waiting(supervisor.waits)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    telling = asyncio.create_task(tell())
+    if told is not None and told.fd >= 0:
+        asyncio.get_running_loop().add_reader(told.fd, answered)
     reaping = asyncio.create_task(keep_reaping(supervisor.own_children)) if adopts else None
     try:
         endpoints = await _unless(signals.first, start())
@@ -187,6 +237,7 @@ async def _run_services(
             ready(endpoints)
             await signals.first.wait()
     finally:
+        telling.cancel()
         await _unless(signals.second, stop())  # given up half way, it kills what is left
         if reaping is not None:
             reaping.cancel()
@@ -197,7 +248,7 @@ def supervise(
     topology: str,
     port: int | None,
     *,
-    ready: Ready,
+    told: report.Report,
     say: Say,
     fresh: bool = False,
     resume: bool = False,
@@ -208,7 +259,9 @@ def supervise(
     Raises FissileError, and leaves alone what ran before.
     """
     _spare_memory()
-    uvloop.run(_run_services(settings, topology, port, ready, say, keep=True, fresh=fresh, resume=resume))
+    uvloop.run(
+        _run_services(settings, topology, port, told.ready, say, keep=True, fresh=fresh, resume=resume, told=told)
+    )
 
 
 def _spare_memory() -> None:
@@ -220,41 +273,11 @@ def _spare_memory() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
-class Report:
-    """Tells whoever started this process how the start went: a pipe of `up`, or systemd (sd_notify(3))."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def ready(self, endpoints: Endpoints) -> None:
-        """All is up."""
-        self._say(b"+" + msgspec.json.encode(endpoints))
-        address = os.environ.get("NOTIFY_SOCKET", "")
-        if address:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
-                sock.connect("\0" + address[1:] if address.startswith("@") else address)
-                sock.send(b"READY=1")
-
-    @contextmanager
-    def failures(self) -> Generator[None]:
-        """Within it, an error of the user's is reported before it is raised."""
-        try:
-            yield
-        except FissileError as error:
-            self._say(b"-" + msgspec.json.encode([error.message, error.remedy]))
-            raise
-
-    def _say(self, data: bytes) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            with suppress(BrokenPipeError), open(fd, "wb") as pipe:
-                pipe.write(data)
-
-
-def up(settings: Settings, options: list[str]) -> Endpoints:
+def up(settings: Settings, options: list[str], waits: Waits) -> Endpoints:
     """Start a supervisor in the background and wait until all is up. options: of `fissile supervise`.
 
-    Raises ConfigError with what keeps it from starting.
+    Told to end by a signal meanwhile, it ends what it has begun, and raises GivenUp. Raises ConfigError or StartError
+    with what keeps it from starting.
     """
     folder = Path(settings.root) / FOLDER
     try:
@@ -263,32 +286,93 @@ def up(settings: Settings, options: list[str]) -> Endpoints:
         log = os.open(folder / LOGS / f"{OURSELVES}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError as error:
         raise unusable(folder, error) from None
-    read_end, write_end = os.pipe()
-    command = [sys.executable, "-m", "fissile", "supervise", *options, "--ready-fd", str(write_end)]
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[write_end],
-            start_new_session=True,
+    listener = report.Listener()
+    command = [sys.executable, "-m", "fissile", "supervise", *options, "--ready-fd", str(listener.fd)]
+    process: subprocess.Popen[bytes] | None = None
+
+    def give_up(times: int) -> None:
+        if times == 1:
+            listener.give_up()
+        elif process is not None:
+            process.terminate()
+
+    with stop_signals(give_up) as told:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[listener.fd],
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+            listener.passed_on()
+        try:
+            return _heard(listener, process, waits, told, folder / LOGS / f"{OURSELVES}.log")
+        finally:
+            listener.close()
+
+
+def _heard(
+    listener: report.Listener, process: "subprocess.Popen[bytes]", waits: Waits, told: list[int], log: Path
+) -> Endpoints:
+    """What becomes of a start. told: the signals that have come."""
+    goes_on, seen = False, 0
+
+    def tick() -> None:
+        nonlocal seen
+        if len(told) != seen:
+            seen = len(told)
+            waits.ending(at_once=seen > 1)
+        waits.tick()
+
+    for message in listener.messages(TICK_SECONDS, tick):
+        if isinstance(message, report.Waiting):
+            if not told:
+                waits.for_(message.text)
+            tick()
+        elif isinstance(message, report.AllUp):
+            if not told:
+                listener.take()
+                return message.endpoints
+        elif isinstance(message, report.Failed):
+            process.wait()
+            raise message.error()
+        else:
+            goes_on = message.goes_on
+    code = process.wait()
+    if told:
+        raise GivenUp(
+            "the start was given up: what ran before goes on, and `fissile up` takes it over"
+            if goes_on
+            else "the start was given up: nothing is left of it"
         )
+    raise ConfigError(f"the supervisor ended with exit code {code} before all was up", remedy=f"see {log}")
+
+
+@contextmanager
+def stop_signals(received: Callable[[int], None]) -> Generator[list[int]]:
+    """Within it, signals that would end this process are told instead: to whom, and for how manieth time.
+
+    Those that it was started to ignore stay ignored, as by nohup(1). Yields those that have come.
+    """
+    told: list[int] = []
+
+    def tell(number: int, _frame: object) -> None:
+        told.append(number)
+        received(len(told))
+
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    taken = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    for number in taken:
+        signal.signal(number, tell)
+    try:
+        yield told
     finally:
-        os.close(log)
-        os.close(write_end)
-    with open(read_end, "rb") as pipe:
-        answer = pipe.read()
-    if answer.startswith(b"+"):
-        return msgspec.json.decode(answer[1:], type=Endpoints)
-    if answer.startswith(b"-"):
-        process.wait()
-        message, remedy = msgspec.json.decode(answer[1:], type=tuple[str, str])
-        raise ConfigError(message, remedy=remedy)
-    raise ConfigError(
-        f"the supervisor ended with exit code {process.wait()} before all was up",
-        remedy=f"see {folder / LOGS / OURSELVES}.log",
-    )
+        for number in taken:
+            signal.signal(number, before[number])
 
 
 def down(root: Path, *, who: str, why: str) -> None:

@@ -304,6 +304,7 @@ async def test_a_start_given_up_half_way_leaves_nothing(folder: Path):
     await until(lambda: set(descendants(os.getpid())) - before, "the zygote imports")
     starting.cancel()
     await asyncio.wait({starting})
+    assert not await supervisor.give_up("nobody waits for it")
     assert not [pid for pid in set(descendants(os.getpid())) - before if lives(pid)]
     assert left_in(folder) <= {"journal.db"}
 

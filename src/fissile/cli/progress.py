@@ -1,4 +1,4 @@
-"""What a rollout does, as it does it: one moving line on a terminal, else a line for each stage."""
+"""What is done and waited for, as it goes: one moving line on a terminal, else few lines."""
 
 import sys
 import time
@@ -16,6 +16,68 @@ EXIT_UNDECIDED = 3
 BAR_CHARACTERS = 24
 ENTRIES_MAX = 1000
 RECENT = 100
+# Not on a terminal: the first line after so long, the next ones at this distance.
+FIRST_SECONDS, NEXT_SECONDS = 10.0, 30.0
+# From then on it is shown how long it has taken.
+SHOWN_SECONDS = 2.0
+
+
+class Waits:
+    """What is waited for: on a terminal a line that moves; elsewhere a line when it takes long, and then rarely.
+
+    quiet: nothing at all.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._changed = time.monotonic()
+        self._say_at = self._changed + FIRST_SECONDS
+        self._text: str = ""
+        self._moving: Any = None
+
+    def __enter__(self) -> "Waits":
+        if not self._quiet and sys.stderr.isatty():
+            from rich.console import Console
+
+            self._moving = Console(stderr=True).status("")
+            self._moving.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._moving is not None:
+            self._moving.stop()
+            self._moving = None
+
+    def for_(self, text: str) -> None:
+        """For this, from now on; "": for nothing that there are words for."""
+        if text != self._text:
+            self._text, self._changed = text, time.monotonic()
+        self.tick()
+
+    def tick(self) -> None:
+        """Time has passed."""
+        from fissile.cli.output import harmless, in_line, note
+
+        now = time.monotonic()
+        text = f"{self._text}{_since(now - self._changed)}" if self._text else ""
+        if self._moving is not None:
+            from rich.text import Text
+
+            self._moving.update(Text(harmless(in_line(text))))
+        elif text and not self._quiet and now >= self._say_at:
+            self._say_at = now + NEXT_SECONDS
+            note(in_line(text))
+
+    def ending(self, *, at_once: bool) -> None:
+        """It is given up. at_once: nothing is to be ended in order."""
+        from fissile.cli.output import note
+
+        note("ending it at once" if at_once else "ending what was begun; once more to end it at once")
+        self.for_("ending what was begun")
+
+
+def _since(seconds: float) -> str:
+    return f" ({seconds:.0f} s)" if seconds >= SHOWN_SECONDS else ""
 
 
 @contextmanager

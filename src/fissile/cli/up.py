@@ -1,9 +1,12 @@
 """`fissile up`: the application in the background, each service looked after."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from fissile.errors import FissileError
 
 Target = Annotated[str, typer.Argument(help="folder with fissile.toml, or module:attribute")]
 Topology = Annotated[str | None, typer.Option(help="monolith, microservices, or a name from fissile.toml")]
@@ -28,20 +31,34 @@ def up(
 ) -> None:
     """Start the application in the background; take it over if its supervisor has died.
 
-    What ended without `fissile down`, as in a power cut, goes on with the release that ran last.
+    What ended without `fissile down`, as in a power cut, goes on with the release that ran last. Ctrl-C before all is
+    up ends what was begun, with exit code 130.
     """
     import msgspec
 
     from fissile import daemon
-    from fissile.cli.output import note, say
+    from fissile.cli import EXIT_INTERRUPTED
+    from fissile.cli.output import complain, note, say, show
+    from fissile.cli.progress import Waits
     from fissile.cli.run import announce
+    from fissile.errors import FissileError
 
     settings = daemon.settings_of(path, profile)
     options = _options(path, topology, port, profile)
     if systemd:
         say(unit(Path(settings.root), options))
         return
-    endpoints = daemon.up(settings, [*options, *(["--fresh"] if fresh else [])])
+    waits = Waits(quiet=json)
+    try:
+        with waits:
+            endpoints = daemon.up(settings, [*options, *(["--fresh"] if fresh else [])], waits)
+    except daemon.GivenUp as given_up:
+        complain(given_up.message)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except FissileError as error:
+        if json:
+            show(as_json(error))
+        raise
     if json:
         say(msgspec.json.format(msgspec.json.encode(endpoints)).decode())
     else:
@@ -69,11 +86,18 @@ def supervise(
     be_first()
     from fissile import daemon
     from fissile.cli.output import note
+    from fissile.supervisor.report import Report
 
-    report = daemon.Report(ready_fd)
-    with report.failures():
+    told = Report(ready_fd)
+    with told.failures():
         settings = daemon.settings_of(path, profile)
-        daemon.supervise(settings, topology or "", port, ready=report.ready, say=note, fresh=fresh, resume=resume)
+        daemon.supervise(settings, topology or "", port, told=told, say=note, fresh=fresh, resume=resume)
+
+
+def as_json(error: "FissileError") -> dict[str, object]:
+    """A start that failed. service, last_lines: where it was one service that did, and what its process had printed."""
+    service, lines = getattr(error, "service", ""), getattr(error, "last_lines", ())
+    return {"error": error.message, "remedy": error.remedy, "service": service, "last_lines": list(lines)}
 
 
 def _options(path: str, topology: str | None, port: int | None, profile: str | None) -> list[str]:

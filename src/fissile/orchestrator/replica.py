@@ -119,6 +119,10 @@ class ObservedService(msgspec.Struct):
         """Why a replica of a revision did not come up."""
         return next((m.last_trouble for m in self.slots.values() if m.failed_revision == revision), "")
 
+    def last_trouble(self) -> str:
+        """Why the last replica ended that served for a moment or never; "" if none did since one served well."""
+        return next((m.last_trouble for m in self.slots.values() if m.deaths.in_a_row), "")
+
     def ready(self) -> int:
         """How many replicas serve."""
         return sum(1 for replica in self.replicas.values() if replica.state is READY and not replica.ending)

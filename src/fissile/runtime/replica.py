@@ -101,7 +101,9 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
         if spec.migrate:
             assert isinstance(replica, Replica)
             return await _migrate(replica)
-        await replica.start()
+        if not await _started(replica):
+            await replica.stop()
+            return EXIT_STOPPED
     except FissileError as error:
         print(f"cannot start: {error}", file=sys.stderr, flush=True)
         await ControlLink(replica, control_address, control_token).failed(str(error))
@@ -113,6 +115,20 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
     await asyncio.gather(replica.stop(), control.leaving())
     await control.close()
     return EXIT_STOPPED
+
+
+async def _started(replica: "Replica | Guest") -> bool:
+    """Start it; False where it was told to end before that was done."""
+    starting, ended = asyncio.ensure_future(replica.start()), asyncio.ensure_future(replica.ended.wait())
+    await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+    ended.cancel()
+    if starting.cancelled():
+        return False
+    starting.result()
+    return True
 
 
 def _leave(replica: "Replica | Guest") -> None:

@@ -5,7 +5,7 @@ replica count that somebody has altered since. Only `fissile down` says that the
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -23,7 +23,24 @@ FIRST_START, STOPPED = b"until all are ready", b"down"
 
 
 class StartError(FissileError):
-    """A service never came up, so nothing was left running."""
+    """A service never came up, so nothing was left running.
+
+    service: its name, if it was one. last_lines: what its process had printed before it ended, the newest last.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", service: str = "", last_lines: Sequence[str] = ()) -> None:
+        super().__init__(message, remedy=remedy)
+        self.service = service
+        self.last_lines = tuple(last_lines)
+
+    def __str__(self) -> str:
+        said = [self.message, *quoted(self.service, self.last_lines)]
+        return "\n".join([*said, *([f"  → {self.remedy}"] if self.remedy else [])])
+
+
+def quoted(service: str, lines: Sequence[str]) -> list[str]:
+    """Lines of a service's process, as they stand in a message; nothing where there are none."""
+    return [f"  the last lines of {service}:", *(f"  | {line}" for line in lines)] if lines else []
 
 
 class Beginning:

@@ -6,7 +6,8 @@ services that later releases did not alter: it is their parent, and the only one
 
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from fissile.runtime.settings import Settings
 from fissile.supervisor.fleet import Edition, Fleet
@@ -15,6 +16,8 @@ from fissile.supervisor.nursery import Found, Nursery
 from fissile.supervisor.state import ZYGOTE_SOCKET
 
 TOKEN_BYTES = 4
+
+COPIES = "copying the code"
 
 Pipes = Callable[[str], tuple[int, int]]
 
@@ -28,6 +31,17 @@ class Editions:
         self._keep = keep
         self._loading: set[Nursery] = set()
         self._retired: list[Nursery] = []
+        # What takes long before a release is loaded; "": nothing.
+        self.doing = ""
+
+    @contextmanager
+    def does(self, what: str) -> Generator[None]:
+        """Meanwhile, this is what is waited for."""
+        before, self.doing = self.doing, what
+        try:
+            yield
+        finally:
+            self.doing = before
 
     def _nursery(self, load: Load, path: str | None = None) -> Nursery:
         if path is None and self._keep:
@@ -40,7 +54,8 @@ class Editions:
         nursery = self._nursery(Load(settings, topology, self._keep, source=source))
         self._loading.add(nursery)
         try:
-            loaded = await nursery.start()
+            with self.does(f"importing {nursery.target}" if nursery.target else "reading the settings"):
+                loaded = await nursery.start()
             limits = self._fleet.limits_for(settings)
             for label, sock in list(kept.items()):
                 await nursery.keep(label, sock)

@@ -30,6 +30,7 @@ from fissile.supervisor.differences import Differences
 from fissile.supervisor.limits import Enforcement, Limits, detect, limits_of
 from fissile.supervisor.messages import Loaded
 from fissile.supervisor.nursery import Child, Nursery
+from fissile.supervisor.probe import TCP
 from fissile.supervisor.service import Secrets, Service
 from fissile.supervisor.sockets import HOST, url
 from fissile.supervisor.state import StateFolder
@@ -261,6 +262,13 @@ class Fleet:
     def command(self, name: str) -> bool:
         """Whether a set's replicas are programs that know nothing of us."""
         return bool(self.service(name).settings.command)
+
+    def how_ready(self, name: str) -> str:
+        """How it is seen that a set's program serves, as "answers at /health"; "" where replicas say so themselves."""
+        if name not in self.services or not self.command(name):
+            return ""
+        ready = self.service(name).ready()
+        return f"listens at port {self.port_of(name)}" if ready == TCP else f"answers at {ready}"
 
     def limits_for(self, settings: Settings) -> dict[str, Limits]:
         """By service. Raises ConfigError where they do not fit this machine.

@@ -266,6 +266,11 @@ class Nursery:
         self._news: list[tuple[str, str]] = []
 
     @property
+    def target(self) -> str:
+        """What its zygote imports, as "module:attribute"; "" for nothing."""
+        return self._load.begin().target
+
+    @property
     def idle(self) -> bool:
         """Whether it has no children, and none is on its way."""
         return not self.children and not self._orders

@@ -53,7 +53,7 @@ from fissile.orchestrator.rollout import LeaveSets as LeaveStep
 from fissile.orchestrator.verdict import Judgement, compare
 from fissile.runtime.settings import Settings, load
 from fissile.supervisor.doors import Doors
-from fissile.supervisor.editions import Editions
+from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.migrations import Launch, Migrations
 from fissile.supervisor.releases import Kept, KeptLine, Releases
@@ -266,7 +266,8 @@ class Rollouts:
             return self._reread(self._store.settings(kept)), order.topology or kept.release.topology
         settings = self._reread(msgspec.structs.replace(fleet.settings, root=str(fleet.root)))
         await self.gather()  # so that the copy has links to it
-        copied = await asyncio.to_thread(self._store.copy, settings)
+        with self._editions.does(COPIES):
+            copied = await asyncio.to_thread(self._store.copy, settings)
         return copied, order.topology or self._newest().release.topology
 
     def _reread(self, settings: Settings) -> Settings:

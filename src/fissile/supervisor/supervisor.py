@@ -27,6 +27,7 @@ from fissile.errors import ConfigError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator import replica as known
 from fissile.orchestrator.autoscale import Autoscaler, Decision
+from fissile.orchestrator.awaited import Awaited, awaited
 from fissile.orchestrator.balance import Holder, shifts
 from fissile.orchestrator.change import (
     Act,
@@ -72,7 +73,7 @@ from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, 
 from fissile.supervisor.descent import born, look, mark_of
 from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors
-from fissile.supervisor.editions import Editions
+from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.endings import Endings
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
 from fissile.supervisor.isolation import take_down
@@ -84,7 +85,7 @@ from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
 from fissile.supervisor.nursery import Child, Found, Nursery
 from fissile.supervisor.orphans import end as end_orphans
-from fissile.supervisor.orphans import marked
+from fissile.supervisor.orphans import marked, orphans
 from fissile.supervisor.ownership import Ownership
 from fissile.supervisor.peers import REMEDY, REPLICAS_MAY_NOT, Complaints, Doorman
 from fissile.supervisor.probe import until_it_serves
@@ -158,6 +159,10 @@ class Supervisor:
         self._fresh = fresh
         self._resume = resume
         self._resumed = False
+        # Whether anything was begun, or ended, that was not taken over.
+        self._touched = False
+        # The sets whose replicas a start waits for.
+        self._awaited: tuple[str, ...] = ()
         self._fleet = Fleet(settings, topology, StateFolder(state or Path(settings.root)))
         self._logs = logs or Logs()
         self._journal: Journal | None = None
@@ -271,7 +276,8 @@ class Supervisor:
     async def start(self, *, adopt_only: bool = False) -> Endpoints:
         """Bring all up, or take over what a dead supervisor left. Raises FissileError.
 
-        What was started is ended then; what ran before is left alone. adopt_only: start nothing.
+        What was started is ended then; what ran before is left alone. adopt_only: start nothing. Cancelled, it leaves
+        what was started to `stop` or `give_up`.
         """
         self._fleet.state.open()
         self._doorman = Doorman(self._fleet.state.mark().application, self._members)
@@ -279,7 +285,6 @@ class Supervisor:
             self._fleet.state.let_go()
             raise ConfigError(REPLICAS_MAY_NOT, remedy=REMEDY)
         adopted: list[tuple[Nursery, Found]] = []
-        touched = False
         try:
             adopted = await self._editions.adopt()
             try:
@@ -291,7 +296,7 @@ class Supervisor:
                 return self.endpoints()
             beginning = Beginning(journal, self._store, self.say, OURSELVES)
             if not adopted:
-                touched = True
+                self._touched = True
                 ended = await self._end_orphans()
                 if adopt_only:
                     if not ended:
@@ -315,12 +320,12 @@ class Supervisor:
                 await self._settled()
             self._publish()
             return self.endpoints()
-        except BaseException:
-            if adopted or not touched:
+        except BaseException as error:
+            if adopted or not self._touched:
                 for nursery, _ in adopted:
                     nursery.let_go()
                 await self._let_go()
-            else:
+            elif not isinstance(error, asyncio.CancelledError):  # else whoever gave it up says how it is to end
                 await self.stop(drain_seconds_max=0.0)
             raise
 
@@ -401,7 +406,8 @@ class Supervisor:
         self._fleet.limits_for(settings)
         topology = self._fleet.topology = self._fleet.topology or settings.topology
         if self._keep:
-            settings = await asyncio.to_thread(self._store.copy, settings)
+            with self._editions.does(COPIES):
+                settings = await asyncio.to_thread(self._store.copy, settings)
         return await self._editions.load(settings, topology, self._doors.kept)
 
     async def _load_last(self, last: Kept) -> Edition:
@@ -1278,6 +1284,7 @@ class Supervisor:
     async def _all_ready(self, sets: list[str]) -> None:
         """Wait until all have the replicas that are wanted. Raises StartError."""
         while True:
+            self._awaited = tuple(sets)
             await self.next_step()
             missing = [
                 n
@@ -1285,6 +1292,7 @@ class Supervisor:
                 if n in self._held or self._fleet.observed.service(n).ready() < self._fleet.desired.services[n].replicas
             ]
             if not missing:
+                self._awaited = ()
                 return
             for name in missing:
                 if name in self._failed:
@@ -1293,6 +1301,26 @@ class Supervisor:
                     if memory.deaths.in_a_row >= START_ATTEMPTS_MAX:
                         trouble = memory.last_trouble.removeprefix("cannot start: ")
                         raise StartError(f"{service_of(name)} cannot be started: {trouble}")
+
+    @property
+    def waits(self) -> str:
+        """What a start or a deploy waits for just now; "" for nothing."""
+        if self._editions.doing:
+            return self._editions.doing
+        fleet = self._fleet
+        found = [
+            Awaited(
+                service_of(name),
+                fleet.observed.service(name).ready(),
+                want.replicas,
+                held=name in self._held,
+                program=fleet.how_ready(name),
+                trouble=fleet.observed.service(name).last_trouble(),
+            )
+            for name in self._awaited
+            if (want := fleet.desired.services.get(name)) is not None
+        ]
+        return awaited(found)
 
     async def _settled(self) -> None:
         """Wait until all replicas that were adopted have said how they are, or as long as routes are kept for them."""
@@ -1401,6 +1429,23 @@ class Supervisor:
             await asyncio.to_thread(self.journal.change, entry, {DOWN: STOPPED})
         except JournalError as error:  # a full disk keeps nobody from stopping
             self.say(f"that it was stopped on purpose is not remembered: {error}")
+
+    async def give_up(self, why: str) -> bool:
+        """Undo a start, whether it is over or was cancelled: end what it began, and let go of what it took over.
+
+        Whether something goes on that ran before. The next start begins as this one did.
+        """
+        if not self._touched:
+            if self._fleet.state.ours:
+                await self._let_go()
+            return bool(orphans(self._fleet.state.left()))
+        self.say(f"the start is given up: {why}")
+        self._note("StartGivenUp", "", why)
+        if self._journal is not None and not self._resumed:
+            with suppress(JournalError):
+                await asyncio.to_thread(self._journal.keep, DOWN, FIRST_START)
+        await self.stop()
+        return False
 
     async def stop(self, *, drain_seconds_max: float = DRAIN_SECONDS_MAX) -> None:
         """End all, callers first, in the limit altogether (seconds); then close and remove every socket.
