@@ -87,6 +87,27 @@ def test_the_same_project_by_asgi(tmp_path: Path):
         app.down()
 
 
+def test_variables_of_a_service_outlive_its_replicas(tmp_path: Path):
+    """A module that one replica has imported by itself is imported for the next ones, and has read variables then."""
+    (tmp_path / "settings.py").write_text("import os\nname = os.environ.get('NAME', 'nobody')\n")
+    (tmp_path / "main.py").write_text(
+        "from settings import name\ndef app(environ, start):\n    start('200 OK', [])\n    return [name.encode()]\n"
+    )
+    services = [f'[services.{one}]\nwsgi = "main:app"\nenvironment = {{ NAME = "{one}" }}\n' for one in ("a", "b")]
+    (tmp_path / "fissile.toml").write_text("".join(services) + '[services.c]\nwsgi = "main:app"\n')
+    with background(tmp_path) as app:
+        result = fissile("up", "--json", cwd=tmp_path)
+        assert result.returncode == 0, result
+        for _ in range(2):
+            for name, said in (("a", "a"), ("b", "b"), ("c", "nobody")):
+                (before,) = app.pids(name)
+                app.kill(before)
+                wait_until(lambda name=name, before=before: set(app.pids(name)) - {before}, "another replica")
+                (page,) = json.loads(result.stdout)["services"][name]["public"].values()
+                assert text_at(page) == said
+        app.down()
+
+
 @pytest.mark.parametrize(
     ("service", "words"),
     [

@@ -109,7 +109,7 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
         await ControlLink(replica, control_address, control_token).failed(str(error))
         return EXIT_CANNOT_START
     control = ControlLink(replica, control_address, control_token)
-    control.imported = tuple(name for name in sys.modules if name not in known)
+    control.imported = tuple(name for name in sys.modules if name not in known and _is_common(name, spec))
     control.start()
     await replica.ended.wait()
     await asyncio.gather(replica.stop(), control.leaving())
@@ -129,6 +129,12 @@ async def _started(replica: "Replica | Guest") -> bool:
         return False
     starting.result()
     return True
+
+
+def _is_common(module: str, spec: ReplicaSpec) -> bool:
+    """Whether a module is the same for every service: those of a guest may have read what is meant for it alone."""
+    file = getattr(sys.modules[module], "__file__", None) or ""
+    return not (spec.guest and Path(file).is_relative_to(spec.root))
 
 
 def _leave(replica: "Replica | Guest") -> None:

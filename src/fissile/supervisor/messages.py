@@ -14,7 +14,7 @@ import msgspec
 from fissile.orchestrator.release import Release
 from fissile.runtime.control import ReplicaSpec, Routes
 from fissile.runtime.forked import receive_descriptors
-from fissile.runtime.settings import Settings
+from fissile.runtime.settings import ServiceSettings, Settings
 from fissile.supervisor.walls import Walls
 
 FDS_MAX = 200
@@ -38,14 +38,18 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
     def begin(self) -> "Begin":
         """What the zygote itself is told of it."""
-        settings, guest = self.settings, None
-        if not settings.app and len(settings.services) == 1:
-            (guest,) = settings.services.values()
-        if guest is None or not guest.guest:
+        settings, guest = self.settings, lone_guest(self.settings)
+        if guest is None:
             return Begin(settings.app, settings.root, self.keep, self.source)
         return Begin(
             getattr(guest, guest.guest), settings.root, self.keep, self.source, guest.folder or ".", guest.environment
         )
+
+
+def lone_guest(settings: Settings) -> ServiceSettings | None:
+    """The guest that is all there is: it is imported by the zygote, in its own environment."""
+    services = list(settings.services.values())
+    return services[0] if not settings.app and len(services) == 1 and services[0].guest else None
 
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):

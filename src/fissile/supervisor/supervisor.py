@@ -83,6 +83,7 @@ from fissile.supervisor.limits import over, verdict
 from fissile.supervisor.listeners import listens
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
+from fissile.supervisor.messages import lone_guest
 from fissile.supervisor.nursery import Child, Found, Nursery
 from fissile.supervisor.orphans import end as end_orphans
 from fissile.supervisor.orphans import marked, orphans
@@ -935,7 +936,7 @@ class Supervisor:
                 if not (replica.unheard and self._fleet.routed.held(time.monotonic())):
                     link.tell(self._fleet.told(replica.service))
                 self._see(replica, known.ReplicaReady())
-                if report.imported and not self._fleet.service(replica.service).settings.spawn:
+                if report.imported and self._is_prepared(replica):
                     self._spawn(self._fleet.edition_of(replica.service).nursery.prepare(report.imported))
         elif isinstance(report, Heartbeat):
             self._see(replica, ReplicaHeard(float(report.in_flight + report.queued + report.requests)))
@@ -946,6 +947,13 @@ class Supervisor:
                 why = known.stuck_places(report.stuck.seconds, report.stuck.holders, want.stuck_seconds_max)
                 if why:
                     self._see(replica, known.ReplicaHung(why))
+
+    def _is_prepared(self, replica: Replica) -> bool:
+        """Whether its zygote may import for its next ones: not where an import could miss the service's variables."""
+        own = self._fleet.service(replica.service).settings
+        if own.environment and lone_guest(self._fleet.edition_of(replica.service).settings) is None:
+            return False
+        return not own.spawn
 
     def _leaves(self, replica: Replica) -> None:
         """A replica drains that nobody here has ordered to: it got a signal, or a dead supervisor's order."""
