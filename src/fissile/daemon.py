@@ -31,6 +31,7 @@ from fissile.runtime.control import DRAIN_SECONDS_MAX
 from fissile.runtime.forked import disown
 from fissile.runtime.loading import load_application
 from fissile.runtime.monolith import Monolith
+from fissile.runtime.places import authors
 from fissile.runtime.settings import LimitSettings, Settings, load, resolve
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.supervisor import mark, report, withheld
@@ -470,7 +471,12 @@ async def _serve(
     disown(sockets, fds=[state.lock])
 
     async def start() -> bool:
-        await monolith.start()
+        try:
+            await monolith.start()
+        except FissileError as error:
+            if error.__cause__ is not None:
+                print(authors(error.__cause__), end="", file=sys.stderr, flush=True)
+            raise
         return True
 
     async def stop() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fissile.supervisor.leftovers import Left, Open, Watch, sentence, told
+from fissile.supervisor.leftovers import Left, Open, Watch, sentences, told
 
 TABLE = [
     (
@@ -36,17 +36,17 @@ def test_what_does_harm_is_told_with_its_name(one: Open, expected: str):
     assert told(one) == expected
 
 
-def test_the_sentence_names_all_and_the_remedy():
-    assert sentence(Left()) == ""
-    assert sentence(Left(opened=(Open("stream"),))) == ""
-    threads = sentence(Left(threads=("poller",)))
+def test_the_sentences_name_all_and_the_remedy():
+    assert not [*sentences(Left()), *sentences(Left(opened=(Open("stream"),)))]
+    (threads,) = sentences(Left(threads=("poller",)))
     assert "starts threads (poller)" in threads
-    assert "answers" not in threads
     one = Open("stream", peer="10.0.0.1:6379", owner="a.CACHE")
-    every = sentence(Left((one, one), ("poller",), ("sleep 60 (pid 7)",), ("a.LOOP",)))
-    for word in ("10.0.0.1:6379 (a.CACHE)", "poller", "sleep 60", "a.LOOP", "start()", "`spawn = true`"):
-        assert every.count(word) == 1
-    many = sentence(Left(threads=tuple(f"worker-{number}" for number in range(40))))
+    shared, threads = sentences(Left((one, one), ("poller",), ("sleep 60 (pid 7)",), ("a.LOOP",)))
+    for word in ("10.0.0.1:6379 (a.CACHE)", "sleep 60", "a.LOOP", "start()", "`spawn = true`"):
+        assert shared.count(word) == 1
+    for word in ("poller", "start()", "`spawn = true`"):
+        assert threads.count(word) == 1
+    (many,) = sentences(Left(threads=tuple(f"worker-{number}" for number in range(40))))
     assert "worker-4 and 35 more" in many
 
 
@@ -54,7 +54,7 @@ def test_a_new_database_is_one_though_it_is_empty_so_far(tmp_path: Path):
     watch = Watch()
     connection = sqlite3.connect(tmp_path / "new.db")
     with (tmp_path / "report").open("w") as report:
-        said = sentence(watch.left())
+        (said,) = sentences(watch.left())
     connection.close()
     assert f"the SQLite database {tmp_path}/new.db" in said
     assert f"the file {report.name}, open for writing" in said

@@ -63,8 +63,8 @@ def up(
         say(msgspec.json.format(msgspec.json.encode(endpoints)).decode())
     else:
         announce(endpoints, how_to_stop="`fissile down` stops it")
-        if endpoints.warning:
-            note(f"warning: {endpoints.warning}")
+        for warning in endpoints.warnings:
+            note(f"warning: {warning}")
         if endpoints.resumed:
             note(f"release {endpoints.release} goes on, as it ran last; `fissile deploy` brings the code in the folder")
 

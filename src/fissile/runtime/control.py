@@ -75,7 +75,8 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
     gateway_token: SHA-256 (hex) of the HTTP/JSON token. http: components with a public listener, in the order of
     their inherited sockets. serial: no other replica of the application has it. revision: of the set. stacks: the
     file in which it writes where it stands when its event loop is stuck ("": nowhere). migrate: components whose
-    migrations are to be run, instead of serving. guest: "asgi" or "wsgi", where `application` knows nothing of
+    migrations are to be run, instead of serving. source: the folder
+    that `root` is a copy of, "" where it is none. guest: "asgi" or "wsgi", where `application` knows nothing of
     Fissile. port: of a program that opens its own.
     """
 
@@ -102,6 +103,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
     migrate: tuple[str, ...] = ()
     guest: str = ""
     port: int = 0
+    source: str = ""
 
 
 class ReplicaHello(msgspec.Struct, frozen=True):

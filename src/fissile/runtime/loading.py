@@ -47,9 +47,14 @@ def load_object(target: str, root: Path) -> object:
             f"{module_name} imports {error.name!r}, which is not installed{_place(error, root)}",
             remedy="install it in this Python environment",
         ) from None
+    except SystemExit as error:
+        raise ConfigError(
+            f"{module_name} ends the process while it is imported: sys.exit({error.code!r}){_place(error, root)}",
+            remedy='keep that from being imported: below `if __name__ == "__main__":`',
+        ) from None
     except Exception as error:
         raise ConfigError(
-            f"{module_name} cannot be imported: {type(error).__name__}: {error}{_place(error, root)}",
+            f"{module_name} cannot be imported: {_said(error)}{_place(error, root)}",
             remedy="mend that line; nothing was started",
         ) from None
     found = getattr(module, attribute, None)
@@ -59,6 +64,11 @@ def load_object(target: str, root: Path) -> object:
             remedy=f"write {attribute} = Application(...) in it",
         )
     return found
+
+
+def _said(error: Exception) -> str:
+    """Of a syntax error without its place, which follows."""
+    return f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
 
 
 def _place(error: BaseException, root: Path) -> str:

@@ -8,22 +8,27 @@ import os
 import sys
 import threading
 import traceback
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-# Of this process: the folder of the copy, with a slash at its end, and that which it was copied from.
+import fissile
+
+_FISSILE = f"{Path(fissile.__file__).parent}{os.sep}"
+# Of this process: the folder of the copy, and that which it was copied from.
 _places: dict[str, str] = {}
 
 
 def runs_from(copy: str, source: str) -> None:
     """The code of this process, and of those that it forks, runs from a copy. source: "" where it does not."""
-    if source and copy != source:
-        _places.update(places(copy, source))
+    _places.update(places(copy, source))
 
 
 def places(copy: str, source: str) -> dict[str, str]:
-    """How the files of a copy are called by people."""
-    return {f"{one.rstrip('/')}/": f"{source.rstrip('/')}/" for one in (copy, os.path.realpath(copy))}
+    """How the files of a copy are called by people. source: "" where it is none."""
+    if not source or copy == source:
+        return {}
+    return dict.fromkeys((os.path.realpath(copy), copy.rstrip("/")), source.rstrip("/"))
 
 
 def edited(text: str, known: dict[str, str] | None = None) -> str:
@@ -39,6 +44,17 @@ def edited(text: str, known: dict[str, str] | None = None) -> str:
 def formatted(error: BaseException) -> str:
     """Its traceback, as Python writes it, with the files that people edit."""
     return edited("".join(traceback.format_exception(error)))
+
+
+def authors(error: BaseException) -> str:
+    """The same of what an author's code raised, without the steps of ours that led there."""
+    told = traceback.TracebackException.from_exception(error)
+    one: traceback.TracebackException | None = told
+    while one is not None:
+        own = [frame for frame in one.stack if not frame.filename.startswith(_FISSILE)]
+        one.stack = traceback.StackSummary.from_list(own or list(one.stack))
+        one = one.__cause__ or one.__context__
+    return edited("".join(told.format()))
 
 
 def tell_where() -> None:

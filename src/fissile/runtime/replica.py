@@ -53,6 +53,7 @@ from fissile.runtime.handover import Handover
 from fissile.runtime.host import Host
 from fissile.runtime.ledger import Ledger
 from fissile.runtime.loading import load_application
+from fissile.runtime.places import authors, edited, runs_from
 from fissile.runtime.stacks import Stacks
 from fissile.runtime.unhandled import let_info_pass
 from fissile.telemetry.pulse import Pulse
@@ -86,6 +87,7 @@ def run(
     young, *older = gc.get_threshold()
     if young in YOUNG_OBJECTS_BY_DEFAULT:  # else the application has an opinion of its own
         gc.set_threshold(YOUNG_OBJECTS, *older)
+    runs_from(spec.root, spec.source)
     with asyncio.Runner(loop_factory=lambda: loop or uvloop.new_event_loop()) as runner:
         return runner.run(_serve(spec, sockets, control_address, control_token))
 
@@ -105,8 +107,11 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
             await replica.stop()
             return EXIT_STOPPED
     except FissileError as error:
-        print(f"cannot start: {error}", file=sys.stderr, flush=True)
-        await ControlLink(replica, control_address, control_token).failed(str(error))
+        if error.__cause__ is not None:
+            print(authors(error.__cause__), end="", file=sys.stderr)
+        told = edited(str(error))
+        print(f"cannot start: {told}", file=sys.stderr, flush=True)
+        await ControlLink(replica, control_address, control_token).failed(told)
         return EXIT_CANNOT_START
     control = ControlLink(replica, control_address, control_token)
     control.imported = tuple(name for name in sys.modules if name not in known and _is_common(name, spec))

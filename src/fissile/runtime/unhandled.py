@@ -7,7 +7,9 @@ the application do nothing, and show twice what a logger of its own shows.
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
+
+from fissile.runtime.places import edited, formatted, tell_where
 
 LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 # Those that Fissile writes to.
@@ -15,13 +17,21 @@ OURS = ("fissile.door", "fissile.rpc", "uvicorn.error")
 
 
 class _Lasting(logging.Logger):
-    """Is not turned off in passing: `dictConfig` and `fileConfig` disable every logger there is, unless they are told
-    `disable_existing_loggers = False`. The traceback behind an answer of 500 would stand nowhere then. A level and
-    handlers count as ever."""
+    """Names the files that people edit in its tracebacks, whose handlers and formatters ever show them.
+
+    It is not turned off in passing, either: `dictConfig` and `fileConfig` disable every logger there is, unless they
+    are told `disable_existing_loggers = False`. The traceback behind an answer of 500 would stand nowhere then. A level
+    and handlers count as ever."""
 
     @property
     def disabled(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride] -- set by the configurators
         return False
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """Formatters show the text of an exception that a record has already (`logging.Formatter.format`)."""
+        if record.exc_info is not None and record.exc_info[1] is not None and not record.exc_text:
+            record.exc_text = formatted(record.exc_info[1]).rstrip("\n")
+        super().handle(record)
 
     @disabled.setter
     def disabled(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -40,11 +50,19 @@ class _ToStderr(logging.StreamHandler[TextIO]):
         """There is only one."""
 
 
+class _Edited(logging.Formatter):
+    """Names the files that people edit."""
+
+    def formatException(self, ei: Any) -> str:
+        return edited(super().formatException(ei))
+
+
 def show_unhandled() -> None:
     """Show what nobody handles, from INFO on, and keep our own loggers. To be called before the import."""
+    tell_where()
     handler = _ToStderr()
     handler.setLevel(logging.INFO)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(_Edited(LOG_FORMAT))
     logging.lastResort = handler
     for name in OURS:
         logging.getLogger(name).__class__ = _Lasting

@@ -101,7 +101,7 @@ class Edition:
             if unheld
             else ""
         )
-        return tuple(filter(None, (self.loaded.warning, walls)))
+        return tuple(filter(None, (*self.loaded.warnings, walls)))
 
     def live(self) -> LiveRelease:
         """As the orchestrator knows it."""

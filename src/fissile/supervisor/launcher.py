@@ -154,6 +154,7 @@ class Launcher:
         return ReplicaSpec(
             application=getattr(own, own.guest) if own.guest else settings.app,
             root=str(Path(settings.root) / own.folder),
+            source=str(self._fleet.root / own.folder) if settings.root != str(self._fleet.root) else "",
             service=service.name,
             set=service.set,
             slot=replica.slot,

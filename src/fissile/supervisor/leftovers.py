@@ -5,7 +5,7 @@ of the other. A file that was opened for writing has one place for all, and a da
 connection to it is carried into a child (sqlite.org/howtocorrupt.html, 2.6). A thread is in no child at all (fork(2)).
 None of it is altered here: it is said, with the name by which the author knows it.
 
-`sentence` decides, of what `opened` and `left` have seen. Harmless, and so not told: files that are only appended to,
+`sentences` decides, of what `opened` and `left` have seen. Harmless, and so not told: files that are only appended to,
 as logs are; devices and pipes; what is mapped into memory; datagrams.
 """
 
@@ -31,6 +31,7 @@ _SQLITE = b"SQLite format 3\0"
 _HOLDERS_MAX = 5
 _REFERRERS_MAX = 2_000
 _NAMES_MAX = 5
+REMEDY = "move that to start(), or set `spawn = true` for each service"
 # A helper of Python's own, which children share as it is meant to be.
 _HARMLESS_PROCESS = "multiprocessing.resource_tracker"
 
@@ -80,21 +81,15 @@ def told(one: Open) -> str:
     return f"{name} ({one.owner})" if name and one.owner else name
 
 
-def sentence(left: Left) -> str:
-    """What people should know of it, with the remedy; "" where all is well."""
+def sentences(left: Left) -> Iterator[str]:
+    """What people should know of it, each with the remedy; none where all is well."""
     shared = list(dict.fromkeys(name for one in left.opened if (name := told(one))))
     shared += [f"the event loop {name}" for name in left.loops]
     shared += [f"the process {name}" for name in left.processes]
-    parts: list[str] = []
     if shared:
-        parts.append(f"leaves open {_listed(shared)}: all replicas share that, and disturb each other")
+        yield f"importing the application leaves open {_listed(shared)}: all replicas share that; {REMEDY}"
     if left.threads:
-        parts.append(f"starts threads ({_listed(left.threads)}): replicas do not have them")
-    if not parts:
-        return ""
-    return (
-        f"importing the application {'; it '.join(parts)}; move that to start(), or set `spawn = true` for each service"
-    )
+        yield f"importing the application starts threads ({_listed(left.threads)}): replicas do not have them; {REMEDY}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -178,7 +178,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     services: components by service, in start order. references: components that each one calls.
     http: components with a public listener. migrations: components that have some. keeps: what components say
     that they keep in memory alone. config: tables by component, environment included.
-    release: the builds of its services, and their contracts.
+    release: the builds of its services, and their contracts. warnings: what people should know of its import.
     """
 
     name: str
@@ -189,7 +189,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     release: Release
     migrations: tuple[str, ...] = ()
     keeps: dict[str, str] = {}
-    warning: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):

@@ -28,6 +28,7 @@ from fissile.orchestrator.vigil import Look, Vigil
 from fissile.rpc.paths import addressed
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import receive_descriptors
+from fissile.runtime.places import edited, places
 from fissile.supervisor import mark, sealed, title, withheld
 from fissile.supervisor.descent import Mark, born
 from fissile.supervisor.messages import (
@@ -410,7 +411,7 @@ class Nursery:
         answer = await self._examined(self._loaded)
         if isinstance(answer, LoadFailed):
             self._lost(wanted=True)  # it ends by that, and can fork nothing
-            raise ConfigError(answer.message)
+            raise ConfigError(edited(answer.message, places(self._load.settings.root, self._load.source)))
         self._loads = True
         await self._hand_down()
         return answer

@@ -66,6 +66,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     api: the supervisor's own address, if there is one, with its token; and the Unix socket of the same.
     births: of all replicas in the background, as `orphans` knows them, by process number. release: the one that most
     requests go to; resumed: whether it is what ran last, and not the code that the folder held at the start.
+    warnings: what people should know of what runs, though it is no mistake.
     """
 
     pid: int
@@ -80,7 +81,7 @@ class Endpoints(msgspec.Struct, frozen=True):
     api_socket: str = ""
     release: str = ""
     resumed: bool = False
-    warning: str = ""
+    warnings: tuple[str, ...] = ()
     background: bool = False
     # When supervisor and zygote began, as `births` has it of replicas: a number alone may be another's by now.
     # None: not known, as where there is no /proc.

@@ -1376,7 +1376,7 @@ class Supervisor:
             api_socket=self._api_socket,
             release=fleet.release,
             resumed=self._resumed,
-            warning="; ".join(self._warnings()),
+            warnings=tuple(dict.fromkeys(self._warnings())),
             background=self._keep,
         )
 

@@ -43,12 +43,13 @@ from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import keep_from_programs
 from fissile.runtime.host import MIGRATE, configured
 from fissile.runtime.loading import load_application, load_object
+from fissile.runtime.places import runs_from
 from fissile.runtime.settings import Settings, resolve
 from fissile.runtime.unhandled import show_unhandled
 from fissile.supervisor import mark, sealed, title, withheld
 from fissile.supervisor.confine import enter
 from fissile.supervisor.descent import descendants
-from fissile.supervisor.leftovers import Watch, sentence
+from fissile.supervisor.leftovers import Watch, sentences
 from fissile.supervisor.logfiles import flush_output, unfailing_output
 from fissile.supervisor.messages import (
     Begin,
@@ -113,7 +114,7 @@ class Birth(msgspec.Struct, frozen=True):
 class Noticed(msgspec.Struct, frozen=True):
     """What people should know of an import. left: what replicas that are forked from it share; live: of its code."""
 
-    left: str = ""
+    left: tuple[str, ...] = ()
     live: str = ""
 
 
@@ -495,6 +496,7 @@ def load(order: Begin, renewal: Renewal) -> tuple[Graph | None, Noticed]:
     graph: Graph | None = None
     watch = Watch()
     if order.source:
+        runs_from(order.root, order.source)
         _run_the_copy(Path(order.source), root)
     if order.folder:
         # Imported here once, its replicas are forks that share its memory. Several could get in each other's way.
@@ -504,7 +506,7 @@ def load(order: Begin, renewal: Renewal) -> tuple[Graph | None, Noticed]:
     elif order.target:
         with renewal.watching():
             graph = load_application(order.target, root)
-    return graph, Noticed(sentence(watch.left()), _live_warning(order))
+    return graph, Noticed(tuple(sentences(watch.left())), _live_warning(order))
 
 
 def _examiner(graph: Graph | None, noticed: Noticed, order: int, answer: int) -> NoReturn:
@@ -551,7 +553,7 @@ def examine(order: Load, graph: Graph | None, noticed: Noticed) -> Loaded:
         release,
         tuple(c.name for c in components if not c.foreign and callable(getattr(c.cls, MIGRATE, None))),
         {c.name: keeps for c in components if (mark := class_mark(c.cls)) and (keeps := mark.keeps)},
-        "; ".join(filter(None, (noticed.left if forks else "", noticed.live))),
+        tuple(filter(None, (*(noticed.left if forks else ()), noticed.live))),
     )
 
 
