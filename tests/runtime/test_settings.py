@@ -1,5 +1,8 @@
 """fissile.toml is read strictly, and every mistake is reported at once."""
 
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +161,49 @@ def test_broken_toml_names_the_line(tmp_path: Path):
 def test_a_file_that_is_not_text(tmp_path: Path):
     (tmp_path / FILE_NAME).write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not valid TOML"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"\xef\xbb\xbfapp = 'a:b'\n", b"\xef\xbb\xbfapp = 'a:b'\r\n[calls]\r\n", b"app = 'a:b'\r\n"]
+)
+def test_what_an_editor_of_windows_saves(tmp_path: Path, text: bytes):
+    (tmp_path / FILE_NAME).write_bytes(text)
+    assert load(tmp_path).app == "a:b"
+
+
+def test_a_byte_order_mark_in_the_middle_is_a_mistake(tmp_path: Path):
+    (tmp_path / FILE_NAME).write_bytes(b"app = 'a:b'\n\xef\xbb\xbf[calls]\n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load(tmp_path)
+
+
+def test_the_line_that_is_not_utf8_is_named(tmp_path: Path):
+    (tmp_path / FILE_NAME).write_bytes(b"app = 'a:b'\n# caf\xe9\n")
+    with pytest.raises(ConfigError, match="line 2 is not UTF-8"):
+        load(tmp_path)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [_folder, os.mkfifo, _socket])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]):
+    make(tmp_path / FILE_NAME)
+    with pytest.raises(ConfigError, match=r"fissile\.toml is no file") as found:
+        load(tmp_path)
+    assert found.value.remedy
+
+
+def test_a_link_to_nothing_says_where_it_leads(tmp_path: Path):
+    (tmp_path / FILE_NAME).symlink_to("shared/gone.toml")
+    with pytest.raises(ConfigError, match=r"a link to shared/gone\.toml"):
         load(tmp_path)
 
 

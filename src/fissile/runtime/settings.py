@@ -8,6 +8,7 @@ FISSILE_<COMPONENT>_<FIELD> come last.
 import difflib
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -221,17 +222,29 @@ def _has_foreign(*tables: object) -> bool:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        if not stat.S_ISREG(file.stat().st_mode):  # a fifo would be waited for, and a socket cannot be opened
+            raise ConfigError(
+                f"{file} is no file", remedy=f"put a file there, or name the folder that holds {FILE_NAME}"
+            )
+        # Editors of Windows begin a file with a byte order mark (U+FEFF, RFC 3629, section 6); TOML knows none.
+        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         where = f"there is no {file.name} in {file.parent.resolve()}"
         if not file.parent.is_dir():
             where = f"there is no folder {file.parent}"
+        elif file.is_symlink():
+            where = f"{file} is a link to {os.readlink(file)}, where nothing is"
         raise ConfigError(
             where, remedy='write one that says app = "module:attribute", or run `fissile run module:attribute`'
         ) from None
     except NotADirectoryError:
         raise ConfigError(f"{file.parent} is not a folder", remedy=f"name the folder that holds {FILE_NAME}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"{file} is not valid TOML: line {line} is not UTF-8", remedy="save it as UTF-8 in your editor"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}", remedy="mend that line") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}", remedy="see its permissions") from None
