@@ -36,6 +36,7 @@ from fissile.runtime.settings import LimitSettings, Settings, load, resolve
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.supervisor import mark, report, withheld
 from fissile.supervisor.descent import born
+from fissile.supervisor.installed import installed
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.reaper import keep_reaping
 from fissile.supervisor.remains import Survivor, left_anywhere
@@ -118,7 +119,8 @@ def release_here(settings: Settings, topology: str) -> Release:
         settings = resolve(settings, graph)
         services = dict(topology_for(graph, topology, settings.topologies).services)
     alone = {name: () for name, one in settings.services.items() if one.foreign and name not in services}
-    return release_of(settings, graph, topology, {**alone, **services}, outside(Path(settings.root)))
+    found = installed(settings.root, os.getcwd(), files=outside(Path(settings.root)))
+    return release_of(settings, graph, topology, {**alone, **services}, found)
 
 
 def release_from(document: object) -> Release:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,10 @@ class Shell:
     def forget(self, settings: Settings, used: set[str]) -> None:
         pass
 
-    async def load(self, settings: Settings, topology: str, kept: dict[str, Any]) -> Edition:
+    def does(self, what: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def load(self, settings: Settings, topology: str, kept: dict[str, Any], **more: Any) -> Edition:
         return self.loaded
 
     async def give_up(self, found: Edition) -> None:

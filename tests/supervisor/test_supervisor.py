@@ -213,8 +213,8 @@ async def test_restart_loses_no_request_on_new_or_kept_connections(folder: Path)
         tasks = [asyncio.create_task(load(kind)) for kind in ("kept", "kept", "new", "rpc")]
         await until(lambda: all(counts.values()), "the load is there")
         before = {service: app.pids(service)[0] for service in ("pages", "back")}
-        assert await app.supervisor.restart("pages") == 1
-        assert await app.supervisor.restart("back") == 1
+        assert (await app.supervisor.restart("pages")).replicas == 1
+        assert (await app.supervisor.restart("back")).services == {"back": 1}
         reached = dict(counts)
         await until(lambda: all(counts[kind] > reached[kind] for kind in counts), "the load goes on")
         done.set()
@@ -250,7 +250,8 @@ async def test_a_new_replica_that_cannot_start_leaves_the_old_one_serving(folder
 
 async def test_restarts_at_the_same_time_are_all_answered(folder: Path):
     async with running(folder) as app:
-        assert await asyncio.gather(*(app.supervisor.restart("back") for _ in range(3))) == [1, 1, 1]
+        found = await asyncio.gather(*(app.supervisor.restart("back") for _ in range(3)))
+        assert [one.replicas for one in found] == [1, 1, 1]
         assert len(app.pids("back")) == 1
 
 

@@ -24,9 +24,11 @@ from fissile.orchestrator.change import Named, Who, Why
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
 from fissile.rpc.openapi import DOOR_PLAIN
+from fissile.supervisor.environment import Sent, sent
+from fissile.supervisor.restarts import Restarted, StartFailed
 from fissile.supervisor.rollouts import Deploy, DeployOrder, Outcome
 from fissile.supervisor.status import SupervisorStatus
-from fissile.supervisor.supervisor import StartFailed, Supervisor
+from fissile.supervisor.supervisor import Supervisor
 
 T = TypeVar("T")
 
@@ -80,8 +82,13 @@ class ScaleOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RestartOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who wants it, and why."""
+    """Who wants it, and why. environment: as of a deploy.
 
+    packages: though others are installed than the release was made with.
+    """
+
+    environment: Sent = ""
+    packages: bool = False
     who: Who = "operator"
     why: Why = ""
 
@@ -122,7 +129,7 @@ class ReleaseInfo(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """replicas: how many are wanted now, or were replaced."""
+    """replicas: how many are wanted now."""
 
     replicas: int
 
@@ -159,7 +166,14 @@ OPERATIONS = {
     "outcome": Operation("GET", "/rollouts/{number}", "How a rollout ended, or that it goes on", Outcome),
     "promote": Operation("POST", "/promote", "What is watched is good: go on", None, DecideOrder),
     "abort": Operation("POST", "/abort", "Give the rollout up", None, DecideOrder),
-    "restart": Operation("POST", "/services/{service}/restart", "New replicas, no request lost", Done, RestartOrder),
+    "restart": Operation(
+        "POST",
+        "/services/{service}/restart",
+        "New replicas of the same code, no request lost; what is read at import is read anew",
+        Restarted,
+        RestartOrder,
+    ),
+    "restart_all": Operation("POST", "/restart", "The same of all services in turn", Restarted, RestartOrder),
     "scale": Operation("POST", "/services/{service}/scale", "More or fewer replicas", Done, ScaleOrder),
     "down": Operation("POST", "/down", "Stop all, in order", None, DownOrder),
 }
@@ -306,8 +320,17 @@ class Api:
     async def restart(self, request: Request) -> Response:
         """See the table."""
         order = await _order(request, RestartOrder)
-        count = await self._supervisor.restart(request.path_params["service"], who=order.who, why=order.why)
-        return _json(Done(count))
+        given = sent(order.environment, "restart --update-env")
+        service = request.path_params.get("service", "")
+        return _json(
+            await self._supervisor.restart(
+                service, who=order.who, why=order.why, environment=given, packages=order.packages
+            )
+        )
+
+    async def restart_all(self, request: Request) -> Response:
+        """See the table."""
+        return await self.restart(request)
 
     async def scale(self, request: Request) -> Response:
         """See the table."""

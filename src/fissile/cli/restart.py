@@ -1,24 +1,69 @@
-"""`fissile restart`: new processes for one service, no request lost."""
+"""`fissile restart`: new processes of the same code, no request lost."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+UpdateEnv = Annotated[bool, typer.Option("--update-env", help="give them the environment of this shell, from now on")]
+AcceptPackages = Annotated[
+    bool, typer.Option("--accept-packages", help="though other packages are installed than it was deployed with")
+]
+# All services, one after another, each of which finishes its work.
+RESTART_SECONDS_MAX = 3600.0
+FILES_SHOWN = 5
+
 
 def restart(
-    service: Annotated[str, typer.Argument(help="the service's name")],
+    service: Annotated[str, typer.Argument(help="the service's name  [default: all, one after another]")] = "",
     path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
+    update_env: UpdateEnv = False,
+    accept_packages: AcceptPackages = False,
     why: Annotated[str, typer.Option(help="the reason, for the history")] = "",
     json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
-    """Replace a service's replicas: start new ones first, drain the old ones after."""
+    """Replace a service's replicas: start new ones first, drain the old ones after.
+
+    They run the same release. What is read at import is read anew: .env files, secrets, settings that are no code.
+    """
     from fissile.cli.client import Client
     from fissile.cli.output import say, show, user
 
-    done = Client(path).post(f"/services/{service}/restart", {"who": user(), "why": why})
-    if json:
-        show(done)
-    else:
-        count = done["replicas"]
-        say(f"{service}: {count} {'replica' if count == 1 else 'replicas'} replaced")
+    order = {
+        "environment": environment_here() if update_env else "",
+        "packages": accept_packages,
+        "who": user(),
+        "why": why,
+    }
+    where = f"/services/{service}/restart" if service else "/restart"
+    done = Client(path).post(where, order, seconds_max=RESTART_SECONDS_MAX)
+    show(done) if json else say(_as_text(done))
+
+
+def environment_here() -> str:
+    """The environment of this process, as the API takes it."""
+    import base64
+    import os
+
+    from fissile.supervisor.descent import VARIABLE
+
+    lines = [name + b"=" + value + b"\0" for name, value in os.environb.items() if name != VARIABLE.encode()]
+    return base64.b64encode(b"".join(lines)).decode()
+
+
+def _as_text(done: dict[str, Any]) -> str:
+    lines: list[str] = []
+    for service, count in done["services"].items():
+        lines.append(f"{service}: {count} {'replica' if count == 1 else 'replicas'} replaced")
+    lines += [f"{service}: scaled to zero, nothing to restart" for service in done["asleep"]]
+    read = done["read"][:FILES_SHOWN]
+    more = len(done["read"]) - len(read)
+    anew = ", ".join([*read, *([f"{more} more files"] if more else [])])
+    told = "; ".join(filter(None, (f"read anew: {anew}" if anew else "", done["environment"])))
+    if told:
+        lines = [f"{lines[0]}; {told}"] if len(lines) == 1 else [*lines, told]
+    if done["others"]:
+        lines.append(
+            f"{', '.join(done['others'])}: as they were, with what was read earlier; `fissile restart` restarts all"
+        )
+    return "\n".join(lines)

@@ -44,10 +44,14 @@ class SetReplicas(msgspec.Struct, frozen=True, tag=True):
 
 
 class RestartService(msgspec.Struct, frozen=True, tag=True):
-    """New replicas instead of those that are there. revision: above that of all there are."""
+    """New replicas instead of those that are there. revision: above that of all there are.
+
+    zygote: by which they are made; "": by the same as so far.
+    """
 
     service: str
     revision: int
+    zygote: str = ""
 
 
 class GiveUpRestart(msgspec.Struct, frozen=True, tag=True):
@@ -156,8 +160,18 @@ def apply(desired: Desired, change: Change) -> Desired:
                 f"{service_of(act.service)} is scaled to zero by {service.zero_by}: there is nothing to restart",
                 remedy=back(service_of(act.service)),
             )
-        service = msgspec.structs.replace(service, revision=act.revision)
+        service = _restarted(service, act)
     return msgspec.structs.replace(desired, services={**desired.services, act.service: service})
+
+
+def _restarted(service: DesiredService, act: RestartService | GiveUpRestart) -> DesiredService:
+    """Whoever gives a restart up goes back to the zygote of the replicas that stay."""
+    if isinstance(act, GiveUpRestart):
+        zygote = service.zygote_before or service.zygote
+        return msgspec.structs.replace(service, revision=act.revision, zygote=zygote, zygote_before="")
+    return msgspec.structs.replace(
+        service, revision=act.revision, zygote=act.zygote or service.zygote, zygote_before=service.zygote
+    )
 
 
 def _rolled(desired: Desired, act: RolloutAct, why: str) -> Desired:

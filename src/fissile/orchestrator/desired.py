@@ -33,7 +33,8 @@ class DesiredService(msgspec.Struct, frozen=True):
     overlap: whether a new replica may run beside the one that it replaces. release: of whose code and settings it
     is made. after: sets that are to have served before its first replica starts. zero_by: who has scaled it to zero; it
     keeps its bounds, and nothing wakes it but whoever scales it again. most: so many may be at all, as one where a
-    port is fixed.
+    port is fixed. zygote: by which its replicas are made, so that all have read the same files and have the same
+    environment; "": by the newest of its release. zygote_before: by which they were made before the last restart.
     """
 
     replicas: int = 1
@@ -50,6 +51,8 @@ class DesiredService(msgspec.Struct, frozen=True):
     after: tuple[str, ...] = ()
     zero_by: str = ""
     most: int = REPLICAS_MAX
+    zygote: str = ""
+    zygote_before: str = ""
 
     @property
     def automatic(self) -> bool:

@@ -12,6 +12,8 @@ from fissile.component.contract import Break, Contracts, breaks
 from fissile.orchestrator.code import ORDER, digest
 
 REASONS_MAX = 5
+# The part of a build by which it is another one though all else is as it was.
+FORCED = "--force"
 
 
 class Build(msgspec.Struct, frozen=True):
@@ -106,7 +108,9 @@ def _reasons(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, 
     # Whatever is new or gone alters the order as well.
     plain = {place.partition(":")[0] for place in places if not place.endswith(ORDER)}
     return tuple(
-        f"{place} {'is new' if place not in before else 'is gone' if place not in after else 'changed'}"
+        "it is forced"
+        if place == FORCED
+        else f"{place} {'is new' if place not in before else 'is gone' if place not in after else 'changed'}"
         for place in places
         if not place.endswith(ORDER) or place.removesuffix(ORDER) not in plain
     )

@@ -1,17 +1,19 @@
 """The releases that are loaded: each in a zygote of its own, which forks replicas of it.
 
-A release that gets no requests any more keeps its zygote only for as long as replicas of it live on, as those of
-services that later releases did not alter: it is their parent, and the only one that learns how they end.
+A zygote stays for as long as some service is made by it: a service that a deploy does not touch goes on with the import
+that it was started from, and so does one that was not restarted when another was. So all replicas of a service have
+read the same files, and have the same environment. After that it stays as the parent of what it has forked.
 """
 
 import secrets
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 
 from fissile.runtime.settings import Settings
+from fissile.supervisor.environment import Environment, taken
 from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.messages import Load
+from fissile.supervisor.messages import Load, Settled
 from fissile.supervisor.nursery import Found, Nursery
 from fissile.supervisor.state import ZYGOTE_SOCKET
 
@@ -28,9 +30,10 @@ class Editions:
     def __init__(self, fleet: Fleet, pipes: Pipes, *, keep: bool) -> None:
         self._fleet = fleet
         self._pipes = pipes
-        self._keep = keep
+        self.keep = keep
         self._loading: set[Nursery] = set()
         self._retired: list[Nursery] = []
+        self.environment = taken()
         # What takes long before a release is loaded; "": nothing.
         self.doing = ""
 
@@ -43,15 +46,37 @@ class Editions:
         finally:
             self.doing = before
 
-    def _nursery(self, load: Load, path: str | None = None) -> Nursery:
-        if path is None and self._keep:
-            path = self._fleet.state.socket_path(f"{ZYGOTE_SOCKET}-{secrets.token_hex(TOKEN_BYTES)}")
-        return Nursery(load, self._pipes, path, self._fleet.state.mark())
+    def _nursery(self, load: Load, path: str) -> Nursery:
+        return Nursery(load, self._pipes, path if self.keep else None, self._fleet.state.mark())
 
-    async def load(self, settings: Settings, topology: str, kept: dict[str, socket.socket]) -> Edition:
-        """Import a release. kept: the sockets that zygotes keep. Raises ConfigError, and leaves nothing behind."""
+    async def load(
+        self,
+        settings: Settings,
+        topology: str,
+        kept: dict[str, socket.socket],
+        *,
+        settled: Settled | None = None,
+        forced: Mapping[str, str] | None = None,
+        environment: Environment | None = None,
+    ) -> Edition:
+        """Import a release. kept: the sockets that zygotes keep. settled, forced: as of `Load`. environment: another
+        than the application's own so far.
+
+        Raises ConfigError, and leaves nothing behind.
+        """
         source = str(self._fleet.root) if settings.root != str(self._fleet.root) else ""
-        nursery = self._nursery(Load(settings, topology, self._keep, source=source))
+        name = secrets.token_hex(TOKEN_BYTES)
+        load = Load(
+            settings,
+            topology,
+            self.keep,
+            source=source,
+            zygote=name,
+            environment=environment or self.environment,
+            settled=settled,
+            forced=dict(forced or {}),
+        )
+        nursery = self._nursery(load, self._fleet.state.socket_path(f"{ZYGOTE_SOCKET}-{name}"))
         self._loading.add(nursery)
         try:
             with self.does(f"importing {nursery.target}" if nursery.target else "reading the settings"):
@@ -61,27 +86,48 @@ class Editions:
                 await nursery.keep(label, sock)
         except BaseException:
             await nursery.close()
-            raise
-        finally:
             self._loading.discard(nursery)
+            raise
         return Edition(loaded, settings, nursery, limits)
+
+    def take(self, edition: Edition) -> None:
+        """A release that was loaded is one that is needed."""
+        self._fleet.editions[edition.release.name] = edition
+        self.take_nursery(edition.nursery)
+
+    def take_nursery(self, nursery: Nursery) -> None:
+        """From now on `tidy` decides when it is needed no more."""
+        self._loading.discard(nursery)
+        self._fleet.nurseries[nursery.name] = nursery
 
     async def adopt(self) -> list[tuple[Nursery, Found]]:
         """The zygotes that outlived a dead supervisor."""
         adopted: list[tuple[Nursery, Found]] = []
-        for path in self._fleet.state.zygotes() if self._keep else []:
-            nursery = self._nursery(Load(self._fleet.settings, "", self._keep), path)
+        for path in self._fleet.state.zygotes() if self.keep else []:
+            nursery = self._nursery(Load(self._fleet.settings, "", self.keep), path)
             found = await nursery.adopt()
             if found is not None:
                 adopted.append((nursery, found))
+                self._fleet.nurseries[nursery.name] = nursery
+        # The newest first: it is the one that its release is made by, where nothing else is said.
+        adopted.sort(key=lambda one: one[0].load.at, reverse=True)
+        if adopted:
+            self.environment = max((nursery.environment for nursery, _ in adopted), key=lambda one: one.since)
         return adopted
 
     async def give_up(self, edition: Edition) -> None:
         """A release that was loaded in vain."""
-        await edition.nursery.close()
+        await self.close_nursery(edition.nursery)
+
+    async def close_nursery(self, nursery: Nursery) -> None:
+        """One that was made in vain."""
+        self._fleet.nurseries.pop(nursery.name, None)
+        self._loading.discard(nursery)
+        await nursery.close()
 
     async def retire(self, nursery: Nursery) -> None:
         """Nothing of this release is to be started any more."""
+        self._fleet.nurseries.pop(nursery.name, None)
         await nursery.retire()
         self._retired.append(nursery)
 
@@ -90,8 +136,23 @@ class Editions:
         desired = self._fleet.desired
         needed = {release.name for release in desired.releases()} | {want.release for want in desired.services.values()}
         for name in [name for name in self._fleet.editions if name not in needed]:
-            await self.retire(self._fleet.editions.pop(name).nursery)
+            del self._fleet.editions[name]
+        used = set(self._used())
+        for name in [name for name in self._fleet.nurseries if name not in used]:
+            await self.retire(self._fleet.nurseries[name])
         await self.close_idle()
+
+    def _used(self) -> Iterator[str]:
+        """The zygotes that replicas may still have to be made by."""
+        fleet, desired = self._fleet, self._fleet.desired
+        yield from (edition.nursery.name for edition in fleet.editions.values())
+        for name, want in desired.services.items():
+            yield want.zygote
+            if any(replica.revision < want.revision for replica in fleet.observed.service(name).replicas.values()):
+                yield want.zygote_before  # as long as the restart may be given up
+        if desired.rollout is not None:
+            wanted = (*desired.rollout.wishes.values(), *desired.rollout.kept.values())
+            yield from (want.zygote for want in wanted)
 
     async def close_idle(self) -> None:
         """End the zygotes of earlier releases whose last replica has gone."""
@@ -101,7 +162,7 @@ class Editions:
 
     def all(self) -> list[Nursery]:
         """Of all zygotes that live, or may."""
-        return [*(edition.nursery for edition in self._fleet.editions.values()), *self._retired, *self._loading]
+        return [*self._fleet.nurseries.values(), *self._retired, *self._loading]
 
     def look(self) -> list[tuple[str, str]]:
         """See whether every zygote answers; what has happened to them, as `Nursery.look` says it."""
@@ -122,4 +183,6 @@ class Editions:
         for nursery in self.all():
             await nursery.close()
         self._fleet.editions.clear()
+        self._fleet.nurseries.clear()
+        self._loading.clear()
         self._retired.clear()

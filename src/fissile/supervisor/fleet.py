@@ -68,7 +68,8 @@ class Process(msgspec.Struct, frozen=True, eq=False):
 
 
 class Edition:
-    """A release as it is loaded here. settings: with the folder of its code. nursery: forks its replicas.
+    """A release as it is loaded here. settings: with the folder of its code. nursery: of the zygote that has imported
+    it last.
 
     services: by replica set; filled when their doors are opened.
     """
@@ -142,6 +143,7 @@ class Fleet:
     All but editions and secrets is by replica set. routed: addresses, as replicas know them. sent: what each set was
     told.
     listeners: what there is to say of who answers at a program's port, by serial, where that is not itself.
+    nurseries: of the zygotes that fork, by name.
     strays: births of replicas that serve on, though nobody can adopt them any more (see orphans).
     """
 
@@ -149,6 +151,7 @@ class Fleet:
         self.root = Path(settings.root)
         self.state = state
         self.editions: dict[str, Edition] = {}
+        self.nurseries: dict[str, Nursery] = {}
         self.desired = Desired()
         self.observed = Observed()
         self.processes: dict[int, Process] = {}
@@ -198,6 +201,11 @@ class Fleet:
         """The release of whose code and settings a replica set is made."""
         return self.editions[self.desired.services[name].release]
 
+    def nursery_of(self, name: str) -> Nursery:
+        """By whom a replica set's replicas are made."""
+        want = self.desired.services[name]
+        return self.nurseries.get(want.zygote) or self.editions[want.release].nursery
+
     def current(self, service: str) -> str:
         """The replica set that is meant by a service's name. Raises KeyError."""
         edition = self.edition
@@ -224,6 +232,7 @@ class Fleet:
     def roots(self) -> set[str]:
         """The folders of code that are needed: those of loaded releases, and those that processes came from."""
         loaded = {edition.settings.root for edition in self.editions.values()}
+        loaded |= {nursery.root for nursery in self.nurseries.values()}
         return loaded | {process.root for process in self.processes.values()}
 
     # -- services -----------------------------------------------------------------------------------

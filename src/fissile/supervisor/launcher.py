@@ -52,13 +52,12 @@ class Launcher:
             handover.close()  # the replica has it
 
     async def _fork_with(self, service: Service, replica: Replica, fds: list[int]) -> Child:
-        edition = self._fleet.edition_of(service.set)
         spec = self._spec(service, replica)
         address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
         token = self._fleet.secrets.control[service.name]
         if not service.settings.spawn:
             confinement = self._confinement(replica, spec)
-            return await edition.nursery.fork(
+            return await self._fleet.nursery_of(service.set).fork(
                 spec,
                 address,
                 token,
@@ -79,7 +78,7 @@ class Launcher:
         settings = service.settings
         arguments = tuple(shlex.split(settings.command))
         folder = self._fleet.root / settings.folder
-        copy = Path(self._fleet.edition_of(service.set).settings.root) / settings.folder
+        copy = Path(self._fleet.nursery_of(service.set).root) / settings.folder
         _check_program(service.name, arguments, folder)
         port = service.port(replica.serial)
         if settings.ports == "inherited":
@@ -100,7 +99,7 @@ class Launcher:
         fds: list[int],
     ) -> Child:
         confinement = self._confinement(replica, spec)
-        nursery = self._fleet.edition_of(replica.service).nursery
+        nursery = self._fleet.nursery_of(replica.service)
         told = self._environment(service, port) | environment(confinement.walls) | service.settings.environment
         return await nursery.execute(spec, arguments, told, folder, fds, confinement=confinement)
 
@@ -130,8 +129,9 @@ class Launcher:
     def _environment(self, service: Service, port: int) -> dict[str, str]:
         """What a program is told: its port, its token, where its peers are; and nobody else's secrets."""
         edition = self._fleet.edition_of(service.set)
-        found = {k: v for k, v in os.environ.items() if not k.startswith(withheld.PREFIX)}
-        found |= withheld.own(withheld.variables(), service.name, [*edition.loaded.services, *edition.service_of])
+        given = self._fleet.nursery_of(service.set).environment
+        names = [*edition.loaded.services, *edition.service_of]
+        found = given.general() | withheld.own(given.components(), service.name, names)
         if service.settings.user:
             found.pop("XDG_RUNTIME_DIR", None)  # of the supervisor's user
         found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
@@ -147,14 +147,15 @@ class Launcher:
         return found | service.settings.environment
 
     def _spec(self, service: Service, replica: Replica, edition: Edition | None = None) -> ReplicaSpec:
+        nursery = self._fleet.nursery_of(service.set) if edition is None else edition.nursery
         edition = edition or self._fleet.edition_of(service.set)
         settings, own = edition.settings, edition.settings.service(service.name)
-        config, routes = edition.loaded.config, self._fleet.told(service.set)
+        config, routes = nursery.loaded.config, self._fleet.told(service.set)
         replica.routes = routes.version
         return ReplicaSpec(
             application=getattr(own, own.guest) if own.guest else settings.app,
-            root=str(Path(settings.root) / own.folder),
-            source=str(self._fleet.root / own.folder) if settings.root != str(self._fleet.root) else "",
+            root=str(Path(nursery.root) / own.folder),
+            source=str(Path(nursery.load.source) / own.folder) if nursery.load.source else "",
             service=service.name,
             set=service.set,
             slot=replica.slot,

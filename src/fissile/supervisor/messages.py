@@ -11,10 +11,12 @@ from typing import Any
 
 import msgspec
 
+from fissile.orchestrator.packages import Installed, Missing
 from fissile.orchestrator.release import Release
 from fissile.runtime.control import ReplicaSpec, Routes
 from fissile.runtime.forked import receive_descriptors
 from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.supervisor.environment import Environment
 from fissile.supervisor.walls import Walls
 
 FDS_MAX = 200
@@ -26,15 +28,23 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     """Only in a letter: what the application is to be checked against.
 
     topology: its name. keep: when the supervisor is gone, keep all running and wait for the next one; else end all.
-    variables: those of the environment that belong to components. source: the folder that the settings' folder is a
-    copy of; "": it is none.
+    source: the folder that the settings' folder is a copy of; "": it is none. zygote: its name, and at: when it was
+    last ordered to import (seconds of the wall clock). environment: what it and all that it starts get. settled: the
+    release that this is, whatever is installed by now; None: it is to be found out. forced: why services start anew
+    though nothing of them has changed, by service ("": all). files: those of settings that were there to be read, see
+    `unreleased`.
     """
 
     settings: Settings
     topology: str
     keep: bool = False
-    variables: dict[str, str] = {}
     source: str = ""
+    zygote: str = ""
+    at: float = 0.0
+    environment: Environment = Environment()
+    settled: "Settled | None" = None
+    forced: dict[str, str] = {}
+    files: dict[str, str] = {}
 
     def begin(self) -> "Begin":
         """What the zygote itself is told of it."""
@@ -50,6 +60,13 @@ def lone_guest(settings: Settings) -> ServiceSettings | None:
     """The guest that is all there is: it is imported by the zygote, in its own environment."""
     services = list(settings.services.values())
     return services[0] if not settings.app and len(services) == 1 and services[0].guest else None
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A release as it was found when it was imported first, and what was installed then."""
+
+    release: Release
+    installed: Installed
 
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
@@ -103,7 +120,8 @@ class Exec(msgspec.Struct, frozen=True, tag="exec"):
     """Run a program as a replica. With it travel the same as with Fork.
 
     The sockets become descriptors 3 and following, and the environment says so as systemd does (see
-    sd_listen_fds(3)). spec: who it is; nothing in it is told to the program.
+    sd_listen_fds(3)). spec: who it is; nothing in it is told to the program. raw: variables whose values are no text,
+    as an Environment has them.
     """
 
     order: int
@@ -112,10 +130,11 @@ class Exec(msgspec.Struct, frozen=True, tag="exec"):
     environment: dict[str, str]
     folder: str
     confinement: Confinement = Confinement()
+    raw: bytes = b""
 
     def public(self) -> "Exec":
         """Without what the child alone may know."""
-        return msgspec.structs.replace(self, spec=public(self.spec), arguments=(), environment={})
+        return msgspec.structs.replace(self, spec=public(self.spec), arguments=(), environment={}, raw=b"")
 
 
 def public(spec: ReplicaSpec) -> ReplicaSpec:
@@ -179,6 +198,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     http: components with a public listener. migrations: components that have some. keeps: what components say
     that they keep in memory alone. config: tables by component, environment included.
     release: the builds of its services, and their contracts. warnings: what people should know of its import.
+    installed: what was imported from elsewhere; missing: what of it is not as it was when the release was settled.
     """
 
     name: str
@@ -190,6 +210,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     migrations: tuple[str, ...] = ()
     keeps: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
+    installed: Installed = Installed()
+    missing: tuple[Missing, ...] = ()
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):

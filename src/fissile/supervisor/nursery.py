@@ -19,18 +19,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from fissile.errors import ConfigError, FissileError
+from fissile.orchestrator.packages import listed
 from fissile.orchestrator.vigil import Look, Vigil
 from fissile.rpc.paths import addressed
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import receive_descriptors
 from fissile.runtime.places import edited, places
-from fissile.supervisor import mark, sealed, title, withheld
+from fissile.supervisor import mark, sealed, title
 from fissile.supervisor.descent import Mark, born
+from fissile.supervisor.environment import Environment, parted, taken
 from fissile.supervisor.messages import (
     FDS_MAX,
     HEAD,
@@ -58,6 +61,7 @@ from fissile.supervisor.messages import (
     Ping,
     Pong,
     Retire,
+    Settled,
     Told,
     ToZygote,
     decode_from_zygote,
@@ -65,6 +69,8 @@ from fissile.supervisor.messages import (
     public,
 )
 from fissile.supervisor.sockets import listen_unix, remove_unix
+from fissile.supervisor.source import manifest
+from fissile.supervisor.unreleased import settings_files
 
 PIDFD_SIGNAL_PROCESS_GROUP = 4
 # A zygote that is importing when the next supervisor comes answers after that.
@@ -230,7 +236,10 @@ class Nursery:
         marked: Mark | None = None,
     ) -> None:
         self.children: dict[int, Child] = {}
+        if not load.environment.block:  # an earlier Fissile has not told which it was
+            load = msgspec.structs.replace(load, environment=taken())
         self._load = load
+        self._answer: Loaded | None = None
         self._pipes = pipes
         self._path = path
         self._mark = marked
@@ -272,6 +281,44 @@ class Nursery:
         return self._load.begin().target
 
     @property
+    def name(self) -> str:
+        """By which what is desired tells it from other zygotes of the same release."""
+        return self._load.zygote
+
+    @property
+    def load(self) -> Load:
+        """What it was ordered to import."""
+        return self._load
+
+    @property
+    def loaded(self) -> Loaded:
+        """What came of that last."""
+        assert self._answer is not None
+        return self._answer
+
+    @property
+    def root(self) -> str:
+        """The folder of its code."""
+        return self._load.settings.root
+
+    @property
+    def environment(self) -> Environment:
+        """What all that it starts get."""
+        return self._load.environment
+
+    def files_now(self, root: Path | None = None) -> dict[str, str]:
+        """The files of settings that an import would read now. root: the application's folder."""
+        settings = self._load.settings
+        folders = [one.folder for one in settings.services.values()]
+        code = frozenset(manifest(Path(settings.root)) or ())
+        return settings_files(root or Path(self._load.source or settings.root), code, *folders)
+
+    def settle(self, loaded: Loaded) -> None:
+        """From now on it is this release, whatever is installed when it has to be imported again."""
+        self._answer = loaded
+        self._load = msgspec.structs.replace(self._load, settled=Settled(loaded.release, loaded.installed))
+
+    @property
     def idle(self) -> bool:
         """Whether it has no children, and none is on its way."""
         return not self.children and not self._orders
@@ -302,7 +349,15 @@ class Nursery:
             return f"zygote {self._zygote_pid} is gone: another one is being started"
         if silent >= SUSPECT_SECONDS and self._seconds_max == SILENT_SECONDS_MAX:
             return f"zygote {self._zygote_pid} has not answered for {silent:.1f} s: no replica can be started"
-        return ""
+        return self.strange
+
+    @property
+    def strange(self) -> str:
+        """What of its packages is not as it was when its release was made; "" if all is."""
+        if self._answer is None or not self._answer.missing:
+            return ""
+        release, missing = self._answer.release.name, self._answer.missing
+        return f"release {release} runs with other packages than it was deployed with: {listed(missing)}"
 
     @property
     def _seconds_max(self) -> float:
@@ -361,9 +416,8 @@ class Nursery:
                 async with self._starting:
                     if self._socket is None:
                         await self.start()
-                        self._news.append(
-                            ("ZygoteStarted", f"zygote {self._zygote_pid} has taken the place of another")
-                        )
+                        text = f"zygote {self._zygote_pid} has taken the place of another"
+                        self._news.append(("ZygoteStarted", "; ".join(filter(None, (text, self.strange)))))
                 self._revive_at, self._revive_pause = time.monotonic() + REVIVE_SECONDS, REVIVE_SECONDS
             except FissileError as error:
                 self._news.append(("ZygoteFailed", f"no zygote can be started: {error.message}"))
@@ -393,7 +447,7 @@ class Nursery:
                 stderr=err,
                 pass_fds=inherited,
                 # Components' own variables go by the order to load, each to its own service alone.
-                env={k: v for k, v in os.environ.items() if not k.startswith(withheld.PREFIX)},
+                env=self._load.environment.general(),
                 start_new_session=True,
             )
         except OSError as error:
@@ -413,13 +467,15 @@ class Nursery:
             self._lost(wanted=True)  # it ends by that, and can fork nothing
             raise ConfigError(edited(answer.message, places(self._load.settings.root, self._load.source)))
         self._loads = True
+        self.settle(answer)
         await self._hand_down()
         return answer
 
     async def _examined(self, done: "asyncio.Future[Examined | LoadFailed]") -> Loaded | LoadFailed:
         """Have the zygote import the application, and a child of it check it."""
-        order = msgspec.structs.replace(self._load, variables=withheld.variables())
-        letters = [sealed.seal(order), sealed.blank()]
+        files = await asyncio.to_thread(self.files_now)
+        self._load = msgspec.structs.replace(self._load, at=time.time(), files=files)
+        letters = [sealed.seal(self._load), sealed.blank()]
         try:
             await self._send(self._load.begin(), letters)
             answer = await done
@@ -476,6 +532,10 @@ class Nursery:
             self._lost(wanted=True)
             return None
         self._loads, self._load = True, told.load
+        if not told.load.environment.block:  # an earlier Fissile ordered it
+            name = Path(self._path).stem
+            self._load = msgspec.structs.replace(told.load, environment=taken(), zygote=name)
+        self.settle(told.loaded)
         self._zygote_pid = told.pid
         self._handle = _pidfd(told.pid)
         children = tuple((child, self._specs[child.pid]) for child in self.children.values())
@@ -560,7 +620,8 @@ class Nursery:
         confinement: Confinement = UNCONFINED,
     ) -> Child:
         """Run a program as a replica; fds: stdout, stderr, listening sockets. Raises ForkError."""
-        return await self._order(lambda number: Exec(number, spec, arguments, environment, folder, confinement), fds)
+        text, raw = parted(environment)
+        return await self._order(lambda number: Exec(number, spec, arguments, text, folder, confinement, raw), fds)
 
     async def _order(self, make: Callable[[int], Fork | Exec], fds: list[int]) -> Child:
         for _ in range(ORDER_ATTEMPTS - 1):

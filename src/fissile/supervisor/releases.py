@@ -20,6 +20,7 @@ import msgspec
 
 from fissile.errors import ConfigError
 from fissile.orchestrator.code import digest
+from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.release import Release
 from fissile.runtime.settings import FILE_NAME, Settings
 from fissile.supervisor.logfiles import private
@@ -38,11 +39,14 @@ RELEASES = "releases"
 NAME_CHARACTERS_MIN = 4
 NEVER_LINKED = frozenset({".fissile", ".git", *SKIPPED})
 CACHE = "__pycache__"
+NOTHING = Installed()
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A release that is kept. made: seconds of the wall clock. code: the digest of its files."""
+    """A release that is kept. made: seconds of the wall clock. code: the digest of its files. installed: what it was
+    made with, which lies elsewhere.
+    """
 
     release: Release
     made: float
@@ -50,6 +54,7 @@ class Kept(msgspec.Struct, frozen=True):
     file: str
     profile: str
     app: str
+    installed: Installed = Installed()
 
     @property
     def name(self) -> str:
@@ -189,10 +194,10 @@ class Releases:
             elif _exchange(entry, self._root / path):
                 yield path
 
-    def record(self, release: Release, settings: Settings) -> None:
+    def record(self, release: Release, settings: Settings, installed: Installed = NOTHING) -> None:
         """Remember a release that was loaded from its copy. Raises ConfigError."""
         code = Path(settings.root).parent.name
-        kept = Kept(release, time.time(), code, settings.file, settings.profile, settings.app)
+        kept = Kept(release, time.time(), code, settings.file, settings.profile, settings.app, installed)
         try:
             _make_folders(self._folder)
             draft = self._folder / f"{release.name}.new"

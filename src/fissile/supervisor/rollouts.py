@@ -55,6 +55,7 @@ from fissile.runtime.settings import Settings, load
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.messages import Settled
 from fissile.supervisor.migrations import Launch, Migrations
 from fissile.supervisor.releases import Kept, KeptLine, Releases
 from fissile.telemetry.aggregate import Answers
@@ -158,7 +159,7 @@ class Rollouts:
         self._editions = editions
         self._doors = doors
         self._office = office
-        self._preparing = asyncio.Lock()
+        self.preparing = asyncio.Lock()
         # One rollout is over, with all that was closed for it, before the next makes anything.
         self._turn = asyncio.Lock()
         self.migrations = Migrations(office)
@@ -184,7 +185,7 @@ class Rollouts:
         _check(order)
         if order.release:
             order = msgspec.structs.replace(order, release=self._store.find(order.release).name)
-        async with self._preparing:
+        async with self.preparing:
             settings, topology = await self._what(order)
             self._prepared = {settings.root}
             taken = False
@@ -280,7 +281,13 @@ class Rollouts:
         """A release that is wanted, though its zygote is gone. Raises ConfigError."""
         kept = self._store.find(name)
         self._store.relink(self._store.settings(kept))
-        return await self._editions.load(self._reread(self._store.settings(kept)), kept.release.topology, {})
+        settings = self._reread(self._store.settings(kept))
+        found = await self._editions.load(
+            settings, kept.release.topology, {}, settled=Settled(kept.release, kept.installed)
+        )
+        if found.nursery.strange:
+            self._office.say(f"warning: {found.nursery.strange}")
+        return found
 
     def _newest(self) -> Edition:
         """The release that a deploy is compared with: what serves, once the rollout under way has ended."""
@@ -366,20 +373,20 @@ class Rollouts:
             if _bounds(new) != _bounds(old):
                 act = ScaleService(key, new.replicas_min, new.replicas_max)
                 await self._office.change(Change(order.who, act, order.why or "the settings say so"))
-        # A comment is no reason to run from another copy.
+        # What runs goes on from the copy that it was started from.
         if msgspec.structs.replace(edition.settings, root=before.settings.root) != before.settings:
-            await asyncio.to_thread(self._store.record, edition.release, edition.settings)
+            await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
             await self._doors.open(edition, 0)
             await edition.nursery.keep_just(dict(self._doors.kept))
-            fleet.editions[name] = edition
-            await self._editions.retire(before.nursery)
+            self._editions.take(edition)
+            await self._editions.tidy()
 
     async def _roll(self, edition: Edition, order: DeployOrder) -> int:
         """Record the rollout; from now on it is performed. Its number."""
         fleet, name = self._fleet, edition.release.name
         desired = fleet.desired
-        await asyncio.to_thread(self._store.record, edition.release, edition.settings)
-        fleet.editions[name] = edition
+        await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
+        self._editions.take(edition)
         try:
             # Others may have been opened and closed since it was loaded, while the way was cleared.
             await edition.nursery.keep_just(dict(self._doors.kept))

@@ -24,9 +24,11 @@ from fissile.errors import ConfigError
 from fissile.orchestrator.code import Slice, data_parts, digest
 from fissile.orchestrator.effects import Effects
 from fissile.orchestrator.module import Modules
+from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.reading import Paths
-from fissile.orchestrator.release import Build, Release, build_of
+from fissile.orchestrator.release import FORCED, Build, Release, build_of
 from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.supervisor.installed import installed
 from fissile.supervisor.state import CODE
 
 FILES_MAX = 50_000
@@ -69,9 +71,10 @@ def release_of(
     graph: Graph | None,
     topology: str,
     services: Mapping[str, tuple[str, ...]],
-    outside: Mapping[str, str] | None = None,
+    found: Installed | None = None,
+    forced: Mapping[str, str] | None = None,
 ) -> Release:
-    """The release in the folder of the settings. outside: digests of what is imported from elsewhere.
+    """The release in the folder of the settings. found: what is imported from elsewhere. forced: as of `Load`.
 
     Raises ConfigError where it is too large to be an application's.
     """
@@ -82,12 +85,16 @@ def release_of(
     for component in components.values():
         contracts |= contracts_of(component.interface)
     slices = _slices(root, files, settings, components, services)
-    common = {**_locks(root), **(outside or {}), "installed packages": installed()}
+    found = found or installed(settings.root, os.getcwd())
+    common = {**_locks(root), **found.files, "installed packages": found.content()}
+    forced = forced or {}
     builds: dict[str, Build] = {}
     foreign = {name for service, members in services.items() for name in members if settings.service(service).command}
     for service, members in services.items():
-        own, found = settings.service(service), slices[service]
-        parts = {**common, **found.parts, **data_parts(files, found, slices.values(), PAGE_FOLDERS)}
+        own, reached = settings.service(service), slices[service]
+        parts = {**common, **reached.parts, **data_parts(files, reached, slices.values(), PAGE_FOLDERS)}
+        if why := forced.get(service) or forced.get(""):
+            parts[FORCED] = why
         if own.guest or _is_python(root, own):
             # It finds its modules in its own way.
             parts |= {path: digest(content) for path, content in files.items()}
@@ -266,18 +273,6 @@ def _content(path: Path) -> bytes | None:
 
 def _locks(root: Path) -> dict[str, str]:
     return {name: digest(content) for name in LOCKS if (content := _content(root / name)) is not None}
-
-
-def installed() -> str:
-    """A digest of the interpreter and of all distributions that can be imported: of what each has recorded."""
-    found: list[str] = [sys.version]
-    for entry in dict.fromkeys(sys.path):
-        with suppress(OSError):
-            for name in sorted(os.listdir(entry or ".")):
-                if name.endswith((".dist-info", ".egg-info")):
-                    record = Path(entry or ".", name, "RECORD")
-                    found.append(f"{name} {digest(record.read_bytes()) if record.is_file() else ''}")
-    return digest("\n".join(found))
 
 
 def _command_parts(root: Path, settings: ServiceSettings) -> dict[str, str]:

@@ -75,6 +75,7 @@ from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.endings import Endings
+from fissile.supervisor.environment import Environment
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
 from fissile.supervisor.isolation import take_down
 from fissile.supervisor.lasting import lasting
@@ -92,6 +93,7 @@ from fissile.supervisor.peers import REMEDY, REPLICAS_MAY_NOT, Complaints, Doorm
 from fissile.supervisor.probe import until_it_serves
 from fissile.supervisor.releases import Kept, Releases
 from fissile.supervisor.remains import ASKED_SECONDS
+from fissile.supervisor.restarts import Restarted, Restarts, StartFailed
 from fissile.supervisor.rollouts import Rollouts
 from fissile.supervisor.scaling import Scaling
 from fissile.supervisor.service import Secrets, Service
@@ -124,10 +126,6 @@ SOCKETS_SECONDS = 1.0
 BALANCE_SECONDS = 2.0
 # Counts that are older than this are no reason to move anything.
 COUNTED_SECONDS_MAX = 1.5
-
-
-class StartFailed(FissileError):
-    """A replica did not become ready: most often its application's fault; the message has its own words."""
 
 
 class Supervisor:
@@ -175,6 +173,7 @@ class Supervisor:
         self._endings = Endings(self._fleet, self._zygotes, self.say)
         self._ownership = Ownership(self._fleet, self._endings)
         self._rollouts = Rollouts(self._fleet, self._store, self._editions, self._doors, self)
+        self._restarts = Restarts(self._fleet, self._editions, self._doors, self, self._rollouts.preparing)
         self._complaints = Complaints(self.say)
         self._desk = Desk(self._heard, self._complain)
         self._doorman: Doorman | None = None
@@ -383,11 +382,11 @@ class Supervisor:
         if self._keep and not self._fresh:
             last = beginning.last(before, fleet.topology, any_topology=self._resume)
         edition = await (self._load_folder() if last is None else self._load_last(last))
-        fleet.editions[edition.release.name] = edition
+        self._editions.take(edition)
         for warning in edition.warnings():
             self.say(f"warning: {warning}")
         if self._keep:
-            await asyncio.to_thread(self._store.record, edition.release, edition.settings)
+            await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
             self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
         live = edition.live()
         wishes = {name: self.wish(edition, service) for service, name in live.sets.items()}
@@ -439,6 +438,7 @@ class Supervisor:
             release=edition.release.name,
             most=settings.replicas_most,
             after=tuple(live.sets[other] for other in _before(edition, name)),
+            zygote=edition.nursery.name,
         )
 
     def _hold_for_migrations(self) -> None:
@@ -480,7 +480,7 @@ class Supervisor:
             )
         wanted = msgspec.msgpack.decode(desired, type=Desired)
         asked = fleet.topology
-        spare = await self._adopt_editions(adopted, wanted)
+        await self._adopt_editions(adopted, wanted)
         fleet.desired = wanted
         if asked and asked != fleet.topology and not self._resume:
             raise StartError(
@@ -489,8 +489,6 @@ class Supervisor:
             )
         fleet.secrets = msgspec.msgpack.decode(kept, type=Secrets)
         self._strip_secrets()
-        for nursery in spare:
-            await self._editions.retire(nursery)
         await self._doors.adopt(found.sockets for _, found in adopted)
         for release in fleet.desired.releases():
             await self._doors.open(fleet.editions[release.name], self._port)
@@ -510,6 +508,7 @@ class Supervisor:
         fleet.routed.take_over(now + SETTLE_SECONDS_MAX)
         await self._doors.close_unused()
         await self._open_desk()
+        await self._editions.tidy()
         await self._find_strays(children, {spec.serial for spec, _ in buried})
         await self._record("SupervisorReturned", f"{len(children)} replicas adopted")
         self._hold_for_migrations()
@@ -570,22 +569,17 @@ class Supervisor:
         fleet.strays = {}
         self._woken.set()
 
-    async def _adopt_editions(self, adopted: list[tuple[Nursery, Found]], wanted: Desired) -> list[Nursery]:
-        """The releases that are wanted, from their zygotes or loaded anew; the zygotes that are left over."""
+    async def _adopt_editions(self, adopted: list[tuple[Nursery, Found]], wanted: Desired) -> None:
+        """The releases that are wanted, from their zygotes or loaded anew."""
         fleet = self._fleet
-        spare: list[Nursery] = []
         needed = {release.name for release in wanted.releases()} | {want.release for want in wanted.services.values()}
         for nursery, found in adopted:
             name = found.loaded.release.name
             if name in needed and name not in fleet.editions:
                 settings = found.load.settings
                 fleet.editions[name] = Edition(found.loaded, settings, nursery, fleet.limits_for(settings))
-            else:
-                spare.append(nursery)
         for name in sorted(needed - fleet.editions.keys()):
-            loaded = await self._rollouts.load_kept(name)
-            fleet.editions[name] = loaded
-        return spare
+            self._editions.take(await self._rollouts.load_kept(name))
 
     def _adopt(self, child: Child, spec: ReplicaSpec, now: float) -> None:
         if spec.migrate:
@@ -644,7 +638,7 @@ class Supervisor:
         why = "its sockets were removed by somebody"
         self.say(f"{service_of(name)} is restarted: {why}")
         try:
-            await self._restart(name, OURSELVES, why)
+            await self.restart_set(name, OURSELVES, why)
         except (FissileError, KeyError) as error:
             self.say(f"{service_of(name)} takes no new connections of other services: {error}")
 
@@ -798,7 +792,7 @@ class Supervisor:
             out, err = self._logs.pipes(name)
         except OSError as error:
             return f"its log cannot be opened: {error}"
-        root = self._fleet.edition_of(replica.service).settings.root
+        root = self._fleet.nursery_of(replica.service).root
         try:
             child = await self._launcher.launch(replica, out, err)
         except (FissileError, OSError) as error:
@@ -937,7 +931,7 @@ class Supervisor:
                     link.tell(self._fleet.told(replica.service))
                 self._see(replica, known.ReplicaReady())
                 if report.imported and self._is_prepared(replica):
-                    self._spawn(self._fleet.edition_of(replica.service).nursery.prepare(report.imported))
+                    self._spawn(self._fleet.nursery_of(replica.service).prepare(report.imported))
         elif isinstance(report, Heartbeat):
             self._see(replica, ReplicaHeard(float(report.in_flight + report.queued + report.requests)))
             if report.differences:
@@ -1247,21 +1241,39 @@ class Supervisor:
             known = ", ".join(self._fleet.names())
             raise InvalidArgument(f"there is no service {service!r}", remedy=f"those there are: {known}") from None
 
-    async def restart(self, service: str, *, who: str = "operator", why: str = "") -> int:
-        """Replace a service's replicas without losing a request; how many.
+    async def restart(
+        self,
+        service: str = "",
+        *,
+        who: str = "operator",
+        why: str = "",
+        environment: Environment | None = None,
+        packages: bool = False,
+    ) -> Restarted:
+        """Replace a service's replicas without losing a request; or those of all ("").
 
-        Raises InvalidArgument, or StartFailed when a new one does not come up: the old ones serve on then.
+        What is read at import is read anew. environment, packages: as of `Restarts.restart`. Raises InvalidArgument,
+        ConfigError, PackagesChanged, or StartFailed when a new one does not come up: the old ones serve on then.
         """
-        self._known(service)
-        counts = [
-            await self._restart(name, who, why or "a restart was asked for") for name in self._fleet.sets(service)
-        ]
-        return sum(counts)
+        if service:
+            self._known(service)
+        services = [service] if service else self._starting_order()
+        return await self._restarts.restart(
+            services, who, why or "a restart was asked for", environment, packages=packages
+        )
 
-    async def _restart(self, name: str, who: str, why: str) -> int:
+    def _starting_order(self) -> list[str]:
+        """All services, callees before their callers."""
+        edition = self._fleet.edition
+        assert edition is not None
+        known = [service for wave in reversed(edition.waves()) for service in wave]
+        return list(dict.fromkeys([*known, *self._fleet.names()]))
+
+    async def restart_set(self, name: str, who: str, why: str, zygote: str = "") -> int:
+        """Replace a replica set's replicas; how many. zygote: by which the new ones are made. Raises StartFailed."""
         found = self._fleet.observed.service(name)
         revision = max(self._fleet.desired.services[name].revision, found.newest_revision()) + 1
-        await self.change(Change(who, RestartService(name, revision), why))
+        await self.change(Change(who, RestartService(name, revision, zygote), why))
         while True:
             await self.next_step()
             want = self._fleet.desired.services.get(name, DesiredService(0, 0, 0))

@@ -38,6 +38,8 @@ from fissile.component.graph import Graph
 from fissile.component.interface import class_mark
 from fissile.component.topology import BUILT_IN, Topology, topology_for
 from fissile.errors import ConfigError, FissileError
+from fissile.orchestrator.packages import Missing, differences
+from fissile.orchestrator.release import Release
 from fissile.runtime import replica
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import keep_from_programs
@@ -49,6 +51,8 @@ from fissile.runtime.unhandled import show_unhandled
 from fissile.supervisor import mark, sealed, title, withheld
 from fissile.supervisor.confine import enter
 from fissile.supervisor.descent import descendants
+from fissile.supervisor.environment import variables
+from fissile.supervisor.installed import installed
 from fissile.supervisor.leftovers import Watch, sentences
 from fissile.supervisor.logfiles import flush_output, unfailing_output
 from fissile.supervisor.messages import (
@@ -75,6 +79,7 @@ from fissile.supervisor.messages import (
     Ping,
     Pong,
     Retire,
+    Settled,
     Told,
     ToZygote,
     receive,
@@ -531,7 +536,7 @@ def examine(order: Load, graph: Graph | None, noticed: Noticed) -> Loaded:
     settings = order.settings
     services: dict[str, tuple[str, ...]] = {}
     if graph is not None:
-        settings = resolve(settings, graph, order.variables)
+        settings = resolve(settings, graph, order.environment.components())
         topology = topology_for(graph, order.topology, settings.topologies)
         _check_config(graph, settings)
         _check_foreign(graph, topology, settings)
@@ -542,7 +547,12 @@ def examine(order: Load, graph: Graph | None, noticed: Noticed) -> Loaded:
     }
     services = {**alone, **services}
     forks = any(not one.spawn and not one.command for one in map(settings.service, services))
-    release = release_of(settings, graph, order.topology, services, outside(Path(settings.root)))
+    found = installed(settings.root, order.source or settings.root, os.getcwd(), files=outside(Path(settings.root)))
+    release = release_of(settings, graph, order.topology, services, found, order.forced)
+    missing: tuple[Missing, ...] = ()
+    if order.settled is not None:
+        missing = differences(order.settled.installed, found)
+        release, found = _settled(order.settled, release), order.settled.installed
     components = list(graph.components.values()) if graph is not None else []
     return Loaded(
         graph.name if graph is not None else Path(settings.root).name,
@@ -554,6 +564,19 @@ def examine(order: Load, graph: Graph | None, noticed: Noticed) -> Loaded:
         tuple(c.name for c in components if not c.foreign and callable(getattr(c.cls, MIGRATE, None))),
         {c.name: keeps for c in components if (mark := class_mark(c.cls)) and (keeps := mark.keeps)},
         tuple(filter(None, (*(noticed.left if forks else ()), noticed.live))),
+        found,
+        missing,
+    )
+
+
+def _settled(known: Settled, found: Release) -> Release:
+    """The release that this is, if it is still called in the same way. Raises ConfigError."""
+    if (found.services, found.contracts) == (known.release.services, known.release.contracts):
+        return known.release
+    raise ConfigError(
+        f"release {known.release.name} has other components or methods when it is imported now: they depend on its "
+        "environment or on packages",
+        remedy="`fissile deploy` makes a new release of it",
     )
 
 
@@ -668,7 +691,7 @@ def execute(order: Exec, listening: list[int], marked: dict[str, str]) -> int:
     parked = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, first + len(listening)) for fd in listening]
     for number, fd in enumerate(parked):
         os.dup2(fd, first + number)
-    environment = order.environment | marked
+    environment = variables(order.raw) | order.environment | marked
     if listening:
         environment |= {"LISTEN_FDS": str(len(listening)), "LISTEN_PID": str(os.getpid())}
     program = order.arguments[0]

@@ -1,0 +1,217 @@
+"""Restarts that a person asks for: of the same code, with all that is read at import read anew.
+
+A fresh zygote imports the release from its copy, so nothing that was not deployed becomes live. It is there before
+anything is touched: if it cannot be made, as with a mistake in a file of settings, what runs goes on. Other services of
+the release go on with the zygote that they were made by, for their replicas would else differ among each other.
+"""
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+
+from fissile.errors import ConfigError, FissileError
+from fissile.orchestrator.packages import Installed, Missing, gone, listed, way_back
+from fissile.supervisor.doors import Doors
+from fissile.supervisor.editions import Editions
+from fissile.supervisor.environment import Environment
+from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.installed import is_uvs
+from fissile.supervisor.nursery import Nursery
+from fissile.supervisor.unreleased import changed
+
+
+class StartFailed(FissileError):
+    """A replica did not become ready: most often its application's fault; the message has its own words."""
+
+
+class PackagesChanged(FissileError):
+    """A release cannot run as it was, because its packages are not installed any more. Nothing was touched."""
+
+
+class Restarted(msgspec.Struct, frozen=True):
+    """What a restart did.
+
+    replicas: how many were replaced, services: by service, in the order of the restart. read: files of settings that
+    were there to be read anew; environment: the one that they have, in words. asleep: services that are scaled to
+    zero. others: services of the same release that go on with something else, as it was read earlier.
+    """
+
+    replicas: int
+    services: dict[str, int]
+    read: tuple[str, ...] = ()
+    environment: str = ""
+    asleep: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+class Office(Protocol):
+    """What is needed of the supervisor."""
+
+    async def restart_set(self, name: str, who: str, why: str, zygote: str = "") -> int:
+        """Replace a replica set's replicas; how many. Raises StartFailed or ChangeRefused."""
+        ...
+
+
+class Restarts:
+    """Of one application. preparing: held while a release is imported that is to be deployed."""
+
+    def __init__(self, fleet: Fleet, editions: Editions, doors: Doors, office: Office, preparing: asyncio.Lock) -> None:
+        self._fleet = fleet
+        self._editions = editions
+        self._doors = doors
+        self._office = office
+        self._preparing = preparing
+        self._turn = asyncio.Lock()
+
+    async def restart(
+        self, services: list[str], who: str, why: str, environment: Environment | None = None, *, packages: bool = False
+    ) -> Restarted:
+        """Replace the replicas of these services, one service after another, without losing a request.
+
+        environment: another than they have had so far. packages: though they are others than the release was made
+        with. Raises FissileError; what was not replaced serves on.
+        """
+        async with self._turn:
+            fresh = await self._fresh(services, environment, packages=packages)
+            before = {name: edition.nursery for name, (edition, _) in fresh.items()}
+            for edition, nursery in fresh.values():
+                edition.nursery = nursery
+                self._editions.take_nursery(nursery)
+            done: dict[str, int] = {}
+            asleep = [service for service in services if self._sleeps(service)] if len(services) > 1 else []
+            try:
+                for service in (one for one in services if one not in asleep):
+                    done[service] = await self._replace(service, fresh, who, why, before=list(done))
+            finally:
+                await self._settle(before)
+            return self._told(done, asleep, fresh)
+
+    async def _replace(
+        self, service: str, fresh: dict[str, tuple[Edition, Nursery]], who: str, why: str, *, before: list[str]
+    ) -> int:
+        """One service's replicas; how many. before: services that were restarted already."""
+        count = 0
+        for name in self._fleet.sets(service):
+            found = fresh.get(self._fleet.desired.services[name].release)
+            try:
+                count += await self._office.restart_set(name, who, why, found[1].name if found is not None else "")
+            except StartFailed as error:
+                told = f"{service}: {error.message}" if before else error.message
+                more = f"; {', '.join(before)} had been restarted before it" if before else ""
+                raise StartFailed(told + more, remedy=error.remedy) from None
+        return count
+
+    async def _fresh(
+        self, services: list[str], environment: Environment | None, *, packages: bool
+    ) -> dict[str, tuple[Edition, Nursery]]:
+        """By release, a zygote that has imported it just now. Raises ConfigError or PackagesChanged."""
+        found: dict[str, tuple[Edition, Nursery]] = {}
+        async with self._preparing:
+            try:
+                for name in self._anew(services, environment):
+                    edition = self._fleet.editions[name]
+                    found[name] = edition, await self._load(edition, environment, packages=packages)
+                for name, (edition, _) in found.items():
+                    if self._fleet.editions.get(name) is not edition:
+                        raise ConfigError(
+                            f"release {name} has been replaced meanwhile", remedy="see `fissile status`, and ask again"
+                        )
+            except BaseException:
+                for _, nursery in found.values():
+                    await self._editions.close_nursery(nursery)
+                raise
+        return found
+
+    def _anew(self, services: list[str], environment: Environment | None) -> list[str]:
+        """The releases that have to be imported again: a program reads its files itself when it starts.
+
+        None where there is no copy of the code: its folder may hold other code by now. Raises ConfigError where another
+        environment is wanted all the same.
+        """
+        fleet = self._fleet
+        if not self._editions.keep:
+            if environment is not None:
+                raise ConfigError(
+                    "what runs in the foreground has the environment that it was started with",
+                    remedy="stop it with Ctrl-C, and start it in the new one; or use `fissile up`",
+                )
+            return []
+        sets = [name for service in services for name in fleet.sets(service)]
+        imported = [name for name in sets if environment is not None or not fleet.command(name)]
+        return list(dict.fromkeys(fleet.desired.services[name].release for name in imported))
+
+    async def _load(self, edition: Edition, environment: Environment | None, *, packages: bool) -> Nursery:
+        settled = edition.nursery.load.settled
+        loaded = await self._editions.load(
+            edition.settings,
+            edition.release.topology,
+            self._doors.kept,
+            settled=settled,
+            environment=environment,
+        )
+        try:
+            missing = loaded.loaded.missing
+            if settled is not None and not packages:
+                check(edition.release.name, missing, settled.installed, "they are restarted with those")
+        except BaseException:
+            await self._editions.give_up(loaded)
+            raise
+        return loaded.nursery
+
+    async def _settle(self, before: dict[str, Nursery]) -> None:
+        """A zygote by which nothing came up is no better than the one before."""
+        used = {want.zygote for want in self._fleet.desired.services.values()}
+        for name, nursery in before.items():
+            edition = self._fleet.editions.get(name)
+            if edition is None:
+                continue
+            if edition.nursery.name in used:
+                self._editions.environment = edition.nursery.environment
+            elif nursery.name in self._fleet.nurseries:
+                edition.nursery = nursery
+        await self._editions.tidy()
+
+    def _sleeps(self, service: str) -> bool:
+        return any(self._fleet.desired.services[name].zero_by for name in self._fleet.sets(service))
+
+    def _told(self, done: dict[str, int], asleep: list[str], fresh: dict[str, tuple[Edition, Nursery]]) -> Restarted:
+        fleet = self._fleet
+        others = [
+            service
+            for service in fleet.names()
+            if service not in done and not self._sleeps(service) and self._is_behind(service, fresh)
+        ]
+        read = {path: None for _, nursery in fresh.values() for path in nursery.load.files}
+        given = [str(fleet.nursery_of(name).environment) for one in done for name in fleet.sets(one)]
+        shown = given[0] if given and self._editions.keep else ""
+        return Restarted(sum(done.values()), done, tuple(read), shown, tuple(asleep), tuple(others))
+
+    def _is_behind(self, service: str, fresh: dict[str, tuple[Edition, Nursery]]) -> bool:
+        """Whether a service runs with other files of settings, or another environment, than were read just now."""
+        for name in self._fleet.sets(service):
+            found = fresh.get(self._fleet.desired.services[name].release)
+            if found is None:
+                continue
+            own, new = self._fleet.nursery_of(name), found[1]
+            files = not self._fleet.command(name) and changed(own.load.files, new.load.files)
+            if files or own.environment.block != new.environment.block:
+                return True
+        return False
+
+
+def check(release: str, missing: tuple[Missing, ...], before: Installed, consent: str) -> None:
+    """Raises PackagesChanged where a release could not run with what it was made with."""
+    lost = gone(missing)
+    if not lost:
+        return
+    command = way_back(lost, before, before.prefix and f"{before.prefix}/bin/python", uv=is_uvs(before.prefix))
+    files = [one.name for one in lost if one.name.startswith("/")]
+    ways = [f"`{command}` brings them back"] if command else []
+    ways += [f"bring {', '.join(files)} back by its own means"] if files else []
+    ways += ["install that Python again"] if any(one.name == "Python" for one in lost) else []
+    raise PackagesChanged(
+        f"packages are not as they were when release {release} was made: {listed(lost)}",
+        remedy=f"{'; '.join(ways)}; `fissile deploy` makes a release with those of now; or say --accept-packages: "
+        f"{consent}",
+    )

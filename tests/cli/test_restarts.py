@@ -1,0 +1,221 @@
+"""`fissile restart` brings rotated secrets to the same code, and no two replicas of a service differ in them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from background import Up, background, wait_until
+from commands import WAIT_SECONDS_MAX, fissile
+
+from fissile.cli.client import Client
+
+APPLICATION = """
+import os
+from pathlib import Path
+from fissile import Application, component
+
+SECRET = (Path(__file__).parent / ".env").read_text().strip()
+SEEN = Path({seen!r})
+WORD = "first"
+if SECRET == "broken":
+    raise ValueError("the secret is broken")
+
+class Base:
+    async def start(self) -> None:
+        (SEEN / str(os.getpid())).write_text(f"{{SECRET}} {{os.environ.get('GIVEN', '-')}} {{WORD}}", errors="replace")
+        if SECRET == "too late":
+            raise ValueError("it does not start with that")
+
+@component
+class Front(Base):
+    async def go(self) -> str:
+        return SECRET
+
+@component
+class Back(Base):
+    async def go(self) -> str:
+        return SECRET
+
+app = Application(Front, Back, name="rotated")
+"""
+TOOL = """
+import http.server, os, pathlib
+(pathlib.Path({seen!r}) / str(os.getpid())).write_text(f"- {{os.environ.get('GIVEN', '-')}} -", errors="replace")
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+FILE = """
+app = "rotated:app"
+[services.back]
+replicas = 2
+[services.tool]
+command = "{python} tool.py"
+"""
+
+
+class Rotated(Up):
+    """seen: what each process of the application had read and was given, by its number."""
+
+    @property
+    def seen_folder(self) -> Path:
+        return self.folder.parent / "seen"
+
+    def saw(self, service: str) -> list[str]:
+        return sorted((self.seen_folder / str(pid)).read_text() for pid in self.pids(service))
+
+    def restart(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        return command("restart", *arguments, "--path", str(self.folder), given=given)
+
+    def crash(self, service: str) -> None:
+        """One of its replicas; until there are as many again, and all have said what they saw."""
+        count, pid = len(self.pids(service)), self.pids(service)[0]
+        self.kill(pid)
+
+        def back() -> bool:
+            pids = self.pids(service)
+            return len(pids) == count and pid not in pids and all((self.seen_folder / str(p)).exists() for p in pids)
+
+        wait_until(back, f"{service} is there again")
+
+    def write(self, secret: str) -> None:
+        (self.folder / ".env").write_text(secret)
+
+
+def command(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "GIVEN"}
+    if given is not None:
+        environment["GIVEN"] = given
+    line = [sys.executable, "-m", "fissile", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=WAIT_SECONDS_MAX, check=False, env=environment)
+
+
+@contextmanager
+def rotated(tmp_path: Path, *, given: str | None = None) -> Iterator[Rotated]:
+    folder, seen = tmp_path / "app", tmp_path / "seen"
+    folder.mkdir()
+    seen.mkdir()
+    (folder / "rotated.py").write_text(APPLICATION.format(seen=str(seen)))
+    (folder / "tool.py").write_text(TOOL.format(seen=str(seen)))
+    (folder / "fissile.toml").write_text(FILE.format(python=sys.executable))
+    (folder / ".env").write_text("old")
+    with background(folder, Rotated) as app:
+        started = command("up", str(folder), "--port", "0", "--topology", "microservices", given=given)
+        assert started.returncode == 0, started
+        app.status()
+        yield app
+        app.down()
+
+
+def test_what_is_read_at_import_is_read_anew_by_the_same_code(tmp_path: Path):
+    with rotated(tmp_path) as app:
+        code = app.folder / "rotated.py"
+        app.write("new")
+        code.write_text(code.read_text().replace('"first"', '"never deployed"'))
+        done = app.restart("front")
+        assert done.returncode == 0, done
+        assert done.stdout.startswith("front: 1 replica replaced; read anew: .env; environment of `up` at ")
+        assert "back: as they were" in done.stdout
+        assert app.saw("front") == ["new - first"]
+        app.crash("front")
+        assert app.saw("front") == ["new - first"]
+
+
+def test_a_service_that_is_not_restarted_stays_as_it_is_though_its_replicas_die(tmp_path: Path):
+    with rotated(tmp_path) as app:
+        app.write("new")
+        assert app.restart("front").returncode == 0
+        app.crash("back")
+        assert app.saw("back") == ["old - first"] * 2
+        app.kill(app.supervisor())
+        app.up()
+        app.crash("back")
+        app.crash("front")
+        assert app.saw("back") == ["old - first"] * 2
+        assert app.saw("front") == ["new - first"]
+
+
+def test_nor_does_one_that_a_deploy_leaves_alone(tmp_path: Path):
+    with rotated(tmp_path) as app:
+        app.write("new")
+        code = app.folder / "rotated.py"
+        code.write_text(code.read_text().replace("class Front(Base):", "class Front(Base):\n    KIND = 2"))
+        done = fissile("deploy", app.folder, "--wait")
+        assert "leaves back" in done.stdout, done
+        assert app.saw("front") == ["new - first"]
+        app.crash("back")
+        assert app.saw("back") == ["old - first"] * 2
+
+
+def test_without_a_name_all_are_restarted_callees_first(tmp_path: Path):
+    with rotated(tmp_path) as app:
+        app.write("new")
+        before = {name: app.pids(name) for name in ("front", "back", "tool")}
+        done = app.restart()
+        assert done.returncode == 0, done
+        assert done.stdout.startswith("tool: ")
+        assert app.saw("front") == ["new - first"]
+        assert app.saw("back") == ["new - first"] * 2
+        assert all(not set(app.pids(name)) & set(pids) for name, pids in before.items())
+
+
+@pytest.mark.parametrize("secret", ["broken", "too late"])
+def test_a_mistake_in_a_file_of_settings_leaves_all_as_it_was(tmp_path: Path, secret: str):
+    with rotated(tmp_path) as app:
+        before = app.pids("front")
+        app.write(secret)
+        done = app.restart("front")
+        assert done.returncode != 0
+        assert ("the secret is broken" if secret == "broken" else "it does not start with that") in done.stderr
+        assert app.pids("front") == before
+        app.crash("front")
+        assert app.saw("front") == ["old - first"]
+
+
+def test_the_environment_of_the_shell_comes_on_demand_and_stays(tmp_path: Path):
+    with rotated(tmp_path, given="at-first") as app:
+        assert app.restart("front", given="of-a-shell").returncode == 0
+        assert app.saw("front") == ["old at-first first"]
+        done = app.restart("tool", "--update-env", given="rotated-secret")
+        assert "environment of `restart --update-env` at " in done.stdout, done
+        assert app.saw("tool") == ["- rotated-secret -"]
+        app.crash("tool")
+        app.crash("back")
+        assert app.saw("tool") == ["- rotated-secret -"]
+        assert app.saw("back") == ["old at-first first"] * 2
+        app.kill(app.supervisor())
+        taken = command("up", str(app.folder), given="of-the-successor")
+        assert taken.returncode == 0, taken
+        for service in ("tool", "back"):
+            app.crash(service)
+        assert app.saw("tool") == ["- rotated-secret -"]
+        assert app.saw("back") == ["old at-first first"] * 2
+        assert app.restart("back").returncode == 0  # what was sent last is the application's from then on
+        assert app.saw("back") == ["old rotated-secret first"] * 2
+        for file in app.folder.rglob("*"):
+            if file.is_file():
+                assert b"rotated-secret" not in file.read_bytes(), file
+        shown = [app.status(), Client(app.folder).get("/history?limit=1000")]
+        assert "rotated-secret" not in repr(shown)
+
+
+def test_a_zygote_that_dies_comes_back_in_its_own_environment(tmp_path: Path):
+    with rotated(tmp_path, given="at-first") as app:
+        assert app.restart("front", "--update-env", given="later").returncode == 0
+        zygote: Any = app.status()["supervisor"]["zygote"]
+        os.kill(zygote, signal.SIGKILL)
+        wait_until(lambda: app.status()["supervisor"]["zygote"] not in (None, zygote), "another zygote")
+        app.crash("front")
+        assert app.saw("front") == ["old later first"]
+
+
+def test_a_variable_need_be_no_text(tmp_path: Path):
+    with rotated(tmp_path) as app:
+        done = app.restart("--update-env", given="caf\udce9")
+        assert done.returncode == 0, done
+        pid = app.pids("tool")[0]
+        assert b"GIVEN=caf\xe9\0" in Path(f"/proc/{pid}/environ").read_bytes()
