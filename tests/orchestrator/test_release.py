@@ -6,7 +6,17 @@ import msgspec
 import pytest
 
 from fissile.component.contract import Contracts, MethodContract
-from fissile.orchestrator.release import Difference, Release, ServiceChange, build_of, difference, parted
+from fissile.orchestrator.callers import DAY, Called
+from fissile.orchestrator.release import (
+    ContractBreak,
+    Difference,
+    Release,
+    ServiceChange,
+    Surroundings,
+    build_of,
+    difference,
+    parted,
+)
 
 SPLIT = {"front": ("Front",), "middle": ("Middle",), "back": ("Back",)}
 WHOLE = {"app": ("Front", "Middle", "Back")}
@@ -98,6 +108,90 @@ def test_releases_survive_being_written_down_also_those_without_programs():
     older = msgspec.to_builtins(release())
     del older["programs"]
     assert msgspec.convert(older, Release) == release()
+
+
+NOW = 100 * DAY
+QUIET = {"Back.count": Called(NOW - 3 * DAY)}
+
+
+def judged(earlier: Release, later: Release, **around: Any) -> ContractBreak | None:
+    """The one break there is."""
+    found = difference(earlier, later, Surroundings(**{"calls": QUIET, "now": NOW, **around})).breaks
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def test_callers_that_are_replaced_with_it_cannot_meet_a_break():
+    found = judged(release(), release(STRINGS))
+    assert found is not None
+    assert found.reasons == ()
+    assert found.note == "Middle is replaced with it; not called over HTTP/JSON in 3 days"
+    both = {"Front": ("Middle", "Back"), "Middle": ("Back",), "Back": ()}
+    found = judged(release(references=both), release({}, references=both))
+    assert found is not None
+    assert found.note.startswith("Front and Middle are replaced with it")
+    whole = difference(release(), release(STRINGS), Surroundings(QUIET, now=NOW))
+    assert whole.noted == whole.breaks
+    assert not whole.refused
+
+
+@pytest.mark.parametrize(
+    ("called", "words"),
+    [
+        (None, "was not watched"),
+        (Called(None), "was not watched"),
+        (Called(NOW - 3600.0), "is watched for 1 hour, and 24 hours are needed"),
+        (Called(NOW - DAY + 1.0), "is watched for 23 hours, and 24 hours are needed"),
+        (Called(NOW + 3600.0), "is watched for less than a minute"),  # the clock was set back
+        (Called(NOW - 60 * DAY, NOW - 2 * 3600.0), "it was called over HTTP/JSON 2 hours ago"),
+        (Called(NOW - 60 * DAY, NOW - 29.9 * DAY), "it was called over HTTP/JSON 29 days ago"),
+        (Called(NOW - 60 * DAY, NOW + 3600.0), "it was called over HTTP/JSON less than a minute ago"),
+        (Called(NOW - 60 * DAY, NOW - 31 * DAY), ""),
+        (Called(NOW - DAY), ""),
+    ],
+)
+def test_who_calls_from_outside_may_meet_it(called: Called | None, words: str):
+    found = judged(release(), release(STRINGS), calls={} if called is None else {"Back.count": called})
+    assert found is not None
+    assert words in " ".join(found.reasons)
+    assert bool(found.reasons) == bool(words)
+
+
+def test_what_is_called_from_outside_alone_breaks_too():
+    alone = release(references={})
+    assert judged(alone, release(STRINGS)) is None
+    assert judged(alone, release(STRINGS), calls={}) is None
+    found = judged(alone, release(STRINGS), calls={"Back.count": Called(NOW - DAY, NOW - DAY)})
+    assert found is not None
+    assert found.callers == ()
+    assert found.reasons == ("it was called over HTTP/JSON 24 hours ago",)
+    # In one process as well: the door is the same.
+    whole = judged(release(services=WHOLE), release({}, WHOLE), calls={"Back.count": Called(NOW, NOW)})
+    assert whole is not None
+    assert whole.reasons
+
+
+@pytest.mark.parametrize("service", ["middle", "back"])
+def test_what_is_replaced_in_place_meets_requests_of_both(service: str):
+    found = judged(release(), release(STRINGS), in_place=frozenset({service}))
+    assert found is not None
+    assert found.reasons == (f"{service} cannot run twice at once, so requests of both releases meet it",)
+    assert judged(release(), release(STRINGS), in_place=frozenset({"front"})) == judged(release(), release(STRINGS))
+
+
+def test_a_program_belongs_to_no_release():
+    services = {**SPLIT, "program": ()}
+    found = judged(release(services=services, programs={"program": ("Back",)}), release(STRINGS, services))
+    assert found is not None
+    assert found.reasons == ("program is a program, and its calls belong to no release",)
+
+
+def test_a_caller_that_stays_meets_it():
+    later = release(STRINGS)
+    later = msgspec.structs.replace(later, builds={**later.builds, "middle": release().builds["middle"]})
+    found = judged(release(), later)
+    assert found is not None
+    assert found.reasons == ("middle stays as it is, and calls it",)
 
 
 @pytest.mark.parametrize(

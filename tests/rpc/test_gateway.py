@@ -202,14 +202,16 @@ class Bank:
 GRAPH = Graph(Bank, name="bank", context=[TENANT])
 
 
-def gateway_of(bank: Bank) -> Gateway:
+def gateway_of(bank: Bank, called: set[str] | None = None) -> Gateway:
     interface = GRAPH.components["Bank"].interface
     reference = local_reference(interface, bank, environment())
     return Gateway(
         {"Bank": Export(interface, reference)},
-        authorize=lambda token: token == "right",
+        authorize=lambda token: token in ("right", "program"),
         title="bank",
         variables=GRAPH.context,
+        outside=lambda token: token == "right",
+        called=called,
     )
 
 
@@ -533,3 +535,25 @@ def test_the_document_says_that_integers_may_be_strings() -> None:
     document = openapi("bank", [GRAPH.components["Bank"].interface])
     number = document["components"]["schemas"]["All"]["properties"]["number"]
     assert {"type": "string", "pattern": "^-?[0-9]+$"} in number["anyOf"]
+
+
+async def test_calls_from_outside_are_remembered_and_none_else() -> None:
+    called: set[str] = set()
+    transport = httpx.ASGITransport(app=gateway_of(Bank(), called))
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+
+        async def call(method: str, token: str, **headers: str) -> int:
+            told = {"Authorization": f"Bearer {token}", **headers}
+            answer = await http.post(f"/rpc/Bank/{method}", json={"how": "ok"}, headers=told)
+            return answer.status_code
+
+        assert await call("pay", "wrong") == 401
+        assert await call("nothing", "right") == 404
+        assert await call("pay", "program") == 200
+        assert await call("pay", "right", **{"Fissile-Caller": "operator"}) == 200
+        assert called == set()
+        # Whether it went well is another question.
+        assert await call("context", "right") == 400
+        assert called == {"Bank.context"}
+        assert await call("pay", "right") == 200
+        assert called == {"Bank.context", "Bank.pay"}

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from fissile.component.values import UNDECODABLE
 from fissile.errors import CallError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry
+from fissile.orchestrator.callers import Called
 from fissile.orchestrator.change import Named, Who, Why
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
@@ -161,6 +162,12 @@ OPERATIONS = {
         query=("name",),
     ),
     "releases": Operation("GET", "/releases", "The releases that are kept, newest first", list[ReleaseInfo]),
+    "callers": Operation(
+        "GET",
+        "/callers",
+        "When methods were called over HTTP/JSON from outside, by Component.method",
+        dict[str, Called],
+    ),
     "deploy": Operation("POST", "/deploy", "Move the requests to the code in the folder", Deploy, DeployOrder),
     "rollback": Operation("POST", "/rollback", "Move the requests to an earlier release", Deploy, RollbackOrder),
     "outcome": Operation("GET", "/rollouts/{number}", "How a rollout ended, or that it goes on", Outcome),
@@ -288,6 +295,10 @@ class Api:
             for kept in await asyncio.to_thread(self._supervisor.rollouts.kept)
         ]
         return _json(found)
+
+    async def callers(self, request: Request) -> Response:
+        """See the table."""
+        return _json(self._supervisor.callers())
 
     async def deploy(self, request: Request) -> Response:
         """See the table."""

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from fissile.supervisor.state import Endpoints, ServiceEndpoints
 
 
+# A person tries a method: no program depends on it.
+OPERATOR = {"Fissile-Caller": "operator"}
+
+
 def call(
     method: Annotated[str, typer.Argument(help="Component.method")],
     arguments: Annotated[str, typer.Argument(help="the arguments as a JSON object")] = "{}",
@@ -61,7 +65,7 @@ def _post(gateway: str, path: str, body: bytes, token: str, compact: bool) -> in
     from fissile.cli.output import complain
 
     connection = http.client.HTTPConnection(urlsplit(gateway).netloc)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **OPERATOR}
     try:
         connection.request("POST", quote(path), body, headers)
         answer = connection.getresponse()

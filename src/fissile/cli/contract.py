@@ -24,35 +24,39 @@ def diff(
     json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Print what callers that run now could not live with, if that release or the code here ran; exit code 1 then."""
+    import time
+
     import msgspec
 
     from fissile import daemon
     from fissile.cli.client import Client
     from fissile.cli.output import say, show
-    from fissile.orchestrator.release import difference
+    from fissile.orchestrator.callers import Called
+    from fissile.orchestrator.release import Surroundings, difference
+    from fissile.supervisor.fleet import in_place
 
-    client = Client(path)
+    client, settings = Client(path), daemon.settings_of(path, profile)
     running = daemon.release_from(client.get("/release"))
     if release:
         later = daemon.release_from(client.get(f"/release?name={release}"))
     else:
-        later = daemon.release_here(daemon.settings_of(path, profile), running.topology)
-    found = difference(running, later)
+        later = daemon.release_here(settings, running.topology)
+    calls = msgspec.convert(client.get("/callers"), dict[str, Called])
+    found = difference(running, later, Surroundings(calls, in_place(running, later, settings), time.time()))
     if json:
         show(msgspec.to_builtins(found.breaks))
     else:
         say(as_text(found))
-    if found.breaks:
+    if found.refused:
         raise typer.Exit(1)
 
 
 def as_text(found: "Difference") -> str:
     """One break after the other: what, for whom, and the compatible way."""
-    if not found.breaks:
-        return "every caller that runs can live with this code"
     import msgspec
 
-    return "\n".join(as_lines(msgspec.to_builtins(found.breaks)))
+    lines = as_lines(msgspec.to_builtins(found.breaks))
+    return "\n".join(lines if found.refused else [*lines, "every caller that runs can live with this code"])
 
 
 def as_lines(breaks: list[dict[str, Any]]) -> list[str]:
@@ -61,5 +65,12 @@ def as_lines(breaks: list[dict[str, Any]]) -> list[str]:
     for one in breaks:
         broken = one["found"]
         where = f"{broken['method']}{', ' + broken['place'] if broken['place'] else ''}"
-        lines += [f"{where}: {broken['what']}", f"  called by {', '.join(one['callers'])}", f"  → {broken['remedy']}"]
+        lines.append(f"{where}: {broken['what']}")
+        if not one["reasons"]:
+            lines.append(f"  nobody is left who calls it: {one['note']}")
+            continue
+        if one["callers"]:
+            lines.append(f"  called by {', '.join(one['callers'])}")
+        lines += [f"  {reason}" for reason in one["reasons"]]
+        lines.append(f"  → {broken['remedy']}")
     return lines

@@ -130,9 +130,10 @@ def _print_plan(found: dict[str, Any]) -> None:
         say("  nothing starts anew")
     for warning in found["warnings"]:
         note(warning)
-    if difference["breaks"]:
+    refused = [one for one in difference["breaks"] if one["reasons"]]
+    if refused:
         say("  callers that run now could not live with it:")
-        for line in as_lines(difference["breaks"]):
+        for line in as_lines(refused):
             say(f"    {line}")
 
 

@@ -4,11 +4,12 @@ A build is the content hash of its parts: definitions, files, configuration, con
 Equal parts, equal build: a service whose build stays is not touched by a deploy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from fissile.component.contract import Break, Contracts, breaks
+from fissile.orchestrator.callers import Calls, outside, recent
 from fissile.orchestrator.code import ORDER, digest
 
 REASONS_MAX = 5
@@ -59,10 +60,26 @@ class ServiceChange(msgspec.Struct, frozen=True):
 
 
 class ContractBreak(msgspec.Struct, frozen=True):
-    """A break, and the components and programs that call the method's component; these by their service's name."""
+    """A break, and the components and programs that call the method's component; these by their service's name.
+
+    reasons: why it can meet a caller; none: it cannot, and `note` says why that is known.
+    """
 
     callers: tuple[str, ...]
     found: Break
+    reasons: tuple[str, ...] = ()
+    note: str = ""
+
+
+class Surroundings(msgspec.Struct, frozen=True):
+    """What decides, beside both releases, whether a break can meet a caller.
+
+    calls: from outside. in_place: services that are replaced where they are. now: seconds since 1970.
+    """
+
+    calls: Calls = {}
+    in_place: frozenset[str] = frozenset()
+    now: float = 0.0
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -72,8 +89,18 @@ class Difference(msgspec.Struct, frozen=True):
     unchanged: tuple[str, ...]
     breaks: tuple[ContractBreak, ...]
 
+    @property
+    def refused(self) -> tuple[ContractBreak, ...]:
+        """The breaks that can meet a caller."""
+        return tuple(one for one in self.breaks if one.reasons)
 
-def difference(earlier: Release, later: Release) -> Difference:
+    @property
+    def noted(self) -> tuple[ContractBreak, ...]:
+        """Those that cannot."""
+        return tuple(one for one in self.breaks if not one.reasons)
+
+
+def difference(earlier: Release, later: Release, around: Surroundings = Surroundings()) -> Difference:  # noqa: B008
     """What deploying `later` over `earlier` would do."""
     changes: list[ServiceChange] = []
     unchanged: list[str] = []
@@ -86,10 +113,46 @@ def difference(earlier: Release, later: Release) -> Difference:
         else:
             unchanged.append(service)
     changes += [ServiceChange(service, "gone") for service in earlier.builds if service not in later.builds]
-    found = [ContractBreak(_callers(earlier, one), one) for one in breaks(earlier.contracts, later.contracts)]
-    # What nobody calls breaks nobody, nor what is called in the same service: both sides are of one release there.
-    crossing = (one for one in found if _crosses(one, earlier) or _crosses(one, later))
-    return Difference(tuple(changes), tuple(unchanged), tuple(crossing))
+    found = (_judged(one, earlier, later, around) for one in breaks(earlier.contracts, later.contracts))
+    return Difference(tuple(changes), tuple(unchanged), tuple(one for one in found if one is not None))
+
+
+def _judged(one: Break, earlier: Release, later: Release, around: Surroundings) -> ContractBreak | None:
+    """A break, and whether it can meet a caller; None where there is no caller.
+
+    A request stays in its release, and whoever calls a method that changes has another build himself: the contract is
+    part of it. So callers within the application meet the other release only where something is replaced in place, or
+    is a program, whose calls belong to no release. Calls within a service are of one release in any case.
+    """
+    found = ContractBreak(_callers(earlier, one), one)
+    called = around.calls.get(one.method)
+    if not (_crosses(found, earlier) or _crosses(found, later) or recent(called, around.now)):
+        return None
+    reasons = [*_meetings(found, earlier, later, around)]
+    may_be, words = outside(called, around.now)
+    if may_be:
+        return msgspec.structs.replace(found, reasons=(*reasons, words))
+    moved = f"{_listed(found.callers)} {'are' if len(found.callers) > 1 else 'is'} replaced with it"
+    return msgspec.structs.replace(found, reasons=tuple(reasons), note="" if reasons else f"{moved}; {words}")
+
+
+def _meetings(one: ContractBreak, earlier: Release, later: Release, around: Surroundings) -> Iterator[str]:
+    """Where callers within the application meet the other release."""
+    for caller in one.callers:
+        if caller in earlier.programs and _component(one.found) in earlier.programs[caller]:
+            yield f"{caller} is a program, and its calls belong to no release"
+    homes = [_homes(earlier), _homes(later)]
+    concerned = {home[name] for home in homes for name in (_component(one.found), *one.callers) if name in home}
+    for service in sorted(concerned & around.in_place):
+        yield f"{service} cannot run twice at once, so requests of both releases meet it"
+    for service in sorted(concerned - around.in_place):
+        before, after = earlier.builds.get(service), later.builds.get(service)
+        if before is not None and before == after and any(homes[0].get(caller) == service for caller in one.callers):
+            yield f"{service} stays as it is, and calls it"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def parted(earlier: Release, later: Release) -> frozenset[str]:

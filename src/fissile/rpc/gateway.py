@@ -30,6 +30,9 @@ from fissile.rpc.server import Export
 BODY_BYTES_MAX = 16 * 1024 * 1024
 TIMEOUT_HEADER = b"fissile-timeout-ms"
 TIMEOUT_DIGITS_MAX = 15
+# A person at a terminal says so: no program depends on the method then.
+CALLER_HEADER = b"fissile-caller"
+OPERATOR = b"operator"
 # How long past its deadline a call has to end by itself, before it is answered for.
 LET_GO_SECONDS = 0.1
 
@@ -69,7 +72,8 @@ class Gateway:
     """The exports of a service as an ASGI app.
 
     exports: references by component. authorize: whether a bearer token may call. variables: those of the context
-    that travel with each call; a `baggage` header sets them.
+    that travel with each call; a `baggage` header sets them. outside: whether a token that may call is nobody's of the
+    application itself; called: gets the labels of methods that such callers call, unless a person does.
     """
 
     def __init__(
@@ -79,7 +83,11 @@ class Gateway:
         authorize: Callable[[str], bool],
         title: str,
         variables: Variables | None = None,
+        outside: Callable[[str], bool] = lambda _: True,
+        called: set[str] | None = None,
     ) -> None:
+        self._outside = outside
+        self._called = called if called is not None else set[str]()
         self._variables = variables or Variables()
         self._authorize = authorize
         self._title = title
@@ -127,6 +135,8 @@ class Gateway:
         if verb != "POST":
             raise _not_with(verb, path, "POST")
         method, function, decoder = found
+        if method.label not in self._called and headers.get(CALLER_HEADER) != OPERATOR and self._outside(token.strip()):
+            self._called.add(method.label)
         body = await _read_body(receive)
         try:
             arguments = decoder.decode(body or b"{}")

@@ -193,7 +193,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     doors. calls: its own calls in flight, by the replica set called. routes: the version that it applied.
     traffic: by release, while more than one is live. stuck: None while calls come and go.
     differences: those that this supervisor was not told before. kept: connections that were answered and go on, by
-    public door, without websockets.
+    public door, without websockets. outside: methods that were called over HTTP/JSON from outside since that was told.
     """
 
     hello: ReplicaHello
@@ -207,6 +207,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     stuck: Stuck | None = None
     differences: tuple[WireDifference, ...] = ()
     kept: dict[str, int] = {}
+    outside: tuple[str, ...] = ()
 
 
 Observed = ReplicaReady | ReplicaFailed | Heartbeat

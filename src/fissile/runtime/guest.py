@@ -20,6 +20,7 @@ from fissile.runtime.edge import Edge
 from fissile.runtime.handover import Handover
 from fissile.runtime.ledger import Ledger
 from fissile.runtime.loading import load_object
+from fissile.runtime.outside import Outside
 from fissile.runtime.unhandled import let_info_pass
 from fissile.telemetry.pulse import Pulse
 
@@ -40,6 +41,7 @@ class Guest:
         self.order = Drain(spec.drain_seconds_max)
         self.pulse = Pulse()
         self.differences = Differences()
+        self.outside = Outside()
         self.ledger = Ledger(spec.release, self.pulse)
         self.applied = 0
         self._handover: Handover | None = None

@@ -53,6 +53,7 @@ from fissile.runtime.handover import Handover
 from fissile.runtime.host import Host
 from fissile.runtime.ledger import Ledger
 from fissile.runtime.loading import load_application
+from fissile.runtime.outside import Outside
 from fissile.runtime.places import authors, edited, runs_from
 from fissile.runtime.stacks import Stacks
 from fissile.runtime.unhandled import let_info_pass
@@ -194,6 +195,7 @@ class Replica:
         self.recorder = Recorder(CELLS)
         self.pulse = Pulse()
         self.differences = Differences()
+        self.outside = Outside()
         self.ledger = Ledger(spec.release, self.pulse)
         self.applied = 0
         self._sockets = sockets
@@ -251,6 +253,8 @@ class Replica:
             authorize=self._authorize,
             title=f"{self._graph.name}: {spec.service}",
             variables=self._graph.context,
+            outside=lambda token: hmac.compare_digest(token_digest(token), self.spec.gateway_token),
+            called=self.outside.called,
         )
         doors = {GATEWAY_DOOR: gateway, **{name: host.asgi(name) for name in spec.http}}
         *listening, handover = self._sockets[1:]
@@ -311,6 +315,7 @@ class Replica:
             self._stuck(),
             self.differences.news(),
             {door: edge.kept() for door, edge in self._edges.items()},
+            self.outside.news(),
         )
 
     def _stuck(self) -> Stuck | None:
@@ -384,6 +389,7 @@ class ControlLink:
             try:
                 await self._control.report(ReplicaReady(self._replica.hello, self.imported))
                 self._replica.differences.again()
+                self._replica.outside.again()
                 async for command in self._control.attach(self._replica.hello):
                     pause = REATTACH_SECONDS
                     self._obey(command)
@@ -424,6 +430,7 @@ class ControlLink:
             with suppress(CallError):
                 await self._control.report(beat)
                 replica.differences.told(beat.differences)
+                replica.outside.told()
 
     async def _pause(self, seconds: float, *, resting: bool) -> float:
         """Wait so long, or until somebody hurries; how late it was (seconds). resting: look soon at what begins."""
@@ -477,4 +484,7 @@ class ControlLink:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._replica.outside.news():  # nobody could say it later
+            with suppress(CallError):
+                await self._control.report(self._replica.heartbeat(0.0))
         await self._channel.close()

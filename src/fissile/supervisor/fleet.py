@@ -25,6 +25,7 @@ from fissile.rpc.access import Access, token_digest
 from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Heartbeat, Routes
 from fissile.runtime.edge import GATEWAY_DOOR
 from fissile.runtime.settings import FILE_NAME, ServiceSettings, Settings
+from fissile.supervisor.callers import Callers
 from fissile.supervisor.desk import Link
 from fissile.supervisor.differences import Differences
 from fissile.supervisor.limits import Enforcement, Limits, detect, limits_of
@@ -137,6 +138,13 @@ def set_of(service: str, build: str, settings: ServiceSettings) -> str:
     return service if alone else set_name(service, build)
 
 
+def in_place(earlier: Release, later: Release, settings: Settings) -> frozenset[str]:
+    """The services that are replaced where they are, if these settings hold for both releases."""
+    builds = {name: build.name for name, build in later.builds.items()}
+    anew = [name for name, build in earlier.builds.items() if builds.get(name, build.name) != build.name]
+    return frozenset(name for name in anew if set_of(name, builds[name], settings.service(name)) == name)
+
+
 class Fleet:
     """One application's services, replicas and secrets.
 
@@ -160,6 +168,7 @@ class Fleet:
         self.routed = RouteTable()
         self.sent: dict[str, Routes] = {}
         self.differences = Differences()
+        self.outside = Callers()
         self.listeners: dict[int, str] = {}
         self.strays: dict[int, int] = {}
         self._detected = False
@@ -234,6 +243,11 @@ class Fleet:
         loaded = {edition.settings.root for edition in self.editions.values()}
         loaded |= {nursery.root for nursery in self.nurseries.values()}
         return loaded | {process.root for process in self.processes.values()}
+
+    def methods(self) -> set[str]:
+        """All that can be called now, as "Component.method"."""
+        live = (self.editions.get(release.name) for release in self.desired.releases())
+        return {label for edition in live if edition is not None for label in edition.release.contracts}
 
     # -- services -----------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ from fissile.orchestrator.change import (
     Why,
 )
 from fissile.orchestrator.desired import DesiredService, Rollout, Stage
-from fissile.orchestrator.release import ContractBreak, Difference, difference, parted
+from fissile.orchestrator.release import ContractBreak, Difference, Surroundings, difference, parted
 from fissile.orchestrator.replica import DRAINING, READY
 from fissile.orchestrator.rollout import (
     UNDECIDED,
@@ -319,10 +319,10 @@ class Rollouts:
                 f"release {earlier.release.name} runs, and not {order.expect}: somebody else has deployed meanwhile",
                 remedy="see `fissile history`, and deploy again if you still want to",
             )
-        found = difference(earlier.release, edition.release)
-        if found.breaks and not (order.breaks or order.plan or order.release):
+        found = difference(earlier.release, edition.release, self._around(earlier, edition))
+        if found.refused and not (order.breaks or order.plan or order.release):
             raise ContractBroken(
-                "\n".join(["callers that run now could not live with this code:", *map(_told, found.breaks)]),
+                "\n".join(["callers that run now could not live with this code:", *map(_told, found.refused)]),
                 remedy=_way_out(found, earlier, edition),
             )
         warnings = (
@@ -332,6 +332,12 @@ class Rollouts:
             *self._different(earlier, edition),
         )
         return Deploy(None, edition.release.name, earlier.release.name, edition.release.topology, found, warnings)
+
+    def _around(self, earlier: Edition, edition: Edition) -> Surroundings:
+        """What decides whether a break can meet a caller."""
+        callers = self._fleet.outside
+        callers.watch(self._fleet.methods())
+        return Surroundings(callers.calls, frozenset(_in_place(earlier, edition)), time.time())
 
     def _different(self, earlier: Edition, edition: Edition) -> Iterable[str]:
         """What was seen in calls within a process that cross a wire from now on, and would be different then."""
@@ -659,27 +665,29 @@ def _bounds(want: DesiredService) -> tuple[int, int]:
 
 def _way_out(found: Difference, earlier: Edition, edition: Edition) -> str:
     """What whoever deploys a break may do, and what that costs."""
-    concerned = {name for one in found.breaks for name in (one.found.method.partition(".")[0], *one.callers)}
+    concerned = {name for one in found.refused for name in (one.found.method.partition(".")[0], *one.callers)}
     places = {side.service_of.get(name, name) for side in (earlier, edition) for name in concerned}
-    both = [service for service in _in_place(found, earlier, edition) if service in places]
+    both = [service for service in _in_place(earlier, edition) if service in places]
     if not both:
-        return "deploy it in two steps, or say --accept-breaks: a request never meets both releases"
+        return "keep the earlier form until nobody calls it, or say --accept-breaks if nobody outside does"
     return (
         f"deploy it in two steps: {', '.join(both)} cannot run twice at once, so requests of both releases meet it. "
         "With --accept-breaks, such calls fail until the earlier release has ended"
     )
 
 
-def _in_place(found: Difference, earlier: Edition, edition: Edition) -> list[str]:
+def _in_place(earlier: Edition, edition: Edition) -> list[str]:
     """The services that are replaced where they are."""
     sets, before = edition.live().sets, earlier.live().sets
-    anew = sorted(change.service for change in found.changes)
-    return [service for service in anew if service in sets and sets[service] == before.get(service)]
+    old, new = earlier.release.builds, edition.release.builds
+    alone = [service for service in sorted(sets) if sets[service] == before.get(service)]
+    return [service for service in alone if old[service].name != new[service].name]
 
 
 def _told(one: ContractBreak) -> str:
     where = f"{one.found.method}{f', {one.found.place}' if one.found.place else ''}"
-    return f"  - {where}: {one.found.what}; called by {', '.join(one.callers)}: {one.found.remedy}"
+    called = f"; called by {', '.join(one.callers)}" if one.callers else ""
+    return f"  - {where}: {one.found.what}{called}: {one.found.remedy}\n    because {', and '.join(one.reasons)}"
 
 
 def _warnings(found: Difference, earlier: Edition, edition: Edition) -> Iterable[str]:
@@ -689,7 +697,9 @@ def _warnings(found: Difference, earlier: Edition, edition: Edition) -> Iterable
     for component, what in edition.loaded.keeps.items():
         if edition.service_of.get(component) in anew or earlier.service_of.get(component) in anew:
             yield f"{component} starts anew, and loses what it keeps in memory: {what}"
-    for service in _in_place(found, earlier, edition):
+    for one in found.noted:
+        yield f"{one.found.method}: {one.found.what}, and nobody is left who calls it: {one.note}"
+    for service in _in_place(earlier, edition):
         yield f"{service} cannot run twice at once: it is replaced in place, and requests of both releases meet it"
 
 

@@ -29,6 +29,7 @@ from fissile.orchestrator import replica as known
 from fissile.orchestrator.autoscale import Autoscaler, Decision
 from fissile.orchestrator.awaited import Awaited, awaited
 from fissile.orchestrator.balance import Holder, shifts
+from fissile.orchestrator.callers import Called
 from fissile.orchestrator.change import (
     Act,
     BeginRollout,
@@ -70,6 +71,7 @@ from fissile.runtime.control import (
 from fissile.runtime.settings import Settings
 from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
+from fissile.supervisor.callers import LOOK_SECONDS as CALLERS_LOOK_SECONDS
 from fissile.supervisor.descent import born, look, mark_of
 from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors
@@ -311,6 +313,7 @@ class Supervisor:
             self._spawn(lasting(self._scale, self.say))
             self._spawn(lasting(self._keep_sockets, self.say))
             self._spawn(lasting(self._balance, self.say))
+            self._spawn(lasting(self._watch_callers, self.say))
             self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._fleet.desired.services))
@@ -348,7 +351,18 @@ class Supervisor:
         if differences is not None:
             with suppress(msgspec.DecodeError):  # another Fissile wrote them: they are found again
                 self._fleet.differences.decode(differences)
+        self._fleet.outside.load(journal, goes_on=not nothing_runs)
         return journal
+
+    def callers(self) -> dict[str, Called]:
+        """When methods were called from outside, and since when that is watched for."""
+        return dict(self._fleet.outside.calls)
+
+    async def _watch_callers(self) -> None:
+        """Remember who calls from outside."""
+        while True:
+            await self._fleet.outside.look(self.journal, self._fleet.methods())
+            await asyncio.sleep(CALLERS_LOOK_SECONDS)
 
     async def _end_unknown(self, adopted: list[tuple[Nursery, Found]], why: JournalError) -> None:
         """End what runs, though nobody knows any more what it is, and in which order it is to end."""
@@ -936,6 +950,8 @@ class Supervisor:
             self._see(replica, ReplicaHeard(float(report.in_flight + report.queued + report.requests)))
             if report.differences:
                 self._differs(report)
+            if report.outside:
+                self._fleet.outside.hear(report.outside)
             want = self._fleet.desired.services.get(replica.service)
             if report.stuck is not None and want is not None and replica.state is READY:
                 why = known.stuck_places(report.stuck.seconds, report.stuck.holders, want.stuck_seconds_max)
@@ -1534,6 +1550,8 @@ class Supervisor:
         self._fleet.processes.clear()
         self._fleet.editions.clear()
         if self._journal is not None:
+            with suppress(JournalError):
+                await self._fleet.outside.write(self._journal)
             await asyncio.to_thread(self._journal.close)
         self._fleet.state.let_go()
         await asyncio.to_thread(self._logs.close)
@@ -1549,6 +1567,8 @@ class Supervisor:
             self._control.close()
         await asyncio.to_thread(self._fleet.enforcement.sweep, set[str]())
         if self._journal is not None:
+            with suppress(JournalError):
+                await self._fleet.outside.write(self._journal)
             await asyncio.to_thread(self._journal.close)
         self._fleet.state.close()
         await asyncio.to_thread(self._logs.close)
