@@ -220,7 +220,7 @@ def test_all_that_is_written_is_the_owners_alone(app: Up, monkeypatch: pytest.Mo
     finally:
         os.umask(before)
     state = app.folder / ".fissile"
-    wait_until(lambda: list((state / "logs").glob("*.marks")), "the length of logs is noted")
+    assert list((state / "output").glob("*.spool"))
     open_to_others = {
         path.relative_to(state).as_posix(): f"{path.lstat().st_mode:o}"
         for path in [state, *state.rglob("*")]

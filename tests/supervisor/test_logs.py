@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +98,43 @@ def test_cutting_does_not_depend_on_how_the_bytes_arrive(parts: list[bytes], siz
     expected = [line.removesuffix(b"\r") for line in whole.split(b"\n")[:-1]]
     last = whole.split(b"\n")[-1]
     assert found == expected + ([last] if last else [])
+
+
+def test_a_line_without_its_end_is_shown_soon_and_goes_on_where_it_stands():
+    out = Sink()
+    logs = Logs(out, out, coloured=False)
+    write, other = logs.pipes("a")
+    os.write(write, b"name? ")
+    seen(out, b"a | name? ")
+    os.write(write, b"ann\n")
+    seen(out, b"a | name? ann\n")
+    os.write(write, b"again? ")
+    seen(out, b"a | name? ann\na | again? ")
+    logs.say("b", "interrupts")
+    os.write(write, b"bob")
+    seen(out, b"a | name? ann\na | again? \nb | interrupts\na | bob")
+    logs.say("b", "once more")
+    os.write(write, b"\nlast\n")
+    os.close(write)
+    os.close(other)
+    logs.close()
+    assert out.data == b"a | name? ann\na | again? \nb | interrupts\na | bob\nb | once more\na | last\n"
+
+
+def test_the_last_line_has_an_end_though_its_writer_ends_without_one():
+    out = Sink()
+    logs = Logs(out, out, coloured=False)
+    write, other = logs.pipes("a")
+    os.write(write, b"bye")
+    seen(out, b"a | bye")
+    os.close(write)
+    os.close(other)
+    logs.close()
+    assert out.data == b"a | bye\n"
+
+
+def seen(sink: Sink, data: bytes) -> None:
+    limit = time.monotonic() + 5.0
+    while sink.data != data:
+        assert time.monotonic() < limit, sink.data
+        time.sleep(0.005)

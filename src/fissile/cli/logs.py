@@ -1,42 +1,212 @@
 """`fissile logs`: what services in the background print."""
 
 import re
+import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from fissile.supervisor.logreader import Row
+
 POLL_SECONDS = 0.1
+WRITE_LINES = 1_000
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+TIMES = "90s, 10m, 2h, 1d ago, or 2026-01-31T08:00"
 
 
 def logs(
-    service: Annotated[str, typer.Argument(help="of this service alone, or of one slot: images.0")] = "",
+    services: Annotated[
+        list[str] | None, typer.Argument(help="of these alone: services, components, or slots as images.0")
+    ] = None,
     path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as it is printed")] = False,
-    since: Annotated[str | None, typer.Option(help="from a time on: 90s, 10m, 2h, 1d ago, or 2026-01-31T08:00")] = None,
+    count: Annotated[int | None, typer.Option("-n", min=0, help="the last so many lines")] = None,
+    since: Annotated[str | None, typer.Option(help=f"from a time on: {TIMES}")] = None,
+    until: Annotated[str | None, typer.Option(help="up to a time, in the same forms")] = None,
+    trace: Annotated[
+        str | None, typer.Option(help="of one request, in all services: its trace id, or its traceparent header")
+    ] = None,
+    no_time: Annotated[bool, typer.Option("--no-time", help="show no times")] = False,
     json: Annotated[bool, typer.Option("--json", help="print JSON, a line each")] = False,
 ) -> None:
-    """Show what the services print: each line with the replica's name in front."""
-    from fissile.cli.output import prefix, say, show
-    from fissile.errors import ConfigError
-    from fissile.supervisor.logfiles import Tail
-    from fissile.supervisor.state import FOLDER, LOGS
+    """Show what the services print, by time: each line with its time and the replica's name in front."""
+    from fissile.supervisor.logreader import Reader, Wanted
+    from fissile.supervisor.stamps import stamp
 
-    folder = path / FOLDER / LOGS
-    if not folder.is_dir():
+    _end_with_the_reader()
+    state = path / ".fissile"
+    folder = state / "logs"
+    now = time.time()
+    wanted = Wanted(
+        b"" if since is None else stamp(moment(since, now)),
+        b"" if until is None else stamp(moment(until, now)),
+        b"" if trace is None else trace_of(trace),
+        count,
+    )
+    wants = _chosen(state, path, services or [])
+    reader = Reader(folder, state / "output", wanted, wants)
+    printer = Printer(_as_json if json else _Shown(times=not no_time), fragments=not json)
+    printer.write(reader.first())
+    while follow:
+        time.sleep(POLL_SECONDS)
+        printer.write(reader.more())
+    printer.end()
+
+
+def _end_with_the_reader() -> None:
+    """As `cat` does, end quietly when whoever reads has seen enough, as `| head`."""
+    import signal
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def _chosen(state: Path, path: Path, services: list[str]) -> Callable[[str], bool]:
+    """Whether a log's lines are wanted. Raises ConfigError for a name that nobody has."""
+    from fissile.errors import ConfigError
+    from fissile.supervisor.logreader import files_of, service_of
+
+    try:
+        found = files_of(state / "logs")
+    except OSError:
         raise ConfigError(
             f"there are no log files in {path.resolve()}",
             remedy="`fissile up` writes them; `fissile run` prints to its own terminal",
+        ) from None
+    if not services:
+        return lambda name: True
+    places = _places(state)
+    wanted = {places.get(service, service) for service in services}
+    known = {service_of(name) for name in found} | found.keys() | set(places.values())
+    unknown = sorted(wanted - known)
+    if unknown:
+        names = ", ".join(sorted({service_of(name) for name in known}))
+        raise ConfigError(f"there is no log of {', '.join(unknown)}", remedy=f"there are logs of {names or 'nobody'}")
+    return lambda name: name in wanted or service_of(name) in wanted
+
+
+def _places(state: Path) -> dict[str, str]:
+    """The service of each component, and of each service, of what runs."""
+    import json
+
+    try:
+        services: dict[str, Any] = json.loads((state / "endpoints.json").read_bytes())["services"]
+        components = {one: name for name, service in services.items() for one in service["components"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return components | {name: name for name in services}
+
+
+class Printer:
+    """Writes rows. show: how one looks, without its end. fragments: a row without its end is one line with the next."""
+
+    def __init__(self, show: "Callable[[Row], str]", *, fragments: bool) -> None:
+        self._show = show
+        self._fragments = fragments
+        # Whose line was left without its end.
+        self._open = ""
+
+    def write(self, rows: "Iterable[Row]") -> None:
+        """Write rows, at once when there are no more."""
+        pieces: list[str] = []
+        for row in rows:
+            pieces.append(self._piece(row))
+            if len(pieces) >= WRITE_LINES:
+                self._out(pieces)
+        self._out(pieces)
+
+    def _piece(self, row: "Row") -> str:
+        if not self._fragments:
+            return f"{self._show(row)}\n"
+        begin = ""
+        if self._open and (self._open != row.name or not row.goes_on):
+            begin, self._open = "\n", ""
+        text = row.text.decode(errors="replace") if self._open else self._show(row)
+        self._open = "" if row.whole else row.name
+        return f"{begin}{text}{'' if self._open else chr(10)}"
+
+    def end(self) -> None:
+        """There are no more."""
+        if self._open:
+            self._out(["\n"])
+
+    def _out(self, pieces: list[str]) -> None:
+        if pieces:
+            sys.stdout.buffer.write("".join(pieces).encode(errors="replace"))
+            sys.stdout.buffer.flush()
+            pieces.clear()
+
+
+class _Shown:
+    """How a row looks: local time, name, line."""
+
+    def __init__(self, *, times: bool) -> None:
+        self._times = times
+        self._minute = b""
+        self._local = ""
+
+    def __call__(self, row: "Row") -> str:
+        from fissile.cli.output import prefix
+
+        return f"{self._time(row) if self._times else ''}{prefix(row.name)}{row.text.decode(errors='replace')}"
+
+    def _time(self, row: "Row") -> str:
+        from fissile.cli.output import faint
+        from fissile.supervisor.stamps import seconds_of
+
+        stamp = row.stamp
+        if not stamp:
+            return " " * 20
+        if stamp[:16] != self._minute:
+            self._minute = stamp[:16]
+            self._local = time.strftime("%m-%d %H:%M", time.localtime(seconds_of(stamp)))
+        return faint(f"{self._local}{stamp[16:23].decode()}{'~' if row.coarse else ' '} ")
+
+
+def _as_json(row: "Row") -> str:
+    import json
+
+    from fissile.cli.output import json_line
+    from fissile.supervisor.logreader import service_of
+    from fissile.supervisor.stamps import seconds_of
+
+    text = row.text.decode(errors="replace")
+    found: dict[str, Any] = {"time": None, "name": row.name, "service": service_of(row.name), "line": text}
+    if row.stamp:
+        found["time"] = _local(seconds_of(row.stamp))
+    if row.coarse:
+        found["approximate"] = True
+    if row.trace:
+        found["trace"] = row.trace.decode()
+    if text.startswith("{"):
+        try:
+            found["fields"] = json.loads(text)
+        except ValueError:
+            pass  # it only looks like it
+    return json_line(found)
+
+
+def _local(seconds: float) -> str:
+    """ISO 8601 with the local zone."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC).astimezone().isoformat(timespec="microseconds")
+
+
+def trace_of(text: str) -> bytes:
+    """The trace id in what people have of it: 32 digits, or a `traceparent` (W3C Trace Context). Raises ConfigError."""
+    from fissile.errors import ConfigError
+
+    found = re.fullmatch(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-[0-9a-f]{16}(?:-.*)?)?", text.strip().lower())
+    if found is None:
+        raise ConfigError(
+            f"{text!r} is no trace id",
+            remedy="write its 32 hexadecimal digits, or the `traceresponse` header of an answer as it is",
         )
-    tail = Tail(folder, service, None if since is None else moment(since, time.time()))
-    while True:
-        for name, line in tail.lines():
-            show({"name": name, "line": line}, one_line=True) if json else say(f"{prefix(name)}{line}", raw=True)
-        if not follow:
-            return
-        time.sleep(POLL_SECONDS)
+    return found[1].encode()
 
 
 def moment(text: str, now: float) -> float:

@@ -45,10 +45,15 @@ def complain(text: str) -> None:
 
 def show(value: Any, *, one_line: bool = False) -> None:
     """A result as JSON."""
+    say(json_line(value, indent=None if one_line else 2), raw=True)
+
+
+def json_line(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON that a terminal only shows."""
     import json
 
-    text = json.dumps(value, ensure_ascii=False, indent=None if one_line else 2)
-    say(_OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text), raw=True)
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def faint(text: str) -> str:

@@ -1,48 +1,24 @@
 """Replicas' output in files, for an application in the background.
 
-Each replica writes to its slot's file by itself, so that its output outlives a supervisor. Lines carry
-no time of their own: marks beside the file say how long it was at which time, to the second, and
-`since` finds the place by them. A file that has grown beyond its limit is copied and cut.
+Each process writes to a spool of its own (`spools`), a thread here brings that to the log files, each line with its
+time. The thread sleeps while nobody prints. Log files are two for each slot at most, of FILE_BYTES_MAX.
 """
 
-import errno
-import io
 import os
-import struct
-import sys
+import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-SUFFIX = ".log"
-MARKS = ".marks"
-OLD = ".old"
-FILE_BYTES_MAX = 32 * 1024 * 1024
-COPY_BYTES = 1024 * 1024
-MARK = struct.Struct("!dQ")
+from fissile.supervisor.inotify import Watch
+from fissile.supervisor.spools import GATHER_SECONDS, LOG, PRUNE_SECONDS, Collector, make
+from fissile.supervisor.stamps import EXACT, stamp
 
-
-class Unfailing(io.FileIO):
-    """A log that does without what a full disk cannot take: what prints must not fail over it."""
-
-    def write(self, data: Any, /) -> int:
-        """All of it, or nothing."""
-        try:
-            return super().write(data) or 0
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            return len(data)
-
-
-def unfailing_output() -> None:
-    """From now on, printing in this process does not fail over a full disk."""
-    for fd, name in ((1, "stdout"), (2, "stderr")):
-        raw = io.BufferedWriter(Unfailing(fd, "w", closefd=False))
-        stream = io.TextIOWrapper(raw, errors="backslashreplace", line_buffering=True, write_through=fd == 2)
-        setattr(sys, name, stream)
+# Beside the folder of logs.
+OUTPUT = "output"
+LOCK_SECONDS = 0.05
+CLOSE_SECONDS_MAX = 5.0
+STDOUT, STDERR = 1, 2
 
 
 def private(path: str, flags: int) -> int:
@@ -50,105 +26,111 @@ def private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def flush_output() -> None:
-    """Write what is begun: a fork would write it once more. To be called before one."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # whatever an application has put there
-            stream.flush()
-
-
 class LogFiles:
-    """The same as Logs, on files in a folder. `mark` is to be called about once a second."""
+    """The same as Logs, on files in a folder. Raises OSError where it cannot be made."""
 
     def __init__(self, folder: Path) -> None:
         self.width = 0
         self._folder = folder
-        self._sizes: dict[Path, int] = {}
+        self._spools = folder.parent / OUTPUT
+        self._collector = Collector(self._spools, folder)
+        self._watch: Watch | None = None
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._own = ""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def begin(self) -> None:
+        """Bring what is printed to the files, from now on. To be called by who supervises alone."""
+        if self._thread is not None:
+            return
+        self._spools.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._own = _own(self._folder)
+        self._watch = Watch(str(self._spools))
+        before = frozenset(os.listdir(self._spools))
+        self._thread = threading.Thread(target=self._run, args=(self._watch, before), name="fissile-logs", daemon=True)
+        self._thread.start()
 
     def pipes(self, name: str) -> tuple[int, int]:
         """Descriptors for a process's stdout and stderr; the caller closes them once it has passed them on."""
-        path = self._folder / f"{name}{SUFFIX}"
-        out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with suppress(OSError), self._collector.lock:
+            self._collector.log(name).ready()  # there is a log of whatever runs, though it may be empty
+        out = make(self._spools, name)
+        if self._watch is not None:
+            self._watch.wake()
         return out, os.dup(out)
 
     def say(self, name: str, text: str) -> None:
         """A line of our own."""
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        with suppress(OSError), open(self._folder / f"{name}{SUFFIX}", "a", opener=private) as file:
-            file.write("".join(f"{stamp} {line}\n" for line in text.splitlines()))
-
-    def mark(self) -> None:
-        """Note how long each file is now, and cut those that are too long."""
-        now = time.time()
-        for path in self._folder.glob(f"*{SUFFIX}"):
-            with suppress(OSError):
-                size = path.stat().st_size
-                if size != self._sizes.get(path):
-                    with open(path.with_suffix(MARKS), "ab", opener=private) as marks:
-                        marks.write(MARK.pack(now, self._sizes.get(path, 0)))
-                    self._sizes[path] = size
-                if size > FILE_BYTES_MAX:
-                    self._cut(path)
-
-    def _cut(self, path: Path) -> None:
-        """Copy, then cut: whoever writes has the file open and goes on at its new end."""
-        with open(path, "r+b") as file, open(path.with_suffix(OLD), "wb", opener=private) as old:
-            while data := file.read(COPY_BYTES):
-                old.write(data)
-            file.truncate(0)
-        path.with_suffix(MARKS).unlink(missing_ok=True)
-        self._sizes[path] = 0
+        head = stamp(time.time()) + EXACT
+        lines = b"".join(head + line.encode(errors="replace") + b"\n" for line in text.splitlines())
+        with suppress(OSError), self._collector.lock:
+            log = self._collector.log(name)
+            log.ready()
+            log.append(lines, self)
+            if name == self._own and not os.path.samestat(os.fstat(log.fd), os.fstat(STDERR)):
+                for number in (STDOUT, STDERR):  # the file was moved, or is full
+                    os.dup2(log.fd, number)
 
     def close(self) -> None:
-        """Nothing is open here."""
+        """Bring all that has been printed so far to the files. May be called again."""
+        self._closing.set()
+        if self._thread is not None and self._watch is not None:
+            self._watch.wake()
+            self._thread.join(CLOSE_SECONDS_MAX)
+            self._thread = None
+            self._watch.close()
+            self._watch = None
+
+    def _run(self, watch: Watch, before: frozenset[str]) -> None:
+        """before: spools to which somebody may have written unseen."""
+        collector = self._collector
+        while not collector.acquire():  # somebody reads them who shows them: that is soon over
+            if self._closing.wait(LOCK_SECONDS):
+                return
+            self._spools.mkdir(mode=0o700, parents=True, exist_ok=True)
+        watch.follow()
+        collector.find(unwatched=before)
+        again = collector.read()
+        pruned = -PRUNE_SECONDS
+        while not self._closing.is_set():
+            if time.monotonic() - pruned >= PRUNE_SECONDS:
+                collector.prune(time.time())
+                pruned = time.monotonic()
+            found = watch.wait(min(PRUNE_SECONDS, again or PRUNE_SECONDS))
+            if found.anything:
+                watch.follow()
+                collector.find()
+            again = collector.read(None if found.anything else found.changed, closed=found.closed)
+            self._closing.wait(GATHER_SECONDS)
+        collector.find()
+        collector.read()
+        collector.release()
+        collector.tidy()
 
 
-class Tail:
-    """Reads what is in the files from a time on, and what is added to them, line by line."""
-
-    def __init__(self, folder: Path, service: str = "", since: float | None = None) -> None:
-        self._folder = folder
-        self._service = service
-        self._since = since
-        self._places: dict[Path, int] = {}
-        self._rests: dict[Path, bytes] = {}
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """What was not read yet: the writer's name, and its line."""
-        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-            name = path.name.removesuffix(SUFFIX)
-            if self._service and self._service not in (name, name.rpartition(".")[0]):
-                continue
-            yield from ((name, line) for line in self._new(path))
-
-    def _new(self, path: Path) -> list[str]:
-        if path not in self._places:
-            self._places[path] = 0 if self._since is None else _place(path, self._since)
-        try:
-            size = path.stat().st_size
-            if size < self._places[path]:
-                self._places[path] = 0  # it was cut
-            with open(path, "rb") as file:
-                file.seek(self._places[path])
-                data = file.read(size - self._places[path])
-        except OSError:
-            return []
-        self._places[path] += len(data)
-        *lines, self._rests[path] = (self._rests.get(path, b"") + data).split(b"\n")
-        return [line.decode(errors="replace") for line in lines]
+def _own(folder: Path) -> str:
+    """Whose log file this process prints to by itself; "" where it does not."""
+    with suppress(OSError):
+        ours = os.fstat(STDERR)
+        for path in folder.glob(f"*{LOG}"):
+            if os.path.samestat(ours, path.stat()):
+                return path.name.removesuffix(LOG)
+    return ""
 
 
-def _place(path: Path, since: float) -> int:
-    """Where the output from a time on begins: to the second too early, never too late."""
-    try:
-        data = path.with_suffix(MARKS).read_bytes()
-        size = path.stat().st_size
-    except OSError:
-        return 0
-    place = 0
-    for at, length in MARK.iter_unpack(data[: len(data) // MARK.size * MARK.size]):
-        if at > since:
-            return place if at - since > 1.5 and place else min(length, size)
-        place = length
-    return size
+def collect(folder: Path) -> None:
+    """Bring to the files what nobody has brought there, where nobody supervises. folder: of the logs."""
+    collector = Collector(folder.parent / OUTPUT, folder)
+    if collector.acquire():
+        collector.find(unwatched=None)
+        collector.read()
+        collector.release()
+        collector.tidy()
+
+
+def last_lines(folder: Path, name: str, count: int) -> list[str]:
+    """The last lines of a log, without their times. Whoever prints is read within 0.1 s."""
+    from fissile.supervisor.logreader import last
+
+    return last(folder, name, count)

@@ -1,13 +1,16 @@
 """Replicas' output, merged line by line with the service's name in front.
 
 A thread of its own reads the pipes and writes, so that a terminal that stands still holds up what is
-printed and nothing else. Lines are never mixed; very long ones are cut into pieces.
+printed and nothing else. Lines are never mixed; very long ones are cut into pieces. A line without its end, as of a
+program that asks something, is shown after a short while, and goes on where it stands unless somebody else has written
+meanwhile.
 """
 
 import os
 import selectors
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
@@ -15,6 +18,8 @@ from typing import BinaryIO
 LINE_BYTES_MAX = 16 * 1024
 READ_BYTES = 64 * 1024
 CLOSE_SECONDS_MAX = 2.0
+# A line without its end is shown once nothing was added to it for so long.
+QUIET_SECONDS = 0.3
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
 
@@ -33,6 +38,11 @@ class Lines:
             self._rest = self._rest[LINE_BYTES_MAX:]
         return found
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is something of a line that has no end so far."""
+        return bool(self._rest)
+
     def finish(self) -> list[bytes]:
         """What is left at the end, where the last line has no end."""
         rest, self._rest = self._rest, b""
@@ -44,18 +54,84 @@ def _pieces(line: bytes) -> list[bytes]:
     return [line[i : i + LINE_BYTES_MAX] for i in range(0, len(line), LINE_BYTES_MAX)] or [b""]
 
 
+class Screen:
+    """Where all lines go: at most one of them is open, the last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: Source | None = None
+        self._write: Callable[[bytes], None] | None = None
+
+    def show(self, source: "Source", lines: list[bytes], *, whole: bool = True) -> None:
+        """Write lines as one piece. whole: whether the last one has its end."""
+        with self._lock:
+            self._close_but(source)
+            if source.cut and not lines[0]:
+                lines = lines[1:]  # only the end of a line that was ended for others
+            source.cut = False
+            if not lines:
+                return
+            first = b"" if self._open is source else source.prefix
+            text = b"\n".join([first + lines[0], *(source.prefix + line for line in lines[1:])])
+            source.write(text + (b"\n" if whole else b""))
+            self._open, self._write = (None, None) if whole else (source, source.write)
+
+    def end(self, source: "Source") -> None:
+        """There is no more of its line."""
+        with self._lock:
+            if self._open is source:
+                self._close_but(None)
+
+    def put(self, data: bytes, write: Callable[[bytes], None]) -> None:
+        """Write whole lines that are of no source."""
+        with self._lock:
+            self._close_but(None)
+            write(data)
+
+    def _close_but(self, source: "Source | None") -> None:
+        if self._open is not source and self._write is not None:
+            self._write(b"\n")
+            if self._open is not None:
+                self._open.cut = True
+            self._open = self._write = None
+
+
 class Source:
     """One pipe: who writes to it, and where its lines go."""
 
-    def __init__(self, prefix: bytes, write: Callable[[bytes], None]) -> None:
+    def __init__(self, prefix: bytes, write: Callable[[bytes], None], screen: Screen) -> None:
         self.prefix = prefix
         self.write = write
         self.lines = Lines()
+        self.heard_at = 0.0
+        # Whether its line was ended for somebody else's.
+        self.cut = False
+        self._screen = screen
 
-    def show(self, lines: list[bytes]) -> None:
-        """Write lines with the prefix, as one piece."""
+    @property
+    def begun(self) -> bool:
+        """Whether it has something to show that is no whole line."""
+        return self.lines.begun
+
+    def take(self, data: bytes, now: float) -> None:
+        """It has written something. now: monotonic seconds."""
+        self.heard_at = now
+        lines = self.lines.feed(data)
         if lines:
-            self.write(b"".join(self.prefix + line + b"\n" for line in lines))
+            self._screen.show(self, lines)
+
+    def show_begun(self) -> None:
+        """Show what it has begun; the rest of the line follows."""
+        rest = self.lines.finish()
+        if rest:
+            self._screen.show(self, rest, whole=False)
+
+    def end(self) -> None:
+        """It writes no more."""
+        rest = self.lines.finish()
+        if rest:
+            self._screen.show(self, rest)
+        self._screen.end(self)
 
 
 class Logs:
@@ -73,6 +149,8 @@ class Logs:
         self._err = err or writer(sys.stderr.buffer)
         self._coloured = on_terminal() if coloured is None else coloured
         self.width = width
+        self._screen = Screen()
+        self._begun: set[Source] = set()
         self._colour_of: dict[str, int] = {}
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
@@ -82,6 +160,9 @@ class Logs:
         self._thread = threading.Thread(target=self._run, name="fissile-logs", daemon=True)
         self._thread.start()
 
+    def begin(self) -> None:
+        """It has begun already."""
+
     def pipes(self, name: str) -> tuple[int, int]:
         """Write ends for a process's stdout and stderr; the caller closes them once it has passed them on."""
         return self._pipe(name, self._out), self._pipe(name, self._err)
@@ -90,7 +171,7 @@ class Logs:
         read_end, write_end = os.pipe()
         os.set_blocking(read_end, False)
         with self._lock:
-            self._selector.register(read_end, selectors.EVENT_READ, Source(self.prefix(name), write))
+            self._selector.register(read_end, selectors.EVENT_READ, Source(self.prefix(name), write, self._screen))
         os.write(self._wake_write, b"+")
         return write_end
 
@@ -104,7 +185,7 @@ class Logs:
 
     def say(self, name: str, text: str) -> None:
         """A line of our own, among the others."""
-        self._err(b"".join(self.prefix(name) + line.encode() + b"\n" for line in text.splitlines()))
+        self._screen.put(b"".join(self.prefix(name) + line.encode() + b"\n" for line in text.splitlines()), self._err)
 
     def close(self) -> None:
         """Write all that has been printed so far, then stop reading."""
@@ -116,7 +197,7 @@ class Logs:
 
     def _run(self) -> None:
         while not self._closing:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._show_begun(time.monotonic())):
                 if key.data is None:
                     os.read(self._wake_read, 4096)
                 else:
@@ -140,11 +221,20 @@ class Logs:
         if not data:
             self._end(fd, source)
             return False
-        source.show(source.lines.feed(data))
+        source.take(data, time.monotonic())
+        (self._begun.add if source.begun else self._begun.discard)(source)
         return True
 
+    def _show_begun(self, now: float) -> float | None:
+        """Show lines whose ends do not come; after how many seconds there will be another."""
+        for source in [one for one in self._begun if now - one.heard_at >= QUIET_SECONDS]:
+            source.show_begun()
+            self._begun.discard(source)
+        return min((one.heard_at + QUIET_SECONDS - now for one in self._begun), default=None)
+
     def _end(self, fd: int, source: Source) -> None:
-        source.show(source.lines.finish())
+        source.end()
+        self._begun.discard(source)
         with self._lock:
             self._selector.unregister(fd)
         os.close(fd)

@@ -11,8 +11,8 @@ from fissile.runtime import replica
 from fissile.runtime.forked import keep_from_programs
 from fissile.runtime.unhandled import show_unhandled
 from fissile.supervisor import sealed
-from fissile.supervisor.logfiles import unfailing_output
 from fissile.supervisor.messages import Fork
+from fissile.supervisor.printing import unfailing_output
 from fissile.supervisor.zygote import LISTEN_FDS_START
 
 

@@ -286,6 +286,7 @@ class Supervisor:
         if self._doorman.owns_us():
             self._fleet.state.let_go()
             raise ConfigError(REPLICAS_MAY_NOT, remedy=REMEDY)
+        self._logs.begin()
         adopted: list[tuple[Nursery, Found]] = []
         try:
             adopted = await self._editions.adopt()
@@ -1069,8 +1070,6 @@ class Supervisor:
         while True:
             due += WATCH_SECONDS
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            if isinstance(self._logs, LogFiles):
-                self._logs.mark()
             for what, text in self._editions.look():
                 self.say(text)
                 self._note(what, "", text)

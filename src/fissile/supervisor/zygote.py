@@ -54,7 +54,6 @@ from fissile.supervisor.descent import descendants
 from fissile.supervisor.environment import variables
 from fissile.supervisor.installed import installed
 from fissile.supervisor.leftovers import Watch, sentences
-from fissile.supervisor.logfiles import flush_output, unfailing_output
 from fissile.supervisor.messages import (
     Begin,
     Buried,
@@ -86,6 +85,7 @@ from fissile.supervisor.messages import (
     send,
 )
 from fissile.supervisor.peers import Complaints, Doorman
+from fissile.supervisor.printing import flush_output, unfailing_output
 from fissile.supervisor.remains import Ending, living
 from fissile.supervisor.renewal import Renewal
 from fissile.supervisor.source import outside, release_of
