@@ -25,6 +25,12 @@ class FissileError(Exception):
         return f"{self.message}\n  → {self.remedy}" if self.remedy else self.message
 
 
+def with_lines(message: str, remedy: str, service: str, lines: Sequence[str]) -> str:
+    """An error with the last lines of a service's process; those alone where there is no message."""
+    quoted = [f"  the last lines of {service}:", *(f"  | {line}" for line in lines)] if lines else []
+    return "\n".join([*([message] if message else []), *quoted, *([f"  → {remedy}"] if remedy else [])])
+
+
 class ConfigError(FissileError):
     """The configuration (fissile.toml, environment, command line) has mistakes: the operator's to mend."""
 

@@ -25,6 +25,7 @@ from fissile.orchestrator.change import Named, Who, Why
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
 from fissile.rpc.openapi import DOOR_PLAIN
+from fissile.supervisor.beginning import StartError
 from fissile.supervisor.environment import Sent, sent
 from fissile.supervisor.restarts import Restarted, StartFailed
 from fissile.supervisor.rollouts import Deploy, DeployOrder, Outcome
@@ -63,12 +64,14 @@ class TooLong(Exception):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """RFC 9457, with the next step."""
+    """RFC 9457, with the next step. service, last_lines: whose process did not come up, and what it had printed."""
 
     title: str
     detail: str
     status: int
     remedy: str = ""
+    service: str = ""
+    last_lines: tuple[str, ...] = ()
 
 
 class ScaleOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -227,7 +230,9 @@ class Api:
             except InvalidArgument as error:
                 return problem(404, "Not found", error.message, error.remedy)
             except StartFailed as error:
-                return problem(409, "Not restarted", error.message, error.remedy)
+                return problem(409, "Not restarted", error.message, error.remedy, error.service, error.last_lines)
+            except StartError as error:
+                return problem(409, "Not started", error.message, error.remedy, error.service, error.last_lines)
             except CallError as error:
                 return problem(503, type(error).__name__, error.message, error.remedy)
             except FissileError as error:
@@ -401,9 +406,11 @@ def _json(value: Any) -> Response:
     return Response(msgspec.json.encode(value), media_type="application/json")
 
 
-def problem(status: int, title: str, detail: str, remedy: str) -> Response:
+def problem(
+    status: int, title: str, detail: str, remedy: str, service: str = "", last_lines: tuple[str, ...] = ()
+) -> Response:
     """An answer that refuses."""
-    body = msgspec.json.encode(Problem(title, detail, status, remedy))
+    body = msgspec.json.encode(Problem(title, detail, status, remedy, service, last_lines))
     return Response(body, status_code=status, media_type=PROBLEM)
 
 

@@ -3,13 +3,13 @@
 import json
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fissile.errors import FissileError
+from fissile.errors import FissileError, with_lines
 from fissile.rpc.paths import addressed
 from fissile.supervisor.state import supervised
 
@@ -21,7 +21,15 @@ LOOK_SECONDS_MAX = 15.0
 
 
 class Refused(FissileError):
-    """The supervisor said no; its own words."""
+    """The supervisor said no; its own words. service, last_lines: of a process that did not come up."""
+
+    def __init__(self, message: str, *, remedy: str = "", service: str = "", last_lines: Sequence[str] = ()) -> None:
+        super().__init__(message, remedy=remedy)
+        self.service = service
+        self.last_lines = tuple(last_lines)
+
+    def __str__(self) -> str:
+        return with_lines(self.message, self.remedy, self.service, self.last_lines)
 
 
 class _UnixConnection(HTTPConnection):
@@ -98,6 +106,11 @@ class Client:
 def _refused(body: bytes) -> Refused:
     try:
         problem = json.loads(body)
-        return Refused(problem["detail"], remedy=problem.get("remedy", ""))
+        return Refused(
+            problem["detail"],
+            remedy=problem.get("remedy", ""),
+            service=problem.get("service", ""),
+            last_lines=problem.get("last_lines", ()),
+        )
     except (ValueError, KeyError, TypeError):
         return Refused(body.decode(errors="replace")[:500])

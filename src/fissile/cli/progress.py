@@ -16,6 +16,7 @@ EXIT_UNDECIDED = 3
 BAR_CHARACTERS = 24
 ENTRIES_MAX = 1000
 RECENT = 100
+RETREATING = "retreating"
 # Not on a terminal: the first line after so long, the next ones at this distance.
 FIRST_SECONDS, NEXT_SECONDS = 10.0, 30.0
 # From then on it is shown how long it has taken.
@@ -112,7 +113,8 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
             for entry in client.get(f"/history?after={after}&limit={ENTRIES_MAX}"):
                 after = entry["id"]
                 if entry["what"] == "AdvanceRollout" and entry["data"]["number"] == number:
-                    told = f"{entry['data']['stage']}: {entry['reason']}"
+                    stage = entry["data"]["stage"]
+                    told = stage if stage == RETREATING else f"{stage}: {entry['reason']}"  # why is said at the end
                     say(told) if live is None else live.console.print(harmless(told), highlight=False, markup=False)
             rollout = status["rollout"]
             if outcome["over"] or outcome["undecided"] or rollout is None:
@@ -151,10 +153,13 @@ def exit_code(outcome: dict[str, Any], *, waited: bool) -> int:
 def conclude(outcome: dict[str, Any], *, earlier: str, later: str, waited: bool) -> int:
     """Say how it ended; the exit code."""
     from fissile.cli.output import complain, say
+    from fissile.errors import with_lines
 
     code = exit_code(outcome, waited=waited)
     if code == EXIT_TAKEN_BACK:
-        complain(f"release {later} was taken back: {outcome['reason']}; {earlier} serves on")
+        lines = with_lines("", "", outcome.get("service", ""), outcome.get("last_lines", ()))
+        told = f"release {later} was taken back: {outcome['reason']}; {earlier} serves on"
+        complain(f"{told}\n{lines}" if lines else told)
     elif code == EXIT_UNDECIDED:
         complain(f"release {later} is undecided: {outcome['undecided']}")
     elif waited:

@@ -80,6 +80,7 @@ def as_text(found: dict[str, Any]) -> str:
             lines.append(f"{'':<{width}}  {_walls(service)}")
         if service["trouble"]:
             lines.append(f"{'':<{width}}  ! {service['trouble']}")
+            lines += [f"{'':<{width}}  | {line}" for line in service["last_lines"]]
         if service["wire_differences"]:
             count = len(service["wire_differences"])
             things = "1 thing" if count == 1 else f"{count} things"

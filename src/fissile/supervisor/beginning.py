@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import msgspec
 
-from fissile.errors import ConfigError, FissileError
+from fissile.errors import ConfigError, FissileError, with_lines
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator.change import EndRollout
 from fissile.orchestrator.desired import Desired, Stage
@@ -34,13 +34,7 @@ class StartError(FissileError):
         self.last_lines = tuple(last_lines)
 
     def __str__(self) -> str:
-        said = [self.message, *quoted(self.service, self.last_lines)]
-        return "\n".join([*said, *([f"  → {self.remedy}"] if self.remedy else [])])
-
-
-def quoted(service: str, lines: Sequence[str]) -> list[str]:
-    """Lines of a service's process, as they stand in a message; nothing where there are none."""
-    return [f"  the last lines of {service}:", *(f"  | {line}" for line in lines)] if lines else []
+        return with_lines(self.message, self.remedy, self.service, self.last_lines)
 
 
 class Beginning:

@@ -28,6 +28,7 @@ from fissile.runtime.settings import FILE_NAME, ServiceSettings, Settings
 from fissile.supervisor.callers import Callers
 from fissile.supervisor.desk import Link
 from fissile.supervisor.differences import Differences
+from fissile.supervisor.lastlines import told
 from fissile.supervisor.limits import Enforcement, Limits, detect, limits_of
 from fissile.supervisor.messages import Loaded
 from fissile.supervisor.nursery import Child, Nursery
@@ -152,6 +153,7 @@ class Fleet:
     told.
     listeners: what there is to say of who answers at a program's port, by serial, where that is not itself.
     nurseries: of the zygotes that fork, by name.
+    last_lines: what those printed that did not come up, by replica set and slot.
     strays: births of replicas that serve on, though nobody can adopt them any more (see orphans).
     """
 
@@ -171,6 +173,7 @@ class Fleet:
         self.outside = Callers()
         self.listeners: dict[int, str] = {}
         self.strays: dict[int, int] = {}
+        self.last_lines: dict[tuple[str, int], tuple[str, ...]] = {}
         self._detected = False
         self._settings = settings
         self._topology = topology
@@ -285,6 +288,16 @@ class Fleet:
     def command(self, name: str) -> bool:
         """Whether a set's replicas are programs that know nothing of us."""
         return bool(self.service(name).settings.command)
+
+    def lines_of(self, name: str, trouble: str) -> tuple[str, ...]:
+        """What a process of a replica set printed last that did not come up, beside its trouble."""
+        found = [lines for (set_name, _), lines in self.last_lines.items() if set_name == name and lines]
+        return told(found[-1], trouble) if found else ()
+
+    def forget_lines(self, name: str) -> None:
+        """Of a set that is no more."""
+        for key in [key for key in self.last_lines if key[0] == name]:
+            del self.last_lines[key]
 
     def how_ready(self, name: str) -> str:
         """How it is seen that a set's program serves, as "answers at /health"; "" where replicas say so themselves."""

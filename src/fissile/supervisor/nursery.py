@@ -32,8 +32,10 @@ from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import receive_descriptors
 from fissile.runtime.places import edited, places
 from fissile.supervisor import mark, sealed, title
+from fissile.supervisor.beginning import StartError
 from fissile.supervisor.descent import Mark, born
 from fissile.supervisor.environment import Environment, parted, taken
+from fissile.supervisor.lastlines import LastLines
 from fissile.supervisor.messages import (
     FDS_MAX,
     HEAD,
@@ -100,6 +102,10 @@ OUTCOME: Any = Loaded | LoadFailed
 
 class ForkError(FissileError):
     """A replica could not be forked: the machine's fault, or the zygote died."""
+
+
+class LoadDied(ForkError, StartError):
+    """The zygote died while it imported the application."""
 
 
 class ZygoteHung(ForkError):
@@ -438,6 +444,7 @@ class Nursery:
             self._listener = listen_unix(self._path)
             inherited.append(self._listener.fileno())
         out, err = self._pipes("zygote")
+        printed = LastLines(out)
         listener = str(inherited[1]) if len(inherited) > 1 else "-1"
         try:
             self._zygote = subprocess.Popen(  # noqa: ASYNC220 -- milliseconds, once
@@ -452,6 +459,7 @@ class Nursery:
             )
         except OSError as error:
             ours.close()
+            printed.close()
             raise ForkError(f"Python cannot be started: {error}", remedy="see what the machine lacks") from None
         finally:
             theirs.close()
@@ -462,7 +470,20 @@ class Nursery:
         mark.put_on(self._zygote.pid, self._mark)  # it imports nothing of the application before it is told to
         self._loaded = asyncio.get_running_loop().create_future()
         self._listen(ours)
-        answer = await self._examined(self._loaded)
+        try:
+            answer = await self._examined(self._loaded)
+        except ZygoteHung:
+            raise
+        except ForkError:
+            known = places(self._load.settings.root, self._load.source)
+            raise LoadDied(
+                f"the process that imports {self.target} has ended",
+                remedy="mend what ends it; `fissile logs zygote` shows all that it printed",
+                service="zygote",
+                last_lines=[edited(line, known) for line in printed.read()],
+            ) from None
+        finally:
+            printed.close()
         if isinstance(answer, LoadFailed):
             self._lost(wanted=True)  # it ends by that, and can fork nothing
             raise ConfigError(edited(answer.message, places(self._load.settings.root, self._load.source)))

@@ -12,6 +12,7 @@ import msgspec
 
 from fissile.errors import ConfigError, FissileError
 from fissile.orchestrator.packages import Installed, Missing, gone, listed, way_back
+from fissile.supervisor.beginning import StartError
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
 from fissile.supervisor.environment import Environment
@@ -21,7 +22,7 @@ from fissile.supervisor.nursery import Nursery
 from fissile.supervisor.unreleased import changed
 
 
-class StartFailed(FissileError):
+class StartFailed(StartError):
     """A replica did not become ready: most often its application's fault; the message has its own words."""
 
 
@@ -99,7 +100,9 @@ class Restarts:
             except StartFailed as error:
                 told = f"{service}: {error.message}" if before else error.message
                 more = f"; {', '.join(before)} had been restarted before it" if before else ""
-                raise StartFailed(told + more, remedy=error.remedy) from None
+                raise StartFailed(
+                    told + more, remedy=error.remedy, service=error.service, last_lines=error.last_lines
+                ) from None
         return count
 
     async def _fresh(

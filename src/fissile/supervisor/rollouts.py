@@ -34,7 +34,7 @@ from fissile.orchestrator.change import (
     Who,
     Why,
 )
-from fissile.orchestrator.desired import DesiredService, Rollout, Stage
+from fissile.orchestrator.desired import DesiredService, Rollout, Stage, service_of
 from fissile.orchestrator.release import ContractBreak, Difference, Surroundings, difference, parted
 from fissile.orchestrator.replica import DRAINING, READY
 from fissile.orchestrator.rollout import (
@@ -116,7 +116,8 @@ class Deploy(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """How a rollout ended, or that it goes on. done: whether all requests are with the later release.
 
-    undecided: why a person has to decide whether it goes on; "": nobody has to.
+    undecided: why a person has to decide whether it goes on; "": nobody has to. last_lines: what a process of `service`
+    had printed that did not come up, where that was why.
     """
 
     number: int
@@ -124,6 +125,8 @@ class Outcome(msgspec.Struct, frozen=True):
     done: bool
     reason: str
     undecided: str = ""
+    service: str = ""
+    last_lines: tuple[str, ...] = ()
 
 
 class Office(Launch, Protocol):
@@ -174,6 +177,8 @@ class Rollouts:
         self._prepared: set[str] = set()
         self.waits = ""
         self._undecided = False
+        # Why the rollout of this number is taken back: a service, and what a process of it had printed.
+        self._last_lines: tuple[int, str, tuple[str, ...]] = (0, "", ())
 
     # -- what people ask for ----------------------------------------------------------------------
 
@@ -246,7 +251,7 @@ class Rollouts:
         if rollout is not None and rollout.number == number:
             done = rollout.stage is Stage.MOVED
             undecided = self.waits if self._undecided and rollout.stage is Stage.CANARY else ""
-            return Outcome(number, False, done, rollout.reason, undecided)
+            return Outcome(number, False, done, rollout.reason, undecided, *self._printed(number))
         found = self._outcomes.get(number)
         if found is not None:
             return found
@@ -500,6 +505,8 @@ class Rollouts:
         if step is None:
             return False
         if isinstance(step, EnterStage):
+            if step.stage is Stage.RETREATING:
+                self._remember_printed(rollout, step.reason)
             act = AdvanceRollout(step.stage, time.time(), rollout.number, rollout.stage)
             await self._office.change(Change(OURSELVES, act, step.reason))
             self._office.say(f"rollout {rollout.number} is {step.stage}: {step.reason}")
@@ -513,6 +520,18 @@ class Rollouts:
             async with self._turn:
                 await self._end(rollout, step)
         return True
+
+    def _remember_printed(self, rollout: Rollout, reason: str) -> None:
+        """What did not come up is ended soon, and then nobody knows what it printed."""
+        for name in rollout.wishes:
+            lines = self._fleet.lines_of(name, reason)
+            if lines and service_of(name) in reason:
+                self._last_lines = (rollout.number, service_of(name), lines)
+
+    def _printed(self, number: int) -> tuple[str, tuple[str, ...]]:
+        """Of which service a process did not come up in a rollout, and its last lines."""
+        of, service, lines = self._last_lines
+        return (service, lines) if of == number else ("", ())
 
     async def _migrate(self, rollout: Rollout) -> None:
         """Run its migrations while it is migrating, and leave none running when it is not any more."""
@@ -545,12 +564,13 @@ class Rollouts:
         if step.missing:
             why = f"{why}; {', '.join(step.missing)} did not come up again, and is started again and again"
         await self._office.change(Change(OURSELVES, EndRollout(rollout.number, moved), why))
-        self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why)
+        self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why, "", *self._printed(rollout.number))
         self._outcomes.pop(rollout.number - OUTCOMES_MAX, None)  # the journal has those before
         self.waits, self._undecided = "", False
         await self._office.dismiss()
         await self._doors.close_unused()
         for name in gone:  # after that, nobody looks them up any more
+            fleet.forget_lines(name)
             fleet.observed.services.pop(name, None)
             fleet.sent.pop(name, None)
             fleet.routed.told.pop(name, None)

@@ -51,7 +51,8 @@ class ServiceStatus(msgspec.Struct, frozen=True):
 
     topology: the grouping of the application that it belongs to. limits: what each replica may use, and
     `enforced_by`. restarts: how often a replica was replaced because it died. trouble: the last death, while
-    it matters. wire_differences: what its calls within a process would mean otherwise across a wire.
+    it matters; last_lines: what that process had printed, where it never was ready. wire_differences:
+    what its calls within a process would mean otherwise across a wire.
     isolation: none, confined or user, see docs/reference/isolation.md; walls: those that stand around it;
     walls_missing: those that this machine cannot raise, and why.
     """
@@ -64,6 +65,7 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     replicas: tuple[ReplicaStatus, ...]
     restarts: int
     trouble: str = ""
+    last_lines: tuple[str, ...] = ()
     wire_differences: tuple[WireDifference, ...] = ()
     isolation: str = NONE
     walls: tuple[str, ...] = ()
@@ -138,7 +140,8 @@ def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
     """Of all its replica sets; in the words of the one that most requests go to."""
     main = fleet.service(fleet.current(name))
     want = fleet.desired.services.get(main.set, DesiredService(0, 0, 0))
-    found = [fleet.observed.service(s.set) for s in fleet.services.values() if s.name == name]
+    sets = [s.set for s in fleet.services.values() if s.name == name]
+    found = [fleet.observed.service(one) for one in sets]
     edition = fleet.editions[want.release] if want.release else fleet.edition
     assert edition is not None
     limits = edition.limits.get(name, NO_LIMITS)
@@ -158,6 +161,7 @@ def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
         replicas=tuple(_replica_status(fleet, replica) for one in found for replica in one.replicas.values()),
         restarts=sum(one.restarts for one in found),
         trouble=broken[0] if broken else "",
+        last_lines=next((lines for one in sets if broken and (lines := fleet.lines_of(one, broken[0]))), ()),
         wire_differences=tuple(_differences(fleet, name)),
         isolation=around.level,
         walls=around.walls,

@@ -68,6 +68,7 @@ from fissile.runtime.control import (
     ReplicaReady,
     ReplicaSpec,
 )
+from fissile.runtime.places import edited, places
 from fissile.runtime.settings import Settings
 from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
@@ -81,6 +82,7 @@ from fissile.supervisor.environment import Environment
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
 from fissile.supervisor.isolation import take_down
 from fissile.supervisor.lasting import lasting
+from fissile.supervisor.lastlines import LastLines, told
 from fissile.supervisor.launcher import Launcher
 from fissile.supervisor.limits import over, verdict
 from fissile.supervisor.listeners import listens
@@ -198,6 +200,8 @@ class Supervisor:
         self._api = self._api_socket = ""
         # By serial.
         self._migrating: set[int] = set()
+        # What those that start print.
+        self._printed: dict[int, LastLines] = {}
         # Until when all must have ended (monotonic seconds); 0: nobody wants that.
         self._stop_limit = 0.0
         self._renew_api: Callable[[], None] = lambda: None
@@ -602,7 +606,7 @@ class Supervisor:
             link = self._desk.link(spec.serial)
             link.settle(child.pid)
             self._rollouts.migrations.adopt(spec, child, link)
-            self._watch_migration(spec.service, spec.serial, child, link)
+            self._watch_migration(spec.service, spec.serial, child, link, spec.set)
             if all(spec.release != release.name for release in self._fleet.desired.releases()):
                 child.signal(signal.SIGKILL)
             return
@@ -692,6 +696,7 @@ class Supervisor:
         link = self._desk.link(serial)
         try:
             out, err = self._logs.pipes(service)
+            self._printed[serial] = LastLines(out)
             try:
                 child = await self._launcher.migrate(edition, service, names, serial, out, err)
             finally:
@@ -699,14 +704,15 @@ class Supervisor:
                 os.close(err)
         except BaseException:
             self._desk.forget(serial)
+            self._forget_printed(serial)
             raise
         link.settle(child.pid)
         key = Replica(serial, edition.live().sets[service], 0, 0, "", 0.0).key
-        self._watch_migration(service, serial, child, link)
+        self._watch_migration(service, serial, child, link, edition.live().sets[service])
         child.exited.add_done_callback(lambda _: take_down(self._fleet, key))
         return child, link
 
-    def _watch_migration(self, service: str, serial: int, child: Child, link: Link) -> None:
+    def _watch_migration(self, service: str, serial: int, child: Child, link: Link, set_name: str) -> None:
         """With it ends what it started."""
         process = self._process(child, link, "")
         self._migrating.add(serial)
@@ -714,9 +720,24 @@ class Supervisor:
         def exited(_: object) -> None:
             self._desk.forget(serial)
             self._migrating.discard(serial)
+            self._remember_printed(set_name, NO_SLOT, serial)
             self._endings.begin(Replica(serial, service, NO_SLOT, 0, "", 0.0), process)
 
         child.exited.add_done_callback(exited)
+
+    def _remember_printed(self, name: str, slot: int, serial: int) -> None:
+        """A process has ended that was starting: what it printed is told with why."""
+        printed = self._printed.pop(serial, None)
+        if printed is not None:
+            root = self._fleet.nursery_of(name).root if name in self._fleet.desired.services else ""
+            known = places(root, str(self._fleet.root)) if root else {}
+            self._fleet.last_lines[name, slot] = tuple(edited(line, known) for line in printed.read())
+            printed.close()
+
+    def _forget_printed(self, serial: int) -> None:
+        printed = self._printed.pop(serial, None)
+        if printed is not None:
+            printed.close()
 
     def _process(self, child: Child, link: Link, root: str) -> Process:
         found = look(child.pid)
@@ -807,6 +828,7 @@ class Supervisor:
             out, err = self._logs.pipes(name)
         except OSError as error:
             return f"its log cannot be opened: {error}"
+        self._printed[replica.serial] = LastLines(out)
         root = self._fleet.nursery_of(replica.service).root
         try:
             child = await self._launcher.launch(replica, out, err)
@@ -893,12 +915,14 @@ class Supervisor:
         if limits.grouped:
             memory = verdict(self._fleet.enforcement.usage(replica.key, replica.pid), limits)
             how = f"pid {replica.pid} {memory}" if memory else how
+        self._remember_printed(replica.service, replica.slot, replica.serial)
         self._clear(replica)
         self._see(replica, ReplicaEnded(how, random.random()))
 
     def _clear(self, replica: Replica) -> None:
         """Nothing that was made for it is left."""
         self._desk.forget(replica.serial)
+        self._forget_printed(replica.serial)
         self._fleet.listeners.pop(replica.serial, None)
         service = self._fleet.services.get(replica.service)
         if service is not None:
@@ -925,6 +949,9 @@ class Supervisor:
         text = self._fleet.observed.observe(replica, observation, time.monotonic())
         if text and self._serving:
             self.say(f"{service_of(replica.service)}.{replica.slot}: {text}")
+        if replica.state is READY and before is not READY:
+            self._forget_printed(replica.serial)
+            self._fleet.last_lines.pop((replica.service, replica.slot), None)
         if replica.state is not before:
             what = {READY: "ReplicaReady", ReplicaState.STOPPED: "ReplicaStopped", ReplicaState.FAILED: "ReplicaExited"}
             happened = "ReplicaAdopted" if unheard and replica.state is READY else what[replica.state]
@@ -1295,8 +1322,12 @@ class Supervisor:
             if not want.replicas_max:
                 return 0  # it ends: a rollout has replaced it
             if want.revision < revision:
+                trouble = found.trouble_of(revision)
                 raise StartFailed(
-                    found.trouble_of(revision), remedy="mend that, and restart again; the old replica serves on"
+                    trouble,
+                    remedy="mend that, and restart again; the old replica serves on",
+                    service=service_of(name),
+                    last_lines=self._fleet.lines_of(name, trouble),
                 )
             if found.ready() >= want.replicas and all(r.revision >= revision for r in found.replicas.values()):
                 return want.replicas
@@ -1331,11 +1362,21 @@ class Supervisor:
                 return
             for name in missing:
                 if name in self._failed:
-                    raise StartError(f"{service_of(name)} cannot be started: {self._failed[name]}")
-                for memory in self._fleet.observed.service(name).slots.values():
+                    raise self._not_started(name, NO_SLOT, self._failed[name])
+                for slot, memory in self._fleet.observed.service(name).slots.items():
                     if memory.deaths.in_a_row >= START_ATTEMPTS_MAX:
                         trouble = memory.last_trouble.removeprefix("cannot start: ")
-                        raise StartError(f"{service_of(name)} cannot be started: {trouble}")
+                        raise self._not_started(name, slot, trouble)
+
+    def _not_started(self, name: str, slot: int, trouble: str) -> StartError:
+        service = service_of(name)
+        where = f"; `fissile logs {service}` shows all that it printed" if isinstance(self._logs, LogFiles) else ""
+        return StartError(
+            f"{service} cannot be started: {trouble}",
+            remedy=f"mend that, and start again{where}" if "\n  → " not in trouble else "",
+            service=service,
+            last_lines=told(self._fleet.last_lines.get((name, slot), ()), trouble),
+        )
 
     @property
     def waits(self) -> str:

@@ -1,0 +1,53 @@
+"""The last lines that a process has printed since it was started, for whoever is told that it did not come up."""
+
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+
+LINES_MAX = 20
+LINE_CHARACTERS_MAX = 500
+READ_BYTES = 16 * 1024
+# With which a replica begins its last line.
+_CANNOT = "cannot start: "
+_DESCRIPTORS = "/proc/self/fd"
+
+
+def told(lines: Sequence[str], trouble: str) -> tuple[str, ...]:
+    """Lines without those that only say the trouble once more."""
+    return tuple(line for line in lines if not (line.startswith(_CANNOT) and line.removeprefix(_CANNOT) in trouble))
+
+
+class LastLines:
+    """Of a process that is about to be started. fd: where it will write to; where that is no file, nothing is known.
+
+    What others write to the same file meanwhile cannot be told apart from it.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd, self._begin = -1, 0
+        with suppress(OSError):
+            found = os.fstat(fd)
+            if stat.S_ISREG(found.st_mode):
+                self._begin = found.st_size
+                # The file itself, by whatever name it goes later (proc_pid_fd(5)).
+                self._fd = os.open(f"{_DESCRIPTORS}/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self) -> tuple[str, ...]:
+        """The newest last, at most LINES_MAX."""
+        if self._fd < 0:
+            return ()
+        with suppress(OSError):
+            size = os.fstat(self._fd).st_size
+            begin = self._begin if size >= self._begin else 0  # it was cut meanwhile
+            place = max(begin, size - READ_BYTES)
+            lines = os.pread(self._fd, READ_BYTES, place).decode(errors="replace").splitlines()
+            whole = lines[1:] if place > begin else lines
+            return tuple(line.rstrip()[:LINE_CHARACTERS_MAX] for line in whole if line.strip())[-LINES_MAX:]
+        return ()
+
+    def close(self) -> None:
+        """Nothing more is asked."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
