@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in /usr/bin/python3 python3 python3.13 python3.12 python
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-RUN := $(BIN)/fissile run examples/shop
+RUN := $(BIN)/fissile -C examples/shop run
 
 .PHONY: help venv shop test check format bench storm doors endings restarts fuzz lock clean
 

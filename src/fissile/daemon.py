@@ -36,6 +36,7 @@ from fissile.runtime.settings import LimitSettings, Settings, load, resolve
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.supervisor import mark, report, withheld
 from fissile.supervisor.descent import born
+from fissile.supervisor.endpoints import FOLDER, LOGS, Endpoints, ServiceEndpoints
 from fissile.supervisor.installed import installed
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.reaper import keep_reaping
@@ -43,7 +44,7 @@ from fissile.supervisor.remains import Survivor, left_anywhere
 from fissile.supervisor.service import TOKEN_BYTES
 from fissile.supervisor.sockets import listen_public, listen_tcp, url
 from fissile.supervisor.source import outside, release_of
-from fissile.supervisor.state import FOLDER, LOGS, Endpoints, ServiceEndpoints, StateFolder, unusable
+from fissile.supervisor.state import StateFolder, unusable
 from fissile.supervisor.supervisor import OURSELVES, Supervisor
 
 MONOLITH = "monolith"
@@ -89,20 +90,25 @@ class Project(msgspec.Struct, frozen=True, eq=False):
     topology: Topology
 
 
-def settings_of(target: str | Path, profile: str | None = None) -> Settings:
-    """The settings of a folder with fissile.toml, of that file, or of "module:attribute" in this folder.
+def placed(folder: Path, target: str) -> tuple[Path, str]:
+    """The folder of an application, and "module:attribute" where that is to run, else "".
 
-    Raises ConfigError.
+    The target may name the folder, or its fissile.toml, from the other one on: so it was before there was -C.
     """
-    module, _, attribute = str(target).partition(":")
-    if attribute.isidentifier() and all(map(str.isidentifier, module.split("."))) and not Path(target).exists():
-        return Settings(app=str(target), root=str(Path.cwd()))
-    return load(Path(target), profile)
+    module, _, attribute = target.partition(":")
+    is_module = attribute.isidentifier() and all(map(str.isidentifier, module.split(".")))
+    return (folder, target) if is_module and not (folder / target).exists() else (folder / target, "")
 
 
-def open_project(target: str | Path, *, topology: str | None = None, profile: str | None = None) -> Project:
+def settings_of(folder: Path, target: str = "", profile: str | None = None) -> Settings:
+    """The settings of a folder with fissile.toml; or of "module:attribute" in it. Raises ConfigError."""
+    folder, app = placed(folder, target)
+    return Settings(app=app, root=str(folder.resolve())) if app else load(folder, profile)
+
+
+def open_project(folder: Path, target: str = "", *, topology: str | None = None, profile: str | None = None) -> Project:
     """Read the settings and import the application into this process. Raises ConfigError."""
-    settings = settings_of(target, profile)
+    settings = settings_of(folder, target, profile)
     graph = load_application(settings.app, Path(settings.root))
     settings = resolve(settings, graph)
     return Project(settings, graph, topology_for(graph, topology or settings.topology, settings.topologies))

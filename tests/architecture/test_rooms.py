@@ -33,6 +33,9 @@ HEAVY = (
     "fissile.testing",
     "fissile.bench",
 )
+# Start-up time of every command that only looks: it has to be there at once.
+SLOW = ("asyncio", "uvloop", "uvicorn", "starlette", "pydantic", "typer", "click", "rich")
+LOOKS = (("status",), ("logs",), ("history",), ("releases",), ("--help",), ("status", "--help"), ("stauts",))
 NAMES_THAT_SAY_NOTHING = {"types", "models", "utils", "util", "common", "helpers", "misc", "base"}
 
 
@@ -103,3 +106,19 @@ def test_a_replica_imports_only_what_it_needs(statement: str):
     assert "fissile" in loaded
     heavy = [name for name in HEAVY if name in loaded]
     assert not heavy, f"`{statement}` loads {', '.join(heavy)}: every replica would pay for it"
+
+
+@pytest.mark.parametrize("words", LOOKS, ids=" ".join)
+def test_a_command_that_only_looks_starts_at_once(words: tuple[str, ...], tmp_path: Path):
+    program = (
+        "import sys\nfrom fissile.cli import main\n"
+        f"sys.argv = ['fissile', *{words!r}]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "import fissile.cli.client, fissile.cli.table\n"
+        "print('\\nloaded', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    loaded = done.stdout.rpartition("loaded")[2].split()
+    assert "fissile.cli.client" in loaded
+    slow = [name for name in SLOW if name in loaded]
+    assert not slow, f"`fissile {' '.join(words)}` loads {', '.join(slow)}"

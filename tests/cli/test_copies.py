@@ -12,7 +12,7 @@ from background import Up, background, wait_until
 from commands import fissile
 
 from fissile.supervisor.descent import born
-from fissile.supervisor.state import Endpoints
+from fissile.supervisor.endpoints import Endpoints
 
 
 @pytest.fixture

@@ -106,8 +106,8 @@ def test_status_and_restart(folder: Path):
         assert fissile("restart", "back", "--path", folder).stdout == "back: 1 replica replaced\n"
         assert text_at(f"{run.page}/back") != before
         unknown = fissile("restart", "bck", "--path", folder)
-        assert unknown.returncode == 1
-        assert "no service 'bck'" in unknown.stderr
+        assert unknown.returncode == 2
+        assert "no service 'bck'; did you mean back?" in unknown.stderr
         (folder / "back-cannot-start").touch()
         broken = fissile("restart", "back", "--path", folder)
         assert broken.returncode == 1

@@ -360,7 +360,7 @@ def test_a_broken_journal_is_named_and_what_runs_goes_on(folder: Path, damage: C
 
 def test_a_systemd_unit(folder: Path):
     unit = fissile("up", folder, "--systemd", "--topology", "microservices").stdout
-    assert f"supervise {folder.resolve()} --topology microservices" in unit
+    assert f"supervise -C {folder.resolve()} --topology microservices" in unit
     assert "KillMode=process" in unit
     assert not (folder / ".fissile").exists()
 

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 
 from fissile.runtime.settings import load
+from fissile.supervisor.endpoints import Endpoints
 from fissile.supervisor.logs import Logs
-from fissile.supervisor.state import Endpoints
 from fissile.supervisor.supervisor import Supervisor
 
 SAMPLE = Path(__file__).parent / "sample"

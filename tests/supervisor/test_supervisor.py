@@ -16,8 +16,8 @@ from fissile.errors import ConfigError
 from fissile.orchestrator.replica import Replica
 from fissile.runtime.settings import load
 from fissile.supervisor.beginning import StartError
+from fissile.supervisor.endpoints import read_endpoints
 from fissile.supervisor.launcher import Launcher
-from fissile.supervisor.state import read_endpoints
 from fissile.supervisor.supervisor import StartFailed, Supervisor
 
 

@@ -28,7 +28,7 @@ TOPOLOGIES = (*RUNNERS, "http")
 @asynccontextmanager
 async def over_http() -> AsyncIterator[Any]:
     """What a component holds of one that speaks HTTP/JSON; here it is the application itself that does."""
-    graph = open_project(KINDS, topology="monolith", profile=None).graph
+    graph = open_project(KINDS, topology="monolith").graph
     host = Host(graph, graph.components, config={}, environment=environment())
     await host.start()
     interface = graph.components["Mirror"].interface

@@ -1,7 +1,8 @@
-"""SHELL. The command line: one file per command; each parses, asks `daemon`, prints.
+"""SHELL. The command line: one file per command; each parses, asks `daemon` or a supervisor, prints.
 
-May touch the terminal. Commands import what they need when they run, so that the command line starts
-fast. An error of the user's is one message with the next step, no traceback. Start reading at `run`.
+May touch the terminal. A command's module is imported when the command is called, and imports what it needs
+when it runs, so that the command line starts fast. An error of the user's is one message with the next step, no
+traceback. Start reading at `commands`.
 """
 
 import os
@@ -10,6 +11,8 @@ import sys
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
+# As a shell counts whoever was ended by SIGPIPE.
+EXIT_UNREAD = 141
 
 
 def stand_in_for_closed() -> None:
@@ -30,60 +33,21 @@ def stand_in_for_closed() -> None:
 def main() -> None:
     """The command `fissile`. Exit codes: 1 a call or restart failed, 2 a mistake that the user can mend."""
     stand_in_for_closed()
-    import typer
-
-    from fissile.cli import (
-        call,
-        contract,
-        decide,
-        deploy,
-        down,
-        graph,
-        history,
-        logs,
-        releases,
-        restart,
-        rollback,
-        run,
-        scale,
-        status,
-        up,
-    )
-    from fissile.cli.client import Refused
+    from fissile.cli.commands import call
     from fissile.cli.output import complain
     from fissile.errors import CallError, FissileError
 
-    app = typer.Typer(
-        name="fissile",
-        help="One Python application, run as a monolith, as microservices, or anything between.",
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-    )
-    for name, command in {
-        "run": run.run,
-        "up": up.up,
-        "down": down.down,
-        "graph": graph.graph,
-        "call": call.call,
-        "status": status.status,
-        "logs": logs.logs,
-        "scale": scale.scale,
-        "restart": restart.restart,
-        "deploy": deploy.deploy,
-        "promote": decide.promote,
-        "abort": decide.abort,
-        "rollback": rollback.rollback,
-        "releases": releases.releases,
-        "history": history.history,
-    }.items():
-        app.command(name)(command)
-    app.add_typer(contract.contract, name="contract")
-    app.command("supervise", hidden=True)(up.supervise)
     try:
-        app()
+        code = call(sys.argv[1:])
+        sys.stdout.flush()
     except FissileError as error:
+        from fissile.cli.client import Refused
+
         complain(str(error))
-        sys.exit(EXIT_FAILED if isinstance(error, (CallError, Refused)) else EXIT_MISTAKE)
+        code = EXIT_FAILED if isinstance(error, (CallError, Refused)) else EXIT_MISTAKE
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read it has enough, as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing is left to be said at the exit
+        code = EXIT_UNREAD
+    sys.exit(code)

@@ -1,49 +1,60 @@
 """`fissile call`: one method of a running application, over its HTTP/JSON API."""
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from fissile.cli.arguments import Parser, in_folder
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
-    from fissile.supervisor.state import Endpoints, ServiceEndpoints
+    from fissile.supervisor.endpoints import Endpoints, ServiceEndpoints
 
 
+USAGE = "COMPONENT.METHOD [ARGUMENTS] [OPTIONS]"
 # A person tries a method: no program depends on it.
 OPERATOR = {"Fissile-Caller": "operator"}
 
 
-def call(
-    method: Annotated[str, typer.Argument(help="Component.method")],
-    arguments: Annotated[str, typer.Argument(help="the arguments as a JSON object")] = "{}",
-    path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
-    compact: Annotated[bool, typer.Option("--json", help="the result as one line of JSON")] = False,
-) -> None:
-    """Call a method of the application that runs in a folder, and print its result as JSON."""
-    import json
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.option("method", metavar="COMPONENT.METHOD", help="what to call")
+    parser.option("given", nargs="?", default="{}", metavar="ARGUMENTS", help="the arguments as a JSON object")
+    in_folder(parser)
+    parser.flag("--json", help="print the result as one line of JSON")
 
+
+def call(method: str, given: str, folder: Path, json: bool) -> int:
+    """Call a method of the application that runs, and print its result as JSON.
+
+    Example:
+      fissile call Pricing.quote '{"product": 7}'
+    """
     from fissile.errors import ConfigError
-    from fissile.supervisor.state import read_endpoints
+    from fissile.supervisor.endpoints import read_endpoints
 
     component, _, name = method.partition(".")
     if not component or not name:
         raise ConfigError(f"{method!r} names no method", remedy="write Component.method; `fissile graph` lists them")
+    body = _object(given)
+    endpoints = read_endpoints(folder)
+    service = _service_of(component, endpoints)
+    return _post(service.gateway, f"/rpc/{component}/{name}", body, service.token or endpoints.token, json)
+
+
+def _object(text: str) -> bytes:
+    """The arguments, as they are sent. Raises ConfigError where they are no JSON object."""
+    import json
+
+    from fissile.errors import ConfigError
+
     try:
-        given = json.loads(arguments)
+        given = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"the arguments are not JSON: {error}", remedy="write them as in: '{\"id\": 1}'") from None
     if not isinstance(given, dict):
         raise ConfigError("the arguments are no JSON object", remedy="name each, as in: '{\"id\": 1}'")
-    endpoints = read_endpoints(path)
-    service = _service_of(component, endpoints)
-    sys.exit(
-        _post(
-            service.gateway, f"/rpc/{component}/{name}", arguments.encode(), service.token or endpoints.token, compact
-        )
-    )
+    return text.encode()
 
 
 def _service_of(component: str, endpoints: "Endpoints") -> "ServiceEndpoints":

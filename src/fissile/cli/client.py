@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from fissile.errors import FissileError, with_lines
 from fissile.rpc.paths import addressed
-from fissile.supervisor.state import supervised
+from fissile.supervisor.endpoints import supervised
 
 CONNECT_SECONDS_MAX = 5
 # A restart waits for replicas to finish what they do.
@@ -94,6 +94,12 @@ class Client:
     def post(self, path: str, body: Any = None, *, seconds_max: float = ANSWER_SECONDS_MAX) -> Any:
         """Order. seconds_max: for the answer. Raises Refused."""
         return json.loads(self._open("POST", path, body or {}, seconds_max=seconds_max).read())
+
+    def service(self, given: str) -> str:
+        """The service that somebody means by its name, or by that of a component. Raises ConfigError, Refused."""
+        from fissile.cli.naming import service_named
+
+        return service_named(given, {one["name"]: one["components"] for one in self.get("/status")["services"]})
 
     def events(self, path: str) -> Iterator[Any]:
         """Server-sent events, for as long as they come."""

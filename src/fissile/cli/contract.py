@@ -1,29 +1,32 @@
 """`fissile contract diff`: what the code in the folder would break for the callers that run now."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from fissile.cli.arguments import Parser, for_programs, in_folder, profile
 
 if TYPE_CHECKING:
     from fissile.orchestrator.release import Difference
 
-contract = typer.Typer(help="Compare the contracts of components with those that run.", no_args_is_help=True)
+USAGE = "[RELEASE] [OPTIONS]"
+EXIT_BREAKS = 1
 
 
-@contract.callback()
-def _group() -> None:
-    """A command of its own name, though it is the only one yet."""
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.option(
+        "release", nargs="?", default="", metavar="RELEASE", help="one that is kept  [default: the code in the folder]"
+    )
+    in_folder(parser)
+    profile(parser)
+    for_programs(parser)
 
 
-@contract.command()
-def diff(
-    release: Annotated[str, typer.Argument(help="one that is kept  [default: the code in the folder]")] = "",
-    path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
-    profile: Annotated[str | None, typer.Option(help="a profile from fissile.toml")] = None,
-    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
-    """Print what callers that run now could not live with, if that release or the code here ran; exit code 1 then."""
+def diff(release: str, folder: Path, profile: str | None, json: bool) -> int:
+    """Show which callers a change of contracts would break.
+
+    Compares the code in the folder, or a release that is kept, with what runs. The exit code is 1 if it breaks any.
+    """
     import time
 
     import msgspec
@@ -35,7 +38,7 @@ def diff(
     from fissile.orchestrator.release import Surroundings, difference
     from fissile.supervisor.fleet import in_place
 
-    client, settings = Client(path), daemon.settings_of(path, profile)
+    client, settings = Client(folder), daemon.settings_of(folder, profile=profile)
     running = daemon.release_from(client.get("/release"))
     if release:
         later = daemon.release_from(client.get(f"/release?name={release}"))
@@ -47,8 +50,7 @@ def diff(
         show(msgspec.to_builtins(found.breaks))
     else:
         say(as_text(found))
-    if found.refused:
-        raise typer.Exit(1)
+    return EXIT_BREAKS if found.refused else 0
 
 
 def as_text(found: "Difference") -> str:

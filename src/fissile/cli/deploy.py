@@ -1,41 +1,58 @@
 """`fissile deploy`: the code in the folder replaces what runs, service by service, and no request is lost."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from fissile.cli.arguments import Parser, for_programs, in_folder, topology, why
 
-Why = Annotated[str, typer.Option(help="the reason, for the history")]
-Canary = Annotated[str | None, typer.Option(help="share of the requests that try it first, as 5%")]
-Watch = Annotated[
-    str | None,
-    typer.Option(help="compare it with the old release for so long, as 60s or 5m  [default: 60s with --canary]"),
-]
-Wait = Annotated[
-    bool,
-    typer.Option(
-        "--wait",
-        help="until the old release has ended; exit code 1 if the new one is taken back, 3 if a person has to decide",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+USAGE = "[OPTIONS]"
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    in_folder(parser, place=True)
+    topology(parser, "move to another one than runs: monolith, microservices, or a name from fissile.toml")
+    trial(parser)
+    parser.option("--sticky", default="", metavar="HOW", help="keep a client in a release: cookie, or a header's name")
+    parser.flag("--plan", help="print what would start anew, and why; touch nothing")
+    parser.flag("--accept-breaks", help="deploy though it breaks the contract with callers")
+    parser.option("--expect", default="", metavar="RELEASE", help="refuse if another release than this one runs")
+    why(parser)
+    for_programs(parser)
+
+
+def trial(parser: Parser) -> None:
+    """How a release is tried: of a deploy and a rollback."""
+    parser.option("--canary", metavar="SHARE", help="share of the requests that try it first, as 5%%")
+    parser.option(
+        "--watch",
+        metavar="TIME",
+        help="how long to compare it with the old release, as 60s or 5m  [default: 60s with --canary]",
+    )
+    parser.flag(
+        "--wait",
+        help="wait until the old release has ended; exit code 1 if the new one is taken back, 3 if a person has to "
+        "decide",
+    )
+
+
 def deploy(
-    path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
-    topology: Annotated[str | None, typer.Option(help="another one than runs: monolith, microservices, a name")] = None,
-    canary: Canary = None,
-    watch: Watch = None,
-    sticky: Annotated[str, typer.Option(help="keep a client in a release: cookie, or a header's name")] = "",
-    plan: Annotated[bool, typer.Option("--plan", help="print what would start anew, and why; touch nothing")] = False,
-    wait: Wait = False,
-    accept_breaks: Annotated[bool, typer.Option("--accept-breaks", help="though callers cannot live with it")] = False,
-    expect: Annotated[str, typer.Option(help="refuse, if another release than this one runs")] = "",
-    why: Why = "",
-    json: Json = False,
-) -> None:
-    """Move all requests to the code in the folder. Services whose build stays the same are not touched.
+    folder: Path,
+    topology: str | None,
+    canary: str | None,
+    watch: str | None,
+    wait: bool,
+    sticky: str,
+    plan: bool,
+    accept_breaks: bool,
+    expect: str,
+    why: str,
+    json: bool,
+) -> int:
+    """Move all requests to the code in the folder; no request is lost.
+
+    Services whose build stays the same are not touched.
 
     Exit codes: 0 done or under way; 1 refused, failed or taken back; 2 a mistake in the command or in fissile.toml;
     3 with --wait: inconclusive, so `fissile promote` or `fissile abort` decides.
@@ -55,37 +72,35 @@ def deploy(
         "who": user(),
         "why": why,
     }
-    client = Client(path)
+    client = Client(folder)
     with working(PREPARES):
         found = client.post("/deploy", order)
     if plan:
         show(found) if json else _print_plan(found)
-        return
-    begin(client, found, wait=wait, json=json)
+        return 0
+    return begin(client, found, wait=wait, json=json)
 
 
-def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> None:
-    """Show what a deploy or rollback does, and how it ends."""
+def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> int:
+    """Show what a deploy or rollback does, and how it ends; the exit code."""
     from fissile.cli.output import note, say, show
     from fissile.cli.progress import conclude, exit_code, follow
 
     number, later, earlier = found["rollout"], found["release"], found["earlier"]
     if number is None:
         show(found) if json else say(f"release {later} serves already: nothing is to be done")
-        return
+        return 0
     if json:
         outcome = client.get(f"/rollouts/{number}")
         while wait and not (outcome["over"] or outcome["undecided"]):
             outcome = _later(client, number)
         show({**found, "outcome": outcome})
-        raise typer.Exit(exit_code(outcome, waited=wait))
+        return exit_code(outcome, waited=wait)
     say(f"rollout {number}: release {earlier} → {later}, {_summary(found['difference'])}")
     for warning in found["warnings"]:
         note(warning)
     outcome = follow(client, number, to_the_end=wait)
-    code = conclude(outcome, earlier=earlier, later=later, waited=wait)
-    if code:
-        raise typer.Exit(code)
+    return conclude(outcome, earlier=earlier, later=later, waited=wait)
 
 
 def _later(client: Any, number: int) -> Any:

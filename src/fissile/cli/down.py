@@ -2,19 +2,24 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from fissile.cli.arguments import Parser, in_folder, why
 
 STOP_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.02
+USAGE = "[OPTIONS]"
 
 
-def down(
-    path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
-    why: Annotated[str, typer.Option(help="the reason, for the history")] = "",
-) -> None:
-    """Stop all services in order: callers before those whom they call, each after finishing its work.
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    in_folder(parser, place=True)
+    why(parser)
+
+
+def down(folder: Path, why: str) -> None:
+    """Stop the application that runs in the background.
+
+    Services end in order: callers before callees, each after it has finished its work.
 
     Nothing that they have started is left. What cannot be ended is named, with exit code 1.
     """
@@ -22,11 +27,11 @@ def down(
     from fissile.cli.client import LOOK_SECONDS_MAX, Client, Refused
     from fissile.cli.output import say, user
     from fissile.errors import ConfigError
-    from fissile.supervisor.state import read_endpoints
+    from fissile.supervisor.endpoints import read_endpoints
 
     def clear() -> int:
         try:
-            ended, left = daemon.clear(path)
+            ended, left = daemon.clear(folder)
         except ConfigError:
             return 0  # somebody has started it anew, or it is not ours
         if left:
@@ -37,14 +42,14 @@ def down(
         return ended
 
     try:
-        endpoints = read_endpoints(path)
+        endpoints = read_endpoints(folder)
     except ConfigError:
         if not clear():
             raise
         say("what was left of the application is stopped")
         return
     if not endpoints.supervisor_lives():
-        daemon.down(path, who=user(), why=why)
+        daemon.down(folder, who=user(), why=why)
         clear()
         say(f"{endpoints.application} is stopped")
         return
@@ -54,7 +59,7 @@ def down(
             f"{endpoints.application} runs in the foreground (pid {endpoints.pid})",
             remedy="stop it where it runs, with Ctrl-C",
         )
-    Client(path).post("/down", {"who": user(), "why": why}, seconds_max=LOOK_SECONDS_MAX)
+    Client(folder).post("/down", {"who": user(), "why": why}, seconds_max=LOOK_SECONDS_MAX)
     limit = time.monotonic() + STOP_SECONDS_MAX
     while endpoints.supervisor_lives():
         if time.monotonic() > limit:

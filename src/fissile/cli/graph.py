@@ -1,37 +1,37 @@
 """`fissile graph`: components, references and services, for people and for programs."""
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+from fissile.cli.arguments import Parser, for_programs, profile, target, topology
 
 if TYPE_CHECKING:
     from fissile.component.interface import Method
     from fissile.daemon import Project
 
-
-class Format(StrEnum):
-    """How to print."""
-
-    TEXT = "text"
-    MERMAID = "mermaid"
-    JSON = "json"
+USAGE = "[MODULE:ATTRIBUTE] [OPTIONS]"
+FORMATS = ("text", "mermaid", "json")
 
 
-def graph(
-    path: Annotated[str, typer.Argument(help="folder with fissile.toml, or module:attribute")] = ".",
-    topology: Annotated[str | None, typer.Option(help="monolith, microservices, or a name from fissile.toml")] = None,
-    format: Annotated[Format, typer.Option(help="text, mermaid or json")] = Format.TEXT,
-    profile: Annotated[str | None, typer.Option(help="a profile from fissile.toml")] = None,
-    json: Annotated[bool, typer.Option("--json", help="the same as --format json")] = False,
-) -> None:
-    """Print components, who calls whom, and which service each is in."""
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    target(parser)
+    topology(parser)
+    parser.option(
+        "--format", choices=FORMATS, default="text", metavar="FORMAT", help="text, mermaid or json  [default: text]"
+    )
+    profile(parser)
+    for_programs(parser, "the same as --format json")
+
+
+def graph(folder: Path, target: str, topology: str | None, format: str, profile: str | None, json: bool) -> None:
+    """Show components, who calls whom, and which service each is in."""
     from fissile.cli.output import say
     from fissile.daemon import open_project
 
-    project = open_project(path, topology=topology, profile=profile)
-    printers = {Format.TEXT: as_text, Format.MERMAID: as_mermaid, Format.JSON: as_json}
-    say(printers[Format.JSON if json else format](project))
+    project = open_project(folder, target, topology=topology, profile=profile)
+    printers = {"text": as_text, "mermaid": as_mermaid, "json": as_document}
+    say(printers["json" if json else format](project))
 
 
 def as_text(project: "Project") -> str:
@@ -72,7 +72,7 @@ def as_mermaid(project: "Project") -> str:
     return "\n".join(lines)
 
 
-def as_json(project: "Project") -> str:
+def as_document(project: "Project") -> str:
     """The same for programs."""
     import msgspec
 

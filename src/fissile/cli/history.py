@@ -2,29 +2,45 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from fissile.cli.arguments import Parser, for_programs, in_folder, whole
+
+USAGE = "[SERVICE] [OPTIONS]"
+ENTRIES_MAX = 10_000
 
 
-def history(
-    service: Annotated[str, typer.Argument(help="of this service alone")] = "",
-    path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="how many, the newest")] = 50,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as things happen")] = False,
-    json: Annotated[bool, typer.Option("--json", help="print JSON, a line each")] = False,
-) -> None:
-    """Show the newest changes and observations, oldest first; each with its reason. Also of what has ended."""
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.option("service", nargs="?", default="", metavar="SERVICE", help="only what concerns this one")
+    in_folder(parser)
+    parser.option(
+        "--limit",
+        "-n",
+        metavar="NUMBER",
+        type=whole(1, ENTRIES_MAX),
+        default=50,
+        help="how many entries, the newest  [default: 50]",
+    )
+    parser.flag("--follow", "-f", help="go on as things happen")
+    for_programs(parser, "print JSON, a line each")
+
+
+def history(service: str, folder: Path, limit: int, follow: bool, json: bool) -> None:
+    """Show who changed what and why, and what was seen.
+
+    The newest entries, the oldest of them first. Also of an application that has ended.
+    """
     from fissile.cli.client import Client
     from fissile.cli.output import note, show
     from fissile.errors import ConfigError
 
     client = None
     try:
-        client = Client(path)
+        client = Client(folder)
         entries = client.get(f"/history?limit={limit}&service={service}")
     except ConfigError as error:
-        entries = _kept(path, service, limit)
+        entries = _kept(folder, service, limit)
         if entries is None:
             raise
         note(f"{error.message}; this is what was recorded")
@@ -36,14 +52,14 @@ def history(
             show(entry, one_line=True) if json else _print(entry)
 
 
-def _kept(path: Path, service: str, limit: int) -> list[dict[str, Any]] | None:
+def _kept(folder: Path, service: str, limit: int) -> list[dict[str, Any]] | None:
     """What the journal of an application holds that nobody supervises; None where there is none."""
     import msgspec
 
     from fissile.journal.journal import Journal
-    from fissile.supervisor.state import FOLDER, JOURNAL
+    from fissile.supervisor.endpoints import FOLDER, JOURNAL
 
-    file = path / FOLDER / JOURNAL
+    file = folder / FOLDER / JOURNAL
     if not file.is_file():
         return None
     journal = Journal(file)

@@ -5,9 +5,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from fissile.cli.arguments import Parser, for_programs, in_folder, whole
 
 if TYPE_CHECKING:
     from fissile.supervisor.logreader import Row
@@ -18,28 +18,48 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 TIMES = "90s, 10m, 2h, 1d ago, or 2026-01-31T08:00"
 
 
+USAGE = "[SERVICE…] [OPTIONS]"
+LINES_MAX = 10**9
+
+
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.option(
+        "services", nargs="*", metavar="SERVICE", help="only these: services, components, or slots as images.0"
+    )
+    in_folder(parser)
+    parser.flag("--follow", "-f", help="go on as it is printed")
+    parser.option("-n", dest="count", metavar="NUMBER", type=whole(0, LINES_MAX), help="show the last so many lines")
+    parser.option("--since", metavar="TIME", help=f"from a time on: {TIMES}")
+    parser.option("--until", metavar="TIME", help="up to a time, in the same forms")
+    parser.option(
+        "--trace", metavar="ID", help="of one request, in all services: its trace id, or its traceparent header"
+    )
+    parser.flag("--no-time", help="show no times")
+    for_programs(parser, "print JSON, a line each")
+
+
 def logs(
-    services: Annotated[
-        list[str] | None, typer.Argument(help="of these alone: services, components, or slots as images.0")
-    ] = None,
-    path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as it is printed")] = False,
-    count: Annotated[int | None, typer.Option("-n", min=0, help="the last so many lines")] = None,
-    since: Annotated[str | None, typer.Option(help=f"from a time on: {TIMES}")] = None,
-    until: Annotated[str | None, typer.Option(help="up to a time, in the same forms")] = None,
-    trace: Annotated[
-        str | None, typer.Option(help="of one request, in all services: its trace id, or its traceparent header")
-    ] = None,
-    no_time: Annotated[bool, typer.Option("--no-time", help="show no times")] = False,
-    json: Annotated[bool, typer.Option("--json", help="print JSON, a line each")] = False,
+    services: list[str],
+    folder: Path,
+    follow: bool,
+    count: int | None,
+    since: str | None,
+    until: str | None,
+    trace: str | None,
+    no_time: bool,
+    json: bool,
 ) -> None:
-    """Show what the services print, by time: each line with its time and the replica's name in front."""
+    """Show what the services print, by time.
+
+    Each line has its time and its replica's name in front.
+    """
     from fissile.supervisor.logreader import Reader, Wanted
     from fissile.supervisor.stamps import stamp
 
     _end_with_the_reader()
-    state = path / ".fissile"
-    folder = state / "logs"
+    state = folder / ".fissile"
+    files = state / "logs"
     now = time.time()
     wanted = Wanted(
         b"" if since is None else stamp(moment(since, now)),
@@ -47,8 +67,8 @@ def logs(
         b"" if trace is None else trace_of(trace),
         count,
     )
-    wants = _chosen(state, path, services or [])
-    reader = Reader(folder, state / "output", wanted, wants)
+    wants = _chosen(state, folder, services)
+    reader = Reader(files, state / "output", wanted, wants)
     printer = Printer(_as_json if json else _Shown(times=not no_time), fragments=not json)
     printer.write(reader.first())
     while follow:
@@ -64,7 +84,7 @@ def _end_with_the_reader() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
-def _chosen(state: Path, path: Path, services: list[str]) -> Callable[[str], bool]:
+def _chosen(state: Path, folder: Path, services: list[str]) -> Callable[[str], bool]:
     """Whether a log's lines are wanted. Raises ConfigError for a name that nobody has."""
     from fissile.errors import ConfigError
     from fissile.supervisor.logreader import files_of, service_of
@@ -73,7 +93,7 @@ def _chosen(state: Path, path: Path, services: list[str]) -> Callable[[str], boo
         found = files_of(state / "logs")
     except OSError:
         raise ConfigError(
-            f"there are no log files in {path.resolve()}",
+            f"there are no log files in {folder.resolve()}",
             remedy="`fissile up` writes them; `fissile run` prints to its own terminal",
         ) from None
     if not services:

@@ -2,20 +2,24 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from fissile.cli.arguments import Parser, for_programs, in_folder
+
+USAGE = "[OPTIONS]"
 
 
-def releases(
-    path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
-    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    in_folder(parser, place=True)
+    for_programs(parser)
+
+
+def releases(folder: Path, json: bool) -> None:
     """List the releases that are kept, newest first."""
     from fissile.cli.client import Client
     from fissile.cli.output import say, show
 
-    found = Client(path).get("/releases")
+    found = Client(folder).get("/releases")
     if json:
         show(found)
         return

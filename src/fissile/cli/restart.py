@@ -1,27 +1,35 @@
 """`fissile restart`: new processes of the same code, no request lost."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from fissile.cli.arguments import Parser, for_programs, in_folder, why
 
-UpdateEnv = Annotated[bool, typer.Option("--update-env", help="give them the environment of this shell, from now on")]
-AcceptPackages = Annotated[
-    bool, typer.Option("--accept-packages", help="though other packages are installed than it was deployed with")
-]
 # All services, one after another, each of which finishes its work.
 RESTART_SECONDS_MAX = 3600.0
 FILES_SHOWN = 5
 
 
-def restart(
-    service: Annotated[str, typer.Argument(help="the service's name  [default: all, one after another]")] = "",
-    path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
-    update_env: UpdateEnv = False,
-    accept_packages: AcceptPackages = False,
-    why: Annotated[str, typer.Option(help="the reason, for the history")] = "",
-    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
+USAGE = "[SERVICE] [OPTIONS]"
+
+
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.option(
+        "service",
+        nargs="?",
+        default="",
+        metavar="SERVICE",
+        help="its name, or that of a component in it  [default: all, one after another]",
+    )
+    in_folder(parser)
+    parser.flag("--update-env", help="give them the environment of this shell, from now on")
+    parser.flag("--accept-packages", help="though other packages are installed than it was deployed with")
+    why(parser)
+    for_programs(parser)
+
+
+def restart(service: str, folder: Path, update_env: bool, accept_packages: bool, why: str, json: bool) -> None:
     """Replace a service's replicas: start new ones first, drain the old ones after.
 
     They run the same release. What is read at import is read anew: .env files, secrets, settings that are no code.
@@ -35,8 +43,9 @@ def restart(
         "who": user(),
         "why": why,
     }
-    where = f"/services/{service}/restart" if service else "/restart"
-    done = Client(path).post(where, order, seconds_max=RESTART_SECONDS_MAX)
+    client = Client(folder)
+    where = f"/services/{client.service(service)}/restart" if service else "/restart"
+    done = client.post(where, order, seconds_max=RESTART_SECONDS_MAX)
     show(done) if json else say(_as_text(done))
 
 

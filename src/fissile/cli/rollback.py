@@ -1,29 +1,41 @@
 """`fissile rollback`: back to an earlier release, whatever the folder holds now."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from fissile.cli.arguments import Parser, for_programs, in_folder, why
+from fissile.cli.deploy import trial
 
-from fissile.cli.deploy import Canary, Json, Wait, Watch, Why
+USAGE = "[RELEASE] [OPTIONS]"
+
+
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.option(
+        "release",
+        nargs="?",
+        default="",
+        metavar="RELEASE",
+        help="its name or the beginning of it  [default: the one before]",
+    )
+    in_folder(parser)
+    trial(parser)
+    why(parser)
+    for_programs(parser)
 
 
 def rollback(
-    release: Annotated[str, typer.Argument(help="its name or the beginning of it  [default: the one before]")] = "",
-    path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
-    canary: Canary = None,
-    watch: Watch = None,
-    wait: Wait = False,
-    why: Why = "",
-    json: Json = False,
-) -> None:
-    """Move all requests to an earlier release. A rollout that is not decided yet is given up instead."""
+    release: str, folder: Path, canary: str | None, watch: str | None, wait: bool, why: str, json: bool
+) -> int:
+    """Move all requests back to an earlier release.
+
+    A rollout that is not decided yet is given up instead.
+    """
     from fissile.cli.client import Client
     from fissile.cli.deploy import begin, seconds_of, share_of
     from fissile.cli.output import say, show, user
     from fissile.cli.progress import PREPARES, working
 
-    client = Client(path)
+    client = Client(folder)
     order = {
         "release": release,
         "canary": share_of(canary),
@@ -34,8 +46,6 @@ def rollback(
     with working(PREPARES):
         found = client.post("/rollback", order)
     if found:
-        begin(client, found, wait=wait, json=json)
-    elif json:
-        show({})
-    else:
-        say("the rollout under way is given up")
+        return begin(client, found, wait=wait, json=json)
+    show({}) if json else say("the rollout under way is given up")
+    return 0

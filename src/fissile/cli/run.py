@@ -1,47 +1,47 @@
 """`fissile run`: the application in the foreground, in the topology that is asked for."""
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
+from fissile.cli.arguments import Parser, port, profile, target, topology
 
 if TYPE_CHECKING:
-    from fissile.supervisor.state import Endpoints
+    from fissile.supervisor.endpoints import Endpoints
+
+USAGE = "[MODULE:ATTRIBUTE] [OPTIONS]"
+DIRECT = "direct"
+CALLS = ("copied", DIRECT)
 
 
-class Calls(StrEnum):
-    """How components that share a process call each other."""
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    target(parser)
+    topology(parser)
+    port(parser)
+    profile(parser)
+    parser.option(
+        "--calls",
+        choices=CALLS,
+        default=CALLS[0],
+        metavar="HOW",
+        help="of a monolith. copied: values, errors and context pass exactly as between services, so that what a "
+        "split would break is seen at once; direct: as fast as with `fissile up`  [default: copied]",
+    )
 
-    COPIED = "copied"
-    DIRECT = "direct"
 
+def run(folder: Path, target: str, topology: str | None, port: int | None, profile: str | None, calls: str) -> None:
+    """Run the application in the foreground, until Ctrl-C.
 
-def run(
-    path: Annotated[str, typer.Argument(help="folder with fissile.toml, or module:attribute")] = ".",
-    topology: Annotated[str | None, typer.Option(help="monolith, microservices, or a name from fissile.toml")] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="of the public page; 0: any free one  [default: 8000, or any free one]"),
-    ] = None,
-    profile: Annotated[str | None, typer.Option(help="a profile from fissile.toml")] = None,
-    calls: Annotated[
-        Calls,
-        typer.Option(
-            help="of a monolith. copied: values, errors and context pass exactly as between services, so that what a "
-            "split would break is seen at once; direct: as fast as with `fissile up`"
-        ),
-    ] = Calls.COPIED,
-) -> None:
-    """Run the application until Ctrl-C: in one process, or in one per service."""
+    In one process, or in one for each service, as the topology says.
+    """
     from fissile.runtime.first import be_first
 
     be_first()
     from fissile import daemon
     from fissile.cli.output import note
 
-    settings = daemon.settings_of(path, profile)
-    direct = calls is Calls.DIRECT
-    daemon.run(settings, topology or settings.topology, port, ready=announce, say=note, direct=direct)
+    settings = daemon.settings_of(folder, target, profile)
+    daemon.run(settings, topology or settings.topology, port, ready=announce, say=note, direct=calls == DIRECT)
 
 
 def announce(endpoints: "Endpoints", how_to_stop: str = "Ctrl-C stops it") -> None:

@@ -2,24 +2,31 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from fissile.cli.arguments import Parser, for_programs, in_folder, why
+
+USAGE = "SERVICE REPLICAS [OPTIONS]"
 
 
-def scale(
-    service: Annotated[str, typer.Argument(help="the service's name")],
-    replicas: Annotated[str, typer.Argument(help="N, or MIN..MAX, or auto (as fissile.toml says)")],
-    path: Annotated[Path, typer.Option(help="folder with fissile.toml")] = Path(),
-    why: Annotated[str, typer.Option(help="the reason, for the history")] = "",
-    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    parser.option("service", metavar="SERVICE", help="its name, or that of a component in it")
+    parser.option("replicas", metavar="REPLICAS", help="N, or MIN..MAX, or auto (as fissile.toml says)")
+    in_folder(parser)
+    why(parser)
+    for_programs(parser)
+
+
+def scale(service: str, replicas: str, folder: Path, why: str, json: bool) -> None:
     """Give a service N replicas, or as many as its load asks for between two bounds."""
     from fissile.cli.client import Client
     from fissile.cli.output import say, show, user
 
     order = _order(replicas)
-    done = Client(path).post(f"/services/{service}/scale", {**order, "who": user(), "why": why})
+    client = Client(folder)
+    service = client.service(service)
+    done = client.post(f"/services/{service}/scale", {**order, "who": user(), "why": why})
     if json:
         show(done)
     else:

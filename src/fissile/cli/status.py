@@ -2,23 +2,27 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+from fissile.cli.arguments import Parser, for_programs, in_folder
 
 WATCH_SECONDS = 0.5
+USAGE = "[OPTIONS]"
 
 
-def status(
-    path: Annotated[Path, typer.Argument(help="folder with fissile.toml")] = Path(),
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="go on, until Ctrl-C")] = False,
-    json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
-) -> None:
-    """Show the services of the application that runs in a folder."""
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    in_folder(parser, place=True)
+    parser.flag("--watch", "-w", help="go on, until Ctrl-C")
+    for_programs(parser)
+
+
+def status(folder: Path, watch: bool, json: bool) -> None:
+    """Show what runs: each service, its replicas and its limits."""
     from fissile.cli.client import Client
     from fissile.cli.output import say, show
 
-    client = Client(path)
+    client = Client(folder)
     if not watch:
         found = client.get("/status")
         show(found) if json else say(as_text(found))

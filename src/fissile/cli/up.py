@@ -1,38 +1,46 @@
 """`fissile up`: the application in the background, each service looked after."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from fissile.cli.arguments import Parser, for_programs, port, profile, target, topology
 
 if TYPE_CHECKING:
     from fissile.errors import FissileError
 
-Target = Annotated[str, typer.Argument(help="folder with fissile.toml, or module:attribute")]
-Topology = Annotated[str | None, typer.Option(help="monolith, microservices, or a name from fissile.toml")]
-Port = Annotated[
-    int | None,
-    typer.Option(min=0, max=65535, help="of the public page; 0: any free one  [default: 8000, or any free one]"),
-]
-Profile = Annotated[str | None, typer.Option(help="a profile from fissile.toml")]
-FRESH = "begin with the code in the folder, though nobody has stopped what ran last"
+USAGE = "[MODULE:ATTRIBUTE] [OPTIONS]"
+
+
+def arguments(parser: Parser) -> None:
+    """What the command takes."""
+    start(parser)
+    parser.flag("--systemd", help="print a unit file for systemd, and start nothing")
+    for_programs(parser, "print the endpoints as JSON")
+
+
+def start(parser: Parser) -> None:
+    """How an application is started: of `up`, and of the supervisor that it starts."""
+    target(parser)
+    topology(parser)
+    port(parser)
+    profile(parser)
+    parser.flag("--fresh", help="begin with the code in the folder, though nobody has stopped what ran last")
 
 
 def up(
-    path: Target = ".",
-    topology: Topology = None,
-    port: Port = None,
-    profile: Profile = None,
-    systemd: Annotated[
-        bool, typer.Option("--systemd", help="print a unit file for systemd, and start nothing")
-    ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help=FRESH)] = False,
-    json: Annotated[bool, typer.Option("--json", help="print the endpoints as JSON")] = False,
-) -> None:
-    """Start the application in the background; take it over if its supervisor has died.
+    folder: Path,
+    target: str,
+    topology: str | None,
+    port: int | None,
+    profile: str | None,
+    fresh: bool,
+    systemd: bool,
+    json: bool,
+) -> int:
+    """Start the application in the background, each service looked after.
 
-    What ended without `fissile down`, as in a power cut, goes on with the release that ran last. Ctrl-C before all is
-    up ends what was begun, with exit code 130.
+    Takes over what runs if its supervisor has died. What ended without `fissile down`, as in a power cut, goes on
+    with the release that ran last. Ctrl-C before all is up ends what was begun, with exit code 130.
     """
     import msgspec
 
@@ -43,18 +51,19 @@ def up(
     from fissile.cli.run import announce
     from fissile.errors import FissileError
 
-    settings = daemon.settings_of(path, profile)
-    options = _options(path, topology, port, profile)
+    folder, target = daemon.placed(folder, target)
+    settings = daemon.settings_of(folder, target, profile)
+    options = _options(folder, target, topology, port, profile)
     if systemd:
         say(unit(Path(settings.root), options))
-        return
+        return 0
     waits = Waits(quiet=json)
     try:
         with waits:
             endpoints = daemon.up(settings, [*options, *(["--fresh"] if fresh else [])], waits)
     except daemon.GivenUp as given_up:
         complain(given_up.message)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        return EXIT_INTERRUPTED
     except FissileError as error:
         if json:
             show(as_json(error))
@@ -67,31 +76,7 @@ def up(
             note(f"warning: {warning}")
         if endpoints.resumed:
             note(f"release {endpoints.release} goes on, as it ran last; `fissile deploy` brings the code in the folder")
-
-
-def supervise(
-    path: Target = ".",
-    topology: Topology = None,
-    port: Port = None,
-    profile: Profile = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help=FRESH)] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="what ran before goes on in its own topology, whatever --topology says")
-    ] = False,
-    ready_fd: Annotated[int, typer.Option(help="a descriptor that is told how the start went")] = -1,
-) -> None:
-    """Be the supervisor of an application in the background: what `up` starts, and a unit of systemd."""
-    from fissile.runtime.first import be_first
-
-    be_first()
-    from fissile import daemon
-    from fissile.cli.output import note
-    from fissile.supervisor.report import Report
-
-    told = Report(ready_fd)
-    with told.failures():
-        settings = daemon.settings_of(path, profile)
-        daemon.supervise(settings, topology or "", port, told=told, say=note, fresh=fresh, resume=resume)
+    return 0
 
 
 def as_json(error: "FissileError") -> dict[str, object]:
@@ -100,8 +85,8 @@ def as_json(error: "FissileError") -> dict[str, object]:
     return {"error": error.message, "remedy": error.remedy, "service": service, "last_lines": list(lines)}
 
 
-def _options(path: str, topology: str | None, port: int | None, profile: str | None) -> list[str]:
-    options = [str(Path(path).resolve()) if Path(path).exists() else path]
+def _options(folder: Path, target: str, topology: str | None, port: int | None, profile: str | None) -> list[str]:
+    options = ["-C", str(folder.resolve()), *([target] if target else [])]
     for name, value in (("--topology", topology), ("--port", port), ("--profile", profile)):
         if value is not None:
             options += [name, str(value)]

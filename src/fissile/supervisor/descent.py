@@ -7,7 +7,7 @@ proc_pid_environ(5). Where there is no /proc, nobody is found.
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -70,6 +70,11 @@ def born(pid: int) -> int | None:
     """When a process began, in clock ticks since the machine did; None if it is gone, or a zombie."""
     found = look(pid)
     return None if found is None or found.ended else found.born
+
+
+def still_there(births: Mapping[int, int]) -> list[int]:
+    """Those processes of a list, by process number with the time of birth of each, that have not ended."""
+    return [pid for pid, when in births.items() if born(pid) == when]
 
 
 def parent(pid: int) -> int | None:

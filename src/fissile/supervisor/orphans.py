@@ -7,13 +7,8 @@ marks tell of those as well that a full disk kept from the list.
 
 from collections.abc import Container, Mapping
 
-from fissile.supervisor.descent import born, look, mark_of
+from fissile.supervisor.descent import look, mark_of, still_there
 from fissile.supervisor.remains import Ending, left_anywhere
-
-
-def orphans(births: Mapping[int, int]) -> list[int]:
-    """Those processes of a list of births that are there still."""
-    return [pid for pid, when in births.items() if born(pid) == when]
 
 
 def marked(application: str, adopted: Container[int]) -> dict[int, int]:
@@ -29,6 +24,6 @@ def marked(application: str, adopted: Container[int]) -> dict[int, int]:
 
 async def end(births: Mapping[int, int], seconds_max: float) -> int:
     """Ask them to end, and kill those that have not within the limit (seconds). How many there were."""
-    ending = Ending(lambda: orphans(births), asked=seconds_max)
+    ending = Ending(lambda: still_there(births), asked=seconds_max)
     await ending.run_beside()
     return ending.found

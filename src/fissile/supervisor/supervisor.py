@@ -73,11 +73,12 @@ from fissile.runtime.settings import Settings
 from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
 from fissile.supervisor.callers import LOOK_SECONDS as CALLERS_LOOK_SECONDS
-from fissile.supervisor.descent import born, look, mark_of
+from fissile.supervisor.descent import born, look, mark_of, still_there
 from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.endings import Endings
+from fissile.supervisor.endpoints import ENDPOINTS, JOURNAL, Endpoints, ServiceEndpoints, nothing_runs
 from fissile.supervisor.environment import Environment
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
 from fissile.supervisor.isolation import take_down
@@ -91,7 +92,7 @@ from fissile.supervisor.logs import Logs
 from fissile.supervisor.messages import lone_guest
 from fissile.supervisor.nursery import Child, Found, Nursery
 from fissile.supervisor.orphans import end as end_orphans
-from fissile.supervisor.orphans import marked, orphans
+from fissile.supervisor.orphans import marked
 from fissile.supervisor.ownership import Ownership
 from fissile.supervisor.peers import REMEDY, REPLICAS_MAY_NOT, Complaints, Doorman
 from fissile.supervisor.probe import until_it_serves
@@ -103,7 +104,7 @@ from fissile.supervisor.scaling import Scaling
 from fissile.supervisor.service import Secrets, Service
 from fissile.supervisor.shut import Notice, ShutDoors
 from fissile.supervisor.sockets import HOST, listen_unix, remove_unix, restore
-from fissile.supervisor.state import ENDPOINTS, JOURNAL, Endpoints, ServiceEndpoints, StateFolder, nothing_runs
+from fissile.supervisor.state import StateFolder
 from fissile.supervisor.status import SupervisorStatus, status_of
 
 OURSELVES = "fissile"
@@ -1514,7 +1515,7 @@ class Supervisor:
         if not self._touched:
             if self._fleet.state.ours:
                 await self._let_go()
-            return bool(orphans(self._fleet.state.left()))
+            return bool(still_there(self._fleet.state.left()))
         self.say(f"the start is given up: {why}")
         self._note("StartGivenUp", "", why)
         if self._journal is not None and not self._resumed:

@@ -28,7 +28,7 @@ from fissile.rpc.server import Server
 from fissile.rpc.stub import remote
 from fissile.runtime.control import OPERATOR
 from fissile.runtime.host import Host
-from fissile.supervisor.state import Endpoints
+from fissile.supervisor.endpoints import Endpoints
 from fissile.supervisor.supervisor import Supervisor
 from fissile.testing.memory import MemoryNetwork
 

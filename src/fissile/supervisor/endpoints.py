@@ -1,0 +1,150 @@
+"""What runs in an application's folder and how it is reached, as the file endpoints.json says it.
+
+Whoever only asks imports this and no more: it reads, and starts in a few milliseconds.
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from fissile.errors import ConfigError
+from fissile.supervisor.descent import application_of, born, still_there
+
+FOLDER = ".fissile"
+ENDPOINTS = "endpoints.json"
+LOGS = "logs"
+JOURNAL = "journal.db"
+
+
+class ServiceEndpoints(msgspec.Struct, frozen=True):
+    """Where a service is reached.
+
+    gateway: its HTTP/JSON address; public: addresses by component. token: its own for HTTP/JSON, where it
+    is a program that has one.
+    """
+
+    gateway: str
+    public: dict[str, str]
+    components: tuple[str, ...]
+    pids: tuple[int, ...]
+    token: str = ""
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """What endpoints.json holds. token: for HTTP/JSON. background: whether replicas outlive the supervisor.
+
+    zygote: its pid; None while there is none, and where it ends with the supervisor.
+    api: the supervisor's own address, if there is one, with its token; and the Unix socket of the same.
+    births: of all replicas in the background, as `descent` knows them, by process number. release: the one that most
+    requests go to; resumed: whether it is what ran last, and not the code that the folder held at the start.
+    warnings: what people should know of what runs, though it is no mistake.
+    """
+
+    pid: int
+    application: str
+    topology: str
+    token: str
+    services: dict[str, ServiceEndpoints]
+    zygote: int | None = None
+    births: dict[int, int] = {}
+    api: str = ""
+    api_token: str = ""
+    api_socket: str = ""
+    release: str = ""
+    resumed: bool = False
+    warnings: tuple[str, ...] = ()
+    background: bool = False
+    # When supervisor and zygote began, as `births` has it of replicas: a number alone may be another's by now.
+    # None: not known, as where there is no /proc.
+    born: int | None = None
+    zygote_born: int | None = None
+    # Of the folder where it was written, as the mark has it: in a copy of that one it tells of somebody else.
+    folder: str = ""
+
+    def supervisor_lives(self) -> bool:
+        """Whether the process that wrote it is there still."""
+        return lives(self.pid, self.born)
+
+    def zygote_lives(self) -> bool:
+        """Whether the zygote is."""
+        return self.zygote is not None and lives(self.zygote, self.zygote_born)
+
+    def copied_to(self, root: Path) -> bool:
+        """Whether it came into this folder with a copy of another one. Raises OSError."""
+        return self.folder not in ("", application_of(root))
+
+
+def nothing_runs(root: Path) -> ConfigError:
+    """The error of whoever asks for something that runs."""
+    return ConfigError(
+        f"nothing runs in {root.resolve()}",
+        remedy="start it with `fissile run` or `fissile up`, or change to the folder in which it runs",
+    )
+
+
+def read_endpoints(root: Path) -> Endpoints:
+    """What runs in an application's folder. Raises ConfigError if nothing does.
+
+    Its supervisor may be dead: see `supervised`.
+    """
+    file = root / FOLDER / ENDPOINTS
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=Endpoints)
+    except (FileNotFoundError, NotADirectoryError):
+        raise nothing_runs(root) from None
+    except PermissionError:
+        raise ConfigError(f"{file} belongs to somebody else", remedy="be the user who started it") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}", remedy="start the application anew") from None
+    if not found.supervisor_lives() and not found.zygote_lives() and not still_there(found.births):
+        raise nothing_runs(root)
+    if found.copied_to(root):
+        raise ConfigError(
+            f"nothing runs in {root.resolve()}, which is a copy of a folder whose application runs (pid {found.pid})",
+            remedy="start this one as well with `fissile up`, or name the folder of the other with -C",
+        )
+    return found
+
+
+def lives(pid: int, began: int | None = None) -> bool:
+    """Whether a process is there, and has not ended without anybody fetching its status (a zombie).
+
+    began: when, as `born` has it; whoever began at another time is somebody else.
+    """
+    if began is not None:
+        return born(pid) == began
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    except OSError:
+        return not Path("/proc/self/stat").exists()  # no such file system: the signal alone has to do
+
+
+def supervised(root: Path) -> Endpoints:
+    """The endpoints of what runs in a folder, with a living supervisor. Raises ConfigError."""
+    found = read_endpoints(root)
+    if not found.supervisor_lives():
+        adopted = found.zygote_lives()
+        dead = f"the supervisor of {found.application} (pid {found.pid})"
+        raise ConfigError(
+            f"{dead if adopted else f'{dead} and its zygote'} died; its services go on without it",
+            remedy="`fissile up` starts another, which takes them over"
+            if adopted
+            else "`fissile up` ends them in order and starts them anew; `fissile down` ends them",
+        )
+    if not found.api and (found.background or found.zygote):
+        raise ConfigError(
+            f"{found.application} is starting (pid {found.pid}), and takes no orders so far",
+            remedy="ask again when all its services are ready; `fissile logs` shows what they print",
+        )
+    if not found.api:
+        raise ConfigError(
+            f"{found.application} runs as one process (pid {found.pid}): nothing supervises it",
+            remedy="stop it where it runs, with Ctrl-C, and start it with `fissile up`",
+        )
+    return found
