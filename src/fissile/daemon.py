@@ -38,7 +38,7 @@ from fissile.supervisor import mark, report, withheld
 from fissile.supervisor.descent import born
 from fissile.supervisor.endpoints import FOLDER, LOGS, Endpoints, ServiceEndpoints
 from fissile.supervisor.installed import installed
-from fissile.supervisor.logfiles import LogFiles
+from fissile.supervisor.logfiles import LogFiles, collect
 from fissile.supervisor.reaper import keep_reaping
 from fissile.supervisor.remains import Survivor, left_anywhere
 from fissile.supervisor.service import TOKEN_BYTES
@@ -409,6 +409,7 @@ def clear(root: Path) -> tuple[int, list[Survivor]]:
     try:
         return state.clear()
     finally:
+        collect(state.path / LOGS)
         state.close()
 
 

@@ -16,6 +16,7 @@ from fissile.supervisor.stamps import (
     Line,
     Writing,
     parse,
+    plain,
     seconds_of,
     stamp,
     stamped,
@@ -108,3 +109,7 @@ def test_lines_are_read_back():
     assert parse(time_ + TRACED + TRACE + b" text") == Line(time_, TRACED, TRACE, b"text")
     assert parse(b"Traceback") == Line(b"", EXACT, b"", b"Traceback")
     assert parse(time_ + b"#short text") == Line(b"", EXACT, b"", time_ + b"#short text")
+
+
+def test_what_was_printed_can_be_had_without_marks():
+    assert plain(ours(b"a\n", trace=TRACE) + b"raw \x01\n" + ours(b"b\n")) == b"a\nraw \x01\nb\n"

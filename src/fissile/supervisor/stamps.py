@@ -110,6 +110,11 @@ def _lines(text: bytes, head: bytes, *, open_: bool) -> bytes:
     return b"".join((b"" if open_ else head, body, b"\n" if end else b""))
 
 
+def plain(data: bytes) -> bytes:
+    """What was printed, without marks: for who reads a spool by himself."""
+    return _MARK.sub(b"", data)
+
+
 def whole(data: bytes) -> int:
     """How much of it can be read already: what one write is bringing just now waits for its end."""
     begun = data.rfind(BEGIN, max(0, len(data) - WRITE_BYTES_MAX))
