@@ -29,7 +29,7 @@ from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import DRAIN_SECONDS_MAX
 from fissile.runtime.forked import disown
-from fissile.runtime.loading import load_application
+from fissile.runtime.loading import enter_folder, inside, load_application
 from fissile.runtime.monolith import Monolith
 from fissile.runtime.places import authors
 from fissile.runtime.settings import LimitSettings, Settings, load, resolve
@@ -109,7 +109,8 @@ def settings_of(folder: Path, target: str = "", profile: str | None = None) -> S
 def open_project(folder: Path, target: str = "", *, topology: str | None = None, profile: str | None = None) -> Project:
     """Read the settings and import the application into this process. Raises ConfigError."""
     settings = settings_of(folder, target, profile)
-    graph = load_application(settings.app, Path(settings.root))
+    with inside(settings.root):
+        graph = load_application(settings.app, Path(settings.root))
     settings = resolve(settings, graph)
     return Project(settings, graph, topology_for(graph, topology or settings.topology, settings.topologies))
 
@@ -119,10 +120,11 @@ def release_here(settings: Settings, topology: str) -> Release:
 
     Raises ConfigError.
     """
-    graph = load_application(settings.app, Path(settings.root)) if settings.app else None
+    with inside(settings.root):
+        graph = load_application(settings.app, Path(settings.root)) if settings.app else None
     services: dict[str, tuple[str, ...]] = {}
+    settings = resolve(settings, graph)
     if graph is not None:
-        settings = resolve(settings, graph)
         services = dict(topology_for(graph, topology, settings.topologies).services)
     alone = {name: () for name, one in settings.services.items() if one.foreign and name not in services}
     found = installed(settings.root, os.getcwd(), files=outside(Path(settings.root)))
@@ -197,6 +199,7 @@ async def _run_services(
     """keep, fresh, resume: as of `Supervisor`. told: how the start goes."""
     signals = StopSignals(say)
     given_up = False
+    enter_folder(settings.root)
     mark.take_off()
     withheld.take()
     withheld.close_to_others()
@@ -296,7 +299,7 @@ def up(settings: Settings, options: list[str], waits: Waits) -> Endpoints:
     except OSError as error:
         raise unusable(folder, error) from None
     listener = report.Listener()
-    command = [sys.executable, "-m", "fissile", "supervise", *options, "--ready-fd", str(listener.fd)]
+    command = [sys.executable, "-P", "-m", "fissile", "supervise", *options, "--ready-fd", str(listener.fd)]
     process: subprocess.Popen[bytes] | None = None
 
     def give_up(times: int) -> None:
@@ -419,6 +422,7 @@ async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say:
     state.open()
     state.clear()
     state.clean()
+    enter_folder(settings.root)
     mark.put_on(0, state.mark())
     sockets: list[socket.socket] = []
     try:

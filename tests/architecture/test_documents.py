@@ -1,10 +1,12 @@
 """What the documents say is so: the README's example runs, links lead somewhere, figures were measured."""
 
+import ast
 import re
 import shlex
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,34 @@ def test_files_that_are_named_exist(document: Path):
     places = (ROOT, ROOT / "src" / "fissile", document.parent)
     missing = [name for name in named if not any((place / name).exists() for place in places)]
     assert not missing, f"{document.relative_to(ROOT)} names {', '.join(missing)}"
+
+
+def _docstrings() -> Iterator[tuple[Path, str, bool]]:
+    """File, docstring and whether it is that of a package."""
+    for file in sorted((ROOT / "src" / "fissile").rglob("*.py")):
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                yield file, ast.get_docstring(node) or "", node is tree and file.name == "__init__.py"
+
+
+def test_modules_that_docstrings_name_exist():
+    source = ROOT / "src" / "fissile"
+    modules = {file.stem for file in source.rglob("*.py")}
+    rooms = {file.name.removesuffix(".py") for file in source.iterdir()}
+    missing: list[str] = []
+    for file, text, package in _docstrings():
+        if package:  # it says where to start reading
+            own = re.findall(r"`([a-z_]+)`", text)
+            missing += [f"{file}: {n}" for n in own if n not in rooms and not (file.parent / f"{n}.py").exists()]
+        missing += [f"{file}: {n}" for n in re.findall(r"\(see (\w+)\)", text) if n not in modules]
+        dotted = re.findall(r"`(\w+)\.(\w+)[\w.]*`", text)
+        missing += [
+            f"{file}: {room}.{name}"
+            for room, name in dotted
+            if room in rooms and not any((source / room / f"{name}{end}").exists() for end in ("", ".py"))
+        ]
+    assert not missing, missing
 
 
 def test_make_targets_of_the_readme_exist():

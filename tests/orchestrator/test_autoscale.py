@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fissile.orchestrator.autoscale import (
+    FREE_SECONDS,
     STABLE_SECONDS,
     Autoscaler,
     Decision,
@@ -133,10 +134,98 @@ def test_scarce_cores_are_shared_by_weight(cores: int, weights: tuple[float, flo
 
 def test_who_only_waits_for_another_is_not_scaled_and_the_other_is_named():
     life = one()
-    made = life.run(3, lambda *_: Demand(20.0, 1, {"orders": 19.0, "mail": 1.0}))
-    assert made == [Decision("cart", 1, 1, "not scaled to 10: 95% of its calls wait for orders")]
-    made = life.run(3, lambda *_: Demand(20.0, 1, {"orders": 8.0}))
+    assert life.run(3, lambda *_: Demand(20.0, 1, {"orders": 19.0, "mail": 1.0})) == []
+    (held,) = life.scaler.news()
+    assert (held.service, held.by, held.over) == ("cart", "orders", False)
+    assert held.reason.startswith("not scaled to 10: 95% of its calls wait for orders")
+    life.run(3, lambda *_: Demand(20.0, 1, {"orders": 8.0}))
     assert life.wanted == {"cart": 10}
+
+
+WAITING = {
+    # Their calls in flight, and for whom these wait: cart → orders → stock → db.
+    "cart": Demand(20.0, 1, {"orders": 19.0}),
+    "orders": Demand(19.0, 1, {"stock": 18.0, "mail": 1.0}),
+    "stock": Demand(18.0, 1, {"db": 17.0}, places=64),
+    "db": Demand(17.0, 1),
+    "mail": Demand(1.0, 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("altered", "policies", "by", "said"),
+    [
+        (
+            {},
+            {},
+            "db",
+            "wait for orders, which waits for stock, which waits for db, which has 1 replica, a fixed number",
+        ),
+        ({"stock": Demand(18.0, 2, {"db": 3.0})}, {}, "stock", "stock, which has 1 replica, a fixed number"),
+        (
+            {"stock": Demand(18.0, 2, {"db": 3.0})},
+            {"stock": 1},
+            "stock",
+            "stock, which has 1 replica, as many as it may",
+        ),
+        ({"stock": Demand(18.0, 2, {"db": 3.0})}, {"stock": 9}, "stock", "stock, which has 1 of at most 9 replicas"),
+        ({"stock": Demand(16.0, 1, places=16)}, {}, "stock", "a fixed number, all 16 places for calls taken"),
+        ({"orders": Demand(19.0, 1)}, {}, "orders", "wait for orders, which has 1 replica, a fixed number"),
+        # A call back to who has called ends the chain, and the looking.
+        ({"db": Demand(17.0, 1, {"cart": 17.0})}, {}, "db", "which waits for db, which has 1 replica"),
+        ({"orders": Demand(19.0, 1, {"cart": 19.0})}, {}, "orders", "wait for orders, which has 1 replica"),
+    ],
+)
+def test_who_holds_it_is_at_the_end_of_the_chain(
+    altered: dict[str, Demand], policies: dict[str, int], by: str, said: str
+):
+    demands = WAITING | altered
+    asked = {"cart": ScalingPolicy(1, 20, target=2.0)}
+    asked |= {name: ScalingPolicy(1, most, target=100.0) for name, most in policies.items()}
+    scaler, wanted = Autoscaler(), dict.fromkeys(demands, 1)
+    for tick in range(20):
+        scaler.decide(asked, wanted, demands, cores=64, now=tick * TICK_SECONDS)
+    (held,) = [one for one in scaler.news() if one.service == "cart"]
+    assert held.by == by
+    assert said in held.reason
+
+
+def test_an_hour_of_waiting_is_two_lines_whatever_it_looks_like_from_second_to_second():
+    life = one()
+
+    def load(_: str, seconds: float) -> Demand:
+        # Now one is the slower of both callees, now the other; and in between there is little to do.
+        callee = "orders" if seconds % 3.0 < 2.0 else "stock"
+        return Demand(20.0 if seconds % 100.0 < 60.0 else 1.0, 1, {callee: 20.0})
+
+    life.run(3600, load)
+    (begun,) = life.scaler.news()
+    assert not begun.over
+    life.run(FREE_SECONDS + 70.0, lambda *_: Demand(0.0, 1))
+    (over,) = life.scaler.news()
+    assert (over.over, over.by) == (True, "orders")
+    assert life.wanted == {"cart": 1}
+
+
+def test_the_one_that_held_it_for_the_longest_is_named_at_the_end():
+    life = one()
+    for callee, seconds in (("orders", 5.0), ("stock", 60.0), ("mail", 5.0)):
+        life.run(seconds, lambda *_, callee=callee: Demand(20.0, 1, {callee: 20.0}))
+    life.run(FREE_SECONDS + 1.0, lambda *_: Demand(0.0, 1))
+    begun, over = life.scaler.news()
+    assert (begun.by, over.by) == ("orders", "stock")
+    assert over.reason == "it has not waited for 300 s; it was held for 70 s in 70 s, by stock for 60 s"
+
+
+def test_whoever_stops_to_be_scaled_is_held_no_more():
+    life = one()
+    life.run(3, lambda *_: Demand(20.0, 1, {"orders": 19.0}))
+    life.policies = {}
+    life.run(1, lambda *_: 0.0)
+    begun, over = life.scaler.news()
+    assert not begun.over
+    assert over.over
+    assert "nothing scales it any more" in over.reason
 
 
 def test_it_sleeps_when_nothing_comes_and_wakes_at_once():

@@ -47,7 +47,13 @@ def test_counts(act: ScaleService | SetReplicas | RestartService, counts: tuple[
 
 def test_revisions():
     assert changed(RestartService("cart", 7)).revision == 7
-    assert changed(GiveUpRestart("cart", 1)).revision == 1
+    assert changed(GiveUpRestart("cart", 0, instead_of=1)).revision == 0
+
+
+def test_a_restart_that_was_wanted_meanwhile_is_not_given_up_with_the_one_before():
+    restarted = apply(DESIRED, Change("anna", RestartService("cart", 3), "again"))
+    with pytest.raises(ChangeRefused, match="this restart of cart is over"):
+        apply(restarted, Change("fissile", GiveUpRestart("cart", 1, instead_of=2), "it does not come up"))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1, 1), (3, 2), (0, REPLICAS_MAX + 1)])

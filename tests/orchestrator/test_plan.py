@@ -140,7 +140,7 @@ def test_a_restart_whose_replica_does_not_come_up_is_abandoned():
     new = replica(observed, 0, STARTING, revision=2)
     observed.observe(new, ReplicaEnded("it ended with exit code 1 before it was ready"), NOW)
     (action,) = planned(want, observed)
-    assert action == AbandonRestart(NAME, "it ended with exit code 1 before it was ready")
+    assert action == AbandonRestart(NAME, "it ended with exit code 1 before it was ready", 2)
 
 
 def test_of_two_in_a_slot_the_newest_that_serves_stays():

@@ -261,3 +261,101 @@ def test_no_document_gets_past_the_checks_into_a_traceback(document: dict[str, A
         assert "has mistakes" in error.message
     else:
         assert isinstance(document["app"], str)
+
+
+BROKEN = """
+app = "probe:app"
+
+[topologies.good]
+all = ["*"]
+
+[topologies.bad]
+front = ["Pages", "Nobody"]
+back = ["Pages"]
+
+[services.db]
+command = "postgres"
+after = ["app"]
+
+[services.all]
+after = ["nowhere"]
+
+[profiles.cloud]
+topology = "clowd"
+[profiles.cloud.components.Carts]
+limit = 1
+[profiles.cloud.services.fixed]
+command = "true"
+port = 80
+replicas = 2
+"""
+
+
+def test_what_is_not_in_use_is_told_with_the_rest(tmp_path: Path):
+    text = BROKEN.replace("replicas = 2\n", "")
+    with pytest.raises(ConfigError) as error:
+        resolve(load(written(tmp_path, text)), GRAPH, {})
+    for mistake in (
+        "[topologies.bad]: service 'front' names an unknown component 'Nobody'",
+        "[topologies.bad]: Pages is in 'front' and in 'back'",
+        "[topologies.bad]: Cart in no service",
+        "[services.all] has after = 'nowhere', which is no service",
+        "none could start first: db after app, app after db",
+        "`topology` is 'clowd', which is none: there are monolith, microservices, good, bad (with the profile cloud)",
+        "[components.Carts] is no component (did you mean 'Cart'?): there are Cart, Pages (with the profile cloud)",
+    ):
+        assert mistake in error.value.message, mistake
+    # What all profiles have in common is told once.
+    assert error.value.message.count("Nobody") == 1
+    with pytest.raises(ConfigError, match=r"\[services.fixed\] asks for 2 replicas .* \(with the profile cloud\)"):
+        load(written(tmp_path, BROKEN))
+
+
+def test_without_an_application_nothing_can_be_said_of_components(tmp_path: Path):
+    text = """
+        [services.web]
+        command = "node server.js"
+        calls = ["Cart"]
+        after = ["db"]
+        [services.nothing]
+        [topologies.pair]
+        front = ["Pages"]
+        [components.Cart]
+        limit = 1
+    """
+    with pytest.raises(ConfigError) as error:
+        resolve(load(written(tmp_path, text)), None, {})
+    for mistake in (
+        "[components.Cart] is no component: there are none",
+        "[services.web] has calls = 'Cart', which is no component",
+        "[services.web] has after = 'db', which is no service",
+        "[services.nothing] is a service of no topology",
+        "[topologies.pair] groups components, but there is no `app`",
+    ):
+        assert mistake in error.value.message, mistake
+
+
+@pytest.mark.parametrize(
+    ("line", "mistake"),
+    [
+        ('command = " "', "`command` names no program in [services.web]"),
+        ('command = "sh -c \'true"', "No closing quotation in [services.web]"),
+        ('asgi = "mysite"', 'write asgi = "module:attribute"'),
+        ('wsgi = ":app"', 'write wsgi = "module:attribute"'),
+        ('command = "x"\nready = "health"', 'write a path as "/health", or "tcp"'),
+        ('command = "x"\nenvironment = { PORT = "80" }', "write `port` instead"),
+        ('command = "x"\nenvironment = { FISSILE_TOKEN = "x" }', "FISSILE_TOKEN is Fissile's own to set"),
+        ('command = "x"\nenvironment = { LISTEN_FDS = "1" }', "LISTEN_FDS is Fissile's own to set"),
+        ('command = "x"\nenvironment = { "A=B" = "1" }', "'A=B' is no name of a variable"),
+        ('command = "x"\nenvironment = { A = "\\u0000" }', "zero byte in A"),
+    ],
+)
+def test_what_can_mean_nothing_is_a_mistake(tmp_path: Path, line: str, mistake: str):
+    with pytest.raises(ConfigError) as error:
+        load(written(tmp_path, f"[services.web]\n{line}\n"))
+    assert mistake in error.value.message
+
+
+def test_a_variable_named_port_is_the_application_s_own_where_nothing_else_is_meant_by_it(tmp_path: Path):
+    found = load(written(tmp_path, '[services.web]\nasgi = "a:b"\nenvironment = { PORT = "80" }\n'))
+    assert found.service("web").environment == {"PORT": "80"}

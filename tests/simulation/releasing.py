@@ -21,7 +21,6 @@ from fissile.orchestrator.change import (
     Act,
     BeginRollout,
     Change,
-    GiveUpRestart,
     PromoteRollout,
     RestartService,
     ScaleService,
@@ -111,10 +110,7 @@ class DeployWorld(World):
     def change(self, change: Change) -> None:
         loop = self.loop
         assert isinstance(loop, DeployLoop)
-        if isinstance(change.what, GiveUpRestart):
-            self.commit(change)  # the loop's own, and not in the line
-        else:
-            loop.submit(change)
+        loop.submit(change)
 
     def commit(self, change: Change) -> None:
         """It is written."""

@@ -91,6 +91,13 @@ class DeployLoop(Loop):
             then()
             self._write_next()
 
+    def _give_up(self, change: Change, name: str) -> None:
+        def over() -> None:
+            self.abandoning.discard(name)
+            self.wake()
+
+        self.submit(change, over, over)
+
     # -- who is told what -------------------------------------------------------------------------------
 
     def _doors(self) -> tuple[int, ...]:

@@ -241,6 +241,7 @@ class Loop:
         self.by_serial: dict[int, tuple[Replica, Process | None]] = {}
         self.chances = {name: random.Random(f"{world.seed} {name} jitter") for name in world.services}
         self._woken = False
+        self.abandoning: set[str] = set()
         self._due = inf
         world.clock.after(HEARTBEAT_SECONDS, self._beat)
         self._adopt()
@@ -299,10 +300,12 @@ class Loop:
         now = self.world.clock.now
         for _ in range(STEPS_MAX):
             found = plan(self.world.desired, self.observed, now)
-            for action in found.actions:
+            written = self.abandoning
+            actions = [a for a in found.actions if not (isinstance(a, AbandonRestart) and a.service in written)]
+            for action in actions:
                 self._perform(action)
             self.world.check(self)
-            if not found.actions:
+            if not actions:
                 break
         else:
             raise Broken(f"the plan never ends: {found.actions}")
@@ -343,7 +346,9 @@ class Loop:
         if isinstance(action, AbandonRestart):
             oldest = min(r.revision for r in self.observed.service(action.service).replicas.values() if r.lives())
             world.log(action.service, f"restart abandoned: {action.reason}")
-            world.change(Change("fissile", changes.GiveUpRestart(action.service, oldest), action.reason))
+            self.abandoning.add(action.service)
+            act = changes.GiveUpRestart(action.service, oldest, action.revision)
+            self._give_up(Change("fissile", act, action.reason), action.service)
             return
         replica = action.replica
         process = self.by_serial[replica.serial][1]
@@ -365,6 +370,11 @@ class Loop:
             self.observed.end(replica, action.reason, fault=action.fault)
             if process is not None:
                 world.machine.signal(process)
+
+    def _give_up(self, change: Change, name: str) -> None:
+        """Through the one door."""
+        self.world.change(change)
+        self.abandoning.discard(name)
 
     def _born(self, replica: Replica, process: Process | None) -> None:
         if not self.alive:
@@ -424,13 +434,15 @@ class Loop:
         world, now = self.world, self.world.clock.now
         wanted = {n: want for n, want in world.desired.services.items() if want.automatic}
         policies = {n: self._policy(n, w) for n, w in wanted.items()}
-        demands = {n: self._demand(n) for n in wanted}
+        demands = {n: self._demand(n) for n in world.desired.services}
         counts = {n: w.replicas for n, w in wanted.items()}
-        for decision in self.autoscaler.decide(policies, counts, demands, cores=world.cores, now=now):
-            if decision.replicas != decision.previous:
-                act = changes.SetReplicas(decision.service, decision.replicas)
-                world.change(Change("autoscaler", act, decision.reason))
-                counts[decision.service] = decision.replicas
+        everybody = {n: w.replicas for n, w in world.desired.services.items()}
+        for decision in self.autoscaler.decide(policies, everybody, demands, cores=world.cores, now=now):
+            act = changes.SetReplicas(decision.service, decision.replicas)
+            world.change(Change("autoscaler", act, decision.reason))
+            counts[decision.service] = decision.replicas
+        for held in self.autoscaler.news():
+            world.log(held.service, f"{'freed' if held.over else 'held'} by {held.by}: {held.reason}")
         world.check_cores(counts)
         world.clock.after(world.scale_seconds, self._scale)
 

@@ -101,7 +101,7 @@ def unit(root: Path, options: list[str]) -> str:
     import shlex
     import sys
 
-    command = shlex.join([sys.executable, "-m", "fissile", "supervise", *options, "--resume"])
+    command = shlex.join([sys.executable, "-P", "-m", "fissile", "supervise", *options, "--resume"])
     return f"""[Unit]
 Description=Fissile: {root.name}
 After=network.target

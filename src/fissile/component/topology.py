@@ -4,7 +4,7 @@
 application never mentions its topology: this is the only place where the two meet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -43,15 +43,30 @@ def topology_for(graph: Graph, name: str, named: Mapping[str, Mapping[str, Seque
         return Topology(name, {MONOLITH_SERVICE: own, **others} if own else others)
     if name == "microservices":
         return Topology(name, {component.lower(): (component,) for component in graph.components})
-    if name not in named:
+    check_name(name, named)
+    placed, mistakes = _placed(graph, named[name])
+    if mistakes:
+        raise ConfigError(f"topology {name!r} has mistakes:\n" + "\n".join(f"  - {m}" for m in mistakes))
+    grouped = {s: tuple(c for c in graph.components if placed[c] == s) for s in named[name]}
+    return Topology(name, {service: components for service, components in grouped.items() if components})
+
+
+def check_name(name: str, named: Collection[str]) -> None:
+    """Raises ConfigError where there is no topology of this name."""
+    if name not in BUILT_IN and name not in named:
         known = ", ".join([*BUILT_IN, *named])
         raise ConfigError(
             f"there is no topology {name!r}", remedy=f"use one of {known}, or name it under [topologies.{name}]"
         )
-    return _grouped(graph, name, named[name])
 
 
-def _grouped(graph: Graph, name: str, services: Mapping[str, Sequence[str]]) -> Topology:
+def mistakes_in(graph: Graph, services: Mapping[str, Sequence[str]]) -> list[str]:
+    """What is wrong with a grouping that somebody has named."""
+    return _placed(graph, services)[1]
+
+
+def _placed(graph: Graph, services: Mapping[str, Sequence[str]]) -> tuple[dict[str, str], list[str]]:
+    """The service of each component, and what is wrong with that."""
     mistakes: list[str] = []
     placed: dict[str, str] = {}
     for service, components in services.items():
@@ -71,9 +86,6 @@ def _grouped(graph: Graph, name: str, services: Mapping[str, Sequence[str]]) -> 
     rest = [component for component in graph.components if component not in placed]
     if rest and not takers:
         mistakes.append(f"{', '.join(rest)} in no service: add them, or {REST!r} to the service that takes the rest")
-    if mistakes:
-        raise ConfigError(f"topology {name!r} has mistakes:\n" + "\n".join(f"  - {m}" for m in mistakes))
-    for component in rest:
-        placed[component] = takers[0]
-    grouped = {s: tuple(c for c in graph.components if placed[c] == s) for s in services}
-    return Topology(name, {service: components for service, components in grouped.items() if components})
+    if not mistakes:
+        placed |= dict.fromkeys(rest, takers[0] if takers else "")
+    return placed, mistakes

@@ -20,14 +20,17 @@ Where it differs, and why:
 - All services share one machine. Replicas above a service's minimum are counted against its cores; where
   they do not suffice, they are shared by weight, the emptiest share first (water-filling). The one replica of
   a service that wakes counts as its minimum: no neighbour's load keeps it asleep.
-- A service whose calls only wait for another service is not scaled: more of it would wait as well. The
-  reason names the other.
+- A service whose calls only wait for another service is not scaled: more of it would wait as well. That is said when
+  it begins and when it is over, with the service that holds up all the others: at the end of the chain of those that
+  wait for each other.
 """
 
 from collections.abc import Mapping
 from math import ceil, inf
 
 import msgspec
+
+from fissile.orchestrator.desired import service_of
 
 STABLE_SECONDS = 60.0
 PANIC_SECONDS = 6.0
@@ -37,6 +40,8 @@ PANIC_THRESHOLD = 1.1
 SCALE_DOWN_RATE_MAX = 2.0
 DOWN_TOLERANCE = 0.1
 WAITING_SHARE = 0.8
+# A service that has not been held for so long is so no more. A load at the border of two counts is one story, not many.
+FREE_SECONDS = 300.0
 # Between two looks; after more, nothing is known of the time before.
 GAP_SECONDS_MAX = 6.0
 
@@ -63,22 +68,36 @@ class Demand(msgspec.Struct, frozen=True):
     """One look at one service.
 
     in_flight: calls in flight and waiting, as its callers and its public door see them. ready: replicas.
-    waiting: of its own calls, how many wait for which other service. wake: somebody knocks though it sleeps.
+    waiting: of its own calls, how many wait for which other set. wake: somebody knocks though it sleeps.
+    places: for calls at once, in all its replicas; 0: not known.
     """
 
     in_flight: float
     ready: int
     waiting: Mapping[str, float] = {}
     wake: bool = False
+    places: int = 0
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """So many replicas instead of `previous`, and why. The same number: why it is not scaled."""
+    """So many replicas instead of `previous`, and why."""
 
     service: str
     replicas: int
     previous: int
     reason: str
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A service is not scaled up, because its calls wait for another one; or, with `over`, not any more.
+
+    by: the one that holds it up; of several in turn, that which did so for the longest.
+    """
+
+    service: str
+    by: str
+    reason: str
+    over: bool = False
 
 
 class Window:
@@ -117,6 +136,31 @@ class Window:
         return max(0.0, self._total / self._count) if self._count else 0.0
 
 
+class _Episode:
+    """For how long one service is held, and by whom. Seconds; times are monotonic."""
+
+    __slots__ = ("by", "last", "since")
+
+    def __init__(self, now: float) -> None:
+        self.since = self.last = now
+        self.by: dict[str, float] = {}
+
+    def goes_on(self, by: str, now: float) -> None:
+        """It is held now, too."""
+        self.by[by] = self.by.get(by, 0.0) + min(now - self.last, GAP_SECONDS_MAX)
+        self.last = now
+
+    def most(self) -> str:
+        """Who holds it for the longest."""
+        return max(self.by, key=lambda name: self.by[name])
+
+    def over(self, service: str, why: str) -> Held:
+        """What is said at its end."""
+        by = self.most()
+        text = f"{why}; it was held for {sum(self.by.values()):.0f} s in {self.last - self.since:.0f} s"
+        return Held(service, by, f"{text}, by {service_of(by)} for {self.by[by]:.0f} s", over=True)
+
+
 class _Memory:
     """What is remembered of one service."""
 
@@ -143,7 +187,7 @@ class _Memory:
         self.burst_at = -inf
         self.panic_at = -inf
         self.panic_peak = 0
-        self.held = ""
+        self.held: _Episode | None = None
 
 
 class Autoscaler:
@@ -151,6 +195,12 @@ class Autoscaler:
 
     def __init__(self) -> None:
         self._memories: dict[str, _Memory] = {}
+        self._news: list[Held] = []
+
+    def news(self) -> list[Held]:
+        """Who is held, or is so no more, since this was last asked. Two for each episode, however long it lasts."""
+        news, self._news = self._news, []
+        return news
 
     def decide(
         self,
@@ -163,7 +213,8 @@ class Autoscaler:
     ) -> list[Decision]:
         """What is to be altered. wanted: replicas desired now. cores: for all replicas of a group above the minima.
 
-        now: seconds, monotonic. Services without a policy or a demand are left alone.
+        now: seconds, monotonic. Services without a policy are left alone, but they may be whom others wait for; so are
+        those without a demand.
         """
         wishes: dict[str, tuple[int, str]] = {}
         decisions: list[Decision] = []
@@ -176,19 +227,25 @@ class Autoscaler:
                 memory = self._memories[name] = _Memory(now)
             previous = wanted[name]
             replicas, reason = _wish(memory, policy, demand, previous, now)
-            held = _held(demand, replicas, previous)
-            if held:
-                if held != memory.held:
-                    share, callee = demand.waiting[held] / demand.in_flight, held
-                    why = f"not scaled to {replicas}: {min(share, 1.0):.0%} of its calls wait for {callee}"
-                    decisions.append(Decision(name, previous, previous, why))
+            chain = _waiting_chain(name, demands) if replicas > previous > 0 else ()
+            if chain:
+                if memory.held is None:
+                    memory.held = _Episode(now)
+                    end = _end_of(chain, policies, wanted, demands)
+                    why = f"not scaled to {replicas}: {_shared(demand, chain[0])} of its calls wait for {end}"
+                    self._news.append(Held(name, chain[-1], why))
+                memory.held.goes_on(chain[-1], now)
                 replicas, reason = previous, ""
-            memory.held = held
+            elif memory.held is not None and now - memory.held.last >= FREE_SECONDS:
+                self._news.append(memory.held.over(name, f"it has not waited for {FREE_SECONDS:g} s"))
+                memory.held = None
             if replicas < policy.least:
                 replicas, reason = policy.least, "the requests of the earlier release are to come"
             wishes[name] = (min(max(replicas, policy.replicas_min), policy.replicas_max), reason)
         for name in [name for name in self._memories if name not in policies]:
-            del self._memories[name]
+            gone = self._memories.pop(name).held
+            if gone is not None:
+                self._news.append(gone.over(name, "nothing scales it any more"))
         for name, replicas in _share(policies, wishes, cores).items():
             wish, reason = wishes[name]
             previous = wanted[name]
@@ -247,12 +304,46 @@ def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int,
     return replicas, f"{stable:.1f} in flight over {STABLE_SECONDS:g} s, {target:g} are meant for one replica"
 
 
-def _held(demand: Demand, replicas: int, previous: int) -> str:
-    """The service for which it only waits, where it would be scaled up in vain; else ""."""
-    if replicas <= previous or previous == 0 or not demand.waiting or demand.in_flight <= 0:
+def _waits_for(demand: Demand | None) -> str:
+    """The set for which it only waits; "" where it has work of its own, or nobody knows."""
+    if demand is None or not demand.waiting or demand.in_flight <= 0:
         return ""
     callee = max(demand.waiting, key=lambda name: demand.waiting[name])
     return callee if demand.waiting[callee] >= WAITING_SHARE * demand.in_flight else ""
+
+
+def _waiting_chain(name: str, demands: Mapping[str, Demand]) -> tuple[str, ...]:
+    """For whom it waits, for whom that one waits, and so on to the one that waits for nobody; empty: it does not."""
+    chain = [name]
+    while (callee := _waits_for(demands.get(chain[-1]))) and callee not in chain:
+        chain.append(callee)
+    return tuple(chain[1:])
+
+
+def _shared(demand: Demand, callee: str) -> str:
+    return f"{min(demand.waiting[callee] / demand.in_flight, 1.0):.0%}"
+
+
+def _end_of(
+    chain: tuple[str, ...],
+    policies: Mapping[str, ScalingPolicy],
+    wanted: Mapping[str, int],
+    demands: Mapping[str, Demand],
+) -> str:
+    """The chain in words, with what holds up the last one of it."""
+    last, demand = chain[-1], demands.get(chain[-1])
+    said = ", which waits for ".join(map(service_of, chain))
+    count, policy = wanted.get(last, 0), policies.get(last)
+    many = f"{count} replica{'' if count == 1 else 's'}"
+    if policy is None:
+        said += f", which has {many}, a fixed number"
+    elif count >= policy.replicas_max:
+        said += f", which has {many}, as many as it may"
+    else:
+        said += f", which has {count} of at most {policy.replicas_max} replicas"
+    if demand is not None and 0 < demand.places <= demand.in_flight:
+        said += f", all {demand.places} places for calls taken"
+    return said
 
 
 def _share(policies: Mapping[str, ScalingPolicy], wishes: Mapping[str, tuple[int, str]], cores: int) -> dict[str, int]:

@@ -55,10 +55,14 @@ class RestartService(msgspec.Struct, frozen=True, tag=True):
 
 
 class GiveUpRestart(msgspec.Struct, frozen=True, tag=True):
-    """The replicas that are there stay, because new ones do not come up."""
+    """The replicas that are there stay, because new ones do not come up.
+
+    revision: of the former. instead_of: of the latter; a restart that somebody has wanted since goes on.
+    """
 
     service: str
     revision: int
+    instead_of: int
 
 
 class BeginRollout(msgspec.Struct, frozen=True, tag=True):
@@ -159,6 +163,11 @@ def apply(desired: Desired, change: Change) -> Desired:
             raise ChangeRefused(
                 f"{service_of(act.service)} is scaled to zero by {service.zero_by}: there is nothing to restart",
                 remedy=back(service_of(act.service)),
+            )
+        if isinstance(act, GiveUpRestart) and service.revision != act.instead_of:
+            raise ChangeRefused(
+                f"this restart of {service_of(act.service)} is over",
+                remedy="see `fissile history` for what came after it",
             )
         service = _restarted(service, act)
     return msgspec.structs.replace(desired, services={**desired.services, act.service: service})

@@ -51,10 +51,11 @@ class KillReplica(msgspec.Struct, frozen=True):
 
 
 class AbandonRestart(msgspec.Struct, frozen=True):
-    """Keep the replicas that are there: the new one did not come up."""
+    """Keep the replicas that are there: the new one, of this revision, did not come up."""
 
     service: str
     reason: str
+    revision: int
 
 
 Action = StartReplica | DrainReplica | StopReplica | KillReplica | AbandonRestart
@@ -265,7 +266,8 @@ class _Step:
                 self.actions.append(DrainReplica(only, reason) if ready else KillReplica(only, reason))
             return may_start
         if memory is not None and memory.failed_revision == revision:
-            self.actions.append(AbandonRestart(self._name, memory.last_trouble))
+            if not self._abandoned:
+                self.actions.append(AbandonRestart(self._name, memory.last_trouble, revision))
             self._abandoned = True
         elif may_start and not self._abandoned:
             self.actions.append(StartReplica(self._name, slot, revision, "a restart is wanted"))

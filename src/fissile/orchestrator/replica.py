@@ -80,7 +80,10 @@ class Replica(msgspec.Struct, eq=False):
 
 
 class SlotMemory(msgspec.Struct):
-    """What outlives a slot's replicas: its deaths, when the next may start, and why there is a next."""
+    """What outlives a slot's replicas: its deaths, when the next may start, and why there is a next.
+
+    mistake: whether the last one could not start because of something that people have to mend.
+    """
 
     deaths: Deaths = Deaths()
     not_before: float = -inf
@@ -88,6 +91,7 @@ class SlotMemory(msgspec.Struct):
     looping: bool = False
     failed_revision: int = 0
     last_trouble: str = ""
+    mistake: bool = False
 
 
 class ObservedService(msgspec.Struct):
@@ -145,10 +149,14 @@ class ReplicaHung(msgspec.Struct, frozen=True):
 
 
 class ReplicaEnded(msgspec.Struct, frozen=True):
-    """Its process is gone, or never came to be. how: in words. chance: in [0, 1), for the jitter."""
+    """Its process is gone, or never came to be. how: in words. chance: in [0, 1), for the jitter.
+
+    mistake: whether people have to mend something before one can start.
+    """
 
     how: str
     chance: float = 0.0
+    mistake: bool = False
 
 
 Observation = ReplicaReady | ReplicaHeard | ReplicaHung | ReplicaEnded
@@ -254,10 +262,24 @@ class Observed(msgspec.Struct):
         memory = found.memory(replica.slot)
         memory.failed_revision = 0 if was_ready else replica.revision
         memory.last_trouble = how
+        memory.mistake = ended.mistake
         served = now - replica.ready_at if replica.ready_at is not None else 0.0
-        memory.deaths, order = decide(memory.deaths, ReplicaExited(how, served), ended.chance, policy)
+        instead = _instead(found, replica)
+        exited = ReplicaExited(how, served, ended.mistake, instead)
+        memory.deaths, order = decide(memory.deaths, exited, ended.chance, policy)
         memory.not_before = now + order.after_seconds
-        memory.reason = order.reason
+        memory.reason = "" if instead else order.reason
         memory.looping = order.crash_loop
         found.restarts += 1
         return order.reason
+
+
+def _instead(found: ObservedService, gone: Replica) -> str:
+    """Who is in the place of a replica that has ended, in words; "" where nobody is."""
+    others = [replica for replica in found.replicas.values() if replica.slot == gone.slot and replica.lives()]
+    if not others:
+        return ""
+    if any(replica.state is READY and replica.revision < gone.revision for replica in others):
+        return "the replica that it was to replace serves on"
+    serves = any(replica.state is READY for replica in others)
+    return "another one serves in its place" if serves else "another one starts in its place already"

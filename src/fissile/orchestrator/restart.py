@@ -3,7 +3,8 @@
 The first death is answered at once, because most are accidents and callers wait. Deaths that follow
 each other are answered with growing pauses, so that a broken service cannot starve the machine, and
 with jitter, so that services that died together do not come back in step. A replica that served for
-a while starts with a clean slate.
+a while starts with a clean slate. What cannot start because of somebody's mistake, as a program that is not
+there, is tried seldom from the first time on: only people can mend that.
 """
 
 import signal
@@ -16,6 +17,7 @@ class RestartPolicy(msgspec.Struct, frozen=True):
 
     stable_seconds: a replica that served so long has shown that it works. jitter: the greatest part
     of a pause that chance may take off it. crash_loop_deaths: deaths in a row that are called a loop.
+    mistake_seconds: the least pause where a mistake has to be mended.
     """
 
     pause_seconds: float = 0.1
@@ -23,6 +25,7 @@ class RestartPolicy(msgspec.Struct, frozen=True):
     stable_seconds: float = 10.0
     jitter: float = 0.3
     crash_loop_deaths: int = 5
+    mistake_seconds: float = 5.0
 
 
 DEFAULT_POLICY = RestartPolicy()
@@ -35,10 +38,16 @@ class Deaths(msgspec.Struct, frozen=True):
 
 
 class ReplicaExited(msgspec.Struct, frozen=True):
-    """how: in words, as "was killed by SIGKILL". served_seconds: from ready until the end; 0 if it never was."""
+    """how: in words, as "was killed by SIGKILL". served_seconds: from ready until the end; 0 if it never was.
+
+    mistake: whether it cannot start before somebody has mended something. instead: who is there in its place, so that
+    nothing is started, in words; "" where its place is empty.
+    """
 
     how: str
     served_seconds: float
+    mistake: bool = False
+    instead: str = ""
 
 
 class StartReplica(msgspec.Struct, frozen=True):
@@ -56,10 +65,12 @@ def decide(
     in_a_row = 1 if exited.served_seconds >= policy.stable_seconds else deaths.in_a_row + 1
     doublings = min(in_a_row - 2, 64)
     pause = 0.0 if doublings < 0 else min(policy.pause_seconds * 2.0**doublings, policy.pause_seconds_max)
+    if exited.mistake:
+        pause = max(pause, policy.mistake_seconds)
     pause *= 1.0 - policy.jitter * chance
     looping = in_a_row >= policy.crash_loop_deaths
     many = f", {in_a_row} times in a row" if in_a_row > 1 else ""
-    when = f"starting again in {pause:.1f} s" if pause else "starting again"
+    when = exited.instead or (f"starting again in {pause:.1f} s" if pause else "starting again")
     reason = f"{exited.how}{many}{': it crashes in a loop' if looping else ''}; {when}"
     return Deaths(in_a_row), StartReplica(pause, looping, reason)
 

@@ -70,13 +70,13 @@ class Routes(msgspec.Struct, frozen=True, tag="routes"):
 class ReplicaSpec(msgspec.Struct, frozen=True):
     """What one replica is: where its code is, which components it runs, how it reaches the others.
 
-    application: "module:attribute". root: folder put first on the path. set: its replica set. routes: what it
-    begins with. token: proves this service to others. config: tables of this service's components alone.
+    application: "module:attribute". root: folder put first on the path, in which it is imported. folder: in which it
+    runs, absolute ("": the same). source: the folder that `root` is a copy of ("": it is none). set: its replica
+    set. routes: what it begins with. token: proves this service to others. config: tables of its components alone.
     gateway_token: SHA-256 (hex) of the HTTP/JSON token. http: components with a public listener, in the order of
     their inherited sockets. serial: no other replica of the application has it. revision: of the set. stacks: the
     file in which it writes where it stands when its event loop is stuck ("": nowhere). migrate: components whose
-    migrations are to be run, instead of serving. source: the folder
-    that `root` is a copy of, "" where it is none. guest: "asgi" or "wsgi", where `application` knows nothing of
+    migrations are to be run, instead of serving. guest: "asgi" or "wsgi", where `application` knows nothing of
     Fissile. port: of a program that opens its own.
     """
 
@@ -103,6 +103,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
     migrate: tuple[str, ...] = ()
     guest: str = ""
     port: int = 0
+    folder: str = ""
     source: str = ""
 
 

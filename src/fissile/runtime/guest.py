@@ -19,7 +19,7 @@ from fissile.runtime.differences import Differences
 from fissile.runtime.edge import Edge
 from fissile.runtime.handover import Handover
 from fissile.runtime.ledger import Ledger
-from fissile.runtime.loading import load_object
+from fissile.runtime.loading import enter_folder, load_object
 from fissile.runtime.outside import Outside
 from fissile.runtime.unhandled import let_info_pass
 from fissile.telemetry.pulse import Pulse
@@ -51,6 +51,7 @@ class Guest:
 
     async def start(self) -> None:
         """Import the application, start it, then open the door. Raises FissileError."""
+        enter_folder(self.spec.folder or self.spec.root)
         app = load_guest(self.spec.guest, self.spec.application, Path(self.spec.root), self.spec.concurrency)
         let_info_pass()
         if self.spec.guest == "asgi":

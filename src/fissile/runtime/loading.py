@@ -1,12 +1,53 @@
 """Finds the application that a configuration names, and says clearly why it cannot be found."""
 
 import importlib
+import os
 import sys
 import traceback
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fissile.component.graph import Graph
 from fissile.errors import ConfigError, DeclarationError
+
+# Folders of installed packages belong to no release, wherever they are.
+NOT_COPIED = ("site-packages", "node_modules")
+
+
+def enter_folder(folder: str | Path) -> None:
+    """Work in a folder from now on, so that relative paths mean what is there. Raises ConfigError."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}, the folder to work in, cannot be entered: {error.strerror}",
+            remedy="mend `folder` in fissile.toml; where a release's own copy was removed, `fissile deploy` makes one",
+        ) from None
+
+
+@contextmanager
+def inside(folder: str | Path) -> Generator[None]:
+    """Work in a folder for as long as the block lasts. Raises ConfigError."""
+    before = None
+    with suppress(FileNotFoundError):  # of a folder that was removed
+        before = os.getcwd()
+    enter_folder(folder)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.chdir(before)
+
+
+def import_from_copy(source: Path, copy: Path) -> None:
+    """Import from the copy of the code whatever would be imported from the folder that it was copied from."""
+    source = source.resolve()
+    for number, entry in enumerate(sys.path):
+        path = Path(entry or ".").resolve()
+        inside = path.relative_to(source) if path.is_relative_to(source) else None
+        if inside is not None and (copy / inside).is_dir() and not any(p in NOT_COPIED for p in inside.parts):
+            sys.path[number] = str(copy / inside)
 
 
 def load_application(target: str, root: Path) -> Graph:

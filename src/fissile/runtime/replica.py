@@ -52,7 +52,7 @@ from fissile.runtime.guest import Guest
 from fissile.runtime.handover import Handover
 from fissile.runtime.host import Host
 from fissile.runtime.ledger import Ledger
-from fissile.runtime.loading import load_application
+from fissile.runtime.loading import enter_folder, load_application
 from fissile.runtime.outside import Outside
 from fissile.runtime.places import authors, edited, runs_from
 from fissile.runtime.stacks import Stacks
@@ -209,7 +209,9 @@ class Replica:
     def _make(self) -> Host:
         """The components, made and wired."""
         spec = self.spec
+        enter_folder(spec.root)
         self._graph = graph = load_application(spec.application, Path(spec.root))
+        enter_folder(spec.folder or spec.root)
         let_info_pass()
         self._callees = Callees(graph, spec, self.recorder)
         self.follow(spec.routes)

@@ -8,16 +8,18 @@ FISSILE_<COMPONENT>_<FIELD> come last.
 import difflib
 import os
 import re
+import shlex
 import stat
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard, cast
 
 import msgspec
 
 from fissile.component.graph import Graph
-from fissile.component.topology import BUILT_IN, topology_for
+from fissile.component.topology import BUILT_IN, mistakes_in, topology_for
 from fissile.errors import ConfigError
 from fissile.rpc.server import DEFAULT_CONCURRENCY, DEFAULT_QUEUE
 from fissile.runtime.host import field_names
@@ -25,6 +27,8 @@ from fissile.runtime.host import field_names
 FILE_NAME = "fissile.toml"
 REPLICAS_MAX = 1000
 FOREIGN = ("command", "asgi", "wsgi")
+# Variables of Fissile: its own, and those that set fields of components.
+OURS = "FISSILE_"
 SERVICE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")  # also a file's name, and what `ps` shows
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -138,7 +142,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What fissile.toml says, with a profile and the environment applied.
 
     app: "" where there are only services in other technologies. root: its folder. file, profile: what was read
-    ("": neither).
+    ("": neither). profiles: the same with each of the other profiles instead, so that their mistakes are told, too.
     """
 
     app: str = ""
@@ -152,6 +156,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     topologies: dict[str, dict[str, list[str]]] = {}
     services: dict[str, ServiceSettings] = {}
     components: dict[str, dict[str, Any]] = {}
+    profiles: dict[str, "Settings"] = {}
 
     def service(self, name: str) -> ServiceSettings:
         """The settings of a service, or the defaults."""
@@ -188,15 +193,33 @@ def settings_from(document: Mapping[str, Any], file: Path, profile: str | None =
         mistakes.append(f"there is no profile {profile!r}{_near(profile, profiles)}: {_listed(profiles)}")
     if mistakes:
         raise _mistaken(file, mistakes)
-    if profile is not None:
-        raw = merge(raw, profiles[profile])
     # Each table was checked by itself, so only a mistake of ours could be found now.
-    where = {"root": str(file.parent.resolve()), "file": file.name, "profile": profile or ""}
-    found = msgspec.convert({**raw, **where}, Settings)
-    mistakes = [_crowded(name, one) for name, one in found.services.items() if _wanted_most(one) > one.replicas_most]
+    where = {"root": str(file.parent.resolve()), "file": file.name}
+    every = {
+        name: msgspec.convert({**(merge(raw, profiles[name]) if name else raw), **where, "profile": name}, Settings)
+        for name in ("", *profiles)
+    }
+    chosen = every.pop(profile or "")
+    mistakes = told_once(_crowds(chosen), {name: _crowds(other) for name, other in every.items()})
     if mistakes:
         raise _mistaken(file, mistakes)
-    return found
+    return msgspec.structs.replace(chosen, profiles=every)
+
+
+def told_once(mistakes: list[str], others: Mapping[str, list[str]]) -> list[str]:
+    """The mistakes of the settings that are used, and those that only another profile has ("": none)."""
+    told = list(mistakes)
+    for profile, more in others.items():
+        told += [
+            f"{mistake} (with the profile {profile})" if profile else mistake
+            for mistake in more
+            if not any(known.startswith(mistake) for known in told)
+        ]
+    return told
+
+
+def _crowds(settings: Settings) -> list[str]:
+    return [_crowded(name, one) for name, one in settings.services.items() if _wanted_most(one) > one.replicas_most]
 
 
 def _wanted_most(service: ServiceSettings) -> int:
@@ -330,10 +353,37 @@ def _check_service(name: str, table: object, where: str) -> list[str]:
     low, high = (scale.get("min", 1), scale.get("max", 1)) if _is_table(scale) else (1, 1)
     if isinstance(low, int) and isinstance(high, int) and low > high:
         mistakes.append(f"[{where}.scale] has min above max: write the greater one as max")
+    mistakes += [f"{mistake} in [{where}]" for mistake in _misused(table)]
     several = [key for key in FOREIGN if table.get(key)]
     if len(several) > 1:
         mistakes.append(f"[{where}] has {' and '.join(several)}: a service is one of them")
     return mistakes
+
+
+def _misused(table: Mapping[str, Any]) -> Iterator[str]:
+    """Texts of a service that are no mistake of type, and cannot mean anything."""
+    command, ready, environment = table.get("command"), table.get("ready"), table.get("environment")
+    if isinstance(command, str):
+        try:
+            if "command" in table and not shlex.split(command):
+                yield "`command` names no program"
+        except ValueError as error:
+            yield f"`command` is {command!r}: {error}"
+    for kind in ("asgi", "wsgi"):
+        target = table.get(kind)
+        if isinstance(target, str) and not all(target.partition(":")[::2]):
+            yield f'`{kind}` is {target!r}: write {kind} = "module:attribute"'
+    if isinstance(ready, str) and ready not in ("", "tcp") and not ready.startswith("/"):
+        yield f'`ready` is {ready!r}: write a path as "/health", or "tcp"'
+    for name, value in environment.items() if _is_table(environment) else ():
+        if not name or "=" in name or "\0" in name:
+            yield f"{name!r} is no name of a variable: `environment`"
+        elif isinstance(value, str) and "\0" in value:
+            yield f"`environment` has a zero byte in {name}, which no variable can hold:"
+        elif name.startswith(OURS) or name in ("LISTEN_FDS", "LISTEN_PID"):
+            yield f"{name} is Fissile's own to set: leave it out of `environment`"
+        elif name == "PORT" and isinstance(command, str) and command:
+            yield "PORT in `environment` is where Fissile expects the program: write `port` instead"
 
 
 def _check_topology(name: str, services: object, where: str) -> list[str]:
@@ -371,34 +421,18 @@ def _listed(known: Iterable[str]) -> str:
     return f"there are {', '.join(known)}" if known else "there are none"
 
 
-def resolve(settings: Settings, graph: Graph, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings checked against the application, with the environment's overrides.
+def resolve(settings: Settings, graph: Graph | None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings checked against the application, with the environment's overrides. graph: None where there is none.
 
-    Raises ConfigError where a component, a service or a variable belongs to nothing.
+    Raises ConfigError with all that names what is not there, used or not: components, services, topologies, variables;
+    and with services that wait for each other.
     """
     environ = os.environ if environ is None else environ
-    mistakes = [
-        f"[components.{name}] is no component{_near(name, graph.components)}: {_listed(graph.components)}"
-        for name in settings.components
-        if name not in graph.components
-    ]
-    services = _all_services(settings, graph)
-    mistakes += [
-        f"[services.{name}] is a service of no topology{_near(name, services)}: {_listed(services)}"
-        for name, service in settings.services.items()
-        if name not in services and not service.foreign
-    ]
-    mistakes += [
-        f"[services.{name}] has {key} = {other!r}, which is no {kind}{_near(other, known)}: {_listed(known)}"
-        for name, service in settings.services.items()
-        for key, others, kind, known in (
-            ("calls", service.calls, "component", list(graph.components)),
-            ("after", service.after, "service", [*services, *settings.services]),
-        )
-        for other in others
-        if other not in known
-    ]
-    overrides = _overrides(graph, environ, mistakes)
+    mistakes = told_once(
+        list(_misnamed(settings, graph)),
+        {name: list(_misnamed(other, graph)) for name, other in settings.profiles.items()},
+    )
+    overrides = _overrides(graph, environ, mistakes) if graph is not None else {}
     if mistakes:
         raise _mistaken(Path(settings.root) / FILE_NAME, mistakes)
     tables = {name: dict(table) for name, table in settings.components.items()}
@@ -407,13 +441,97 @@ def resolve(settings: Settings, graph: Graph, environ: Mapping[str, str] | None 
     return msgspec.structs.replace(settings, components=tables)
 
 
-def _all_services(settings: Settings, graph: Graph) -> list[str]:
-    found: dict[str, None] = dict.fromkeys(
-        service for name in BUILT_IN for service in topology_for(graph, name, {}).services
-    )
+def _misnamed(settings: Settings, graph: Graph | None) -> Iterator[str]:
+    """Mistakes that only the application shows."""
+    components = list(graph.components) if graph is not None else []
+    for name in settings.components:
+        if name not in components:
+            yield f"[components.{name}] is no component{_near(name, components)}: {_listed(components)}"
+    services = _all_services(settings, graph)
+    for name, service in settings.services.items():
+        if name not in services and not service.foreign:
+            yield f"[services.{name}] is a service of no topology{_near(name, services)}: {_listed(services)}"
+        kinds = (
+            ("calls", service.calls, "component", components),
+            ("after", service.after, "service", [*dict.fromkeys([*services, *settings.services])]),
+        )
+        for key, others, kind, known in kinds:
+            for other in others:
+                if other not in known:
+                    near = _near(other, known)
+                    yield f"[services.{name}] has {key} = {other!r}, which is no {kind}{near}: {_listed(known)}"
+    if settings.topology not in (*BUILT_IN, *settings.topologies):
+        known = [*BUILT_IN, *settings.topologies]
+        yield f"`topology` is {settings.topology!r}, which is none{_near(settings.topology, known)}: {_listed(known)}"
+    for name, grouping in settings.topologies.items():
+        if graph is None:
+            yield f"[topologies.{name}] groups components, but there is no `app` that has some"
+        else:
+            yield from (f"[topologies.{name}]: {mistake}" for mistake in mistakes_in(graph, grouping))
+    yield from dict.fromkeys(_circles(settings, graph))
+
+
+def _all_services(settings: Settings, graph: Graph | None) -> list[str]:
+    """Those that consist of components in some topology."""
+    found: dict[str, None] = {}
+    if graph is not None:
+        found |= dict.fromkeys(service for name in BUILT_IN for service in topology_for(graph, name, {}).services)
     for services in settings.topologies.values():
         found |= dict.fromkeys(services)
     return list(found)
+
+
+def standing_alone(settings: Settings, graph: Graph | None) -> list[str]:
+    """The services that consist of no components in any topology: databases, programs, applications of others."""
+    grouped = set(_all_services(settings, graph)) if graph is not None else set[str]()
+    return [name for name, one in settings.services.items() if one.foreign and name not in grouped]
+
+
+def ready_before(settings: Settings, services: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """For each of these services, with their components, those that are to be ready before it starts.
+
+    Programs that stand alone come before all others: a database has to be there before those who use it.
+    """
+    alone = [name for name, components in services.items() if not components and settings.service(name).command]
+    found: dict[str, list[str]] = {}
+    for name in services:
+        after = [*settings.service(name).after, *(alone if name not in alone else ())]
+        found[name] = [other for other in dict.fromkeys(after) if other in services and other != name]
+    return found
+
+
+def _circles(settings: Settings, graph: Graph | None) -> Iterator[str]:
+    """Services that wait for each other in some topology, so that none of them would ever start."""
+    alone = dict.fromkeys(standing_alone(settings, graph), ())
+    groupings: list[Mapping[str, Iterable[str]]] = [alone]
+    if graph is not None:
+        named = [name for name, grouping in settings.topologies.items() if not mistakes_in(graph, grouping)]
+        groupings = [topology_for(graph, name, settings.topologies).services for name in (*BUILT_IN, *named)]
+    for services in groupings:
+        circle = _circle(ready_before(settings, {**alone, **services}))
+        if circle:
+            waits = ", ".join(f"{name} after {other}" for name, other in pairwise([*circle, circle[0]]))
+            yield f"none could start first: {waits}; programs without components start before all others: mend `after`"
+
+
+def _circle(before: Mapping[str, Iterable[str]]) -> list[str]:
+    """Names each of which has the next among those before it, and the last one the first; empty: there are none."""
+    done: set[str] = set()
+
+    def follow(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return path[path.index(name) :]
+        if name not in done:
+            for other in before.get(name, ()):
+                if found := follow(other, [*path, name]):
+                    return found
+            done.add(name)
+        return []
+
+    for name in before:
+        if found := follow(name, []):
+            return found
+    return []
 
 
 def _overrides(graph: Graph, environ: Mapping[str, str], mistakes: list[str]) -> dict[tuple[str, str], str]:

@@ -67,9 +67,10 @@ class Launcher:
             )
         order = sealed.seal(Fork(0, spec, address, token))
         try:
-            program = (sys.executable, "-m", "fissile.supervisor.spawned")
+            # -P: nothing is imported from the folder that it happens to be started in.
+            program = (sys.executable, "-P", "-m", "fissile.supervisor.spawned")
             fds.insert(2, order)
-            return await self._run_program(service, replica, spec, program, 0, str(self._fleet.root), fds)
+            return await self._run_program(service, replica, spec, program, 0, spec.root, fds)
         finally:
             os.close(order)
 
@@ -152,10 +153,11 @@ class Launcher:
         settings, own = edition.settings, edition.settings.service(service.name)
         config, routes = nursery.loaded.config, self._fleet.told(service.set)
         replica.routes = routes.version
+        folder = str(Path(nursery.root) / own.folder)
         return ReplicaSpec(
             application=getattr(own, own.guest) if own.guest else settings.app,
-            root=str(Path(nursery.root) / own.folder),
-            source=str(Path(nursery.load.source) / own.folder) if nursery.load.source else "",
+            root=folder if own.guest else nursery.root,
+            source=str(Path(nursery.load.source) / (own.folder if own.guest else "")) if nursery.load.source else "",
             service=service.name,
             set=service.set,
             slot=replica.slot,
@@ -175,6 +177,7 @@ class Launcher:
             stacks=str(self._fleet.stacks(replica)),
             guest=own.guest,
             drain_seconds_max=own.drain_seconds,
+            folder=folder,
         )
 
 

@@ -1,10 +1,12 @@
 """What supervisor and zygote say to each other over a Unix socket.
 
-A message is four bytes of length and a msgpack body; file descriptors travel with the length. What one service alone
+A message is four bytes of length and a msgpack body; file descriptors travel with the length. One of more than
+MESSAGE_BYTES_MAX is not sent; who receives one reads past it, and goes on with the next. What one service alone
 may know, its tokens and configuration above all, never stands in an argument list, in an environment that another can
 read, or in the zygote's memory: it travels in letters (see sealed), and the message beside one is without it.
 """
 
+import os
 import socket
 import struct
 from typing import Any
@@ -21,7 +23,18 @@ from fissile.supervisor.walls import Walls
 
 FDS_MAX = 200
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+# Of what a traceback or an import says, for people.
+TEXT_CHARACTERS_MAX = 100_000
+PIECE_BYTES = 64 * 1024
 HEAD = struct.Struct("!I")
+
+
+class TooLarge(Exception):
+    """A message of more than MESSAGE_BYTES_MAX. size: its bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"a message of {size} bytes, more than {MESSAGE_BYTES_MAX}, is not for a zygote")
+        self.size = size
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
@@ -286,24 +299,45 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
 ToZygote = Begin | Fork | Exec | Import | Keep | Listen | Drop | Retire | Foster | Noted | Ping | Enquire
 FromZygote = Examined | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Pong | Told
 
-encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
 decode_to_zygote = msgspec.msgpack.Decoder(ToZygote).decode
 decode_from_zygote = msgspec.msgpack.Decoder(FromZygote).decode
 
 
+def encode(message: ToZygote | FromZygote) -> bytes:
+    """The body of a message. Raises TooLarge."""
+    body = _encode(message)
+    if len(body) > MESSAGE_BYTES_MAX:
+        raise TooLarge(len(body))
+    return body
+
+
+def clipped(text: str) -> str:
+    """What is left of a text that is for people, and may be of any size."""
+    return text if len(text) <= TEXT_CHARACTERS_MAX else f"{text[:TEXT_CHARACTERS_MAX]}… (cut)"
+
+
 def send(sock: socket.socket, message: ToZygote | FromZygote, fds: list[int] | None = None) -> None:
-    """Send a message on a blocking socket."""
+    """Send a message on a blocking socket. Raises OSError, or TooLarge before anything is sent."""
     body = encode(message)
     socket.send_fds(sock, [HEAD.pack(len(body))], fds or [])
     sock.sendall(body)
 
 
 def receive(sock: socket.socket) -> tuple[ToZygote, list[int]] | None:
-    """The next message on a blocking socket with its file descriptors; None at the end."""
+    """The next message on a blocking socket with its file descriptors; None at the end.
+
+    Raises OSError, or TooLarge of one that was read past: the next may be received after it.
+    """
     head, fds = receive_descriptors(sock, HEAD.size, FDS_MAX)
     if len(head) < HEAD.size:
         return None
-    body = bytearray(HEAD.unpack(head)[0])
+    size = HEAD.unpack(head)[0]
+    if size > MESSAGE_BYTES_MAX:
+        for fd in fds:
+            os.close(fd)
+        return _pass_over(sock, size)
+    body = bytearray(size)
     view = memoryview(body)
     got = 0
     while got < len(body):
@@ -312,3 +346,14 @@ def receive(sock: socket.socket) -> tuple[ToZygote, list[int]] | None:
             return None
         got += count
     return decode_to_zygote(body), fds
+
+
+def _pass_over(sock: socket.socket, size: int) -> None:
+    """Read past a body of this size. Raises TooLarge, once that is done."""
+    left = size
+    while left:
+        piece = sock.recv(min(left, PIECE_BYTES))
+        if not piece:
+            return
+        left -= len(piece)
+    raise TooLarge(size)

@@ -39,6 +39,7 @@ from fissile.supervisor.lastlines import LastLines
 from fissile.supervisor.messages import (
     FDS_MAX,
     HEAD,
+    MESSAGE_BYTES_MAX,
     Buried,
     Confinement,
     Drop,
@@ -65,6 +66,7 @@ from fissile.supervisor.messages import (
     Retire,
     Settled,
     Told,
+    TooLarge,
     ToZygote,
     decode_from_zygote,
     encode,
@@ -385,12 +387,13 @@ class Nursery:
             if found is Look.ASK:
                 self._post(Ping(self._vigil.asked))
             elif found is Look.HUNG:
-                self._give_up_zygote()
+                self._give_up_zygote(
+                    f"zygote {self._zygote_pid} did not answer for {self._seconds_max:g} s and was killed"
+                )
         news, self._news = self._news, []
         return news
 
-    def _give_up_zygote(self) -> None:
-        text = f"zygote {self._zygote_pid} did not answer for {self._seconds_max:g} s and was killed"
+    def _give_up_zygote(self, text: str) -> None:
         self._news.append(("ZygoteHung", text))
         self._kill_zygote()
         if self._zygote is not None:
@@ -448,7 +451,7 @@ class Nursery:
         listener = str(inherited[1]) if len(inherited) > 1 else "-1"
         try:
             self._zygote = subprocess.Popen(  # noqa: ASYNC220 -- milliseconds, once
-                [sys.executable, "-m", "fissile.supervisor.zygote", str(inherited[0]), listener, title.PADDING],
+                [sys.executable, "-P", "-m", "fissile.supervisor.zygote", str(inherited[0]), listener, title.PADDING],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -675,8 +678,11 @@ class Nursery:
         await gone
 
     def _post(self, message: ToZygote, fds: list[int] | None = None, gone: asyncio.Future[None] | None = None) -> None:
-        """Have a message written in its turn."""
-        body = encode(message)
+        """Have a message written in its turn. Raises ForkError where it is too large to be sent."""
+        try:
+            body = encode(message)
+        except TooLarge as error:
+            raise ForkError(str(error), remedy="see who makes it so large") from None
         self._outbox.append(_Letter(HEAD.pack(len(body)) + body, fds or [], gone))
         if self._socket is None:
             self._return_letters(_died())
@@ -730,6 +736,9 @@ class Nursery:
         self._data += data
         while len(self._data) >= HEAD.size:
             size = HEAD.size + HEAD.unpack_from(self._data)[0]
+            if size > HEAD.size + MESSAGE_BYTES_MAX:
+                self._give_up_zygote(f"zygote {self._zygote_pid} sent a message of {size} bytes and was killed")
+                return
             if len(self._data) < size:
                 return
             body = bytes(self._data[HEAD.size : size])

@@ -3,7 +3,6 @@
 import select
 
 from fissile.orchestrator.autoscale import Demand, ScalingPolicy
-from fissile.orchestrator.desired import service_of
 from fissile.orchestrator.rollout import least
 from fissile.runtime.settings import ScaleSettings
 from fissile.supervisor.fleet import Fleet
@@ -33,29 +32,45 @@ class Scaling:
             least(self._fleet.desired, service),
         )
 
-    def demand(self, name: str) -> Demand:
-        """What its callers, its public doors and its replicas say of a service."""
-        called = running = requests = 0
-        waiting: dict[str, float] = {}
+    def demands(self) -> dict[str, Demand]:
+        """What their callers, their public doors and their replicas say of all sets. One look at each process."""
+        called: dict[str, int] = {}
+        own: dict[str, _Own] = {name: _Own() for name in self._fleet.desired.services}
         for process in self._fleet.processes.values():
             beat = process.link.heartbeat
             if beat is None:
                 continue
-            called += beat.calls.get(name, 0)
-            if beat.hello.set == name:
-                running += beat.in_flight + beat.queued
-                requests += beat.requests
-                for callee, count in beat.calls.items():
-                    other = service_of(callee)
-                    waiting[other] = waiting.get(other, 0.0) + count
-        asleep = self._fleet.desired.services[name].replicas == 0
+            here = own.get(beat.hello.set)
+            if here is not None:
+                here.running += beat.in_flight + beat.queued
+                here.requests += beat.requests
+            for callee, count in beat.calls.items():
+                called[callee] = called.get(callee, 0) + count
+                if here is not None and count:
+                    here.waiting[callee] = here.waiting.get(callee, 0.0) + count
+        services = self._fleet.services
+        return {name: self._demand(services[name], called.get(name, 0), own[name]) for name in own if name in services}
+
+    def _demand(self, service: Service, called: int, own: "_Own") -> Demand:
+        want, ready = self._fleet.desired.services[service.set], self._fleet.observed.service(service.set).ready()
         return Demand(
             # Tools call too, and report nothing: what runs is the least that there is.
-            in_flight=float(max(called, running) + requests),
-            ready=self._fleet.observed.service(name).ready(),
-            waiting=waiting,
-            wake=asleep and _knocked(self._fleet.service(name)),
+            in_flight=float(max(called, own.running) + own.requests),
+            ready=ready,
+            waiting=own.waiting,
+            wake=want.automatic and want.replicas == 0 and _knocked(service),
+            places=0 if service.settings.foreign else ready * service.settings.concurrency,
         )
+
+
+class _Own:
+    """What a set's replicas say of themselves."""
+
+    __slots__ = ("requests", "running", "waiting")
+
+    def __init__(self) -> None:
+        self.running = self.requests = 0
+        self.waiting: dict[str, float] = {}
 
 
 def _knocked(service: Service) -> bool:

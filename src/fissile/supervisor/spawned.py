@@ -6,9 +6,11 @@ Its order, tokens included, comes in a letter, inherited as descriptor 3; its li
 import os
 import socket
 import sys
+from pathlib import Path
 
 from fissile.runtime import replica
 from fissile.runtime.forked import keep_from_programs
+from fissile.runtime.loading import import_from_copy
 from fissile.runtime.unhandled import show_unhandled
 from fissile.supervisor import sealed
 from fissile.supervisor.messages import Fork
@@ -26,6 +28,8 @@ def main() -> int:
     keep_from_programs(*range(LISTEN_FDS_START + 1, LISTEN_FDS_START + count))
     sockets = [socket.socket(fileno=LISTEN_FDS_START + number) for number in range(1, count)]
     show_unhandled()
+    if order.spec.source:
+        import_from_copy(Path(order.spec.source), Path(order.spec.root))
     return replica.run(order.spec, sockets, order.control_address, order.control_token)
 
 

@@ -56,7 +56,7 @@ class StateFolder:
     """
 
     def __init__(self, root: Path) -> None:
-        self.path = root / FOLDER
+        self.path = (root / FOLDER).absolute()
         self.sockets = self.path
         self.socket_mode = OWNERS
         self._lock = -1

@@ -26,7 +26,7 @@ import msgspec
 from fissile.errors import ConfigError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator import replica as known
-from fissile.orchestrator.autoscale import Autoscaler, Decision
+from fissile.orchestrator.autoscale import Autoscaler, Decision, Held
 from fissile.orchestrator.awaited import Awaited, awaited
 from fissile.orchestrator.balance import Holder, shifts
 from fissile.orchestrator.callers import Called
@@ -69,7 +69,7 @@ from fissile.runtime.control import (
     ReplicaSpec,
 )
 from fissile.runtime.places import edited, places
-from fissile.runtime.settings import Settings
+from fissile.runtime.settings import Settings, ready_before
 from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
 from fissile.supervisor.callers import LOOK_SECONDS as CALLERS_LOOK_SECONDS
@@ -123,6 +123,8 @@ ASK_SECONDS = 2.5
 STUCK_SECONDS = 3.0
 WATCH_SECONDS = 0.5
 SCALE_SECONDS = 0.1
+# Before something is tried again that the journal did not take.
+TROUBLE_SECONDS = 1.0
 # Of a process that runs migrations.
 NO_SLOT = -1
 # How often it is looked whether the Unix sockets are still there.
@@ -197,6 +199,8 @@ class Supervisor:
         # Of the journal, found when it was opened.
         self._losses: tuple[str, ...] = ()
         self._changing = asyncio.Lock()
+        # Sets whose restart is being taken back.
+        self._abandoning: set[str] = set()
         self._autoscaler = Autoscaler()
         self._api = self._api_socket = ""
         # By serial.
@@ -457,7 +461,7 @@ class Supervisor:
             overlap=Service("", name, (), (), settings).overlap,
             release=edition.release.name,
             most=settings.replicas_most,
-            after=tuple(live.sets[other] for other in _before(edition, name)),
+            after=tuple(live.sets[other] for other in ready_before(edition.settings, edition.loaded.services)[name]),
             zygote=edition.nursery.name,
         )
 
@@ -765,9 +769,11 @@ class Supervisor:
             self._woken.clear()
             now = time.monotonic()
             step = plan(self._fleet.desired.without(self._held), self._fleet.observed, now)
-            for action in step.actions:
+            # What is being written to the journal is done when that is done.
+            actions = [a for a in step.actions if not (isinstance(a, AbandonRestart) and a.service in self._abandoning)]
+            for action in actions:
                 self._perform(action, now)
-            if not step.actions:
+            if not actions:
                 await self._doors.tidy()
             self._tell_leavers()
             self._tell_routes(now)
@@ -776,7 +782,7 @@ class Supervisor:
             if self._stepped is not None:
                 self._stepped.set_result(None)
                 self._stepped = None
-            if step.actions:
+            if actions:
                 continue
             due = min(step.due, self._fleet.routed.due)
             with suppress(TimeoutError):
@@ -1079,18 +1085,28 @@ class Supervisor:
 
     def _abandon(self, action: AbandonRestart) -> None:
         """The restart is taken back: the replicas that are there are as good as any."""
+        self._abandoning.add(action.service)
         service = self._fleet.observed.service(action.service)
         oldest = min((r.revision for r in service.replicas.values() if r.lives()), default=1)
-        change = Change(OURSELVES, GiveUpRestart(action.service, oldest), action.reason)
-        self._fleet.desired = apply(self._fleet.desired, change)
-        self._note("RestartFailed", service_of(action.service), action.reason)
-        self._spawn(self._keep_desired())
+        change = Change(OURSELVES, GiveUpRestart(action.service, oldest, action.revision), action.reason)
+        self._spawn(self._give_up(change, action.service))
 
-    async def _keep_desired(self) -> None:
-        """After a change that is being written, and with it: neither may undo the other."""
-        async with self._changing:
-            with suppress(JournalError):
-                await asyncio.to_thread(self.journal.keep, "desired", msgspec.msgpack.encode(self._fleet.desired))
+    async def _give_up(self, change: Change, name: str) -> None:
+        """Through the one door, however often it has to be tried; meanwhile the replicas that are there serve."""
+        try:
+            while True:
+                try:
+                    await self.change(change)
+                except JournalError as error:
+                    self._complain(f"{service_of(name)}: its restart cannot be taken back: {error}")
+                    await asyncio.sleep(TROUBLE_SECONDS)
+                else:
+                    return
+        except ChangeRefused:
+            pass  # somebody has wanted something else meanwhile
+        finally:
+            self._abandoning.discard(name)
+            self._woken.set()
 
     async def _watch(self) -> None:
         """Look for replicas that are stuck, for those that use too much, and for zygotes that hang."""
@@ -1141,25 +1157,31 @@ class Supervisor:
                 continue
             decisions = self._autoscaler.decide(
                 {name: policy for name, policy in policies.items() if name not in self._held},
-                {name: self._fleet.desired.services[name].replicas for name in policies},
-                {name: self._scaling.demand(name) for name in policies},
+                {name: want.replicas for name, want in self._fleet.desired.services.items()},
+                self._scaling.demands(),
                 cores=self._fleet.settings.machine.cores or os.cpu_count() or 1,
                 now=time.monotonic(),
             )
+            for held in self._autoscaler.news():
+                self._tell_held(held)
             for decision in decisions:
                 await self._rescale(decision)
 
+    def _tell_held(self, held: Held) -> None:
+        by = service_of(held.by)
+        if held.over:
+            self._note("ScalingFreed", service_of(held.service), held.reason, by=by)
+        else:
+            self._note("ScalingHeld", service_of(held.service), held.reason, by=by)
+
     async def _rescale(self, decision: Decision) -> None:
-        if decision.replicas == decision.previous:
-            self._note("ScalingHeld", service_of(decision.service), decision.reason)
-            return
         change = Change("autoscaler", SetReplicas(decision.service, decision.replicas), decision.reason)
         try:
             await self.change(change)
         except (JournalError, ChangeRefused) as error:
             # What nobody could account for later is not done; the load itself is answered by what runs. And a set may
             # have ended since it was looked at.
-            self.say(f"{service_of(decision.service)}: not scaled: {error}")
+            self._complain(f"{service_of(decision.service)}: not scaled: {error}")
 
     async def _balance(self) -> None:
         """Have each replica of a door get its part of those who keep their connections."""
@@ -1258,7 +1280,7 @@ class Supervisor:
             if secrets:
                 kept["secrets"] = msgspec.msgpack.encode(self._fleet.secrets)
             await asyncio.to_thread(self.journal.change, entry, kept)
-            self._fleet.desired = apply(self._fleet.desired, change)  # a restart may have been abandoned meanwhile
+            self._fleet.desired = desired
         self._woken.set()
 
     @property
@@ -1335,9 +1357,9 @@ class Supervisor:
 
     async def scale(self, service: str, low: int, high: int, *, who: str = "operator", why: str = "") -> None:
         """Have so many replicas from now on. Raises InvalidArgument, ChangeRefused or JournalError."""
-        self._known(service)
-        for name in self._fleet.sets(service):
-            await self.change(Change(who, ScaleService(name, low, high), why or "so many were asked for"))
+        # All its sets are meant, whichever is named.
+        act = ScaleService(self._known(service), low, high)
+        await self.change(Change(who, act, why or "so many were asked for"))
 
     def wanted(self, service: str) -> int:
         """How many replicas of a service are wanted now. Raises InvalidArgument."""
@@ -1621,14 +1643,6 @@ class Supervisor:
         ended = await self._endings.end_all(children=self._adopts)
         if ended:
             self.say(f"{ended} processes that the application had left were ended")
-
-
-def _before(edition: Edition, service: str) -> list[str]:
-    """Those that need others start after them: every service after the programs that stand alone."""
-    services, settings = edition.loaded.services, edition.settings
-    alone = [name for name, components in services.items() if not components and settings.service(name).command]
-    after = [*settings.service(service).after, *(alone if service not in alone else ())]
-    return [other for other in dict.fromkeys(after) if other in services and other != service]
 
 
 def _shown(act: Act) -> dict[str, Any]:

@@ -36,7 +36,7 @@ import msgspec
 
 from fissile.component.graph import Graph
 from fissile.component.interface import class_mark
-from fissile.component.topology import BUILT_IN, Topology, topology_for
+from fissile.component.topology import Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
 from fissile.orchestrator.packages import Missing, differences
 from fissile.orchestrator.release import Release
@@ -44,9 +44,9 @@ from fissile.runtime import replica
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import keep_from_programs
 from fissile.runtime.host import MIGRATE, configured
-from fissile.runtime.loading import load_application, load_object
+from fissile.runtime.loading import NOT_COPIED, enter_folder, import_from_copy, load_application, load_object
 from fissile.runtime.places import runs_from
-from fissile.runtime.settings import Settings, resolve
+from fissile.runtime.settings import Settings, resolve, standing_alone
 from fissile.runtime.unhandled import show_unhandled
 from fissile.supervisor import mark, sealed, title, withheld
 from fissile.supervisor.confine import enter
@@ -80,7 +80,9 @@ from fissile.supervisor.messages import (
     Retire,
     Settled,
     Told,
+    TooLarge,
     ToZygote,
+    clipped,
     receive,
     send,
 )
@@ -102,7 +104,6 @@ TAKEN = b"+"
 LISTEN_FDS_START = 3
 EXIT_NOT_FOUND = 127
 ORDER: Any = Fork | Exec
-NOT_COPIED = ("site-packages", "node_modules")
 
 
 class Birth(msgspec.Struct, frozen=True):
@@ -207,8 +208,14 @@ class Zygote:
     def _received(self) -> tuple[ToZygote, list[int]] | None:
         """The supervisor's next order; if it is gone, None, and it is forgotten."""
         received = None
-        with suppress(OSError):
+        try:
             received = receive(self._connection) if self._connection is not None else None
+        except TooLarge as error:
+            # Whoever waits for an answer to it waits in vain; but all that lives here goes on.
+            self._complaints.about(f"an order was passed over: {error}", time.monotonic())
+            return None
+        except OSError:
+            pass
         if received is None:
             self._forsaken()
         return received
@@ -300,7 +307,7 @@ class Zygote:
             graph, noticed = load(order, self._renewal)
             trouble = self._examine(graph, noticed)
         except FissileError as error:
-            return LoadFailed(str(error))
+            return LoadFailed(clipped(str(error)))
         if trouble:
             return LoadFailed(trouble)
         if graph is not None:
@@ -347,6 +354,9 @@ class Zygote:
             send(self._connection, message, fds)
         except OSError:
             return False  # it is gone: poll says so next
+        except TooLarge as error:
+            self._complaints.about(f"a report was not sent: {error}", time.monotonic())
+            return False
         return True
 
     def _make_spare(self, graph: Graph) -> Birth | None:
@@ -502,7 +512,8 @@ def load(order: Begin, renewal: Renewal) -> tuple[Graph | None, Noticed]:
     watch = Watch()
     if order.source:
         runs_from(order.root, order.source)
-        _run_the_copy(Path(order.source), root)
+        import_from_copy(Path(order.source), root)
+    enter_folder(root / order.folder)
     if order.folder:
         # Imported here once, its replicas are forks that share its memory. Several could get in each other's way.
         os.environ.update(order.environment)
@@ -535,17 +546,16 @@ def examine(order: Load, graph: Graph | None, noticed: Noticed) -> Loaded:
     """Check an application against all its settings, variables included. Raises ConfigError."""
     settings = order.settings
     services: dict[str, tuple[str, ...]] = {}
+    check_name(order.topology, settings.topologies)
+    settings = resolve(settings, graph, order.environment.components())
     if graph is not None:
-        settings = resolve(settings, graph, order.environment.components())
         topology = topology_for(graph, order.topology, settings.topologies)
         _check_config(graph, settings)
         _check_foreign(graph, topology, settings)
         services = dict(topology.services)
     # A database has to be there before those who use it.
-    alone = {
-        name: () for name, one in settings.services.items() if one.foreign and _stands_alone(name, graph, settings)
-    }
-    services = {**alone, **services}
+    services = {**dict.fromkeys(standing_alone(settings, graph), ()), **services}
+    _check_folders(settings, services)
     forks = any(not one.spawn and not one.command for one in map(settings.service, services))
     found = installed(settings.root, order.source or settings.root, os.getcwd(), files=outside(Path(settings.root)))
     release = release_of(settings, graph, order.topology, services, found, order.forced)
@@ -580,15 +590,6 @@ def _settled(known: Settled, found: Release) -> Release:
     )
 
 
-def _run_the_copy(source: Path, copy: Path) -> None:
-    """Import from the copy of the code whatever would be imported from the folder that it was copied from."""
-    for number, entry in enumerate(sys.path):
-        path = Path(entry or ".").resolve()
-        inside = path.relative_to(source) if path.is_relative_to(source) else None
-        if inside is not None and (copy / inside).is_dir() and not any(p in NOT_COPIED for p in inside.parts):
-            sys.path[number] = str(copy / inside)
-
-
 def _live_warning(order: Begin) -> str:
     """What is imported from the folder that people edit all the same."""
     if not order.source:
@@ -603,15 +604,6 @@ def _live_warning(order: Begin) -> str:
     if not live:
         return ""
     return f"{', '.join(sorted(live)[:5])} is imported from {source} itself: what is edited there is in no release"
-
-
-def _stands_alone(name: str, graph: Graph | None, settings: Settings) -> bool:
-    """Whether a service has no components in any topology."""
-    if graph is None:
-        return True
-    named = {service for services in settings.topologies.values() for service in services}
-    built_in = {service for one in BUILT_IN for service in topology_for(graph, one, {}).services}
-    return name not in named | built_in
 
 
 def _check_foreign(graph: Graph, topology: Topology, settings: Settings) -> None:
@@ -631,6 +623,17 @@ def _check_foreign(graph: Graph, topology: Topology, settings: Settings) -> None
             mistakes.append(f"[services.{service}] has a command, but a component with http(): leave it in Python")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+
+
+def _check_folders(settings: Settings, services: Iterable[str]) -> None:
+    """Every service has a folder to run in."""
+    missing = [
+        f"[services.{name}] runs in {settings.service(name).folder!r}, but there is no such folder in {settings.root}"
+        for name in services
+        if not Path(settings.root, settings.service(name).folder).is_dir()
+    ]
+    if missing:
+        raise ConfigError("\n".join(missing), remedy="mend `folder`, or make it")
 
 
 def _check_config(graph: Graph, settings: Settings) -> None:
