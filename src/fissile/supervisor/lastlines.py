@@ -5,6 +5,8 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 
+from fissile.supervisor.stamps import plain
+
 LINES_MAX = 20
 LINE_CHARACTERS_MAX = 500
 READ_BYTES = 16 * 1024
@@ -41,7 +43,7 @@ class LastLines:
             size = os.fstat(self._fd).st_size
             begin = self._begin if size >= self._begin else 0  # it was cut meanwhile
             place = max(begin, size - READ_BYTES)
-            lines = os.pread(self._fd, READ_BYTES, place).decode(errors="replace").splitlines()
+            lines = plain(os.pread(self._fd, READ_BYTES, place)).decode(errors="replace").splitlines()
             whole = lines[1:] if place > begin else lines
             return tuple(line.rstrip()[:LINE_CHARACTERS_MAX] for line in whole if line.strip())[-LINES_MAX:]
         return ()
