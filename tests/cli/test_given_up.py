@@ -56,6 +56,21 @@ PROGRAM = f"""
 command = "{sys.executable} -c \\"{DEAF}\\""
 """
 
+# Needs some time to end.
+STUBBORN = """
+import os, pathlib, signal, socket, time
+
+def end(*_):
+    pathlib.Path("reached").write_text("end")
+    time.sleep(2.0)
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, end)
+door = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+while True:
+    door.accept()
+"""
+
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
@@ -268,3 +283,44 @@ def test_after_it_was_said_nobody_is_waited_for(app: Path):
         with background(app) as one:
             one.status()
             one.down()
+
+
+@pytest.mark.parametrize("command", ["deploy", "restart", "down"])
+def test_what_was_ordered_goes_on_and_whoever_interrupts_is_told(app: Path, command: str):
+    """Only a start is given up: here somebody else carries it out."""
+    words = {"deploy": "it goes on", "restart": "the restart goes on", "down": "all ends all the same"}
+    if command == "down":
+        (app / "web.py").write_text(STUBBORN)
+        (app / "fissile.toml").write_text(f'[services.web]\ncommand = "{sys.executable} web.py"\n')
+    with background(app) as one:
+        one.up()
+        (before,) = one.pids("web" if command == "down" else "pages")
+        release = one.status()["release"]
+        (app / "reached").unlink(missing_ok=True)
+        (app / "stay").write_text("import")
+        (app / "a.py").write_text((app / "a.py").read_text().replace("return 1", "return 2"))
+        order = [
+            sys.executable,
+            "-m",
+            "fissile",
+            command,
+            *(["pages", "--path"] if command == "restart" else []),
+            str(app),
+        ]
+        with subprocess.Popen(order, stderr=subprocess.PIPE, text=True) as given:
+            wait_until(lambda: (app / "reached").exists(), "it is under way")
+            given.send_signal(signal.SIGINT)
+            _, err = given.communicate(timeout=WAIT_SECONDS_MAX)
+        assert given.returncode == 130, err
+        assert f"fissile: {words[command]}" in err
+        assert "`fissile status`" in err
+        assert "Traceback" not in err
+        if command == "down":
+            nothing_is_left(app)
+            return
+        if command == "deploy":
+            assert one.status()["preparing"] == "importing a:app"
+        (app / "stay").write_text("nowhere")
+        wait_until(lambda: before not in one.pids("pages") and one.pids("pages"), "there is a new replica")
+        assert (one.status()["release"] != release) == (command == "deploy")
+        one.down()

@@ -59,7 +59,7 @@ def deploy(
     """
     from fissile.cli.client import Client
     from fissile.cli.output import show, user
-    from fissile.cli.progress import PREPARES, working
+    from fissile.cli.progress import preparing
 
     order = {
         "topology": topology,
@@ -73,7 +73,7 @@ def deploy(
         "why": why,
     }
     client = Client(folder)
-    with working(PREPARES):
+    with preparing(client, quiet=json):
         found = client.post("/deploy", order)
     if plan:
         show(found) if json else _print_plan(found)
@@ -84,22 +84,30 @@ def deploy(
 def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> int:
     """Show what a deploy or rollback does, and how it ends; the exit code."""
     from fissile.cli.output import note, say, show
-    from fissile.cli.progress import conclude, exit_code, follow
+    from fissile.cli.progress import conclude, exit_code, follow, goes_on
 
     number, later, earlier = found["rollout"], found["release"], found["earlier"]
     if number is None:
-        show(found) if json else say(f"release {later} serves already: nothing is to be done")
+        if json:
+            show(found)
+            return 0
+        say(f"release {later} serves already: nothing is to be done")
+        for warning in found["warnings"]:
+            note(warning)
         return 0
+    told = f"rollout {number} goes on: `fissile status` shows it, `fissile abort` or `fissile rollback` takes it back"
     if json:
-        outcome = client.get(f"/rollouts/{number}")
-        while wait and not (outcome["over"] or outcome["undecided"]):
-            outcome = _later(client, number)
+        with goes_on(told):
+            outcome = client.get(f"/rollouts/{number}")
+            while wait and not (outcome["over"] or outcome["undecided"]):
+                outcome = _later(client, number)
         show({**found, "outcome": outcome})
         return exit_code(outcome, waited=wait)
     say(f"rollout {number}: release {earlier} → {later}, {_summary(found['difference'])}")
     for warning in found["warnings"]:
         note(warning)
-    outcome = follow(client, number, to_the_end=wait)
+    with goes_on(told):
+        outcome = follow(client, number, to_the_end=wait)
     return conclude(outcome, earlier=earlier, later=later, waited=wait)
 
 

@@ -2,8 +2,13 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fissile.cli.arguments import Parser, in_folder, why
+
+if TYPE_CHECKING:
+    from fissile.cli.progress import Waits
+    from fissile.supervisor.state import Endpoints
 
 STOP_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.02
@@ -26,6 +31,7 @@ def down(folder: Path, why: str) -> None:
     from fissile import daemon
     from fissile.cli.client import LOOK_SECONDS_MAX, Client, Refused
     from fissile.cli.output import say, user
+    from fissile.cli.progress import Waits, goes_on
     from fissile.errors import ConfigError
     from fissile.supervisor.endpoints import read_endpoints
 
@@ -59,7 +65,18 @@ def down(folder: Path, why: str) -> None:
             f"{endpoints.application} runs in the foreground (pid {endpoints.pid})",
             remedy="stop it where it runs, with Ctrl-C",
         )
-    Client(folder).post("/down", {"who": user(), "why": why}, seconds_max=LOOK_SECONDS_MAX)
+    with goes_on("all ends all the same: `fissile status` says whether something runs still"), Waits() as waits:
+        Client(folder).post("/down", {"who": user(), "why": why}, seconds_max=LOOK_SECONDS_MAX)
+        _wait(endpoints, waits)
+    clear()
+    say(f"{endpoints.application} is stopped")
+
+
+def _wait(endpoints: "Endpoints", waits: "Waits") -> None:
+    """Until the supervisor has ended, and all with it. Raises Refused."""
+    from fissile.cli.client import Refused
+    from fissile.supervisor.endpoints import lives
+
     limit = time.monotonic() + STOP_SECONDS_MAX
     while endpoints.supervisor_lives():
         if time.monotonic() > limit:
@@ -68,6 +85,6 @@ def down(folder: Path, why: str) -> None:
                 remedy=f"`kill -9 {endpoints.pid}` ends it alone, and another `fissile down` the rest; "
                 "see .fissile/logs/fissile.log",
             )
+        left = [name for name, one in endpoints.services.items() if any(map(lives, one.pids))]
+        waits.for_(f"waiting until {', '.join(left)} ended" if left else "ending")
         time.sleep(POLL_SECONDS)
-    clear()
-    say(f"{endpoints.application} is stopped")

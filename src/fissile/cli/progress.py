@@ -1,9 +1,11 @@
 """What is done and waited for, as it goes: one moving line on a terminal, else few lines."""
 
+import signal
 import sys
+import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +13,10 @@ if TYPE_CHECKING:
 
 PREPARES = "the code is copied and imported; nothing is touched so far"
 POLL_SECONDS = 0.05
+# How often it is asked what is waited for.
+LOOK_SECONDS = 0.3
+NAMED_MAX = 5
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_TAKEN_BACK = 1
 EXIT_UNDECIDED = 3
 BAR_CHARACTERS = 24
@@ -81,16 +87,88 @@ def _since(seconds: float) -> str:
     return f" ({seconds:.0f} s)" if seconds >= SHOWN_SECONDS else ""
 
 
-@contextmanager
-def working(what: str) -> Generator[None]:
-    """On a terminal, say what is being done meanwhile."""
-    if not sys.stdout.isatty():
-        yield
-        return
-    from rich.console import Console
+class Interrupted(BaseException):
+    """This process was told to end."""
 
-    with Console().status(what):
+
+@contextmanager
+def goes_on(told: str) -> Generator[None]:
+    """Whoever interrupts the command within it is told that what it has ordered goes on. Exit code 130.
+
+    told: that, and what to type. Signals that it was started to ignore stay ignored.
+    """
+    from fissile.cli import EXIT_INTERRUPTED
+    from fissile.cli.output import complain
+
+    def stop(_number: int, _frame: object) -> None:
+        raise Interrupted
+
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    taken = [number for number, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    try:
+        for number in taken:
+            signal.signal(number, stop)
         yield
+    except Interrupted:
+        complain(told)
+        sys.exit(EXIT_INTERRUPTED)
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])
+
+
+@contextmanager
+def watching(what: str, look: Callable[[], str], *, quiet: bool = False) -> Generator[None]:
+    """Say meanwhile what is waited for. look: finds that out, as other than `what`; it may fail."""
+    from fissile.errors import FissileError
+
+    over = threading.Event()
+    with Waits(quiet=quiet) as waits:
+        waits.for_(what)
+
+        def show() -> None:
+            while not over.wait(LOOK_SECONDS):
+                found = ""
+                with suppress(FissileError):
+                    found = look()
+                waits.for_(found or what)
+
+        thread = threading.Thread(target=show, daemon=True)
+        if not quiet:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if not quiet:
+                thread.join()
+
+
+@contextmanager
+def preparing(client: "Client", *, quiet: bool) -> Generator[None]:
+    """While a release is copied and imported, before a rollout begins."""
+    told = (
+        "it goes on: `fissile status` shows it, `fissile abort` or `fissile rollback` takes it back once it has begun"
+    )
+    with goes_on(told), watching(PREPARES, lambda: _prepares(client.get("/status")), quiet=quiet):
+        yield
+
+
+def _prepares(status: dict[str, Any]) -> str:
+    doing = status.get("preparing", "")
+    return f"{doing}; nothing is touched so far" if doing else ""
+
+
+def replacing(status: dict[str, Any], service: str = "") -> str:
+    """What a restart waits for. service: "" for all."""
+    found: dict[str, list[str]] = {}
+    for one in status["services"]:
+        for replica in one["replicas"]:
+            if one["name"] == service or not service:
+                found.setdefault(replica["state"], []).append(f"{one['name']}.{replica['slot']}")
+    words = {"starting": "to start", "draining": "to finish their work"}
+    parts = [f"for {', '.join(found[state][:NAMED_MAX])} {word}" for state, word in words.items() if state in found]
+    return f"waiting {'; '.join(parts)}" if parts else ""
 
 
 def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]:

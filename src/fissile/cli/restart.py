@@ -35,7 +35,8 @@ def restart(service: str, folder: Path, update_env: bool, accept_packages: bool,
     They run the same release. What is read at import is read anew: .env files, secrets, settings that are no code.
     """
     from fissile.cli.client import Client
-    from fissile.cli.output import say, show, user
+    from fissile.cli.output import note, say, show, user
+    from fissile.cli.progress import goes_on, replacing, watching
 
     order = {
         "environment": environment_here() if update_env else "",
@@ -44,9 +45,18 @@ def restart(service: str, folder: Path, update_env: bool, accept_packages: bool,
         "why": why,
     }
     client = Client(folder)
-    where = f"/services/{client.service(service)}/restart" if service else "/restart"
-    done = client.post(where, order, seconds_max=RESTART_SECONDS_MAX)
-    show(done) if json else say(_as_text(done))
+    name = client.service(service) if service else ""
+    with (
+        goes_on("the restart goes on: `fissile status` shows it"),
+        watching("the code is imported anew", lambda: replacing(client.get("/status"), name), quiet=json),
+    ):
+        done = client.post(f"/services/{name}/restart" if name else "/restart", order, seconds_max=RESTART_SECONDS_MAX)
+    if json:
+        show(done)
+        return
+    say(_as_text(done))
+    for warning in done["warnings"]:
+        note(f"warning: {warning}")
 
 
 def environment_here() -> str:

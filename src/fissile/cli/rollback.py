@@ -33,7 +33,7 @@ def rollback(
     from fissile.cli.client import Client
     from fissile.cli.deploy import begin, seconds_of, share_of
     from fissile.cli.output import say, show, user
-    from fissile.cli.progress import PREPARES, working
+    from fissile.cli.progress import preparing
 
     client = Client(folder)
     order = {
@@ -43,7 +43,7 @@ def rollback(
         "who": user(),
         "why": why,
     }
-    with working(PREPARES):
+    with preparing(client, quiet=json):
         found = client.post("/rollback", order)
     if found:
         return begin(client, found, wait=wait, json=json)

@@ -35,7 +35,8 @@ class Restarted(msgspec.Struct, frozen=True):
 
     replicas: how many were replaced, services: by service, in the order of the restart. read: files of settings that
     were there to be read anew; environment: the one that they have, in words. asleep: services that are scaled to
-    zero. others: services of the same release that go on with something else, as it was read earlier.
+    zero. others: services of the same release that go on with something else, as it was read earlier. warnings: what
+    people should know of what was imported anew.
     """
 
     replicas: int
@@ -44,6 +45,7 @@ class Restarted(msgspec.Struct, frozen=True):
     environment: str = ""
     asleep: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Office(Protocol):
@@ -188,7 +190,8 @@ class Restarts:
         read = {path: None for _, nursery in fresh.values() for path in nursery.load.files}
         given = [str(fleet.nursery_of(name).environment) for one in done for name in fleet.sets(one)]
         shown = given[0] if given and self._editions.keep else ""
-        return Restarted(sum(done.values()), done, tuple(read), shown, tuple(asleep), tuple(others))
+        warnings = tuple(dict.fromkeys(one for _, nursery in fresh.values() for one in nursery.loaded.warnings))
+        return Restarted(sum(done.values()), done, tuple(read), shown, tuple(asleep), tuple(others), warnings)
 
     def _is_behind(self, service: str, fresh: dict[str, tuple[Edition, Nursery]]) -> bool:
         """Whether a service runs with other files of settings, or another environment, than were read just now."""

@@ -94,7 +94,10 @@ class RolloutStatus(msgspec.Struct, frozen=True):
 
 
 class SupervisorStatus(msgspec.Struct, frozen=True):
-    """What runs now. release: that which gets most of the requests. journal: what is wrong with it, or ""."""
+    """What runs now. release: that which gets most of the requests. journal: what is wrong with it, or "".
+
+    preparing: what is done for a release before its rollout begins, as "importing shop:app"; "": nothing.
+    """
 
     supervisor: SupervisorProcess
     application: str
@@ -103,9 +106,10 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
     services: tuple[ServiceStatus, ...]
     journal: str = ""
     rollout: RolloutStatus | None = None
+    preparing: str = ""
 
 
-def status_of(fleet: Fleet, *, journal: str, waits: str, zygote: str = "") -> SupervisorStatus:
+def status_of(fleet: Fleet, *, journal: str, waits: str, zygote: str = "", preparing: str = "") -> SupervisorStatus:
     """The status of a fleet. journal, zygote: what is wrong with them, or "". waits: what the rollout waits for."""
     edition = fleet.edition
     return SupervisorStatus(
@@ -116,6 +120,7 @@ def status_of(fleet: Fleet, *, journal: str, waits: str, zygote: str = "") -> Su
         services=tuple(_service_status(fleet, name) for name in fleet.names() if fleet.known(name)),
         journal=journal,
         rollout=_rollout_status(fleet, waits),
+        preparing=preparing,
     )
 
 

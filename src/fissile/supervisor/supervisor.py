@@ -1516,7 +1516,13 @@ class Supervisor:
     def status(self) -> SupervisorStatus:
         """What runs now."""
         trouble = self._journal.trouble if self._journal is not None else ""
-        return status_of(self._fleet, journal=trouble, waits=self._rollouts.waits, zygote=self._editions.trouble)
+        return status_of(
+            self._fleet,
+            journal=trouble,
+            waits=self._rollouts.waits,
+            zygote=self._editions.trouble,
+            preparing=self._editions.doing,
+        )
 
     # -- the end ----------------------------------------------------------------------------------
 
