@@ -219,3 +219,37 @@ def test_a_variable_need_be_no_text(tmp_path: Path):
         assert done.returncode == 0, done
         pid = app.pids("tool")[0]
         assert b"GIVEN=caf\xe9\0" in Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_a_deploy_by_force_starts_all_anew_and_can_be_rolled_back(tmp_path: Path):
+    with rotated(tmp_path) as app:
+        first = app.status()["release"]
+        before = {name: app.pids(name) for name in ("front", "back", "tool")}
+        app.write("new")
+        told = command("deploy", str(app.folder), "--wait")
+        assert "nothing is to be done" in told.stdout
+        assert ".env changed since the services started" in told.stderr
+        forced = command("deploy", str(app.folder), "--force", "--update-env", "--wait", given="sent")
+        assert forced.returncode == 0, forced
+        second = app.status()["release"]
+        assert second != first
+        assert all(not set(app.pids(name)) & set(pids) for name, pids in before.items())
+        assert app.saw("back") == ["new sent first"] * 2
+        assert app.saw("tool") == ["- sent -"]
+        told = command("deploy", str(app.folder), "--wait")
+        assert f"release {second} serves already: nothing is to be done" in told.stdout
+        assert ".env and the environment do not" in told.stderr
+        assert command("rollback", "--path", str(app.folder), "--wait").returncode == 0
+        assert app.status()["release"] == first
+        assert app.saw("back") == ["new sent first"] * 2
+
+
+def test_a_forced_release_can_be_tried_as_a_canary_first(tmp_path: Path):
+    with rotated(tmp_path) as app:
+        first, pids = app.status()["release"], app.pids("front")
+        begun = command("deploy", str(app.folder), "--force", "--canary", "50%", "--watch", "600s")
+        assert begun.returncode == 0, begun
+        assert set(pids) < set(app.pids("front"))
+        assert fissile("abort", "--path", app.folder).returncode == 0
+        wait_until(lambda: app.status()["rollout"] is None, "it was taken back")
+        assert (app.status()["release"], app.pids("front")) == (first, pids)

@@ -100,6 +100,8 @@ class RestartOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RollbackOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """release: to which, by its name or the beginning of it; "": to the one before. The rest as of a deploy."""
 
+    packages: bool = False
+
     release: Named = ""
     canary: float | None = None
     watch_seconds: float | None = None
@@ -123,13 +125,17 @@ class DownOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReleaseInfo(msgspec.Struct, frozen=True):
-    """One release that is kept. made: seconds of the wall clock. state: live, or kept for a rollback."""
+    """One release that is kept. made: seconds of the wall clock. state: live, or kept for a rollback.
+
+    lost: packages that are not installed any more as it was made with them.
+    """
 
     name: str
     made: float
     topology: str
     state: str
     builds: dict[str, str]
+    lost: tuple[str, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -289,6 +295,7 @@ class Api:
     async def releases(self, request: Request) -> Response:
         """See the table."""
         live = set(self._supervisor.live_releases())
+        lost = await self._supervisor.rollouts.lost()
         found = [
             ReleaseInfo(
                 kept.name,
@@ -296,6 +303,7 @@ class Api:
                 kept.release.topology,
                 "live" if kept.name in live else "kept",
                 {service: build.name for service, build in kept.release.builds.items()},
+                lost.get(kept.name, ()),
             )
             for kept in await asyncio.to_thread(self._supervisor.rollouts.kept)
         ]

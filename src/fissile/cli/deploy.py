@@ -17,6 +17,8 @@ def arguments(parser: Parser) -> None:
     parser.option("--sticky", default="", metavar="HOW", help="keep a client in a release: cookie, or a header's name")
     parser.flag("--plan", help="print what would start anew, and why; touch nothing")
     parser.flag("--accept-breaks", help="deploy though it breaks the contract with callers")
+    parser.flag("--force", help="start all services anew, though nothing may have changed")
+    parser.flag("--update-env", help="give what starts anew the environment of this shell, from now on")
     parser.option("--expect", default="", metavar="RELEASE", help="refuse if another release than this one runs")
     why(parser)
     for_programs(parser)
@@ -47,6 +49,8 @@ def deploy(
     plan: bool,
     accept_breaks: bool,
     expect: str,
+    force: bool,
+    update_env: bool,
     why: str,
     json: bool,
 ) -> int:
@@ -60,6 +64,7 @@ def deploy(
     from fissile.cli.client import Client
     from fissile.cli.output import show, user
     from fissile.cli.progress import preparing
+    from fissile.cli.restart import environment_here
 
     order = {
         "topology": topology,
@@ -69,6 +74,8 @@ def deploy(
         "breaks": accept_breaks,
         "expect": expect,
         "plan": plan,
+        "force": force,
+        "environment": environment_here() if update_env else "",
         "who": user(),
         "why": why,
     }
@@ -92,8 +99,8 @@ def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> int:
             show(found)
             return 0
         say(f"release {later} serves already: nothing is to be done")
-        for warning in found["warnings"]:
-            note(warning)
+        for line in (*found["warnings"], *_what_counts(found["stale"])):
+            note(line)
         return 0
     told = f"rollout {number} goes on: `fissile status` shows it, `fissile abort` or `fissile rollback` takes it back"
     if json:
@@ -109,6 +116,20 @@ def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> int:
     with goes_on(told):
         outcome = follow(client, number, to_the_end=wait)
     return conclude(outcome, earlier=earlier, later=later, waited=wait)
+
+
+def _what_counts(stale: list[str]) -> list[str]:
+    """Why a file that somebody has altered may be no reason to start anything."""
+    anew = "`fissile restart` or `fissile deploy --force`"
+    if stale:
+        return [
+            f"{', '.join(stale)} changed since the services started, and {'is' if len(stale) == 1 else 'are'} of no "
+            f"release: {anew} has {'it' if len(stale) == 1 else 'them'} read anew"
+        ]
+    return [
+        f"what counts: code, fissile.toml, packages, lock files; .env and the environment do not: {anew} reads .env "
+        "anew, with --update-env the environment, too"
+    ]
 
 
 def _later(client: Any, number: int) -> Any:

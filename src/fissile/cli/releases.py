@@ -25,4 +25,9 @@ def releases(folder: Path, json: bool) -> None:
         return
     for one in found:
         made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["made"]))
-        say(f"{one['name']}  {made}  {one['topology']:<14}  {one['state']}")
+        say(f"{one['name']}  {made}  {one['topology']:<14}  {one['state']}{_lost(one['lost'])}")
+
+
+def _lost(packages: list[str]) -> str:
+    """What a release was made with, and would miss now."""
+    return f"  made with other packages: {', '.join(packages)}" if packages else ""

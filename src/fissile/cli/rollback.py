@@ -19,12 +19,20 @@ def arguments(parser: Parser) -> None:
     )
     in_folder(parser)
     trial(parser)
+    parser.flag("--accept-packages", help="though other packages are installed than it was deployed with")
     why(parser)
     for_programs(parser)
 
 
 def rollback(
-    release: str, folder: Path, canary: str | None, watch: str | None, wait: bool, why: str, json: bool
+    release: str,
+    folder: Path,
+    canary: str | None,
+    watch: str | None,
+    wait: bool,
+    accept_packages: bool,
+    why: str,
+    json: bool,
 ) -> int:
     """Move all requests back to an earlier release.
 
@@ -40,6 +48,7 @@ def rollback(
         "release": release,
         "canary": share_of(canary),
         "watch_seconds": seconds_of(watch),
+        "packages": accept_packages,
         "who": user(),
         "why": why,
     }

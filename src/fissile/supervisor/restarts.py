@@ -158,7 +158,7 @@ class Restarts:
         try:
             missing = loaded.loaded.missing
             if settled is not None and not packages:
-                check(edition.release.name, missing, settled.installed, "they are restarted with those")
+                check(edition.release.name, missing, settled.installed, "it is restarted with those of now")
         except BaseException:
             await self._editions.give_up(loaded)
             raise
@@ -211,13 +211,17 @@ def check(release: str, missing: tuple[Missing, ...], before: Installed, consent
     lost = gone(missing)
     if not lost:
         return
-    command = way_back(lost, before, before.prefix and f"{before.prefix}/bin/python", uv=is_uvs(before.prefix))
-    files = [one.name for one in lost if one.name.startswith("/")]
-    ways = [f"`{command}` brings them back"] if command else []
-    ways += [f"bring {', '.join(files)} back by its own means"] if files else []
-    ways += ["install that Python again"] if any(one.name == "Python" for one in lost) else []
     raise PackagesChanged(
         f"packages are not as they were when release {release} was made: {listed(lost)}",
-        remedy=f"{'; '.join(ways)}; `fissile deploy` makes a release with those of now; or say --accept-packages: "
-        f"{consent}",
+        remedy=f"{remedy_of(lost, before)}; or say --accept-packages: {consent}",
     )
+
+
+def remedy_of(lost: tuple[Missing, ...], before: Installed) -> str:
+    """How what a release was made with can be had again."""
+    command = way_back(lost, before, f"{before.prefix}/bin/python", uv=is_uvs(before.prefix))
+    files = [one.name for one in lost if one.name.startswith("/")]
+    ways = [f"`{command}` brings them back"] if command else []
+    ways += [f"bring {', '.join(files)} back as it was"] if files else []
+    ways += ["install that Python again"] if any(one.name == "Python" for one in lost) else []
+    return "; ".join(ways)

@@ -6,6 +6,7 @@ has the rollout, and whoever supervises performs its next step.
 """
 
 import asyncio
+import os
 import time
 import traceback
 from collections.abc import Iterable
@@ -35,7 +36,8 @@ from fissile.orchestrator.change import (
     Why,
 )
 from fissile.orchestrator.desired import DesiredService, Rollout, Stage, service_of
-from fissile.orchestrator.release import ContractBreak, Difference, Surroundings, difference, parted
+from fissile.orchestrator.packages import Missing, differences, gone, listed
+from fissile.orchestrator.release import FORCED, ContractBreak, Difference, Surroundings, difference, parted
 from fissile.orchestrator.replica import DRAINING, READY
 from fissile.orchestrator.rollout import (
     UNDECIDED,
@@ -54,10 +56,14 @@ from fissile.orchestrator.verdict import Judgement, compare
 from fissile.runtime.settings import Settings, load
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
+from fissile.supervisor.environment import Sent, sent
 from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.installed import installed
 from fissile.supervisor.messages import Settled
 from fissile.supervisor.migrations import Launch, Migrations
 from fissile.supervisor.releases import Kept, KeptLine, Releases
+from fissile.supervisor.restarts import check, remedy_of
+from fissile.supervisor.unreleased import changed
 from fissile.telemetry.aggregate import Answers
 
 LOOK_SECONDS = 0.05
@@ -71,6 +77,7 @@ IDLE_SECONDS = 5.0
 TROUBLE_SECONDS = 1.0
 DEFAULT_WATCH_SECONDS = 60.0
 DEFAULT_CANARY = 0.1
+ROLLED_BACK = "its code runs with those of now then, as another release"
 
 
 class ContractBroken(FissileError):
@@ -84,7 +91,8 @@ class DeployOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code in the folder. canary: share of new requests that it gets while it is watched, in (0, 1); None: all at once.
     watch_seconds: how long it is watched. sticky: "cookie", or the header by which a client stays in a release.
     breaks: go on though callers cannot live with it. expect: the release that is thought to run; another is an error.
-    plan: only say what would be done.
+    plan: only say what would be done. force: all services start anew, though nothing may have changed. environment: of
+    whoever orders it; "": as so far. packages: go back to a release though others are installed than it was made with.
     """
 
     topology: Named | None = None
@@ -95,6 +103,9 @@ class DeployOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     breaks: bool = False
     expect: Named = ""
     plan: bool = False
+    force: bool = False
+    environment: Sent = ""
+    packages: bool = False
     who: Who = "operator"
     why: Why = ""
 
@@ -102,7 +113,8 @@ class DeployOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Deploy(msgspec.Struct, frozen=True):
     """What a deploy does. rollout: its number; None where nothing is to be done, or nothing was asked to be.
 
-    warnings: what is lost or shared by it.
+    warnings: what is lost or shared by it. stale: where nothing is to be done, files of settings that are not as what
+    runs has read them.
     """
 
     rollout: int | None
@@ -111,6 +123,7 @@ class Deploy(msgspec.Struct, frozen=True):
     topology: str
     difference: Difference
     warnings: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -196,7 +209,7 @@ class Rollouts:
             taken = False
             edition: Edition | None = None
             try:
-                edition = await self._editions.load(settings, topology, self._doors.kept)
+                edition = await self._load(settings, topology, order)
                 found = await self._begin(edition, order)
                 taken = found.rollout is not None or self._fleet.editions.get(found.release) is edition
                 return found
@@ -276,6 +289,54 @@ class Rollouts:
             copied = await asyncio.to_thread(self._store.copy, settings)
         return copied, order.topology or self._newest().release.topology
 
+    async def _load(self, settings: Settings, topology: str, order: DeployOrder) -> Edition:
+        """Import what is to be deployed. Raises ConfigError, or PackagesChanged for an earlier release."""
+        kept = self._store.find(order.release) if order.release else None
+        release = kept.release if kept is not None else self._newest().release
+        forced = {service: part for service, build in release.builds.items() if (part := build.parts.get(FORCED))}
+        if order.force:
+            forced = {"": f"{time.time():.6f}"}
+        environment = sent(order.environment, "deploy --update-env")
+        try:
+            found = await self._editions.load(
+                settings, topology, self._doors.kept, forced=forced, environment=environment
+            )
+        except ConfigError as error:
+            missing = gone(await self._lost(kept)) if kept is not None else ()
+            if kept is None or not missing:
+                raise
+            way = remedy_of(missing, kept.installed)
+            raise ConfigError(f"{error.message}; since it ran: {listed(missing)}", remedy=way) from None
+        try:
+            if kept is not None and not (order.packages or order.plan):
+                check(kept.name, differences(kept.installed, found.loaded.installed), kept.installed, ROLLED_BACK)
+        except BaseException:
+            await self._editions.give_up(found)
+            raise
+        return found
+
+    async def _lost(self, kept: Kept) -> tuple[Missing, ...]:
+        """What is not installed as it was when a release was made, as far as it is seen from here."""
+        now = await asyncio.to_thread(installed, str(self._fleet.root), os.getcwd())
+        return gone(one for one in differences(kept.installed, now) if not one.name.startswith("/"))
+
+    async def lost(self) -> dict[str, tuple[str, ...]]:
+        """By release that is kept, which packages it would miss."""
+        found: dict[str, tuple[str, ...]] = {}
+        for line in self.kept():
+            with suppress(ConfigError):
+                found[line.name] = tuple(
+                    map(str, await self._lost(await asyncio.to_thread(self._store.find, line.name)))
+                )
+        return found
+
+    def _stale(self) -> tuple[str, ...]:
+        """The files of settings that are not as what runs has read them."""
+        fleet = self._fleet
+        nurseries = {fleet.nursery_of(name) for name in fleet.desired.services if not fleet.command(name)}
+        found = [changed(one.load.files, one.files_now(fleet.root)) for one in nurseries]
+        return tuple(sorted({path for paths in found for path in paths}))
+
     def _reread(self, settings: Settings) -> Settings:
         """The settings as their file has them now."""
         if not settings.file:
@@ -313,7 +374,9 @@ class Rollouts:
             deploy = self._compared(edition, order)
             if edition.release.name == self._fleet.desired.current.name:
                 await self._only_scale(edition, order)
-                return deploy
+                if order.release:
+                    return deploy
+                return msgspec.structs.replace(deploy, stale=await asyncio.to_thread(self._stale))
             return msgspec.structs.replace(deploy, rollout=await self._roll(edition, order))
 
     def _compared(self, edition: Edition, order: DeployOrder) -> Deploy:
@@ -364,7 +427,10 @@ class Rollouts:
         if not order.release or order.topology is not None or order.release == edition.release.name:
             return
         found = difference(self._store.find(order.release).release, edition.release)
-        reasons = dict.fromkeys(reason for change in found.changes for reason in change.reasons)
+        kept = self._store.find(order.release)
+        missing = listed(differences(kept.installed, edition.loaded.installed))
+        told = {"installed packages changed": f"packages ({missing})" if missing else "installed packages changed"}
+        reasons = dict.fromkeys(told.get(reason, reason) for change in found.changes for reason in change.reasons)
         yield f"this is the code of {order.release}, but not all is as it was when that ran: {', '.join(reasons)}"
 
     async def _clear_the_way(self, order: DeployOrder) -> None:
@@ -431,6 +497,8 @@ class Rollouts:
                 await self._doors.close_unused()
                 await self._office.dismiss()
             raise
+        if order.environment:
+            self._editions.environment = edition.nursery.environment
         self._begun.set()
         return rollout.number
 
