@@ -101,8 +101,8 @@ def test_status_and_restart(folder: Path):
     with Run(folder, "--topology", "microservices") as run:
         before = text_at(f"{run.page}/back")
         shown = fissile("status", folder).stdout
-        assert "back   1/1 ready  restarts 0" in shown
-        assert f"ready     pid {before}" in shown
+        assert "back     1/1           0  concurrency" in shown
+        assert re.search(rf"^back\.0   ready  .* {before}  ", shown, re.MULTILINE), shown
         assert fissile("restart", "back", "--path", folder).stdout == "back: 1 replica replaced\n"
         assert text_at(f"{run.page}/back") != before
         unknown = fissile("restart", "bck", "--path", folder)

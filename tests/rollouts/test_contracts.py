@@ -18,7 +18,7 @@ from fissile.journal.journal import Journal
 from fissile.journal.sums import SUM_BYTES
 from fissile.orchestrator.callers import DAY, Called
 from fissile.supervisor.callers import CALLERS
-from fissile.supervisor.state import read_endpoints
+from fissile.supervisor.endpoints import read_endpoints
 
 
 @pytest.fixture

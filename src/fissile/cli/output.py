@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 PREFIX_WIDTH = 16
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
@@ -38,7 +38,7 @@ def note(text: str) -> None:
 def complain(text: str) -> None:
     """An error."""
     name = "fissile:"
-    if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+    if coloured(sys.stderr):
         name = f"\x1b[1;31m{name}\x1b[0m"
     print(name, harmless(text), file=sys.stderr, flush=True)
 
@@ -58,20 +58,36 @@ def json_line(value: Any, *, indent: int | None = None) -> str:
 
 def faint(text: str) -> str:
     """Less important, where that can be shown."""
-    return f"\x1b[2m{text}\x1b[0m" if _coloured() else text
+    return f"\x1b[2m{text}\x1b[0m" if coloured() else text
+
+
+def redraw(text: str) -> None:
+    """What is looked at again and again: in the place of what was there on a terminal, else after it."""
+    begin = "\x1b[H\x1b[2J\x1b[3J" if sys.stdout.isatty() else ""
+    print(f"{begin}{harmless(text)}", flush=True)
+
+
+def width() -> int | None:
+    """Of the terminal, in characters; None where the output goes elsewhere."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns or None if sys.stdout.isatty() else None
 
 
 def prefix(name: str) -> str:
     """A replica's name in front of its line."""
     service = name.rpartition(".")[0] or name
     shown = f"{name:<{PREFIX_WIDTH}} | "
-    if not _coloured():
+    if not coloured():
         return shown
     return f"\x1b[{COLOURS[sum(service.encode()) % len(COLOURS)]}m{shown}\x1b[0m"
 
 
-def _coloured() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+def coloured(stream: TextIO | None = None) -> bool:
+    """Whether a stream (stdout) shows colours: https://no-color.org, then https://force-color.org, then the terminal."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return os.environ.get("TERM") != "dumb" and (stream or sys.stdout).isatty()
 
 
 def user() -> str:

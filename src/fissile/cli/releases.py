@@ -2,8 +2,10 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from fissile.cli.arguments import Parser, for_programs, in_folder
+from fissile.cli.table import Cell, Column, duration, table
 
 USAGE = "[OPTIONS]"
 
@@ -17,17 +19,33 @@ def arguments(parser: Parser) -> None:
 def releases(folder: Path, json: bool) -> None:
     """List the releases that are kept, newest first."""
     from fissile.cli.client import Client
-    from fissile.cli.output import say, show
+    from fissile.cli.output import coloured, say, show, width
 
     found = Client(folder).get("/releases")
-    if json:
-        show(found)
-        return
-    for one in found:
-        made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["made"]))
-        say(f"{one['name']}  {made}  {one['topology']:<14}  {one['state']}{_lost(one['lost'])}")
+    show(found) if json else say(as_text(found, time.time(), width=width(), colour=coloured()))
 
 
-def _lost(packages: list[str]) -> str:
-    """What a release was made with, and would miss now."""
-    return f"  made with other packages: {', '.join(packages)}" if packages else ""
+COLUMNS = (
+    Column("RELEASE"),
+    Column("MADE"),
+    Column("AGE", number=True),
+    Column("TOPOLOGY"),
+    Column("STATE"),
+    Column("NOTE"),
+)
+
+
+def as_text(found: list[dict[str, Any]], now: float, *, width: int | None = None, colour: bool = False) -> str:
+    """Releases as a table."""
+    rows = (
+        (
+            one["name"],
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["made"])),
+            duration(now - one["made"]),
+            one["topology"],
+            Cell(one["state"], "good" if one["state"] == "live" else ""),
+            f"made with other packages: {', '.join(one['lost'])}" if one["lost"] else "",
+        )
+        for one in found
+    )
+    return table(COLUMNS, rows, width=width, colour=colour)

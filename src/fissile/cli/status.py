@@ -1,10 +1,13 @@
 """`fissile status`: the services of a running application and their processes."""
 
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from fissile.cli.arguments import Parser, for_programs, in_folder
+from fissile.cli.output import in_line
+from fissile.cli.table import Cell, Column, Row, duration, styled, table
 
 WATCH_SECONDS = 0.5
 USAGE = "[OPTIONS]"
@@ -20,24 +23,17 @@ def arguments(parser: Parser) -> None:
 def status(folder: Path, watch: bool, json: bool) -> None:
     """Show what runs: each service, its replicas and its limits."""
     from fissile.cli.client import Client
-    from fissile.cli.output import say, show
+    from fissile.cli.output import coloured, redraw, say, show, width
 
     client = Client(folder)
     if not watch:
         found = client.get("/status")
-        show(found) if json else say(as_text(found))
+        show(found) if json else say(as_text(found, width=width(), colour=coloured()))
         return
-    from rich.live import Live
-    from rich.text import Text
-
-    with Live(Text(""), auto_refresh=False) as live:
-        while True:
-            found = client.get("/status")
-            if json:
-                show(found, one_line=True)
-            else:
-                live.update(Text(as_text(found)), refresh=True)
-            time.sleep(WATCH_SECONDS)
+    while True:
+        found = client.get("/status")
+        show(found, one_line=True) if json else redraw(as_text(found, width=width(), colour=coloured()))
+        time.sleep(WATCH_SECONDS)
 
 
 def _limits(found: dict[str, Any]) -> str:
@@ -55,49 +51,102 @@ def _walls(service: dict[str, Any]) -> str:
     return "; ".join([f"{service['isolation']}: {', '.join(service['walls'])}", *missing])
 
 
-def as_text(found: dict[str, Any]) -> str:
-    """The status as a table of lines."""
-    supervisor = found["supervisor"]
+SERVICES = (Column("SERVICE"), Column("READY"), Column("RESTARTS", number=True), Column("LIMITS"))
+REPLICAS = (
+    Column("REPLICA"),
+    Column("STATE"),
+    Column("AGE", number=True),
+    Column("PID", number=True),
+    Column("BUILD"),
+    Column("IN FLIGHT", number=True),
+    Column("LAG", number=True),
+    Column("MEMORY", number=True),
+    Column("NOTE"),
+)
+STATES = {"ready": "good", "starting": "busy", "draining": "busy", "failed": "bad"}
+
+
+def as_text(found: dict[str, Any], *, width: int | None = None, colour: bool = False) -> str:
+    """The status for people. width: of the terminal; None where there is none. colour: whether it shows colours."""
+    services = found["services"]
+    parts = [
+        "\n".join(_head(found, colour)),
+        table(SERVICES, map(_service, services), width=width, colour=colour),
+        "\n".join(line for service in services for line in _notes(service, colour)),
+        table(
+            REPLICAS,
+            [row for service in services for row in map(_replica(service), service["replicas"])],
+            width=width,
+            colour=colour,
+        ),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _head(found: dict[str, Any], colour: bool) -> list[str]:
+    """What is to be said of the whole."""
+    supervisor, rollout = found["supervisor"], found["rollout"]
     lines = [f"{found['application']} as {found['topology']}, release {found['release']}, pid {supervisor['pid']}"]
     if found["journal"]:
-        lines.append(f"! the journal cannot be written: {found['journal']}")
+        lines.append(_trouble(f"the journal cannot be written: {found['journal']}", colour))
     if supervisor["trouble"]:
-        lines.append(f"! {supervisor['trouble']}")
-    rollout = found["rollout"]
+        lines.append(_trouble(supervisor["trouble"], colour))
     if rollout is not None:
         lines.append(
             f"rollout {rollout['number']}: release {rollout['earlier']} → {rollout['later']}, {rollout['stage']}: "
             f"{rollout['share']:.0%} of new requests; {rollout['waits'] or rollout['reason']}"
         )
-    width = max(len(service["name"]) for service in found["services"])
-    for service in found["services"]:
-        scale = service["scale"]
-        wanted = f"{scale['wanted']}"
-        if scale["zero_by"]:
-            wanted += f" (scaled to zero by {scale['zero_by']})"
-        elif scale["min"] != scale["max"]:
-            wanted += f" of {scale['min']}..{scale['max']}"
-        ready = sum(replica["state"] == "ready" for replica in service["replicas"])
-        limits = _limits(service["limits"])
-        lines.append(f"{service['name']:<{width}}  {ready}/{wanted} ready  restarts {service['restarts']}  {limits}")
-        if service["isolation"] != "none":
-            lines.append(f"{'':<{width}}  {_walls(service)}")
-        if service["trouble"]:
-            lines.append(f"{'':<{width}}  ! {service['trouble']}")
-            lines += [f"{'':<{width}}  | {line}" for line in service["last_lines"]]
-        if service["wire_differences"]:
-            count = len(service["wire_differences"])
-            things = "1 thing" if count == 1 else f"{count} things"
-            lines.append(
-                f"{'':<{width}}  ! {things} would be different across a wire: see `fissile status --json`, or "
-                f"WireDifferenceFound in `fissile history {service['name']}`"
-            )
-        for replica in service["replicas"]:
-            note = replica["stuck"] or replica.get("listener", "")
-            memory = f"  {replica['memory_bytes'] / 2**20:.0f} MiB" if replica["memory_bytes"] else ""
-            lines.append(
-                f"{'':<{width}}  {replica['slot']:>3}  {replica['state']:<8}  pid {replica['pid'] or '-':<7}  "
-                f"build {replica['build']}  {replica['in_flight']:.0f} in flight"
-                f"  lag {replica['lag_seconds'] * 1000:.0f} ms{memory}{'  ' + note}".rstrip()
-            )
-    return "\n".join(lines)
+    return lines
+
+
+def _trouble(text: str, colour: bool) -> str:
+    return styled(f"! {in_line(text)}", "bad", colour=colour)
+
+
+def _service(service: dict[str, Any]) -> Row:
+    scale = service["scale"]
+    wanted = f"{scale['wanted']}"
+    if scale["zero_by"]:
+        wanted += f" (scaled to zero by {in_line(scale['zero_by'])})"
+    elif scale["min"] != scale["max"]:
+        wanted += f" of {scale['min']}..{scale['max']}"
+    ready = sum(replica["state"] == "ready" for replica in service["replicas"])
+    style = "good" if ready >= scale["wanted"] else "busy" if ready else "bad"
+    restarts = Cell(str(service["restarts"]), "busy" if service["restarts"] else "")
+    return service["name"], Cell(f"{ready}/{wanted}", style), restarts, _limits(service["limits"])
+
+
+def _notes(service: dict[str, Any], colour: bool) -> Iterable[str]:
+    """What is to be said of a service beside the table; each line begins with whom it is about."""
+    name = service["name"]
+    if service["isolation"] != "none":
+        yield f"{name} is {_walls(service)}"
+    if service["trouble"]:
+        yield _trouble(f"{name}: {service['trouble']}", colour)
+        yield from (f"  {name} | {in_line(line)}" for line in service["last_lines"])
+    if service["wire_differences"]:
+        count = len(service["wire_differences"])
+        things = "1 thing" if count == 1 else f"{count} things"
+        yield _trouble(
+            f"{name}: {things} would be different across a wire: see `fissile status --json`, or "
+            f"WireDifferenceFound in `fissile history {name}`",
+            colour,
+        )
+
+
+def _replica(service: dict[str, Any]) -> Callable[[dict[str, Any]], Row]:
+    def row(replica: dict[str, Any]) -> Row:
+        age, memory = replica["age_seconds"], replica["memory_bytes"]
+        return (
+            f"{service['name']}.{replica['slot']}",
+            Cell(replica["state"], STATES.get(replica["state"], "")),
+            duration(age) if age is not None else "",
+            str(replica["pid"] or "-"),
+            replica["build"],
+            f"{replica['in_flight']:.0f}",
+            f"{replica['lag_seconds'] * 1000:.0f} ms",
+            f"{memory / 2**20:.0f} MiB" if memory else "",
+            Cell(in_line(replica["stuck"] or replica["listener"]), "bad" if replica["stuck"] else ""),
+        )
+
+    return row

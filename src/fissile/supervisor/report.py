@@ -14,7 +14,7 @@ import msgspec
 
 from fissile.errors import ConfigError, FissileError
 from fissile.supervisor.beginning import StartError
-from fissile.supervisor.state import Endpoints
+from fissile.supervisor.endpoints import Endpoints
 
 # A reader that was stopped (Ctrl-Z) must not hold up the supervisor.
 SAY_SECONDS_MAX = 1.0

@@ -1,6 +1,7 @@
 """What runs now, as it is shown to people and programs."""
 
 import os
+import time
 from collections.abc import Iterable
 
 import msgspec
@@ -17,7 +18,7 @@ from fissile.supervisor.walls import NONE, standing
 class ReplicaStatus(msgspec.Struct, frozen=True):
     """One replica. state: starting, ready, draining. lag_seconds, in_flight: by its last heartbeat.
 
-    pid: None while it has no process so far. listener: who answers at a program's port, where it cannot be seen that it
+    pid: None while it has no process so far; age_seconds: of that process, None where that is not known. listener: who answers at a program's port, where it cannot be seen that it
     is the program itself.
     """
 
@@ -32,6 +33,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     memory_bytes: int | None = None
     stuck: str = ""
     listener: str = ""
+    age_seconds: float | None = None
 
 
 class Scale(msgspec.Struct, frozen=True):
@@ -204,4 +206,12 @@ def _replica_status(fleet: Fleet, replica: Replica) -> ReplicaStatus:
         memory_bytes=resident_bytes(replica.pid) if replica.pid else None,
         stuck=replica.stuck,
         listener=fleet.listeners.get(replica.serial, ""),
+        age_seconds=_age(process.born) if process is not None else None,
     )
+
+
+def _age(born: int | None) -> float | None:
+    """Seconds since a process began. born: clock ticks since the machine did (proc_pid_stat(5))."""
+    if born is None:
+        return None
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - born / os.sysconf("SC_CLK_TCK"))
