@@ -82,7 +82,7 @@ def _print(entry: dict[str, Any]) -> None:
     )
     say(
         f"{when}  {where:<16} {entry['what']}{who}{faint(f' ({numbers})') if numbers else ''}  "
-        f"{in_line(entry['reason'])}"
+        f"{in_line(entry['reason'])}".rstrip()
     )
     for line in str(data.get("stacks", "")).splitlines():
         say(f"{'':<34}{line}")

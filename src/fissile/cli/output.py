@@ -82,7 +82,7 @@ def prefix(name: str) -> str:
 
 
 def coloured(stream: TextIO | None = None) -> bool:
-    """Whether a stream (stdout) shows colours: https://no-color.org, then https://force-color.org, then the terminal."""
+    """Whether a stream (stdout) shows colours (https://no-color.org, https://force-color.org)."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):

@@ -18,8 +18,8 @@ from fissile.supervisor.walls import NONE, standing
 class ReplicaStatus(msgspec.Struct, frozen=True):
     """One replica. state: starting, ready, draining. lag_seconds, in_flight: by its last heartbeat.
 
-    pid: None while it has no process so far; age_seconds: of that process, None where that is not known. listener: who answers at a program's port, where it cannot be seen that it
-    is the program itself.
+    pid: None while it has no process so far. age_seconds: of that process, None where that is not known. listener: who
+    answers at a program's port, where it cannot be seen that it is the program itself.
     """
 
     slot: int
