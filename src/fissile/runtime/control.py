@@ -167,10 +167,11 @@ class ReplicaReady(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class ReplicaFailed(msgspec.Struct, frozen=True, tag="failed"):
-    """The replica could not start; `message` is for people."""
+    """The replica could not start; `message` is for people. mistake: whether they have to mend something first."""
 
     hello: ReplicaHello
     message: str
+    mistake: bool = False
 
 
 class WireDifference(msgspec.Struct, frozen=True):

@@ -42,8 +42,8 @@ class Link:
     """One replica as it is known by its reports.
 
     pid: of its process, once that is there; 0 if there is none any more.
-    trouble: why it cannot start, in its own words. asked_at: when it was last asked where it stands (monotonic
-    seconds).
+    trouble: why it cannot start, in its own words; mistake: whether people have to mend something.
+    asked_at: when it was last asked where it stands (monotonic seconds).
     What it was ordered last is kept: a command that was under way when the connection broke is said again.
     """
 
@@ -51,6 +51,7 @@ class Link:
         self.serial = serial
         self.heartbeat: Heartbeat | None = None
         self.trouble = ""
+        self.mistake = False
         self.pid: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.asked_at = -inf
         self._routes: Routes | None = None
@@ -152,7 +153,7 @@ class Desk:
         if link is None:
             return
         if isinstance(observation, ReplicaFailed):
-            link.trouble = observation.message
+            link.trouble, link.mistake = observation.message, observation.mistake
         elif isinstance(observation, Heartbeat):
             link.heartbeat = observation
         self._heard(link, observation)

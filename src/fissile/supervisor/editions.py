@@ -5,16 +5,20 @@ that it was started from, and so does one that was not restarted when another wa
 read the same files, and have the same environment. After that it stays as the parent of what it has forked.
 """
 
+import asyncio
 import secrets
 import socket
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
+from fissile.errors import ConfigError
 from fissile.runtime.settings import Settings
 from fissile.supervisor.environment import Environment, taken
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.messages import Load, Settled
 from fissile.supervisor.nursery import Found, Nursery
+from fissile.supervisor.programs import check_programs
 from fissile.supervisor.state import ZYGOTE_SOCKET
 
 TOKEN_BYTES = 4
@@ -114,6 +118,16 @@ class Editions:
         if adopted:
             self.environment = max((nursery.environment for nursery, _ in adopted), key=lambda one: one.since)
         return adopted
+
+    async def check_programs(self, edition: Edition) -> Edition:
+        """The same, if all its programs can be run; else it is given up. Raises ConfigError."""
+        roots, environment = (Path(edition.settings.root), self._fleet.root), edition.nursery.environment.general()
+        try:
+            await asyncio.to_thread(check_programs, edition.settings, edition.loaded.services, roots, environment)
+        except ConfigError:
+            await self.give_up(edition)
+            raise
+        return edition
 
     async def give_up(self, edition: Edition) -> None:
         """A release that was loaded in vain."""

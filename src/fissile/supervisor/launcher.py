@@ -2,13 +2,11 @@
 
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
 import msgspec
 
-from fissile.errors import ConfigError
 from fissile.orchestrator.replica import Replica
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import ReplicaSpec
@@ -18,6 +16,7 @@ from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.isolation import environment, raise_walls
 from fissile.supervisor.messages import Confinement, Fork
 from fissile.supervisor.nursery import Child
+from fissile.supervisor.programs import check_program
 from fissile.supervisor.service import Service
 from fissile.supervisor.sockets import HOST, listen_handover, url
 
@@ -80,7 +79,9 @@ class Launcher:
         arguments = tuple(shlex.split(settings.command))
         folder = self._fleet.root / settings.folder
         copy = Path(self._fleet.nursery_of(service.set).root) / settings.folder
-        _check_program(service.name, arguments, folder)
+        given = self._fleet.nursery_of(service.set).environment.general()
+        roots = Path(self._fleet.nursery_of(service.set).root), self._fleet.root
+        check_program(service.name, settings, roots, given)
         port = service.port(replica.serial)
         if settings.ports == "inherited":
             fds = [*fds, service.public[service.name].fileno()]
@@ -178,16 +179,4 @@ class Launcher:
             guest=own.guest,
             drain_seconds_max=own.drain_seconds,
             folder=folder,
-        )
-
-
-def _check_program(service: str, arguments: tuple[str, ...], folder: Path) -> None:
-    """Raises ConfigError where a program or its folder is not there."""
-    if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}", remedy=f"mend `folder` under [services.{service}]")
-    program = arguments[0]
-    found = shutil.which(program) or (folder / program).is_file()
-    if not found:
-        raise ConfigError(
-            f"there is no program {program!r}", remedy=f"install it, or mend `command` under [services.{service}]"
         )

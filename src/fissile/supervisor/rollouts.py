@@ -40,6 +40,7 @@ from fissile.orchestrator.packages import Missing, differences, gone, listed
 from fissile.orchestrator.release import FORCED, ContractBreak, Difference, Surroundings, difference, parted
 from fissile.orchestrator.replica import DRAINING, READY
 from fissile.orchestrator.rollout import (
+    DEATHS_MAX,
     UNDECIDED,
     EnterStage,
     Seen,
@@ -209,7 +210,8 @@ class Rollouts:
             taken = False
             edition: Edition | None = None
             try:
-                edition = await self._load(settings, topology, order)
+                loaded = await self._load(settings, topology, order)
+                edition = await self._editions.check_programs(loaded)
                 found = await self._begin(edition, order)
                 taken = found.rollout is not None or self._fleet.editions.get(found.release) is edition
                 return found
@@ -678,8 +680,9 @@ class Rollouts:
             before = rollout.kept.get(name)
             if before is None:
                 for memory in found.slots.values():
-                    if memory.deaths.in_a_row > deaths:
-                        deaths, trouble = memory.deaths.in_a_row, memory.last_trouble
+                    died = max(memory.deaths.in_a_row, DEATHS_MAX if memory.mistake else 0)
+                    if died > deaths:
+                        deaths, trouble = died, memory.last_trouble
             elif before.release != rollout.wishes[name].release:
                 failed = [m for m in found.slots.values() if m.failed_revision > before.revision]
                 if failed:

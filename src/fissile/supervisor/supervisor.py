@@ -96,6 +96,7 @@ from fissile.supervisor.orphans import marked
 from fissile.supervisor.ownership import Ownership
 from fissile.supervisor.peers import REMEDY, REPLICAS_MAY_NOT, Complaints, Doorman
 from fissile.supervisor.probe import until_it_serves
+from fissile.supervisor.programs import NOT_FOUND
 from fissile.supervisor.releases import Kept, Releases
 from fissile.supervisor.remains import ASKED_SECONDS
 from fissile.supervisor.restarts import Restarted, Restarts, StartFailed
@@ -432,12 +433,12 @@ class Supervisor:
         if self._keep:
             with self._editions.does(COPIES):
                 settings = await asyncio.to_thread(self._store.copy, settings)
-        return await self._editions.load(settings, topology, self._doors.kept)
+        return await self._editions.check_programs(await self._editions.load(settings, topology, self._doors.kept))
 
     async def _load_last(self, last: Kept) -> Edition:
         self._resumed = True
         try:
-            return await self._rollouts.load_kept(last.name)
+            return await self._editions.check_programs(await self._rollouts.load_kept(last.name))
         except ConfigError as error:
             raise StartError(
                 f"release {last.name}, which ran last, cannot be started again: {error.message}",
@@ -814,8 +815,8 @@ class Supervisor:
         else:
             self._kill(action)
 
-    async def _start(self, replica: Replica, reason: str) -> str:
-        """Make its process; why there is none, or ""."""
+    async def _start(self, replica: Replica, reason: str) -> tuple[str, bool]:
+        """Make its process; why there is none, or "", and whether people have to mend something before there is."""
         await self._endings.over(service=replica.service, slot=replica.slot)
         service = self._fleet.service(replica.service)
         try:
@@ -826,7 +827,7 @@ class Supervisor:
                     raise
                 await self._ownership.check_free(replica, service)
         except ConfigError as error:
-            return str(error)
+            return str(error), False  # whoever has its port may end
         alone = self._fleet.desired.services[replica.service].replicas_max == 1
         service = service_of(replica.service)
         name = service if alone else f"{service}.{replica.slot}"
@@ -834,13 +835,13 @@ class Supervisor:
         try:
             out, err = self._logs.pipes(name)
         except OSError as error:
-            return f"its log cannot be opened: {error}"
+            return f"its log cannot be opened: {error}", False
         self._printed[replica.serial] = LastLines(out)
         root = self._fleet.nursery_of(replica.service).root
         try:
             child = await self._launcher.launch(replica, out, err)
         except (FissileError, OSError) as error:
-            return str(error)
+            return str(error), isinstance(error, ConfigError)
         finally:
             os.close(out)
             os.close(err)
@@ -849,19 +850,20 @@ class Supervisor:
         self._settle_in(replica, child, root)
         if replica.ending:
             child.signal(signal.SIGKILL)
-        return ""
+        return "", False
 
-    def _start_is_over(self, replica: Replica, start: "asyncio.Task[str]") -> None:
+    def _start_is_over(self, replica: Replica, start: "asyncio.Task[tuple[str, bool]]") -> None:
         """However it went, cancelled before its first step or by a mistake of ours: who has no process has ended."""
+        mistake = False
         if start.cancelled():
             trouble = "its start was given up"
         elif error := start.exception():
             trouble = f"a mistake of Fissile's own: {type(error).__name__}: {error}"
         else:
-            trouble = start.result()
+            trouble, mistake = start.result()
         if trouble and replica.serial not in self._fleet.processes:
             self._clear(replica)
-            self._see(replica, ReplicaEnded(f"cannot start: {trouble}", random.random()))
+            self._see(replica, ReplicaEnded(f"cannot start: {trouble}", random.random(), mistake))
 
     async def _probe(self, replica: Replica, process: Process, service: Service) -> None:
         port, begun = service.port(replica.serial), list[float]()
@@ -912,6 +914,8 @@ class Supervisor:
         return max(ASKED_SECONDS, limit - time.monotonic())
 
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
+        unfound = status in NOT_FOUND and replica.ready_at is None and replica.service in self._fleet.services
+        mistake = process.link.mistake or (unfound and self._fleet.command(replica.service))
         if process.link.trouble:
             how = f"cannot start: {process.link.trouble}"
         elif replica.ready_at is None:
@@ -924,7 +928,7 @@ class Supervisor:
             how = f"pid {replica.pid} {memory}" if memory else how
         self._remember_printed(replica.service, replica.slot, replica.serial)
         self._clear(replica)
-        self._see(replica, ReplicaEnded(how, random.random()))
+        self._see(replica, ReplicaEnded(how, random.random(), mistake))
 
     def _clear(self, replica: Replica) -> None:
         """Nothing that was made for it is left."""
@@ -1387,7 +1391,7 @@ class Supervisor:
                 if name in self._failed:
                     raise self._not_started(name, NO_SLOT, self._failed[name])
                 for slot, memory in self._fleet.observed.service(name).slots.items():
-                    if memory.deaths.in_a_row >= START_ATTEMPTS_MAX:
+                    if memory.deaths.in_a_row >= START_ATTEMPTS_MAX or memory.mistake:
                         trouble = memory.last_trouble.removeprefix("cannot start: ")
                         raise self._not_started(name, slot, trouble)
 

@@ -1,0 +1,95 @@
+"""What cannot be run is told before anything starts, and once."""
+
+import os
+from pathlib import Path
+
+import pytest
+from supervised import Output, running, until
+
+from fissile import ConfigError
+from fissile.errors import FissileError
+from fissile.runtime.settings import ServiceSettings, load
+from fissile.supervisor.programs import check_program
+from fissile.supervisor.supervisor import Supervisor
+
+SERVER = """#!/usr/bin/env python3
+import http.server, os
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+def program(folder: Path, text: str, mode: int = 0o755) -> Path:
+    file = folder / "serve"
+    file.write_text(text)
+    file.chmod(mode)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "mode", "why"),
+    [
+        ("no-such-program", "", 0o755, "there is no program 'no-such-program'"),
+        ("./no-such-program", "", 0o755, "there is no program './no-such-program'"),
+        ("MODE=x node server.js", "", 0o755, "run by no shell"),
+        ("./serve", "#!/bin/sh\n", 0o644, "may not be executed"),
+        ("./serve", "#!/no/such/interpreter -x\n", 0o755, "names /no/such/interpreter as its interpreter"),
+        ("./serve", "#!/bin/sh\r\nexit\r\n", 0o755, "its lines end as on Windows"),
+        (".", "", 0o755, "is no program"),
+    ],
+)
+def test_what_execve_would_refuse_is_told_in_words(tmp_path: Path, command: str, text: str, mode: int, why: str):
+    program(tmp_path, text, mode)
+    with pytest.raises(ConfigError) as error:
+        check_program("web", ServiceSettings(command=command), (tmp_path,), os.environ)
+    assert why in error.value.message
+    assert error.value.remedy
+
+
+def test_what_can_be_run_is_found_as_execve_finds_it(tmp_path: Path):
+    program(tmp_path, "#!/bin/sh\n")
+    for command in ("./serve", "serve", "sh serve", str(tmp_path / "serve")):
+        check_program("web", ServiceSettings(command=command), (tmp_path,), os.environ)
+    own = ServiceSettings(command="serve", environment={"PATH": str(tmp_path)})
+    check_program("web", own, (tmp_path / "..",), {"PATH": "/nowhere"})
+    with pytest.raises(ConfigError, match="there is no folder"):
+        check_program("web", ServiceSettings(command="sh", folder="nowhere"), (tmp_path,), os.environ)
+
+
+async def test_a_missing_program_fails_at_once_and_all_of_them_are_named(folder: Path):
+    with (folder / "fissile.toml").open("a") as file:
+        file.write('\n[services.one]\ncommand = "nothing-at-all"\n[services.two]\ncommand = "nothing-else"\n')
+    output = Output()
+    supervisor = Supervisor(load(folder), "microservices", port=0, logs=output.logs())
+    with pytest.raises(ConfigError, match=r"(?s)'nothing-at-all'.*'nothing-else'"):
+        await supervisor.start()
+    assert b"back starts" not in output.out
+
+
+async def test_a_shell_that_finds_no_program_is_not_asked_three_times(folder: Path):
+    with (folder / "fissile.toml").open("a") as file:
+        file.write("\n[services.one]\ncommand = \"sh -c 'echo tried; nothing-at-all'\"\n")
+    output = Output()
+    supervisor = Supervisor(load(folder), "microservices", port=0, logs=output.logs())
+    with pytest.raises(FissileError, match=r"one cannot be started: .* exit code 127"):
+        await supervisor.start()
+    assert output.out.count(b"tried") == 1
+
+
+async def test_a_program_that_was_removed_is_looked_for_seldom_and_status_says_why(folder: Path):
+    file = program(folder, SERVER)
+    with (folder / "fissile.toml").open("a") as settings:
+        settings.write('\n[services.web]\ncommand = "./serve"\n')
+    async with running(folder) as app:
+        text = file.read_text()
+        file.unlink()
+        os.kill(app.pids("web")[0], 9)
+
+        def trouble() -> str:
+            return next(one.trouble for one in app.supervisor.status().services if one.name == "web")
+
+        await until(lambda: "there is no program './serve'" in trouble(), "status says why")
+        count = app.output.err.count(b"there is no program")
+        assert count == 1
+        program(folder, text)
+        await until(lambda: app.ready("web") == 1, "it is started once it is there")
+        assert app.output.err.count(b"there is no program") == count
