@@ -361,3 +361,31 @@ def test_a_spool_is_private(tmp_path: Path):
     log = tmp_path / "logs" / "cart.log"
     modes = [f"{one.stat().st_mode & 0o777:o}" for one in (tmp_path / OUTPUT, path, tmp_path / "logs", log)]
     assert modes == ["700", "600", "700", "600"]
+
+
+def test_where_no_spool_can_be_made_a_process_writes_to_its_log(tmp_path: Path):
+    """As on a disk that is full."""
+    (tmp_path / OUTPUT).write_text("no folder")
+    logs = LogFiles(tmp_path / "logs")
+    writer = Writer(logs, "cart")
+    writer.write(b"text\n")
+    writer.end()
+    assert (tmp_path / "logs" / "cart.log").read_bytes() == b"text\n"
+
+
+def test_a_long_spool_does_not_hold_up_who_says_something(tmp_path: Path):
+    logs = LogFiles(tmp_path / "logs")
+    writer = Writer(logs, "cart")
+    for _ in range(100):
+        writer.write(b"z" * 1024 * 1023 + b"\n")
+    logs.begin()
+    log = tmp_path / "logs" / "cart.log"
+    wait(lambda: log.exists() and log.stat().st_size > 0, "it is being read")
+    begun = time.monotonic()
+    logs.say("fissile", "something")
+    said = time.monotonic() - begun
+    spool = next((tmp_path / OUTPUT).glob("*.place"))
+    at = PLACES.unpack(spool.read_bytes())[1]
+    logs.close()
+    writer.end()
+    assert at < 100 * 1024 * 1023 or said < 0.05

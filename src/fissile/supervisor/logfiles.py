@@ -7,11 +7,12 @@ time. The thread sleeps while nobody prints. Log files are two for each slot at 
 import os
 import threading
 import time
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
 from fissile.supervisor.inotify import Watch
-from fissile.supervisor.spools import GATHER_SECONDS, LOG, PRUNE_SECONDS, Collector, make
+from fissile.supervisor.spools import GATHER_SECONDS, LOG, PRUNE_SECONDS, RETRY_SECONDS, Collector, make
 from fissile.supervisor.stamps import EXACT, stamp
 
 # Beside the folder of logs.
@@ -52,10 +53,17 @@ class LogFiles:
         self._thread.start()
 
     def pipes(self, name: str) -> tuple[int, int]:
-        """Descriptors for a process's stdout and stderr; the caller closes them once it has passed them on."""
+        """Descriptors for a process's stdout and stderr; the caller closes them once it has passed them on.
+
+        Raises OSError.
+        """
         with suppress(OSError), self._collector.lock:
             self._collector.log(name).ready()  # there is a log of whatever runs, though it may be empty
-        out = make(self._spools, name)
+        try:
+            out = make(self._spools, name)
+        except OSError:  # a full disk may still take lines of a log that is there
+            path = self._folder / f"{name}{LOG}"
+            out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         if self._watch is not None:
             self._watch.wake()
         return out, os.dup(out)
@@ -84,6 +92,17 @@ class LogFiles:
 
     def _run(self, watch: Watch, before: frozenset[str]) -> None:
         """before: spools to which somebody may have written unseen."""
+        while True:
+            try:
+                return self._serve(watch, before)
+            except Exception:  # a mistake of ours: said, and what is printed goes on to the logs
+                traceback.print_exc()
+                self._collector.release()
+                if self._closing.wait(RETRY_SECONDS):
+                    return None
+
+    def _serve(self, watch: Watch, before: frozenset[str]) -> None:
+        """Until it is closed."""
         collector = self._collector
         while not collector.acquire():  # somebody reads them who shows them: that is soon over
             if self._closing.wait(LOCK_SECONDS):

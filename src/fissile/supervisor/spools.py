@@ -129,10 +129,11 @@ class LogFile:
 class Spool:
     """One spool, and how far it was read. watched: whether a reader has been there since it was made."""
 
-    def __init__(self, path: Path, log: LogFile, *, watched: bool) -> None:
+    def __init__(self, path: Path, log: LogFile, lock: threading.RLock, *, watched: bool) -> None:
         self.path = path
         self.watched = watched
         self._log = log
+        self._lock = lock
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._places = os.open(path.with_suffix(PLACE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._at = 0
@@ -151,11 +152,12 @@ class Spool:
         before, after, inode, log_before, log_after, done, taken = PLACES.unpack(data)
         self._at = after
         if not done:
-            self._log.ready()
-            if self._log.inode == inode and self._log.size < log_after:
-                self._at = before
-                if self._log.size > log_before:
-                    self._log.cut(log_before)
+            with self._lock:
+                self._log.ready()
+                if self._log.inode == inode and self._log.size < log_after:
+                    self._at = before
+                    if self._log.size > log_before:
+                        self._log.cut(log_before)
         if taken and self._first_data() < taken:  # else it was not taken
             self._at -= taken
         self._keep()
@@ -167,7 +169,7 @@ class Spool:
     def _first_data(self) -> int:
         try:
             return os.lseek(self._fd, 0, os.SEEK_DATA)
-        except OSError:
+        except (OSError, AttributeError):
             return 0
 
     def _remember(self) -> None:
@@ -198,7 +200,8 @@ class Spool:
             data = data if final else data[: whole(data)]
             if not data:
                 break
-            self._pass_on(data, head)
+            with self._lock:  # for one piece alone: others are not to wait until a long spool was read
+                self._pass_on(data, head)
         self.watched = True
 
     def _rewritten(self, size: int, mtime_ns: int) -> bool:
@@ -322,10 +325,10 @@ class Collector:
 
     def release(self) -> None:
         """Let another one read."""
+        for spool in self._spools.values():
+            spool.close()
+        self._spools.clear()
         with self.lock:
-            for spool in self._spools.values():
-                spool.close()
-            self._spools.clear()
             for file in self._files.values():
                 file.close()
             self._files.clear()
@@ -350,23 +353,23 @@ class Collector:
             try:
                 log = self.log(name.rpartition(NUMBER)[0])
                 self._spools[name] = Spool(
-                    self._folder / name, log, watched=unwatched is not None and name not in unwatched
+                    self._folder / name, log, self.lock, watched=unwatched is not None and name not in unwatched
                 )
             except OSError:  # the disk is full
                 self._missed = True
 
     def read(self, names: set[str] | None = None, *, closed: set[str] | None = None) -> float | None:
         """Read these spools, or all; after how many seconds to read again without being asked. closed: maybe over."""
-        with self.lock:
-            wanted = self._spools.keys() if names is None else (names | self._late) & self._spools.keys()
-            self._late.clear()
-            for name in sorted(wanted):
-                self._read(name, ending=closed is None or name in closed)
-            if self._late or self._missed:
-                return RETRY_SECONDS
-            if any(spool.removed for spool in self._spools.values()):
-                return REMOVED_SECONDS
-        return None
+        wanted = set(self._spools)
+        if names is not None:
+            removed = {name for name, spool in self._spools.items() if spool.removed}
+            wanted &= names | self._late | removed
+        self._late.clear()
+        for name in sorted(wanted):
+            self._read(name, ending=closed is None or name in closed)
+        if self._late or self._missed:
+            return RETRY_SECONDS
+        return REMOVED_SECONDS if any(spool.removed for spool in self._spools.values()) else None
 
     def _read(self, name: str, *, ending: bool) -> None:
         spool = self._spools[name]
