@@ -42,8 +42,13 @@ SYS_MODULES = ("sys", "modules")
 # Attributes that every module has.
 MODULE_NAMES = frozenset({"__name__", "__file__", "__path__", "__package__", "__spec__"})
 
+DOC, ANNOTATIONS = "__doc__", "__annotations__"
+# What `from module import *` gives.
+ALL = "__all__"
 # Part of a place: in which order its statements are run.
 ORDER = " (order)"
+# Of an application: in which order what acts is run, in all modules.
+IMPORT_ORDER = f"imports{ORDER}"
 
 RUN, USE, MAYBE, ANNOTATED, CONTRACT = "run", "use", "maybe", "annotated", "contract"
 Visit = tuple[str, str, str]
@@ -73,6 +78,8 @@ class Slice:
         self._components = set(components)
         self._component_modules = {module for module, _ in self._components}
         self._seen: set[Visit] = set()
+        self._begins: list[str] = []
+        self._documented: set[str] = set()
         self._reached: set[Name] = set()
         self._included: dict[str, dict[int, Statement]] = {}
         self._imported: dict[str, set[str]] = {}
@@ -82,11 +89,13 @@ class Slice:
 
     def run(self, module: str) -> None:
         """A module that is imported in any case."""
+        self._begins.append(module)
         self._follow([(module, "", RUN)])
 
     def add(self, module: str, name: str = WHOLE) -> None:
         """A definition, or a whole module, and all that it uses. Where it cannot be found, everything counts."""
         if module in self._modules:
+            self._begins.append(module)
             self._follow([(module, name, USE)])
         else:
             self.add_all()
@@ -118,7 +127,43 @@ class Slice:
             assert module is not None
             lines = [f"{root} = {'.'.join(to)}" for root in sorted(imported) for to in module.imported[root]]
             texts[f"{module.path} (imports)"] = lines
+        for name in self._documented:
+            module = self._modules.get(name)
+            assert module is not None
+            texts[f"{module.path} ({DOC})"] = [module.doc]
+        acts = [*self._acts()]
+        if len({path for path, _ in acts}) > 1:
+            texts[IMPORT_ORDER] = [f"{path}: {text}" for path, text in acts]
         return {label: digest("\n".join(lines)) for label, lines in texts.items()} | self._contracts
+
+    def _acts(self) -> Iterator[tuple[str, str]]:
+        """What alters anything that counts, in the order in which it is run: the module's path, and the statement."""
+        begun: set[str] = set()
+        for name in self._begins:
+            yield from self._acts_of(name, begun)
+
+    def _acts_of(self, name: str, begun: set[str]) -> Iterator[tuple[str, str]]:
+        module = self._modules.get(name)
+        if module is None or name in begun:
+            return
+        begun.add(name)
+        included = self._included.get(name, {})
+        for statement in module.statements:
+            for other in self._imports_of(module, statement):
+                yield from self._acts_of(other, begun)
+            if statement.number in included:
+                altered = self._effects.altered(module, statement)
+                if altered is None or altered & self._reached:
+                    yield module.path, statement.text
+
+    def _imports_of(self, module: Module, statement: Statement) -> Iterator[str]:
+        """The modules that a statement has imported, in this order: packages before what is in them."""
+        for node in statement.runs:
+            for base, attribute, _ in module.targets(node):
+                parts = base.split(".")
+                yield from (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+                if isinstance(node, ast.ImportFrom):
+                    yield f"{base}.{attribute}"
 
     # -- what leads to what -------------------------------------------------------------------------
 
@@ -195,6 +240,10 @@ class Slice:
             yield from ((other, WHOLE, USE) for other in self._modules)
         if root in module.imported:
             self._imported.setdefault(module.name, set()).add(root)
+        if chain == (DOC,):
+            self._documented.add(module.name)
+        elif chain == (ANNOTATIONS,):
+            yield module.name, WHOLE, USE
         kind = ANNOTATED if reference.annotation else USE
         for name, wanted in self._modules.origins(module, chain):
             yield name, wanted, kind if name == module.name or wanted != WHOLE else USE
@@ -203,6 +252,7 @@ class Slice:
         """A name of a module, or all of it. in_doubt: where it has no such name, it counts whole."""
         if wanted == WHOLE:
             self.reads.add(self._paths.of_module(module))
+            self._documented.add(module.name)
             for statement in module.statements:
                 yield from self._include(module, statement)
             for name in [*module.bound, *module.imported]:
@@ -212,7 +262,7 @@ class Slice:
         yield from self._reach(module, wanted)
         for statement in module.bound.get(wanted, ()):
             yield from self._include(module, statement)
-        yield from ((other, wanted, MAYBE) for other in module.stars)
+        yield from ((other, name, MAYBE) for other in module.stars for name in (wanted, ALL))
         if wanted not in module.bound and wanted not in module.imported:
             submodule = f"{module.name}.{wanted}"
             if submodule in self._modules:
@@ -281,8 +331,11 @@ def data_parts(
         if path.endswith(".py"):
             continue
         mine = claims[0].may_read(path)
-        if not mine and (own.reads.unknown or not anybody) and path.partition("/")[0] in near:
-            mine = not any(one.names(path) for one in claims[1:])
+        if not mine and path.partition("/")[0] in near:
+            if own.reads.unknown:
+                mine = not any(one.names(path) for one in claims[1:])
+            elif not anybody:
+                mine = not any(one.may_read(path) for one in claims[1:])
         if mine:
             found[path] = digest(content)
     return found

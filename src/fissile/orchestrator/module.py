@@ -64,7 +64,9 @@ class Module:
         # By what is used in it; an import of anything else is there for its effects.
         self.roots: set[str] = set()
         self._package = name if path.endswith("__init__.py") else name.rpartition(".")[0]
-        for node in ast.parse(source).body:
+        tree = ast.parse(source)
+        self.doc = ast.get_docstring(tree, clean=False) or ""
+        for node in tree.body:
             if not _says_nothing(node):
                 self._take(Statement(len(self.statements), node))
 

@@ -10,7 +10,7 @@ import msgspec
 
 from fissile.component.contract import Break, Contracts, breaks
 from fissile.orchestrator.callers import Calls, outside, recent
-from fissile.orchestrator.code import ORDER, digest
+from fissile.orchestrator.code import IMPORT_ORDER, ORDER, digest
 
 REASONS_MAX = 5
 # The part of a build by which it is another one though all else is as it was.
@@ -168,6 +168,8 @@ def parted(earlier: Release, later: Release) -> frozenset[str]:
 
 def _reasons(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
     places = [place for place in sorted(before.keys() | after.keys()) if before.get(place) != after.get(place)]
+    if len(places) > 1 and IMPORT_ORDER in places:
+        places.remove(IMPORT_ORDER)
     # Whatever is new or gone alters the order as well.
     plain = {place.partition(":")[0] for place in places if not place.endswith(ORDER)}
     return tuple(
