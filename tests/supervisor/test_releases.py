@@ -96,15 +96,18 @@ def test_a_pipe_is_no_code(root: Path):
     assert "shop/pipe" not in code_files(root)
 
 
-def test_a_linked_package_is_code_and_a_link_that_leads_back_ends(root: Path, tmp_path: Path):
+def test_a_link_out_of_the_folder_is_neither_walked_nor_copied_and_one_that_leads_back_ends(root: Path, tmp_path: Path):
     library = tmp_path / "library"
     library.mkdir()
     (library / "__init__.py").write_text("Y = 1\n")
     (root / "library").symlink_to(library)
+    (root / "shop/one.py").symlink_to(library / "__init__.py")
     (root / "shop/again").symlink_to(root)
-    assert "library/__init__.py" in code_files(root)
+    assert not [path for path in code_files(root) if "library" in path or "one.py" in path]
     home = Path(store(root).copy(settings(root)).root)
-    assert not (home / "library").is_symlink()
+    assert (home / "library").is_symlink()
+    assert (home / "shop/one.py").is_symlink()
+    assert (home / "library/__init__.py").read_text() == "Y = 1\n"
 
 
 def test_nothing_is_pruned_that_is_read_from(root: Path):

@@ -88,7 +88,8 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     replicas; calls at once (concurrency) and waiting (queue) in each; gateway port (0: any). command: run
     this program instead of Python components; asgi, wsgi: or this "module:attribute" that knows nothing of
-    Fissile. folder: where it runs, from fissile.toml on. environment: of it alone. ready: a path that
+    Fissile. folder: where it runs, from fissile.toml on. code: patterns as in .gitignore, of the files that are its
+    code; None: what git tracks, else what is not ignored. environment: of it alone. ready: a path that
     answers 200 when it serves, or "tcp". ports: a port for "each" replica, or one that all inherit
     ("inherited", by LISTEN_FDS) or bind together ("reuseport"). calls: components that a program may call.
     after: services that are to be ready before it starts. overlap: whether a restart may run the new
@@ -109,6 +110,7 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     asgi: str = ""
     wsgi: str = ""
     folder: str = "."
+    code: tuple[str, ...] | None = None
     environment: dict[str, str] = {}
     ready: str = ""
     ports: Literal["each", "inherited", "reuseport"] = "each"
@@ -200,7 +202,7 @@ def settings_from(document: Mapping[str, Any], file: Path, profile: str | None =
         for name in ("", *profiles)
     }
     chosen = every.pop(profile or "")
-    mistakes = told_once(_crowds(chosen), {name: _crowds(other) for name, other in every.items()})
+    mistakes = told_once(_values(chosen), {name: _values(other) for name, other in every.items()})
     if mistakes:
         raise _mistaken(file, mistakes)
     return msgspec.structs.replace(chosen, profiles=every)
@@ -218,8 +220,11 @@ def told_once(mistakes: list[str], others: Mapping[str, list[str]]) -> list[str]
     return told
 
 
-def _crowds(settings: Settings) -> list[str]:
-    return [_crowded(name, one) for name, one in settings.services.items() if _wanted_most(one) > one.replicas_most]
+def _values(settings: Settings) -> list[str]:
+    """What is wrong with settings as a whole, though each of them could be."""
+    services = settings.services.items()
+    crowded = [_crowded(name, one) for name, one in services if _wanted_most(one) > one.replicas_most]
+    return [*crowded, *(mistake for name, one in services for mistake in _check_code(name, one))]
 
 
 def _wanted_most(service: ServiceSettings) -> int:
@@ -231,6 +236,19 @@ def _crowded(name: str, service: ServiceSettings) -> str:
         f"[services.{name}] asks for {_wanted_most(service)} replicas at port {service.port}, which only one can have: "
         'leave `port` out, so that each gets one, or share it with ports = "inherited" or "reuseport"'
     )
+
+
+def _check_code(name: str, service: ServiceSettings) -> Iterable[str]:
+    if service.code is not None and not service.foreign:
+        yield (
+            f"[services.{name}] has `code`, which is for command, asgi and wsgi: the code of components is what they "
+            "reach; leave it out"
+        )
+    for pattern in service.code or ():
+        if not pattern.strip("!/ ") or pattern.startswith("#"):
+            yield f"`code` in [services.{name}] has {pattern!r}, which names no files"
+        elif ".." in pattern.split("/"):
+            yield f"`code` in [services.{name}] has {pattern!r}, which leads out of the folder: code is what is in it"
 
 
 def _has_foreign(*tables: object) -> bool:

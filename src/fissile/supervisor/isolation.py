@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fissile.runtime.settings import FILE_NAME, Settings
 from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.manifest import works_in
 from fissile.supervisor.service import Service
 from fissile.supervisor.state import PASSABLE, PRIVATE_FOLDER, TEMPORARY
 from fissile.supervisor.sweep import sweep
@@ -36,14 +37,14 @@ def raise_walls(fleet: Fleet, edition: Edition, service: Service, key: str, stac
     code = Path(edition.settings.root).resolve()
     copied = code.is_relative_to(state)
     root = fleet.root.resolve()
-    works_in = (root / service.settings.folder).resolve() if service.settings.command else code
+    home = works_in(code, root, service.name) if service.settings.command else code
     hidden = dict.fromkeys((state, fleet.state.sockets.resolve(), *_configuration(root, edition.settings)))
     hidden |= dict.fromkeys(_configuration(code, edition.settings))
     return Walls(
         write=(*limits.disk, *own),
         hidden=seen_anywhere(map(str, hidden), mounts()),
         shown=(*own, *([str(code)] if copied else [])),
-        listed=state.is_relative_to(works_in),
+        listed=state.is_relative_to((home / service.settings.folder).resolve()),
         temporary=str(temporary),
         user=limits.user,
     )

@@ -14,6 +14,7 @@ from fissile.supervisor import sealed, withheld
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.isolation import environment, raise_walls
+from fissile.supervisor.manifest import works_in
 from fissile.supervisor.messages import Confinement, Fork
 from fissile.supervisor.nursery import Child
 from fissile.supervisor.programs import check_program
@@ -76,18 +77,16 @@ class Launcher:
     async def _execute(self, service: Service, replica: Replica, fds: list[int]) -> Child:
         """A program that knows nothing of us."""
         settings = service.settings
-        arguments = tuple(shlex.split(settings.command))
-        folder = self._fleet.root / settings.folder
-        copy = Path(self._fleet.nursery_of(service.set).root) / settings.folder
+        copy = Path(self._fleet.nursery_of(service.set).root)
         given = self._fleet.nursery_of(service.set).environment.general()
-        roots = Path(self._fleet.nursery_of(service.set).root), self._fleet.root
-        check_program(service.name, settings, roots, given)
+        check_program(service.name, settings, (copy, self._fleet.root), given)
+        root = works_in(copy, self._fleet.root, service.name)
+        folder = root / settings.folder
+        arguments = _in_the_copy(shlex.split(settings.command), self._fleet.root, root, folder)
         port = service.port(replica.serial)
         if settings.ports == "inherited":
             fds = [*fds, service.public[service.name].fileno()]
         spec = msgspec.structs.replace(self._spec(service, replica), port=port)
-        # It runs in the application's own folder, where its data is; its code is that of the release.
-        arguments = tuple(str(copy / word) if (copy / word).is_file() else word for word in arguments)
         return await self._run_program(service, replica, spec, arguments, port, str(folder), fds)
 
     async def _run_program(
@@ -180,3 +179,16 @@ class Launcher:
             drain_seconds_max=own.drain_seconds,
             folder=folder,
         )
+
+
+def _in_the_copy(words: list[str], root: Path, copy: Path, folder: Path) -> tuple[str, ...]:
+    """The words of a command, with paths into the application's folder leading into the copy of it."""
+    found: list[str] = []
+    for word in words:
+        inside = os.path.relpath(word, root) if os.path.isabs(word) else ".."
+        moved = copy / inside
+        found.append(str(moved) if not inside.startswith("..") and moved.is_file() and not moved.is_symlink() else word)
+    program = folder / found[0]
+    if program.is_file():
+        found[0] = str(program)
+    return tuple(found)

@@ -73,7 +73,7 @@ from fissile.supervisor.messages import (
     public,
 )
 from fissile.supervisor.sockets import listen_unix, remove_unix
-from fissile.supervisor.source import manifest
+from fissile.supervisor.manifest import manifest
 from fissile.supervisor.unreleased import settings_files
 
 PIDFD_SIGNAL_PROCESS_GROUP = 4
@@ -318,7 +318,8 @@ class Nursery:
         """The files of settings that an import would read now. root: the application's folder."""
         settings = self._load.settings
         folders = [one.folder for one in settings.services.values()]
-        code = frozenset(manifest(Path(settings.root)) or ())
+        copied = manifest(Path(settings.root))
+        code = frozenset(copied.files if copied is not None else ())
         return settings_files(root or Path(self._load.source or settings.root), code, *folders)
 
     def settle(self, loaded: Loaded) -> None:

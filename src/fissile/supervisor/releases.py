@@ -8,39 +8,30 @@ belongs to no release: in the copy stand links to it. What running code makes be
 is therefore moved to the application's folder, and linked (`gather`): it outlives every release.
 """
 
-import ctypes
-import os
 import shutil
+import threading
 import time
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 
 from fissile.errors import ConfigError
-from fissile.orchestrator.code import digest
 from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.release import Release
-from fissile.runtime.settings import FILE_NAME, Settings
-from fissile.supervisor.logfiles import private
-from fissile.supervisor.source import (
-    EXECUTABLE,
-    LOCKS,
-    MANIFEST,
-    SKIPPED,
-    code_files,
-    command_files,
-    manifest,
-)
-from fissile.supervisor.state import CODE, PRIVATE_FILE, PRIVATE_FOLDER
+from fissile.runtime.settings import Settings
+from fissile.supervisor.copies import link, make_folders, name_of, survey, take, write, write_private
+from fissile.supervisor.gathering import Gathering
+from fissile.supervisor.listing import shown
+from fissile.supervisor.manifest import MANIFEST, manifest
+from fissile.supervisor.state import CODE
 
 RELEASES = "releases"
 NAME_CHARACTERS_MIN = 4
-NEVER_LINKED = frozenset({".fissile", ".git", *SKIPPED})
-CACHE = "__pycache__"
 NOTHING = Installed()
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
+# How often it is looked what people have put beside the code.
+FOLLOW_SECONDS = 2.0
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -84,6 +75,14 @@ class KeptLine(msgspec.Struct, frozen=True):
     code: str
 
 
+class _Followed(msgspec.Struct):
+    """A copy that may be in use. altered: when the folders were that it has links into; since: monotonic seconds."""
+
+    settings: Settings
+    altered: list[int]
+    since: float
+
+
 class _Line(msgspec.Struct, frozen=True):
     release: ReleaseLine
     made: float
@@ -91,32 +90,40 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 class Releases:
-    """Of one application. state: its folder .fissile; root: where people edit it."""
+    """Of one application. state: its folder .fissile; root: where people edit it; say: for what they should know.
 
-    def __init__(self, state: Path, root: Path) -> None:
+    May be used by several threads.
+    """
+
+    def __init__(self, state: Path, root: Path, say: Callable[[str], None] = lambda _: None) -> None:
         self._code = state / CODE
         self._folder = state / RELEASES
         self._root = root
+        self._gathering = Gathering(self._code, root, say)
+        self._turn = threading.RLock()
+        self._followed: dict[Path, _Followed] = {}
 
     def copy(self, settings: Settings) -> Settings:
         """Copy the code that the settings' folder holds now; the settings with the copy as their folder.
 
-        Raises ConfigError where it cannot be written.
+        Raises ConfigError where it cannot be written, or where the folder holds more than code.
         """
         root = Path(settings.root)
         try:
-            files = sorted({*(root / path for path in code_files(root)), *_others(root, settings)})
-            found = [(file.relative_to(root).as_posix(), file.read_bytes()) for file in files]
-            name = digest("\n".join(f"{path} {digest(data)}{_mode(root / path)}" for path, data in found))[:16]
-            if not (self._code / name / MANIFEST).exists():
-                self._write(name, root, found)
-            home = self._home(name)
-            _link(root, home)
-            self._link_disks(home, settings)
+            with self._turn:
+                found = survey(root, settings, self._gathering.data)
+                taken = take(root, found)
+                name = name_of(found, taken)
+                if not (self._code / name / MANIFEST).exists():
+                    write(self._code, name, root, found, taken)
+                home = self._home(name)
+                link(root, home, found.paths)
+                self._link_disks(home, settings)
+                self._linked(home, settings)
         except OSError as error:
             raise ConfigError(
-                f"the code cannot be copied to {self._code}: {error}",
-                remedy="make room on the disk; nothing was touched",
+                f"the code cannot be copied to {self._code}: {_told(error)}",
+                remedy="make room on the disk, or see its permissions; nothing was touched",
             ) from None
         return msgspec.structs.replace(settings, root=str(home))
 
@@ -128,49 +135,27 @@ class Releases:
                 return next((entry for entry in sorted(named.parent.iterdir()) if entry.is_dir()), named)
         return named
 
-    def _write(self, name: str, root: Path, found: list[tuple[str, bytes]]) -> None:
-        draft = self._code / f"{name}.new"
-        shutil.rmtree(draft, ignore_errors=True)
-        home = draft / root.name
-        _make_folders(home)
-        for path, content in found:
-            target = home / path
-            _make_folders(target.parent)
-            if target.suffix == ".py":
-                _make_folders(target.parent / CACHE)  # else importing makes it, for everybody
-            _write(target, content)
-            shutil.copystat(root / path, target)
-            target.chmod(PRIVATE_FOLDER if _mode(root / path) else PRIVATE_FILE)
-        _write(draft / MANIFEST, msgspec.json.encode([path for path, _ in found]))
-        shutil.rmtree(self._code / name, ignore_errors=True)
-        draft.rename(self._code / name)
-
     def _link_disks(self, home: Path, settings: Settings) -> None:
         """Folders that replicas may write to are the application's own from the beginning."""
         for service in settings.services.values():
             for path in service.limits.disk or ():
-                own, link = self._root / path, home / path
-                if own.is_dir() and not os.path.lexists(link):
-                    _make_folders(link.parent)
-                    link.symlink_to(own)
+                own, disk = self._root / path, home / path
+                if own.is_dir() and not disk.is_symlink() and not disk.exists():
+                    make_folders(disk.parent)
+                    disk.symlink_to(own)
 
-    def gather(self, roots: Iterable[str]) -> list[str]:
-        """Move what the code in these folders has made beside itself to the application's folder.
+    def gather(self, roots: Iterable[str] | None = None, *, at_once: bool = True) -> list[str]:
+        """Move what the code in these folders has made beside itself to the application's folder; what was moved.
 
-        Each of them finds it there, by a link. Returns what was moved.
+        None: in all copies. Each of them finds it there, by a link. at_once: what was not there at the last look, too.
         """
-        homes = [self._home(code) for code in sorted(self._copies(roots))]
-        moved: list[str] = []
-        for home in homes:
-            code = manifest(home)
-            if code is not None:
-                with suppress(OSError):
-                    moved += self._gathered(home, home, set(code))
-        for home in homes:
-            with suppress(OSError):
-                _link(self._root, home)
-                _link_each(self._root, home, moved)
-        return moved
+        with self._turn:
+            copies = self._copies(roots) if roots is not None else {one.name for one in self._code.glob("*")}
+            homes = [self._home(code) for code in sorted(copies)]
+            moved = self._gathering.look(homes, at_once=at_once)
+            for home in homes:
+                self._follow(home, at_once=at_once)
+        return sorted(dict.fromkeys(map(shown, moved)))
 
     def _copies(self, roots: Iterable[str]) -> set[str]:
         """Which copies folders of code are, or are in."""
@@ -180,28 +165,46 @@ class Releases:
 
     def relink(self, settings: Settings) -> None:
         """A copy that is to serve again finds what the application has made since."""
-        with suppress(OSError):
-            _link(self._root, Path(settings.root))
+        home = Path(settings.root)
+        here = msgspec.structs.replace(settings, root=str(self._root))
+        with suppress(OSError), self._turn:
+            code: set[str] = set()
+            with suppress(ConfigError):  # too large by now: its names are not needed
+                code = survey(self._root, here, self._gathering.data).paths
+            known = manifest(home)
+            link(self._root, home, code.union(known.files if known is not None else ()))
+            self._linked(home, settings)
 
-    def _gathered(self, home: Path, folder: Path, code: set[str]) -> Iterator[str]:
-        """Moved are whole folders without code, and files; their links take their places at once."""
-        for entry in sorted(folder.iterdir()):
-            path = entry.relative_to(home).as_posix()
-            if entry.is_symlink() or entry.name in SKIPPED or path in code:
-                continue
-            if entry.is_dir() and any(name.startswith(f"{path}/") for name in code):
-                yield from self._gathered(home, entry, code)
-            elif _exchange(entry, self._root / path):
-                yield path
+    def _linked(self, home: Path, settings: Settings) -> None:
+        self._gathering.linked(home)
+        self._followed[home] = _Followed(settings, self._altered(home), time.monotonic())
+
+    def _altered(self, home: Path) -> list[int]:
+        """When the application's folders were altered that a copy has links into."""
+        found: list[int] = []
+        for folder in self._gathering.folders(home):
+            with suppress(OSError):
+                found.append((self._root / folder).stat().st_mtime_ns)
+        return found
+
+    def _follow(self, home: Path, *, at_once: bool) -> None:
+        """What people put beside the code, and is none, stands in a copy that is in use, too."""
+        one = self._followed.get(home)
+        if one is None or (not at_once and time.monotonic() < one.since + FOLLOW_SECONDS):
+            return
+        if self._altered(home) != one.altered:
+            self.relink(msgspec.structs.replace(one.settings, root=str(home)))
+        else:
+            one.since = time.monotonic()
 
     def record(self, release: Release, settings: Settings, installed: Installed = NOTHING) -> None:
         """Remember a release that was loaded from its copy. Raises ConfigError."""
         code = Path(settings.root).parent.name
         kept = Kept(release, time.time(), code, settings.file, settings.profile, settings.app, installed)
         try:
-            _make_folders(self._folder)
+            make_folders(self._folder)
             draft = self._folder / f"{release.name}.new"
-            _write(draft, msgspec.json.encode(kept))
+            write_private(draft, msgspec.json.encode(kept))
             draft.rename(self._folder / f"{release.name}.json")
         except OSError as error:
             raise ConfigError(
@@ -247,8 +250,8 @@ class Releases:
         for one in spare:
             (self._folder / f"{one.name}.json").unlink(missing_ok=True)
         for folder in self._code.glob("*"):
-            if folder.name not in left:
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder.name not in left and folder.is_dir():
+                self._remove_copy(folder.name)
         return [one.name for one in spare]
 
     def remove(self, name: str) -> None:
@@ -259,98 +262,20 @@ class Releases:
         """Remove a copy that no release came of, if nobody reads from it (roots)."""
         left = {one.code for one in self.all()} | self._copies(roots)
         for code in self._copies([settings.root]) - left:
+            self._remove_copy(code)
+
+    def _remove_copy(self, code: str) -> None:
+        """What was made in it is the application's first of all."""
+        with self._turn:
+            home = self._home(code)
+            self._gathering.look([home], at_once=True)
+            self._gathering.forget(home)
+            self._followed.pop(home, None)
             shutil.rmtree(self._code / code, ignore_errors=True)
 
 
-def _others(root: Path, settings: Settings) -> Iterator[Path]:
-    """What belongs to a release beside what Python imports."""
-    for name in (*LOCKS, FILE_NAME, settings.file):
-        if name and (root / name).is_file():
-            yield root / name
-    for service in settings.services.values():
-        yield from (file for file in command_files(root, service) if file.is_relative_to(root))
-
-
-def _make_folders(folder: Path) -> None:
-    """A private folder, and those above it that are not there."""
-    if not folder.is_dir():
-        _make_folders(folder.parent)
-        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """A private file."""
-    with open(path, "wb", opener=private) as file:
-        file.write(content)
-
-
-def _mode(path: Path) -> str:
-    return " executable" if path.stat().st_mode & EXECUTABLE else ""
-
-
-def _link(root: Path, copy: Path) -> None:
-    """Beside what was copied, links to what is no code. Code that came later is of another release."""
-    code = code_files(root)
-    folders = {parent.as_posix() for path in code for parent in PurePosixPath(path).parents}
-    _link_within(root, root, copy, folders.union(code))
-
-
-def _link_within(root: Path, source: Path, copy: Path, code: Set[str]) -> None:
-    for entry in source.iterdir():
-        target = copy / entry.name
-        if target.is_dir() and not target.is_symlink():
-            _link_within(root, entry, target, code)
-        elif entry.relative_to(root).as_posix() in code or entry.name in NEVER_LINKED or entry.suffix == ".pyc":
-            continue
-        elif not os.path.lexists(target):
-            target.symlink_to(entry)
-        elif _leads_elsewhere(target, entry, root):
-            draft = target.with_name(f"{entry.name}.new-link")
-            draft.unlink(missing_ok=True)
-            draft.symlink_to(entry)
-            draft.replace(target)
-
-
-def _leads_elsewhere(link: Path, own: Path, root: Path) -> bool:
-    """Whether a link leads to the same place in another folder: this one was moved, or is a copy of that."""
-    try:
-        leads = os.readlink(link)
-    except OSError:
-        return False  # no link
-    return leads != str(own) and leads.startswith("/") and leads.endswith(f"/{own.relative_to(root).as_posix()}")
-
-
-def _link_each(root: Path, copy: Path, paths: Iterable[str]) -> None:
-    for path in paths:
-        target = copy / path
-        if target.parent.is_dir() and not os.path.lexists(target):
-            target.symlink_to(root / path)
-
-
-def _exchange(made: Path, own: Path) -> bool:
-    """Move a file or folder, and leave a link to it, so that nobody ever finds nothing there; whether it was moved.
-
-    A newer file takes the place of the one that is there, which is kept under another name.
-    """
-    own.parent.mkdir(parents=True, exist_ok=True)
-    if not os.path.lexists(own):
-        own.symlink_to(own)
-        if _swap(made, own):
-            return True
-        own.unlink()
-    elif made.is_dir() or not own.is_file() or made.stat().st_mtime_ns < own.stat().st_mtime_ns:
-        return False  # two of the same name: whose is meant cannot be known from here
-    else:
-        own.replace(own.with_name(f"{own.name}.before-{made.stat().st_mtime_ns}"))
-    made.replace(own)
-    made.symlink_to(own)
-    return True
-
-
-def _swap(one: Path, other: Path) -> bool:
-    """Exchange two names at once (renameat2(2)); whether the system can."""
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        return False
-    return rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
+def _told(error: OSError) -> str:
+    """What went wrong, and with which file."""
+    file = error.filename2 or error.filename
+    name = shown(file) if isinstance(file, str) else ""
+    return f"{error.strerror}{f': {name}' if name else ''}"

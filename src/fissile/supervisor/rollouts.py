@@ -79,6 +79,7 @@ TROUBLE_SECONDS = 1.0
 DEFAULT_WATCH_SECONDS = 60.0
 DEFAULT_CANARY = 0.1
 ROLLED_BACK = "its code runs with those of now then, as another release"
+TOLD_MAX = 1000
 
 
 class ContractBroken(FissileError):
@@ -189,6 +190,8 @@ class Rollouts:
         self._begun = asyncio.Event()
         # The folder of the code that is being deployed, which no older rollout's end may prune.
         self._prepared: set[str] = set()
+        # Of what was moved to the application's folder, what the log has said.
+        self._moved: set[str] = set()
         self.waits = ""
         self._undecided = False
         # Why the rollout of this number is taken back: a service, and what a process of it had printed.
@@ -245,10 +248,16 @@ class Rollouts:
         """Give the rollout up. number: of the one that is meant. Raises ChangeRefused or JournalError."""
         await self._office.change(Change(who, AbortRollout(time.time(), number), why or "a person gave it up"))
 
-    async def gather(self) -> None:
-        """What running code has made beside itself belongs to the application, and to no release."""
-        moved = await asyncio.to_thread(self._store.gather, self._fleet.roots())
-        if moved:
+    async def gather(self, *, everywhere: bool = False, at_once: bool = True) -> None:
+        """What running code has made beside itself belongs to the application, and to no release.
+
+        everywhere: in the copies of all releases. at_once: also what was not there at the last look.
+        """
+        roots = None if everywhere else self._fleet.roots() | self._prepared
+        moved = await asyncio.to_thread(self._store.gather, roots, at_once=at_once)
+        moved = [path for path in moved if path not in self._moved]
+        if moved and len(self._moved) < TOLD_MAX:
+            self._moved.update(moved)
             root = self._fleet.root
             self._office.say(f"moved to {root}, because every release shares it: {', '.join(moved)}")
 
@@ -283,8 +292,9 @@ class Rollouts:
         if order.release:
             kept = self._store.find(order.release)
             await self.gather()
-            self._store.relink(self._store.settings(kept))
-            return self._reread(self._store.settings(kept)), order.topology or kept.release.topology
+            settings = self._reread(self._store.settings(kept))
+            await asyncio.to_thread(self._store.relink, settings)
+            return settings, order.topology or kept.release.topology
         settings = self._reread(msgspec.structs.replace(fleet.settings, root=str(fleet.root)))
         await self.gather()  # so that the copy has links to it
         with self._editions.does(COPIES):
@@ -348,8 +358,8 @@ class Rollouts:
     async def load_kept(self, name: str) -> Edition:
         """A release that is wanted, though its zygote is gone. Raises ConfigError."""
         kept = self._store.find(name)
-        self._store.relink(self._store.settings(kept))
         settings = self._reread(self._store.settings(kept))
+        await asyncio.to_thread(self._store.relink, settings)
         found = await self._editions.load(
             settings, kept.release.topology, {}, settled=Settled(kept.release, kept.installed)
         )

@@ -6,12 +6,11 @@ among them). What runs writes to elsewhere, or to files with the suffix of data.
 
 import hashlib
 import os
-import shlex
-import shutil
 import stat
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -29,27 +28,13 @@ from fissile.orchestrator.reading import Paths
 from fissile.orchestrator.release import FORCED, Build, Release, build_of
 from fissile.runtime.settings import ServiceSettings, Settings
 from fissile.supervisor.installed import installed
-from fissile.supervisor.state import CODE
+from fissile.supervisor.listing import DATA_SUFFIXES, Listing, listing_of, shown, stays_within
+from fissile.supervisor.manifest import manifest
+from fissile.supervisor.commands import EXECUTABLE
 
 FILES_MAX = 50_000
 FILE_BYTES_MAX = 4 * 1024 * 1024
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
-DATA_SUFFIXES = (
-    ".pyc",
-    ".db",
-    ".sqlite",
-    ".sqlite3",
-    "-wal",
-    "-shm",
-    "-journal",
-    ".log",
-    ".pid",
-    ".sock",
-    ".tmp",
-    "~",
-    ".orig",
-    ".swp",
-)
 # At the top, beside a single module: what pages are made of.
 PAGE_FOLDERS = ("templates", "static")
 # How deep packages are looked for below folders that hold none: what lies deeper is data.
@@ -57,13 +42,7 @@ DEPTH_MAX = 3
 LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml", "requirements.txt")
 # Settings that a supervisor applies to what runs: no process starts anew for them.
 APPLIED = frozenset({"replicas", "scale"})
-# Beside the copy of a release's code: which files it consists of.
-MANIFEST = "files.json"
 PACKAGE_FOLDERS = ("site-packages", "dist-packages")
-# Files that a program of one kind may need, whichever of them its command names.
-KINDS = (frozenset({".js", ".mjs", ".cjs", ".ts", ".json"}),)
-SHEBANG_BYTES_MAX = 200
-EXECUTABLE = 0o111
 
 
 def release_of(
@@ -79,7 +58,8 @@ def release_of(
     Raises ConfigError where it is too large to be an application's.
     """
     root = Path(settings.root)
-    files = dict(read_files(root))
+    files = {shown(path): content for path, content in read_files(root)}
+    listings = listings_of(root, settings)
     components = graph.components if graph is not None else {}
     contracts: Contracts = {}
     for component in components.values():
@@ -92,12 +72,19 @@ def release_of(
     foreign = {name for service, members in services.items() for name in members if settings.service(service).command}
     for service, members in services.items():
         own, reached = settings.service(service), slices[service]
-        parts = {**common, **reached.parts, **data_parts(files, reached, slices.values(), PAGE_FOLDERS)}
+        parts: dict[str, str] = {}
+        listing = listings.get(service)
+        if listing is not None:
+            parts = _listed(root, listing)
+        elif not own.command:
+            parts = {**reached.parts, **data_parts(files, reached, slices.values(), PAGE_FOLDERS)}
         if why := forced.get(service) or forced.get(""):
             parts[FORCED] = why
-        if own.guest or _is_python(root, own):
+        if listing is None and own.guest:
             # It finds its modules in its own way.
             parts |= {path: digest(content) for path, content in files.items()}
+        if members or listing is None or listing.files:
+            parts |= common
         parts[f"[services.{service}]"] = _settings_digest(own)
         if members:
             parts["[calls]"] = digest(msgspec.json.encode(settings.calls, order="sorted"))
@@ -111,7 +98,6 @@ def release_of(
             # Programs in other languages are called another way.
             spoken = "HTTP" if name in foreign else "wire"
             parts[f"contract of {name}"] = digest(" ".join([spoken, *fingerprints]))
-        parts |= _command_parts(root, own)
         builds[service] = build_of(parts)
     references = {name: tuple(r.target for r in component.references) for name, component in components.items()}
     calls = {service: tuple(settings.service(service).calls) for service in services}
@@ -200,21 +186,17 @@ def code_files(root: Path) -> list[str]:
 
     Raises ConfigError beyond FILES_MAX.
     """
-    found = [path for path in manifest(root) or _walk(root) if _top(path) or path.endswith(".py")]
+    copied = manifest(root)
+    if copied is not None:
+        return list(copied.python)
+    found = [path for path in _walk(root) if _top(path) or path.endswith(".py")]
     if len(found) > FILES_MAX:
+        counts = Counter(map(_top, found))
         raise ConfigError(
-            f"{root} holds more than {FILES_MAX} files of code", remedy="keep data out of its packages' folders"
+            f"{root} holds more than {FILES_MAX} files of code; most of them in {counts.most_common(1)[0][0] or root}",
+            remedy="keep data out of its packages' folders",
         )
     return found
-
-
-def manifest(root: Path) -> list[str] | None:
-    """What the copy of a release's code consists of; None where the folder is no copy."""
-    if root.parent.parent.name != CODE:
-        return None
-    with suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode((root.parent / MANIFEST).read_bytes(), type=list[str])
-    return None
 
 
 def _walk(root: Path) -> Iterator[str]:
@@ -228,13 +210,13 @@ def _walk(root: Path) -> Iterator[str]:
         visited.add(real)
         code = any(name.endswith(".py") for name in names)
         inside = here != root
-        folders[:] = _entered(here, folders)
+        folders[:] = [name for name in _entered(here, folders) if _is_inside(root, here / name)]
         if inside and not code and not _below_code(root, here):
             names = []
             if len(here.relative_to(root).parts) >= DEPTH_MAX:
                 folders.clear()
         for name in sorted(names):
-            if not name.startswith(".") and not name.endswith(DATA_SUFFIXES) and _is_file(here / name):
+            if not name.startswith(".") and not name.endswith(DATA_SUFFIXES) and _is_code(root, here / name):
                 yield (here / name).relative_to(root).as_posix()
 
 
@@ -247,9 +229,15 @@ def _entered(here: Path, folders: Iterable[str]) -> list[str]:
     )
 
 
-def _is_file(path: Path) -> bool:
+def _is_inside(root: Path, path: Path) -> bool:
+    """Whether a path is no link, or one that leads to somewhere in the folder."""
+    return not path.is_symlink() or stays_within(root, path, [])
+
+
+def _is_code(root: Path, path: Path) -> bool:
+    """Whether it is a file of the application that can be read; a pipe is none."""
     with suppress(OSError):
-        return stat.S_ISREG(path.stat().st_mode)
+        return stat.S_ISREG(path.stat().st_mode) and _is_inside(root, path) and os.access(path, os.R_OK)
     return False
 
 
@@ -257,7 +245,13 @@ def _below_code(root: Path, folder: Path) -> bool:
     """Whether a folder without Python files lies in a package, or is one that pages are made of."""
     if folder.relative_to(root).parts[0] in PAGE_FOLDERS:
         return True
-    return any(parent != root and parent.is_relative_to(root) and any(parent.glob("*.py")) for parent in folder.parents)
+    return any(parent != root and parent.is_relative_to(root) and _holds_code(parent) for parent in folder.parents)
+
+
+def _holds_code(folder: Path) -> bool:
+    with suppress(OSError):
+        return any(name.endswith(".py") for name in os.listdir(folder))
+    return False
 
 
 def _content(path: Path) -> bytes | None:
@@ -275,55 +269,39 @@ def _locks(root: Path) -> dict[str, str]:
     return {name: digest(content) for name in LOCKS if (content := _content(root / name)) is not None}
 
 
-def _command_parts(root: Path, settings: ServiceSettings) -> dict[str, str]:
-    """The files that a command consists of."""
-    found: dict[str, str] = {}
-    for path in command_files(root, settings):
-        content = _content(path)
-        if content is not None:
-            mode = "executable" if path.stat().st_mode & EXECUTABLE else ""
-            found[os.path.relpath(path, root)] = digest(content) + mode
-    return found
+def listings_of(root: Path, settings: Settings, data: Collection[str] = ()) -> dict[str, Listing]:
+    """The code of each service that its folder has a list of: programs, and what names its files itself.
+
+    data: paths that programs have written to. Of a copy, what was found when it was made. Raises ConfigError.
+    """
+    copied = manifest(root)
+    if copied is not None:
+        return copied.services
+    listed = {name: one for name, one in settings.services.items() if one.command or one.code is not None}
+    return {name: listing_of(root, name, one, data) for name, one in listed.items()}
 
 
-def command_files(root: Path, settings: ServiceSettings) -> Iterator[Path]:
-    """The files of code that a service's command consists of: those it names, those beside them, their kind."""
-    folder = root / settings.folder
-    found: dict[Path, None] = {}
-    for word in shlex.split(settings.command):
-        file = folder / word
-        if not _is_file(file):
-            continue
-        found[file] = None
-        if file.parent != root:
-            found |= dict.fromkeys(path for path in sorted(file.parent.iterdir()) if _is_file(path))
-        kind = next((kind for kind in KINDS if file.suffix in kind), {file.suffix} if file.suffix else set[str]())
-        found |= dict.fromkeys(root / path for path in _of_kind(root, kind))
-    yield from (path for path in found if not path.name.endswith(DATA_SUFFIXES))
+def _listed(root: Path, listing: Listing) -> dict[str, str]:
+    """The files of a listing with their digests."""
+    copied = manifest(root)
+    if copied is not None:
+        known = {path: item.digest for path, item in copied.files.items()} | copied.links
+        return {shown(path): known[path] for path in listing.files if path in known}
+    found = {path: digest_of(root / path) for path in listing.files}
+    return {shown(path): one for path, one in found.items() if one is not None}
 
 
-def _of_kind(root: Path, suffixes: Iterable[str]) -> Iterator[str]:
-    """All files with these suffixes below a folder."""
-    suffixes = frozenset(suffixes) - {".py"}  # those are read as they are
-    if not suffixes:
-        return
-    for folder, folders, names in os.walk(root):
-        here = Path(folder)
-        folders[:] = _entered(here, folders)
-        for name in sorted(names):
-            if Path(name).suffix in suffixes and not name.startswith(".") and _is_file(here / name):
-                yield (here / name).relative_to(root).as_posix()
-
-
-def _is_python(root: Path, settings: ServiceSettings) -> bool:
-    """Whether a command is run by Python, as `python worker.py`, `-m jobs` or `celery worker`."""
-    words = shlex.split(settings.command)
-    if any(word.endswith(".py") or Path(word).name.startswith("python") for word in words):
-        return True
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    program = shutil.which(words[0], path=path) if words else None
+def digest_of(path: Path) -> str | None:
+    """Of a file's content and mode, or of where a link leads; None where it went away."""
     with suppress(OSError):
-        if program is not None:
-            with open(program, "rb") as file:
-                return b"python" in file.readline(SHEBANG_BYTES_MAX)
-    return False
+        found = path.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            return shown(os.readlink(path))
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16] + mode_of(found.st_mode)
+    return None
+
+
+def mode_of(mode: int) -> str:
+    """What of a file's mode is a part of the code."""
+    return " executable" if mode & EXECUTABLE else ""

@@ -128,6 +128,8 @@ SCALE_SECONDS = 0.1
 TROUBLE_SECONDS = 1.0
 # Of a process that runs migrations.
 NO_SLOT = -1
+# How often it is looked what programs have made; by the second look, it is the application's.
+GATHER_SECONDS = 0.4
 # How often it is looked whether the Unix sockets are still there.
 SOCKETS_SECONDS = 1.0
 # How often kept connections are looked at: each replica has reported in between what became of the last look.
@@ -173,7 +175,7 @@ class Supervisor:
         self._fleet = Fleet(settings, topology, StateFolder(state or Path(settings.root)))
         self._logs = logs or Logs()
         self._journal: Journal | None = None
-        self._store = Releases(self._fleet.state.path, self._fleet.root)
+        self._store = Releases(self._fleet.state.path, self._fleet.root, self.say)
         self._editions = Editions(self._fleet, self._logs.pipes, keep=keep)
         self._doors = Doors(self._fleet, self._editions.all)
         self._launcher = Launcher(self._fleet, self._doors)
@@ -325,6 +327,8 @@ class Supervisor:
             self._spawn(lasting(self._keep_sockets, self.say))
             self._spawn(lasting(self._balance, self.say))
             self._spawn(lasting(self._watch_callers, self.say))
+            if self._keep:
+                self._spawn(lasting(self._gather, self.say))
             self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._fleet.desired.services))
@@ -402,6 +406,8 @@ class Supervisor:
         """Nothing runs yet."""
         fleet = self._fleet
         fleet.state.clean()
+        if self._keep:
+            await self._rollouts.gather(everywhere=True)
         before = await beginning.before(fresh=self._fresh)
         last = None
         if self._keep and not self._fresh:
@@ -626,6 +632,12 @@ class Supervisor:
             self._fleet.service(spec.set).ports[spec.serial] = spec.port
         self._settle_in(replica, child, spec.root)
 
+    async def _gather(self) -> None:
+        """Give the application what its programs make, while they run."""
+        while True:
+            await asyncio.sleep(GATHER_SECONDS)
+            await self._rollouts.gather(at_once=False)
+
     async def _keep_sockets(self) -> None:
         """Look for Unix sockets that somebody has removed, as those do who clean up."""
         while True:
@@ -838,6 +850,8 @@ class Supervisor:
             return f"its log cannot be opened: {error}", False
         self._printed[replica.serial] = LastLines(out)
         root = self._fleet.nursery_of(replica.service).root
+        if self._keep:
+            await self._rollouts.gather()  # so that it finds what others have made
         try:
             child = await self._launcher.launch(replica, out, err)
         except (FissileError, OSError) as error:
@@ -914,6 +928,8 @@ class Supervisor:
         return max(ASKED_SECONDS, limit - time.monotonic())
 
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
+        if self._keep and self._serving:
+            self._spawn(self._rollouts.gather())  # what it wrote last
         unfound = status in NOT_FOUND and replica.ready_at is None and replica.service in self._fleet.services
         mistake = process.link.mistake or (unfound and self._fleet.command(replica.service))
         if process.link.trouble:
@@ -1327,9 +1343,12 @@ class Supervisor:
         if service:
             self._known(service)
         services = [service] if service else self._starting_order()
-        return await self._restarts.restart(
+        restarted = await self._restarts.restart(
             services, who, why or "a restart was asked for", environment, packages=packages
         )
+        if self._keep:
+            await self._rollouts.gather()  # what the old ones wrote last
+        return restarted
 
     def _starting_order(self) -> list[str]:
         """All services, callees before their callers."""
@@ -1633,6 +1652,8 @@ class Supervisor:
         await self._endings.close()
         await self._editions.close()
         await self._end_everything()
+        if self._keep and self._fleet.state.ours:
+            await self._rollouts.gather(everywhere=True)
         if self._server is not None:
             await self._server.close()
         self._doors.close()

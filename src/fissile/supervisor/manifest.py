@@ -1,0 +1,95 @@
+"""What the copy of a release's code consists of: written beside it when it is made, and never altered.
+
+    .fissile/code/<digest of the files>/files.json
+
+Where a file's size or time is another than here, a program has written to it since. Names that are no UTF-8 are kept
+byte by byte (`os.fsencode`, read as Latin-1), because JSON has no place for them.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from fissile.supervisor.listing import Listing
+from fissile.supervisor.state import CODE
+
+MANIFEST = "files.json"
+
+
+class Item(msgspec.Struct, frozen=True, array_like=True):
+    """A file of a copy. size: bytes. modified: ns of the wall clock. digest: of its content, with its mode."""
+
+    size: int
+    modified: int
+    digest: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Of one copy. files: by path. links: those that lead to somewhere in it, by path. python: what is imported or
+    read by components, of the files. services: what each service that is not made of components consists of."""
+
+    files: dict[str, Item]
+    links: dict[str, str] = {}
+    python: tuple[str, ...] = ()
+    services: dict[str, Listing] = {}
+
+    def encoded(self) -> bytes:
+        """As it is written."""
+        return msgspec.json.encode(
+            Manifest(
+                {_raw(path): item for path, item in self.files.items()},
+                {_raw(path): _raw(leads) for path, leads in self.links.items()},
+                tuple(map(_raw, self.python)),
+                {
+                    name: msgspec.structs.replace(one, files=tuple(map(_raw, one.files)))
+                    for name, one in self.services.items()
+                },
+            )
+        )
+
+
+def _raw(path: str) -> str:
+    return os.fsencode(path).decode("latin-1")
+
+
+def _path(raw: str) -> str:
+    return os.fsdecode(raw.encode("latin-1"))
+
+
+def manifest(root: Path) -> Manifest | None:
+    """Of the copy whose files are in this folder; None where it is no copy."""
+    if root.parent.parent.name != CODE:
+        return None
+    with suppress(OSError, msgspec.DecodeError, UnicodeError):
+        found = msgspec.json.decode((root.parent / MANIFEST).read_bytes(), type=Manifest)
+        return Manifest(
+            {_path(raw): item for raw, item in found.files.items()},
+            {_path(raw): _path(leads) for raw, leads in found.links.items()},
+            tuple(map(_path, found.python)),
+            {
+                name: msgspec.structs.replace(one, files=tuple(map(_path, one.files)))
+                for name, one in found.services.items()
+            },
+        )
+    with suppress(OSError, msgspec.DecodeError, UnicodeError):
+        paths = msgspec.json.decode((root.parent / MANIFEST).read_bytes(), type=list[str])
+        return Manifest(dict(_as_they_are(root, paths)), python=tuple(paths))
+    return None
+
+
+def works_in(copy: Path, root: Path, service: str) -> Path:
+    """Where a program runs: in the copy of its release's code (root: the application's folder, where it has none)."""
+    known = manifest(copy)
+    listing = known.services.get(service) if known is not None else None
+    return root if listing is not None and not listing.files else copy
+
+
+def _as_they_are(root: Path, paths: list[str]) -> Iterator[tuple[str, Item]]:
+    """The files of a copy that an earlier version made."""
+    for path in paths:
+        with suppress(OSError):
+            found = (root / path).lstat()
+            yield path, Item(found.st_size, found.st_mtime_ns, "")
