@@ -172,6 +172,8 @@ def _print_plan(found: dict[str, Any]) -> None:
         say(f"  not touched: {', '.join(difference['unchanged'])}")
     if not difference["changes"]:
         say("  nothing starts anew")
+    for line in found["code"]:
+        say(f"  {line}")
     for warning in found["warnings"]:
         note(warning)
     refused = [one for one in difference["breaks"] if one["reasons"]]

@@ -31,6 +31,8 @@ NEVER_LINKED = frozenset({".fissile", ".git", CACHE})
 PACKAGES = "node_modules"
 # Of what is beside a name while it is made: short, because a name may be as long as the system allows.
 DRAFT = ".fissile-draft"
+# Beside an SQLite database: found where the database itself is, and never through a link.
+WAL, SHM, JOURNAL = COMPANIONS = ("-wal", "-shm", "-journal")
 # Files that change while they are copied are read again, so often.
 ATTEMPTS_MAX = 4
 KEPT_BYTES_MAX = 256 * 1024
@@ -227,6 +229,7 @@ def link(root: Path, home: Path, code: Iterable[str]) -> None:
 def _link_within(root: Path, inside: str, home: Path, code: Set[str]) -> None:
     with os.scandir(root / inside) as found:
         entries = list(found)
+    names = {entry.name for entry in entries}
     for entry in entries:
         path = f"{inside}/{entry.name}" if inside else entry.name
         target = home / path
@@ -235,8 +238,13 @@ def _link_within(root: Path, inside: str, home: Path, code: Set[str]) -> None:
                 _link_packages(root, path, home)
             elif entry.is_dir(follow_symlinks=False) and target.is_dir() and not target.is_symlink():
                 _link_within(root, path, home, code)
-            elif path not in code and entry.name not in NEVER_LINKED and not entry.name.endswith(".pyc"):
+            elif path not in code and not _is_never_linked(entry.name, names):
                 link_one(root, path, home)
+
+
+def _is_never_linked(name: str, beside: Set[str]) -> bool:
+    companion = any(name.endswith(one) and name.removesuffix(one) in beside for one in COMPANIONS)
+    return companion or name in NEVER_LINKED or name.endswith(".pyc")
 
 
 def link_one(root: Path, path: str, home: Path) -> None:

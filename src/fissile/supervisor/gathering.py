@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from fissile.supervisor.copies import CACHE, DRAFT, PACKAGES, put_link, write_private
+from fissile.supervisor.copies import CACHE, COMPANIONS, DRAFT, JOURNAL, PACKAGES, SHM, WAL, put_link, write_private
 from fissile.supervisor.manifest import Manifest, manifest
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
@@ -40,7 +40,6 @@ REST_SECONDS = 2.0
 # Of an SQLite database (https://www.sqlite.org/fileformat2.html, os_unix.c): the bytes that writers lock.
 PENDING_BYTE, LOCK_BYTES = 0x4000_0000, 2
 LOCK_FORMAT = "hhqqi4x"
-WAL, SHM, JOURNAL = "-wal", "-shm", "-journal"
 # The beginning of a rollback journal; zeros where it is over.
 JOURNAL_MAGIC = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
 SKIPPED = frozenset({CACHE, PACKAGES, "site-packages", ".fissile", ".git", DRAFT})
@@ -307,7 +306,7 @@ class Gathering:
 
     def _may_move(self, home: _Home, path: str, others: list[str]) -> bool:
         """Whether a file can be moved now without parting the files of a database."""
-        for companion in (WAL, SHM, JOURNAL):
+        for companion in COMPANIONS:
             base = path.removesuffix(companion)
             if base == path or not base:
                 continue
@@ -351,6 +350,8 @@ class Gathering:
     def _link_there(self, home: _Home, path: str) -> None:
         """What was moved from one copy stands in all others."""
         target, own = home.path / path, self._root / path
+        if any(path.endswith(one) and Path(str(own).removesuffix(one)).is_file() for one in COMPANIONS):
+            return
         if not target.parent.is_dir():
             return
         known = home.manifest.files.get(path)

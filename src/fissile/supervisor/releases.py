@@ -220,6 +220,13 @@ class Releases:
                 found.append(KeptLine(file.stem, line.release, line.made, line.code))
         return sorted(found, key=lambda kept: kept.made, reverse=True)
 
+    def told(self, settings: Settings) -> tuple[str, ...]:
+        """Which files the services of a copy have whose code is listed, in words."""
+        known = manifest(Path(settings.root))
+        services = known.services if known is not None else {}
+        found = [f"code of {name}: {one.words}" for name, one in services.items()]
+        return (*found, *dict.fromkeys(note for one in services.values() for note in one.notes))
+
     def find(self, name: str) -> Kept:
         """A release by its name or the beginning of it. Raises ConfigError."""
         kept = self.all()

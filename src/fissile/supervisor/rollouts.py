@@ -117,6 +117,7 @@ class Deploy(msgspec.Struct, frozen=True):
 
     warnings: what is lost or shared by it. stale: where nothing is to be done, files of settings that are not as what
     runs has read them.
+    code: which files the services have whose code is listed.
     """
 
     rollout: int | None
@@ -126,6 +127,7 @@ class Deploy(msgspec.Struct, frozen=True):
     difference: Difference
     warnings: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -411,7 +413,15 @@ class Rollouts:
             *_unsticky(order, earlier, edition),
             *self._different(earlier, edition),
         )
-        return Deploy(None, edition.release.name, earlier.release.name, edition.release.topology, found, warnings)
+        return Deploy(
+            None,
+            edition.release.name,
+            earlier.release.name,
+            edition.release.topology,
+            found,
+            warnings,
+            self._store.told(edition.settings),
+        )
 
     def _around(self, earlier: Edition, edition: Edition) -> Surroundings:
         """What decides whether a break can meet a caller."""

@@ -1,0 +1,290 @@
+"""What programs do beside their code, and what becomes of it in the application's folder."""
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.supervisor.releases import Releases
+
+SETTINGS = {"web": ServiceSettings(command="node index.js")}
+
+
+class Place:
+    """An application's folder, and a copy of its code."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name, text in {"index.js": "1", "config.json": "{}", "lib/a.js": "a"}.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        self.store = Releases(root / ".fissile", root)
+        self.home = self.copy()
+
+    def copy(self) -> Path:
+        return Path(self.store.copy(Settings(root=str(self.root), services=SETTINGS)).root)
+
+    def look(self, *, at_once: bool = True) -> list[str]:
+        return self.store.gather([str(self.home)], at_once=at_once)
+
+    def others(self) -> set[str]:
+        return {path.name for path in self.root.iterdir()} - {".fissile", "index.js", "config.json", "lib"}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    (tmp_path / "app").mkdir()
+    return Place(tmp_path / "app")
+
+
+def test_what_is_made_is_moved_by_the_second_look(place: Place) -> None:
+    (place.home / "state.json").write_text("1")
+    (place.home / "uploads").mkdir()
+    (place.home / "lib/cache.bin").write_text("2")
+    assert place.look(at_once=False) == []
+    assert place.look(at_once=False) == ["lib/cache.bin", "state.json", "uploads"]
+    for path in ("state.json", "uploads", "lib/cache.bin"):
+        assert os.path.samefile(place.root / path, place.home / path)
+        assert (place.home / path).is_symlink()
+    again = place.copy()
+    assert again == place.home  # what programs make is no code
+
+
+def test_a_file_that_is_replaced_by_rename_is_the_applications_without_litter(place: Place) -> None:
+    (place.root / "state.tmp.1").write_text("theirs")
+    place.store.relink(Settings(root=str(place.home), services=SETTINGS))
+    for number in range(3):
+        (place.home / "draft").write_text(str(number))
+        (place.home / "draft").replace(place.home / "state.json")
+        place.look()
+        assert (place.root / "state.json").read_text() == (place.home / "state.json").read_text() == str(number)
+    assert place.others() == {"state.json", "state.tmp.1"}
+
+
+def test_a_draft_that_was_moved_already_is_renamed_there(place: Place) -> None:
+    (place.home / "state.json").write_text("old")
+    place.look()
+    (place.home / "state.json.tmp").write_text("new")
+    place.look()  # a slow writer: the draft is the application's by now
+    (place.home / "state.json.tmp").replace(place.home / "state.json")
+    place.look()
+    assert (place.root / "state.json").read_text() == (place.home / "state.json").read_text() == "new"
+    assert place.others() == {"state.json"}
+
+
+def test_logs_that_are_rotated(place: Place) -> None:
+    def rotate(text: str) -> None:
+        (place.home / "web.log.3").unlink(missing_ok=True)
+        for old, new in (("web.log.2", "web.log.3"), ("web.log.1", "web.log.2"), ("web.log", "web.log.1")):
+            if (place.home / old).is_symlink() or (place.home / old).exists():
+                (place.home / old).rename(place.home / new)
+        (place.home / "web.log").write_text(text)
+
+    for number in range(7):
+        rotate(str(number))
+        if number != 4:  # twice between two looks
+            place.look()
+    found = {path.name: path.read_text() for path in place.root.glob("web.log*")}
+    assert found == {"web.log": "6", "web.log.1": "5", "web.log.2": "4", "web.log.3": "3"}
+    assert found == {path.name: path.read_text() for path in place.home.glob("web.log*")}
+
+
+def test_what_a_program_made_it_may_delete_and_nothing_else(place: Place) -> None:
+    (place.root / "theirs.db").write_text("x")
+    place.store.relink(Settings(root=str(place.home), services=SETTINGS))
+    (place.home / "app.lock").write_text("1")
+    place.look()
+    (place.home / "app.lock").unlink()
+    (place.home / "theirs.db").unlink()
+    place.look()
+    assert place.others() == {"theirs.db"}
+    assert not os.path.lexists(place.home / "app.lock")
+    assert (place.home / "theirs.db").read_text() == "x"
+
+
+def test_a_copy_that_somebody_removes_takes_nothing_with_it(place: Place) -> None:
+    (place.home / "made.dat").write_text("x")
+    (place.home / "dir").mkdir()
+    (place.home / "dir/made.dat").write_text("x")
+    place.look()
+    shutil.rmtree(place.home)
+    place.look()
+    assert place.others() == {"made.dat", "dir"}
+
+
+def test_code_that_a_program_writes_to_is_data_from_then_on(place: Place) -> None:
+    first = place.home
+    (first / "config.json").write_text('{"written": 1}')
+    place.look()
+    assert (place.root / "config.json").read_text() == '{"written": 1}'
+    (place.root / "index.js").write_text("2")
+    second = place.copy()
+    assert second != first
+    for home in (first, second):
+        assert os.path.samefile(home / "config.json", place.root / "config.json")
+    assert (first / "index.js").read_text() == "1"
+    third = Releases(place.root / ".fissile", place.root)  # the next supervisor knows it as well
+    assert Path(third.copy(Settings(root=str(place.root), services=SETTINGS)).root) == second
+
+
+def test_two_that_came_to_be_independently_are_both_kept(place: Place) -> None:
+    (place.root / "notes.txt~").write_text("theirs")
+    (place.home / "notes.txt~").write_text("ours")
+    os.utime(place.root / "notes.txt~", ns=(1, 1))
+    place.look()
+    assert (place.root / "notes.txt~").read_text() == "ours"
+    (kept,) = place.root.glob("notes.txt~.before-*")
+    assert kept.read_text() == "theirs"
+
+
+def test_files_and_folders_that_flip(place: Place) -> None:
+    first = place.home
+    (place.root / "config.json").unlink()
+    (place.root / "config.json").mkdir()
+    (place.root / "config.json/a.js").write_text("a")
+    shutil.rmtree(place.root / "lib")
+    (place.root / "lib").write_text("now a file")
+    second = place.copy()
+    place.store.relink(Settings(root=str(first), services=SETTINGS))
+    assert (first / "lib/a.js").read_text() == "a"
+    assert (first / "config.json").read_text() == "{}"
+    assert (second / "lib").read_text() == "now a file"
+    assert (second / "config.json/a.js").read_text() == "a"
+    (first / "lib/made.txt~").write_text("x")
+    (first / "other.txt~").write_text("y")
+    place.store.gather([str(first), str(second)])
+    assert (place.root / "other.txt~").read_text() == "y"  # the one that cannot be moved keeps no other
+
+
+def test_links_that_a_program_makes(place: Place) -> None:
+    (place.home / "v1").mkdir()
+    (place.home / "current").symlink_to("v1")
+    (place.home / "absolute").symlink_to(place.home / "v1")
+    place.look()
+    place.look()
+    assert os.readlink(place.root / "current") == "v1"
+    assert os.readlink(place.root / "absolute") == str(place.root / "v1")
+    assert os.path.samefile(place.home / "current", place.root / "v1")
+
+
+WRITER = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+database.execute(f"pragma journal_mode={sys.argv[2]}")
+database.execute("create table if not exists t (n integer primary key)")
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        database.execute("insert into t values (?)", (int(line),))
+        print("done", flush=True)
+    except sqlite3.Error as error:
+        print(error, flush=True)
+"""
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+@pytest.mark.parametrize("end", ["kill", "close"])
+def test_a_database_in_use_loses_no_row(place: Place, mode: str, end: str) -> None:
+    """Its rows are written by one program before, while and after it is moved; read and written by another at once."""
+    command = [sys.executable, "-c", WRITER, str(place.home / "shop.db"), mode]
+    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert program.stdin is not None
+    assert program.stdout is not None
+    try:
+        assert program.stdout.readline() == "ready\n"
+
+        def write(number: int) -> None:
+            assert program.stdin is not None
+            assert program.stdout is not None
+            program.stdin.write(f"{number}\n")
+            program.stdin.flush()
+            assert program.stdout.readline() == "done\n"
+
+        for number in range(50):
+            write(number)
+        over = threading.Event()
+
+        def looking() -> None:
+            while not over.is_set():
+                place.look(at_once=False)
+
+        looks = threading.Thread(target=looking)
+        looks.start()
+        try:
+            for number in range(50, 150):
+                write(number)
+        finally:
+            over.set()
+            looks.join()
+        place.look()
+        assert (place.home / "shop.db").is_symlink()
+        assert not (place.home / "shop.db-wal").exists()
+        with sqlite3.connect(place.root / "shop.db", timeout=30) as other:
+            other.execute("insert into t values (1000)")
+            assert other.execute("select count(*) from t").fetchone() == (151,)
+        other.close()
+        write(150)
+        if end == "kill":
+            program.kill()
+        else:
+            program.communicate()
+        program.wait()
+        place.look()
+        for path in (place.home / "shop.db", place.root / "shop.db"):
+            found = sqlite3.connect(path, timeout=30)
+            assert found.execute("select count(*) from t").fetchone() == (152,)
+            assert found.execute("pragma integrity_check").fetchone() == ("ok",)
+            found.close()
+    finally:
+        program.kill()
+        program.wait()
+
+
+def test_the_journal_of_a_transaction_that_was_cut_off_is_found_by_the_next(place: Place) -> None:
+    """A program that opened its database before it was moved writes its journal in the copy, and is killed."""
+    code = """
+import os, sqlite3, sys, time
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("pragma cache_size=1")
+database.execute("create table t (n integer primary key, x blob)")
+database.executemany("insert into t values (?, ?)", [(n, bytes(3000)) for n in range(200)])
+print("made", flush=True)
+sys.stdin.readline()
+database.execute("begin immediate")
+database.execute("update t set x = ?", (b"half" * 750,))
+print("half", flush=True)
+sys.stdin.readline()
+"""
+    program = subprocess.Popen(
+        [sys.executable, "-c", code, str(place.home / "shop.db")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        assert program.stdout.readline() == "made\n"
+        place.look()
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "half\n"
+        place.look()
+        assert (place.home / "shop.db-journal").is_file()
+        assert not (place.root / "shop.db-journal").exists()  # its writer lives: it is for it to end
+        program.kill()
+        program.wait()
+        place.look()
+        found = sqlite3.connect(place.root / "shop.db")
+        assert found.execute("select count(*) from t where x = zeroblob(3000)").fetchone() == (200,)
+        assert found.execute("pragma integrity_check").fetchone() == ("ok",)
+        found.close()
+    finally:
+        program.kill()
+        program.communicate()
