@@ -36,6 +36,7 @@ from fissile.supervisor.beginning import StartError
 from fissile.supervisor.descent import Mark, born
 from fissile.supervisor.environment import Environment, parted, taken
 from fissile.supervisor.lastlines import LastLines
+from fissile.supervisor.manifest import manifest
 from fissile.supervisor.messages import (
     FDS_MAX,
     HEAD,
@@ -73,7 +74,6 @@ from fissile.supervisor.messages import (
     public,
 )
 from fissile.supervisor.sockets import listen_unix, remove_unix
-from fissile.supervisor.manifest import manifest
 from fissile.supervisor.unreleased import settings_files
 
 PIDFD_SIGNAL_PROCESS_GROUP = 4
