@@ -184,8 +184,9 @@ def test_a_program_that_never_listens_is_not_made_ready_by_a_stranger_that_comes
 ) -> None:
     """It crashes in a loop, because the other one was faster."""
     port = free_port()
+    (tmp_path / "data").mkdir()  # what comes to be in it is no code, so that the program sees it at once
     (tmp_path / "late.py").write_text(
-        "import os, socket, time\nopen('begun', 'w')\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+        "import os, socket, time\nopen('begun', 'w')\nwhile not os.path.exists('data/go'): time.sleep(0.01)\n"
         "socket.create_server(('127.0.0.1', int(os.environ['PORT'])))\n"
     )
     made = project(f"{sys.executable} late.py", f"port = {port}\nstart_seconds = 10\n")
@@ -194,7 +195,7 @@ def test_a_program_that_never_listens_is_not_made_ready_by_a_stranger_that_comes
         assert process.poll() is None
         time.sleep(0.01)
     with stranger(port):
-        (tmp_path / "go").touch()
+        (tmp_path / "data/go").touch()
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 2
     assert f"port {port}, where web is to listen, is taken by pid" in errors
