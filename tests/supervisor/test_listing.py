@@ -11,8 +11,8 @@ import pytest
 from fissile.errors import ConfigError
 from fissile.runtime.settings import ServiceSettings, settings_from
 from fissile.supervisor import listing
+from fissile.supervisor.commands import data_server, is_python, named_files, segments
 from fissile.supervisor.listing import Listing, listing_of
-from fissile.supervisor.programs import data_server, is_python, named_files, segments
 
 Fill = Callable[..., Path]
 

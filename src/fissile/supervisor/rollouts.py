@@ -420,7 +420,7 @@ class Rollouts:
             edition.release.topology,
             found,
             warnings,
-            self._store.told(edition.settings),
+            code=self._store.told(edition.settings),
         )
 
     def _around(self, earlier: Edition, edition: Edition) -> Surroundings:

@@ -27,10 +27,10 @@ from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.reading import Paths
 from fissile.orchestrator.release import FORCED, Build, Release, build_of
 from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.supervisor.commands import EXECUTABLE
 from fissile.supervisor.installed import installed
 from fissile.supervisor.listing import DATA_SUFFIXES, Listing, listing_of, shown, stays_within
 from fissile.supervisor.manifest import manifest
-from fissile.supervisor.commands import EXECUTABLE
 
 FILES_MAX = 50_000
 FILE_BYTES_MAX = 4 * 1024 * 1024
