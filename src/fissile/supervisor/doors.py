@@ -5,8 +5,10 @@ They outlive every replica, and the supervisor too: the zygote keeps a copy of e
 
 import socket
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
+from fissile.errors import ConfigError
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.nursery import Nursery
@@ -36,10 +38,11 @@ class Doors:
         for label, sock in list(self.kept.items()):
             await self._tell(label, sock)
 
-    async def open(self, edition: Edition, first_port: int | None) -> None:
-        """Make the sockets of a release, but for those that there are. first_port: of the first public listener.
+    async def open(self, edition: Edition, first_port: int | None, before_port: int = 0) -> None:
+        """Make the sockets of a release, but for those that there are.
 
-        Raises ConfigError where a port is taken; then nothing was made.
+        first_port: of the page that people open; None: the usual one, 0: any. before_port: that which it had, and gets
+        again where no other is asked for. Raises ConfigError where a port is taken; then nothing was made.
         """
         loaded, before = edition.loaded, dict(self.kept)
         made: dict[str, Service] = {}
@@ -49,17 +52,17 @@ class Doors:
                 http = tuple(component for component in components if component in loaded.http)
                 service = made[set_name] = Service(set_name, name, components, http, settings)
                 setting = f"`port` under [services.{name}]"
-                if settings.guest or (settings.command and settings.ports == "inherited"):
+                if settings.command and settings.ports == "inherited":
                     service.public[name] = self._kept(f"public {name}", listen_tcp, settings.port, name, setting)
                 if not settings.foreign:
                     purpose = f"the HTTP/JSON API of {name}"
                     service.gateway = self._kept(f"gateway {name}", listen_tcp, settings.port, purpose, setting)
             port = first_port
-            # The page that people open is the last in start order: nobody else calls it.
-            for component in reversed(loaded.http):
-                service = next(one for one in made.values() if component in one.components)
-                service.public[component] = self._kept(f"public {component}", listen_public, port, component)
-                port = 0
+            by_name = {service.name: service for service in made.values()}
+            for page, name in pages(edition):
+                own = by_name[name].settings.port if page == name else 0
+                by_name[name].public[page] = self._kept(f"public {page}", _listen, page, port, own, before_port)
+                port = before_port = 0
         except BaseException:
             for label in [label for label in self.kept if label not in before]:
                 self.kept.pop(label).close()
@@ -74,6 +77,12 @@ class Doors:
         for label, sock in list(self.kept.items()):
             if label not in before:
                 await self._tell(label, sock)
+
+    def port_of(self, edition: Edition) -> int:
+        """Of the page that people open; 0: there is none."""
+        first = next((page for page, _ in pages(edition)), None)
+        sock = self.kept.get(f"public {first}")
+        return int(sock.getsockname()[1]) if sock is not None else 0
 
     def _kept(self, label: str, listen: Any, *arguments: Any) -> socket.socket:
         sock = self.kept.get(label)
@@ -168,3 +177,25 @@ class Doors:
 def _set_of(label: str) -> str:
     """The replica set that a slot's socket belongs to."""
     return label.removeprefix("slot ").rpartition(".")[0]
+
+
+def pages(edition: Edition) -> list[tuple[str, str]]:
+    """The public doors of a release with their services, the one that people open first.
+
+    Of components that is the last in start order: nobody else calls it. ASGI and WSGI applications follow in the order
+    of fissile.toml.
+    """
+    found = [(component, edition.service_of[component]) for component in reversed(edition.loaded.http)]
+    return found + [(name, name) for name in edition.loaded.services if edition.settings.service(name).guest]
+
+
+def _listen(page: str, asked: int | None, own: int, before: int) -> socket.socket:
+    """A page's listener. asked: for the first page alone; own: by the file; before: which it had. 0: none of them."""
+    if asked:
+        return listen_tcp(asked, page, "--port")
+    if own:
+        return listen_tcp(own, page, f"`port` under [services.{page}], or --port")
+    if before:
+        with suppress(ConfigError):  # somebody else has it by now
+            return listen_tcp(before, page, "--port")
+    return listen_public(asked, page)

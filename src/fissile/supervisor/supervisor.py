@@ -75,7 +75,7 @@ from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, 
 from fissile.supervisor.callers import LOOK_SECONDS as CALLERS_LOOK_SECONDS
 from fissile.supervisor.descent import born, look, mark_of, still_there
 from fissile.supervisor.desk import Desk, Link
-from fissile.supervisor.doors import Doors
+from fissile.supervisor.doors import Doors, pages
 from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.endings import Endings
 from fissile.supervisor.endpoints import ENDPOINTS, JOURNAL, Endpoints, ServiceEndpoints, nothing_runs
@@ -111,6 +111,7 @@ from fissile.supervisor.status import SupervisorStatus, status_of
 OURSELVES = "fissile"
 # What the journal keeps them by.
 DIFFERENCES = "differences"
+PORT = "port"
 START_ATTEMPTS_MAX = 3
 # Beyond the drain's own limit: time to stop the components after it.
 STOP_SECONDS_MAX = 5.0
@@ -425,10 +426,15 @@ class Supervisor:
         for name in live.sets:
             fleet.secrets.add(name)
         self._logs.width = max(len(name) for name in [*live.sets, OURSELVES])
-        await self._doors.open(edition, self._port)
+        asked, bound = _kept_port(self.journal) if last is not None else (None, 0)
+        self._port = self._port if self._port is not None else asked
+        await self._doors.open(edition, self._port, bound)
+        if self._port and not pages(edition):
+            self.say(f"warning: nothing has a page that port {self._port} could be of")
         await self._open_desk()
         how = f", release {live.name} as it ran last" if last is not None else ""
         kept = {} if last is not None else {DOWN: FIRST_START}
+        kept |= {PORT: msgspec.msgpack.encode((self._port, self._doors.port_of(edition)))}
         await self._record("ApplicationUp", f"{edition.loaded.name} as {edition.release.topology}{how}", **kept)
         self._hold_for_migrations()
 
@@ -521,8 +527,12 @@ class Supervisor:
         fleet.secrets = msgspec.msgpack.decode(kept, type=Secrets)
         self._strip_secrets()
         await self._doors.adopt(found.sockets for _, found in adopted)
+        asked, bound = _kept_port(journal)
         for release in fleet.desired.releases():
-            await self._doors.open(fleet.editions[release.name], self._port)
+            edition = fleet.editions[release.name]
+            await self._doors.open(edition, asked, bound)
+            if self._port not in (None, 0, self._doors.port_of(edition)):
+                self.say(f"--port {self._port} is not heeded: what runs keeps its ports; `fissile down` ends it")
         self._logs.width = max(len(name) for name in [*fleet.names(), OURSELVES])
         children = [one for _, found in adopted for one in found.children]
         buried = [one for _, found in adopted for one in found.buried]
@@ -1674,6 +1684,15 @@ class Supervisor:
         ended = await self._endings.end_all(children=self._adopts)
         if ended:
             self.say(f"{ended} processes that the application had left were ended")
+
+
+def _kept_port(journal: Journal) -> tuple[int | None, int]:
+    """Which port was asked for of the page that people open, and which it had (0: not known)."""
+    kept = journal.kept(PORT)
+    with suppress(msgspec.DecodeError):
+        if kept is not None:
+            return msgspec.msgpack.decode(kept, type=tuple[int | None, int])
+    return None, 0
 
 
 def _shown(act: Act) -> dict[str, Any]:
