@@ -78,7 +78,7 @@ def load_object(target: str, root: Path) -> object:
     try:
         module = importlib.import_module(module_name)
     except DeclarationError as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(str(error), remedy=f"mend that; nothing was started{_place(error, root)}") from None
     except ModuleNotFoundError as error:
         if error.name in (module_name, module_name.partition(".")[0]):
             raise ConfigError(

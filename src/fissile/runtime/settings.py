@@ -272,8 +272,10 @@ def _read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         where = f"there is no {file.name} in {file.parent.resolve()}"
         if not file.parent.is_dir():
-            where = f"there is no folder {file.parent}"
-        elif file.is_symlink():
+            raise ConfigError(
+                f"there is no folder {file.parent}", remedy="change to the application's folder, or name it with -C"
+            ) from None
+        if file.is_symlink():
             where = f"{file} is a link to {os.readlink(file)}, where nothing is"
         raise ConfigError(
             where, remedy='write one that says app = "module:attribute", or run `fissile run module:attribute`'

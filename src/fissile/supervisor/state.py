@@ -132,7 +132,8 @@ class StateFolder:
                 by = f" (pid {holder})" if holder else ""
                 raise ConfigError(
                     f"this application runs already{by}: {self.path} is locked",
-                    remedy="stop that one first, or run a copy of the folder",
+                    remedy="`fissile status` shows it, and `fissile deploy` brings it the code in the folder; "
+                    "or stop it first: with `fissile down`, or by Ctrl-C where `fissile run` runs it",
                 ) from None
             # Whoever held it before may have removed the file between our open and our lock.
             if file.exists() and os.path.samestat(os.fstat(fd), file.stat()):
