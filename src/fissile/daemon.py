@@ -23,7 +23,7 @@ import uvloop
 
 from fissile.api.server import ApiServer
 from fissile.component.graph import Graph
-from fissile.component.topology import MONOLITH_SERVICE, Topology, topology_for
+from fissile.component.topology import MONOLITH_SERVICE, Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
@@ -108,11 +108,27 @@ def settings_of(folder: Path, target: str = "", profile: str | None = None) -> S
 
 def open_project(folder: Path, target: str = "", *, topology: str | None = None, profile: str | None = None) -> Project:
     """Read the settings and import the application into this process. Raises ConfigError."""
+    settings, graph, grouped = look_at(folder, target, topology=topology, profile=profile)
+    if graph is None:
+        raise ConfigError(f"{settings.file} names no application", remedy='add app = "module:attribute"')
+    return Project(settings, graph, grouped)
+
+
+def look_at(
+    folder: Path, target: str = "", *, topology: str | None = None, profile: str | None = None
+) -> tuple[Settings, Graph | None, Topology]:
+    """The same, also of a folder that has only services in other technologies: None then. Raises ConfigError."""
     settings = settings_of(folder, target, profile)
-    with inside(settings.root):
-        graph = load_application(settings.app, Path(settings.root))
+    graph = None
+    if settings.app:
+        with inside(settings.root):
+            graph = load_application(settings.app, Path(settings.root))
     settings = resolve(settings, graph)
-    return Project(settings, graph, topology_for(graph, topology or settings.topology, settings.topologies))
+    name = topology or settings.topology
+    if graph is None:
+        check_name(name, settings.topologies)
+        return settings, None, Topology(name, {})
+    return settings, graph, topology_for(graph, name, settings.topologies)
 
 
 def release_here(settings: Settings, topology: str) -> Release:

@@ -121,7 +121,7 @@ def test_only_the_newest_releases_are_kept_beside_those_that_serve(app: Chain):
     for version in (2, 3, 4, 5):
         app.edit("back", VERSION=version)
         app.deploy()
-    kept = [line.split()[0] for line in app.order("releases").splitlines()]
+    kept = [line.split()[0] for line in app.order("releases").splitlines()[1:]]
     # Front and Middle did not change: they still read from the copy that they were started from.
     assert first in kept
     assert len(kept) == 4

@@ -38,7 +38,7 @@ def call(method: str, given: str, folder: Path, json: bool) -> int:
         raise ConfigError(f"{method!r} names no method", remedy="write Component.method; `fissile graph` lists them")
     body = _object(given)
     endpoints = read_endpoints(folder)
-    service = _service_of(component, endpoints)
+    service = service_of(component, endpoints)
     return _post(service.gateway, f"/rpc/{component}/{name}", body, service.token or endpoints.token, json)
 
 
@@ -57,14 +57,39 @@ def _object(text: str) -> bytes:
     return text.encode()
 
 
-def _service_of(component: str, endpoints: "Endpoints") -> "ServiceEndpoints":
+def service_of(component: str, endpoints: "Endpoints") -> "ServiceEndpoints":
+    """The service that a component is in. Raises ConfigError, with what else can be asked and how."""
+    from fissile.cli.arguments import guess
     from fissile.errors import ConfigError
 
-    for service in endpoints.services.values():
+    services = endpoints.services
+    for service in services.values():
         if component in service.components:
             return service
-    known = ", ".join(name for service in endpoints.services.values() for name in service.components)
-    raise ConfigError(f"{endpoints.application} has no component {component!r}", remedy=f"use one of {known}")
+    known = [name for service in services.values() for name in service.components]
+    if component in services and not services[component].components:
+        raise ConfigError(
+            f"{component} is a program: it has no methods, and is asked over HTTP as any other",
+            remedy=_asked({component: services[component]}),
+        )
+    if not known:
+        raise ConfigError(
+            f"{endpoints.application} has no components, so there is no method to call", remedy=_asked(services)
+        )
+    raise ConfigError(
+        f"{endpoints.application} has no component {component!r}{guess(component, known)}",
+        remedy=f"use one of {', '.join(known)}",
+    )
+
+
+def _asked(services: "dict[str, ServiceEndpoints]") -> str:
+    """How programs are asked."""
+    ways = [f"`curl {address}/`" for one in services.values() for address in _addresses(one)]
+    return f"use {' or '.join(ways)}" if ways else "see `fissile status`"
+
+
+def _addresses(service: "ServiceEndpoints") -> list[str]:
+    return list(dict.fromkeys(one for one in (*service.public.values(), service.gateway) if one.startswith("http")))
 
 
 def _post(gateway: str, path: str, body: bytes, token: str, compact: bool) -> int:
