@@ -369,6 +369,14 @@ def test_files_count_where_they_are_named_or_for_all_who_may_read_any():
     assert set(data_parts(files, names, [names, shop])) == both
 
 
+def test_files_count_where_settings_name_them():
+    files = {"shop/prices.json": b"{}", "shop/rates/de.json": b"{}", "shop/web.py": b""}
+    told, other = reading("open(config.path)"), reading("open(config.path)")
+    told.say({"path": "shop/prices.json", "more": [{"folder": "shop/rates"}], "size": 3})
+    assert set(data_parts(files, told, [told, other])) == set(files) - {"shop/web.py"}
+    assert set(data_parts(files, other, [told, other])) == set()
+
+
 def test_components_of_one_module_count_for_each_other_by_contract():
     code = b"""
 class Pictures:

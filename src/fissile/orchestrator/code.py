@@ -16,6 +16,7 @@ import hashlib
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
+from typing import cast
 
 from fissile.orchestrator.effects import Effects
 from fissile.orchestrator.module import (
@@ -99,6 +100,17 @@ class Slice:
             self._follow([(module, name, USE)])
         else:
             self.add_all()
+
+    def say(self, values: object) -> None:
+        """What it is told by its settings: texts there may be paths, as those in its code."""
+        if isinstance(values, str):
+            self.reads.texts.add(values)
+        elif isinstance(values, Mapping):
+            for value in cast("Mapping[object, object]", values).values():
+                self.say(value)
+        elif isinstance(values, (list, tuple)):
+            for value in cast("Iterable[object]", values):
+                self.say(value)
 
     def add_all(self) -> None:
         """All modules."""

@@ -121,6 +121,7 @@ def _slices(
     found: dict[str, Slice] = {}
     for service, members in services.items():
         found[service] = one = Slice(modules, effects, classes, paths)
+        one.say([settings.service(service).environment, *(settings.components.get(name, {}) for name in members)])
         if members:
             one.run(settings.app.partition(":")[0])
         for name in members:
