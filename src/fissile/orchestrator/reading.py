@@ -134,6 +134,7 @@ class _Reader:
         # What is given to attributes of `self`, with the scopes in which that is said.
         self._own: dict[str, list[tuple[list[_Scope], ast.expr]]] = {}
         self._asked: set[str] = set()
+        self._bindings: dict[ast.AST, _Scope] = {}
         self._found = Reads()
 
     def read(self, node: ast.stmt) -> Reads:
@@ -141,7 +142,7 @@ class _Reader:
         if self._is_constant(node):
             return self._found
         if not isinstance(node, (*DEFINITIONS, ast.Assign, ast.AnnAssign)):
-            self._scopes.append(_bindings(node))  # as of a loop
+            self._scopes.append(self._scope(node))  # as of a loop
         self._visit(node)
         return self._found
 
@@ -416,7 +417,7 @@ class _Reader:
             self._asked.discard(name)
 
     def _is_comprehension_explained(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp, depth: int) -> bool:
-        self._scopes.append(_bindings(node))
+        self._scopes.append(self._scope(node))
         try:
             return self._is_explained(node.elt, depth + 1)
         finally:
@@ -563,8 +564,13 @@ class _Reader:
 
     # -- scopes -----------------------------------------------------------------------------------
 
+    def _scope(self, node: ast.AST) -> _Scope:
+        if node not in self._bindings:
+            self._bindings[node] = _bindings(node)
+        return self._bindings[node]
+
     def _within(self, node: ast.AST, children: Iterable[ast.AST]) -> None:
-        self._scopes.append(_bindings(node))
+        self._scopes.append(self._scope(node))
         for child in children:
             self._visit(child)
         self._scopes.pop()
@@ -587,7 +593,7 @@ class _Reader:
         """What methods give to attributes of `self`, and the class to its own."""
         for child in node.body:
             if isinstance(child, FUNCTIONS):
-                scopes = [*self._scopes, _bindings(child)]
+                scopes = [*self._scopes, self._scope(child)]
                 for inner in ast.walk(child):
                     self._note(inner, scopes, ("self",))
             else:
@@ -626,58 +632,67 @@ def _defaults(node: ast.AST) -> list[ast.expr]:
 
 
 def _bindings(node: ast.AST) -> _Scope:
-    """How the names of a function, or of a comprehension, get their values."""
+    """How the names of a function, of a comprehension or of a statement at the top get their values."""
     found: _Scope = {}
     if isinstance(node, (*FUNCTIONS, ast.Lambda)):
         arguments = node.args
         every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
         for one in every:
             if one is not None:
-                _bind(found, one.arg, _Bound(None))
-        body = node.body if isinstance(node.body, list) else [node.body]
-        for inner in ast.walk(node):
-            if isinstance(inner, (ast.Nonlocal, ast.Global)):
-                for name in inner.names:
-                    _bind(found, name, _Bound(None))
+                found.setdefault(one.arg, []).append(_Bound(None))
+        _bind_all(node.body if isinstance(node.body, list) else [node.body], found)
     else:
-        body = [node] if isinstance(node, ast.stmt) else [*ast.iter_child_nodes(node)]
-    for child in body:
-        for name, bound in _bound_in(child):
-            _bind(found, name, bound)
+        _bind_all([node] if isinstance(node, ast.stmt) else [*ast.iter_child_nodes(node)], found)
     return found
 
 
-def _bind(found: _Scope, name: str, bound: _Bound) -> None:
-    found.setdefault(name, []).append(bound)
+def _bind_all(nodes: Iterable[ast.AST], found: _Scope) -> None:
+    """The names that are given a value by these nodes, or taken from elsewhere by functions within them."""
+    todo = [*nodes]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, (*DEFINITIONS, ast.Lambda, *COMPREHENSIONS)):
+            if isinstance(node, DEFINITIONS):
+                _bind(found, node.name)
+                _rebind(node, found)
+            continue
+        if isinstance(node, ast.Name):
+            if not isinstance(node.ctx, ast.Load):
+                _bind(found, node.id)
+            continue
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and (value := _assigned(node)) is not None:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            assert isinstance(target, ast.Name)
+            _bind(found, target.id, value)
+            todo.append(value)
+            continue
+        if isinstance(node, (ast.Nonlocal, ast.Global)):
+            for name in node.names:
+                _bind(found, name)
+        elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
+            _bind(found, node.name)
+        given: ast.AST | None = None
+        if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
+            given, value = node.target, node.iter
+        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+            given, value = node.optional_vars, node.context_expr
+        else:
+            value = None
+        for name in _names(given) if given is not None else ():
+            _bind(found, name.id, value, each=True)
+        todo += [child for child in ast.iter_child_nodes(node) if child is not given]
 
 
-def _bound_in(node: ast.AST) -> Iterator[tuple[str, _Bound]]:
-    """The names that are given a value within a function's own body."""
-    if isinstance(node, DEFINITIONS):
-        yield node.name, _Bound(None)
-        return
-    if isinstance(node, (ast.Lambda, *COMPREHENSIONS)):
-        return
-    if isinstance(node, (ast.Assign, ast.AnnAssign)) and (value := _assigned(node)) is not None:
-        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-        assert isinstance(target, ast.Name)
-        yield target.id, _Bound(value)
-        yield from _bound_in(value)
-        return
-    if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
-        yield from ((name.id, _Bound(node.iter, each=True)) for name in _names(node.target))
-        children = [child for child in ast.iter_child_nodes(node) if child is not node.target]
-    elif isinstance(node, ast.withitem) and node.optional_vars is not None:
-        yield from ((name.id, _Bound(node.context_expr, each=True)) for name in _names(node.optional_vars))
-        children = [node.context_expr]
-    else:
-        children = [*ast.iter_child_nodes(node)]
-    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-        yield node.id, _Bound(None)
-    elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
-        yield node.name, _Bound(None)
-    for child in children:
-        yield from _bound_in(child)
+def _bind(found: _Scope, name: str, value: ast.expr | None = None, *, each: bool = False) -> None:
+    found.setdefault(name, []).append(_Bound(value, each))
+
+
+def _rebind(node: ast.AST, found: _Scope) -> None:
+    """What functions within give another value."""
+    for inner in ast.walk(node):
+        if isinstance(inner, (ast.Nonlocal, ast.Global)):
+            for name in inner.names:
+                _bind(found, name)
 
 
 def _names(node: ast.AST) -> Iterator[ast.Name]:
