@@ -14,6 +14,7 @@ What has no marks was written by somebody else, and gets the time at which the s
 
 import re
 import time
+from datetime import datetime
 from typing import NamedTuple
 
 STAMP_BYTES = 27
@@ -61,10 +62,7 @@ def stamp_ns(nanoseconds: int) -> bytes:
 
 def seconds_of(text: bytes) -> float:
     """The time of a stamp in seconds since 1970."""
-    from calendar import timegm
-
-    whole = timegm(time.strptime(text[:19].decode(), "%Y-%m-%dT%H:%M:%S"))
-    return whole + int(text[20:26]) / 1e6
+    return datetime.fromisoformat(text.decode()).timestamp()
 
 
 def stamped(data: bytes, head: bytes, state: Writing) -> tuple[bytes, Writing]:
