@@ -389,3 +389,45 @@ def test_a_long_spool_does_not_hold_up_who_says_something(tmp_path: Path):
     logs.close()
     writer.end()
     assert at < 100 * 1024 * 1023 or said < 0.05
+
+
+READS = """
+import sys, time
+from pathlib import Path
+from fissile.supervisor import spools
+from fissile.supervisor.logfiles import LogFiles
+spools.RECLAIM_BYTES = 8192
+LogFiles(Path(sys.argv[1])).begin()
+print("reads", flush=True)
+time.sleep(60)
+"""
+
+
+def test_readers_that_are_killed_at_any_instant_lose_nothing_and_repeat_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    writer = make(tmp_path / OUTPUT, "cart")
+    number = 0
+    for killed in range(6):
+        reader = subprocess.Popen([sys.executable, "-c", READS, str(tmp_path / "logs")], stdout=subprocess.PIPE)
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        limit = time.monotonic() + 0.01 + killed * 0.017
+        while time.monotonic() < limit:
+            os.write(writer, b"".join(b"line %d\n" % (number + one) for one in range(50)))
+            number += 50
+        reader.kill()
+        reader.wait()
+        reader.stdout.close()
+    monkeypatch.setattr(spools, "RECLAIM_BYTES", 8192)
+    collect(tmp_path / "logs")
+    os.close(writer)
+    files = [path for name in ("cart.old", "cart.log") if (path := tmp_path / "logs" / name).exists()]
+    assert texts(*files) == [b"line %d" % one for one in range(number)]
+
+
+def test_printing_does_not_fail_over_a_full_disk():
+    command = "from fissile.supervisor.printing import unfailing_output as u; u(); print('x'); print('y', flush=True)"
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([sys.executable, "-c", command], stdout=full, stderr=subprocess.PIPE, check=True)
+    assert result.stderr == b""

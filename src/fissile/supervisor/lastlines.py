@@ -23,7 +23,7 @@ def told(lines: Sequence[str], trouble: str) -> tuple[str, ...]:
 class LastLines:
     """Of a process that is about to be started. fd: where it will write to; where that is no file, nothing is known.
 
-    What others write to the same file meanwhile cannot be told apart from it.
+    It is its own spool; where none can be made, what others write to its log meanwhile cannot be told apart from it.
     """
 
     def __init__(self, fd: int) -> None:
