@@ -84,7 +84,8 @@ async def test_scale_and_restart_say_who_and_why_in_the_history(api: WithApi):
         answer = await client.post("/services/back/scale", json={"replicas": 2, "who": "anna", "why": "a fair"})
         assert (answer.status_code, answer.json()) == (200, {"replicas": 2})
         answer = await client.post("/services/back/restart", json={"who": "ben", "why": "new data"})
-        assert answer.json() == {"replicas": 2}
+        restarted = answer.json()
+        assert (restarted["replicas"], restarted["services"], restarted["warnings"]) == (2, {"back": 2}, [])
         assert not set(before) & {r.pid for r in api.run.supervisor.seen("back").replicas.values() if r.lives()}
         history = (await client.get("/history", params={"service": "back", "limit": 1000})).json()
         changes = [
