@@ -20,7 +20,7 @@ from fissile.orchestrator.effects import Effects
 from fissile.orchestrator.module import Modules
 from fissile.orchestrator.reading import Paths
 from fissile.orchestrator.release import Release, difference
-from fissile.runtime.settings import ServiceSettings, load
+from fissile.runtime.settings import load
 from fissile.supervisor.source import PAGE_FOLDERS, read_files, release_of
 
 CHANGES = {**CODE, **DATA}
@@ -139,7 +139,6 @@ def test_whoever_changes_is_built_anew_and_nobody_else(rebuilt: dict[str, set[st
     assert bool(needless) == (name in IMPRECISE), needless
 
 
-@pytest.mark.skipif("code" not in ServiceSettings.__struct_fields__, reason="programs run from no copy yet")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_is_built_anew_with_its_code(tmp_path: Path, name: str):
     program = PROGRAMS[name]
