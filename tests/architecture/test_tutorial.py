@@ -39,8 +39,9 @@ def matching(line: str) -> str:
 
 
 def agrees(told: list[str], printed: list[str]) -> bool:
-    """Whether the lines are those, "…" standing for any."""
-    pattern = "".join(r"(?:.*\n)*" if line == ANYTHING else matching(line) + "\n" for line in told)
+    """Whether the lines are those, "…" standing for any. Empty ones say nothing."""
+    lines = [line for line in told if line.strip()]
+    pattern = "".join(r"(?:.*\n)*" if line == ANYTHING else matching(line) + "\n" for line in lines)
     return re.fullmatch(pattern, "".join(plain(line) + "\n" for line in printed if line.strip())) is not None
 
 
