@@ -442,6 +442,7 @@ async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say:
     mark.put_on(0, state.mark())
     sockets: list[socket.socket] = []
     try:
+        os.environ.update(settings.service(MONOLITH_SERVICE).environment)
         graph = load_application(settings.app, Path(settings.root))
         let_info_pass()
         settings = resolve(settings, graph)

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from fissile.component.topology import BUILT_IN, MONOLITH_SERVICE
 from fissile.orchestrator.packages import Installed, Missing
 from fissile.orchestrator.release import Release
 from fissile.runtime.control import ReplicaSpec, Routes
@@ -63,10 +64,26 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
         """What the zygote itself is told of it."""
         settings, guest = self.settings, lone_guest(self.settings)
         if guest is None:
-            return Begin(settings.app, settings.root, self.keep, self.source)
+            common, own = shared_environment(settings, self.topology)
+            return Begin(settings.app, settings.root, self.keep, self.source, environment=common, own=own)
         return Begin(
             getattr(guest, guest.guest), settings.root, self.keep, self.source, guest.folder or ".", guest.environment
         )
+
+
+def shared_environment(settings: Settings, topology: str) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The variables that all services have alike which are forked from one import; and the names of the others.
+
+    Of `microservices` nobody knows before the import which ones there are: they have none alike.
+    """
+    names = [name for name, one in settings.services.items() if one.guest]
+    names += [MONOLITH_SERVICE] if topology == BUILT_IN[0] else list(settings.topologies.get(topology, ()))
+    forked = {name: one for name in names if not (one := settings.service(name)).spawn and not one.command}
+    known = topology == BUILT_IN[0] or topology in settings.topologies
+    first, *others = [one.environment for one in forked.values()] if known and forked else [dict[str, str]()]
+    common = {name: value for name, value in first.items() if all(one.get(name) == value for one in others)}
+    own = [one.environment for one in settings.services.values() if not (one.spawn or one.foreign)]
+    return common, tuple(sorted({name for variables in own for name in variables} - common.keys()))
 
 
 def lone_guest(settings: Settings) -> ServiceSettings | None:
@@ -86,7 +103,8 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
     """Import the application, and have a child check it. With it travel two letters: a Load, and one for its answer.
 
     target: "module:attribute"; "" where there is nothing to import. root, keep, source: as of Load. folder: of a
-    single guest, which knows nothing of Fissile, from the root on ("": it is an application); environment: its own.
+    single guest, which knows nothing of Fissile, from the root on ("": it is an application). environment: of that
+    guest, or what all services have that are forked from the import; own: names of those that one of them has alone.
     """
 
     target: str
@@ -95,6 +113,7 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
     source: str = ""
     folder: str = ""
     environment: dict[str, str] = {}
+    own: tuple[str, ...] = ()
 
 
 class Confinement(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -45,7 +45,7 @@ from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import keep_from_programs
 from fissile.runtime.host import MIGRATE, configured
 from fissile.runtime.loading import NOT_COPIED, enter_folder, import_from_copy, load_application, load_object
-from fissile.runtime.places import runs_from
+from fissile.runtime.places import edited, runs_from
 from fissile.runtime.settings import Settings, resolve, standing_alone
 from fissile.runtime.unhandled import show_unhandled
 from fissile.supervisor import mark, sealed, title, withheld
@@ -88,6 +88,7 @@ from fissile.supervisor.messages import (
 )
 from fissile.supervisor.peers import Complaints, Doorman
 from fissile.supervisor.printing import flush_output, unfailing_output
+from fissile.supervisor.reads import Reads
 from fissile.supervisor.remains import Ending, living
 from fissile.supervisor.renewal import Renewal
 from fissile.supervisor.source import outside, release_of
@@ -118,10 +119,14 @@ class Birth(msgspec.Struct, frozen=True):
 
 
 class Noticed(msgspec.Struct, frozen=True):
-    """What people should know of an import. left: what replicas that are forked from it share; live: of its code."""
+    """What people should know of an import. left: what replicas that are forked from it share; live: of its code.
+
+    read: where it has read variables that are in the replicas of one service alone.
+    """
 
     left: tuple[str, ...] = ()
     live: str = ""
+    read: dict[str, str] = {}
 
 
 class Spare(msgspec.Struct, frozen=True):
@@ -514,15 +519,16 @@ def load(order: Begin, renewal: Renewal) -> tuple[Graph | None, Noticed]:
         runs_from(order.root, order.source)
         import_from_copy(Path(order.source), root)
     enter_folder(root / order.folder)
+    os.environ.update(order.environment)
+    reads = Reads(name for name in order.own if name not in os.environ)
     if order.folder:
         # Imported here once, its replicas are forks that share its memory. Several could get in each other's way.
-        os.environ.update(order.environment)
         with renewal.watching():
             load_object(order.target, root / order.folder)
     elif order.target:
-        with renewal.watching():
+        with renewal.watching(), reads.watching():
             graph = load_application(order.target, root)
-    return graph, Noticed(tuple(sentences(watch.left())), _live_warning(order))
+    return graph, Noticed(tuple(sentences(watch.left())), _live_warning(order), reads.found)
 
 
 def _examiner(graph: Graph | None, noticed: Noticed, order: int, answer: int) -> NoReturn:
@@ -573,7 +579,7 @@ def examine(order: Load, graph: Graph | None, noticed: Noticed) -> Loaded:
         release,
         tuple(c.name for c in components if not c.foreign and callable(getattr(c.cls, MIGRATE, None))),
         {c.name: keeps for c in components if (mark := class_mark(c.cls)) and (keeps := mark.keeps)},
-        tuple(filter(None, (*(noticed.left if forks else ()), noticed.live))),
+        tuple(filter(None, (*(noticed.left if forks else ()), noticed.live, *_unset(noticed, settings, services)))),
         found,
         missing,
     )
@@ -623,6 +629,18 @@ def _check_foreign(graph: Graph, topology: Topology, settings: Settings) -> None
             mistakes.append(f"[services.{service}] has a command, but a component with http(): leave it in Python")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+
+
+def _unset(noticed: Noticed, settings: Settings, services: Iterable[str]) -> Iterator[str]:
+    """Variables of services that the import has asked for, and could not get."""
+    for name, place in noticed.read.items():
+        held = [service for service in services if name in settings.service(service).environment]
+        forked = [service for service in held if not settings.service(service).spawn]
+        if forked:
+            yield (
+                f"{name} is in `environment` of {' and '.join(forked)} alone, but it is read while the application is "
+                f"imported, once for all services ({edited(place)}): read it in start(), or say spawn = true"
+            )
 
 
 def _check_folders(settings: Settings, services: Iterable[str]) -> None:
