@@ -151,13 +151,14 @@ class Spool:
             return
         before, after, inode, log_before, log_after, done, taken = PLACES.unpack(data)
         self._at = after
-        if not done:
-            with self._lock:
-                self._log.ready()
-                if self._log.inode == inode and self._log.size < log_after:
-                    self._at = before
-                    if self._log.size > log_before:
-                        self._log.cut(log_before)
+        with self._lock:
+            self._log.ready()
+            if not done and self._log.inode == inode and self._log.size < log_after:
+                self._at, log_after = before, log_before
+                if self._log.size > log_before:
+                    self._log.cut(log_before)
+            if self._log.inode == inode and self._log.size == log_after and self._log.cut_off(self):
+                self._log.open_by, self._state = self, Writing(open=True)  # nobody has written since
         if taken and self._first_data() < taken:  # else it was not taken
             self._at -= taken
         self._keep()
@@ -242,7 +243,8 @@ class Spool:
 
     def _keep(self, taken: int = 0) -> None:
         """Note how far it was read. taken: how much is about to be taken off its beginning."""
-        os.pwrite(self._places, PLACES.pack(self._at, self._at, 0, 0, 0, True, taken), 0)
+        size = self._log.size
+        os.pwrite(self._places, PLACES.pack(self._at, self._at, self._log.inode, size, size, True, taken), 0)
 
     def reclaim(self) -> None:
         """Give the disk space back of what was read. Nobody who writes notices."""
