@@ -18,6 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import autoscalers
+import commands
 import deploys
 import local
 import pages
@@ -71,6 +72,7 @@ def stages(rounds: int, seconds: float, recorded: Path) -> dict[str, Callable[[]
         "pinning": lambda: pinning.measure(rounds),
         "purchases": lambda: purchases.figures(purchases.measure(rounds)),
         "supervision": lambda: supervision.measure(rounds),
+        "commands": lambda: commands.measure(rounds),
         "autoscalers": autoscalers.figures,
         "deploys": lambda: deploys.measure(rounds, lambda split: recorded.write_bytes(split.as_json()) and None),
     }

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fissile.cli.commands import module_of, named, parser_of, within
+from fissile.errors import ConfigError
 from fissile.runtime.host import Host
 
 ROOT = Path(__file__).parents[2]
@@ -118,3 +120,48 @@ def test_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^ +make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"the README names `make {target}`"
+
+
+def commands_named(text: str) -> set[str]:
+    """All that a text says to type: in backticks, after a prompt, or indented; adjacent strings of code are joined."""
+    joined = re.sub(r'"\s*\n\s*f?"', "", text)
+    found = re.findall(r"`(fissile(?: [^`\n]*)?)`|^(?:\$ |    )(fissile [^\n#|;]*)", joined, re.MULTILINE)
+    return {(quoted or typed).strip() for quoted, typed in found}
+
+
+def unknown_words(command: str) -> str:
+    """What a command line names that does not exist; "" where all does."""
+    # Words of people and what is put in at run time are not looked at.
+    words = re.sub(r"'[^']*'|\"[^\"]*\"|\{[^}]*\}|\$\([^)]*\)", "X", command).split()[1:]
+    try:
+        _, words = within(words)
+        if not words or words[0] in ("-h", "--help", "--version", "-C", "COMMAND", "NAME", "X", "complete"):
+            return ""
+        name, rest = named(words)
+    except ConfigError as error:
+        return error.message
+    parser = parser_of(name, module_of(name))
+    known = {option for action in parser.actions(hidden=True) for option in action.option_strings} | {"--help", "-h"}
+    return " ".join(word for word in rest if word.startswith("-") and word.partition("=")[0] not in known)
+
+
+NAMING = sorted(
+    [*ROOT.glob("src/**/*.py"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), *ROOT.glob("examples/**/*.md")]
+)
+
+
+@pytest.mark.parametrize("file", NAMING, ids=lambda file: str(file.relative_to(ROOT)))
+def test_commands_that_are_named_exist(file: Path):
+    wrong = {command: unknown for command in commands_named(file.read_text()) if (unknown := unknown_words(command))}
+    assert not wrong
+
+
+def test_a_wrong_command_would_be_found():
+    said = 'remedy="see `fissile stauts`, or `fissile down "\n    "--hard`"\n\n$ fissile logs --wrong x\n'
+    said += "    fissile up --now\n"
+    assert {unknown_words(one) for one in commands_named(said)} == {
+        "fissile has no command stauts; did you mean status?",
+        "--hard",
+        "--wrong",
+        "--now",
+    }

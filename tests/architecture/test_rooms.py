@@ -34,7 +34,7 @@ HEAVY = (
     "fissile.bench",
 )
 # Start-up time of every command that only looks: it has to be there at once.
-SLOW = ("asyncio", "uvloop", "uvicorn", "starlette", "pydantic", "typer", "click", "rich")
+SLOW = ("asyncio", "uvloop", "uvicorn", "starlette", "pydantic", "typer", "click", "rich", "ssl", "email")
 LOOKS = (("status",), ("logs",), ("history",), ("releases",), ("--help",), ("status", "--help"), ("stauts",))
 NAMES_THAT_SAY_NOTHING = {"types", "models", "utils", "util", "common", "helpers", "misc", "base"}
 

@@ -22,6 +22,7 @@ COMMANDS: dict[tuple[str, ...], tuple[int, int, int, int, int]] = {
     ("status",): (2, 2, 0, 2, 2),
     ("status", "--json"): (2, 2, 0, 2, 2),
     ("history",): (2, 0, 0, 2, 0),
+    ("history", "sit"): (2, 0, 2, 2, 0),
     ("releases",): (2, 2, 0, 2, 2),
     ("scale", "site", "1"): (2, 2, 0, 2, 2),
     ("scale", "sit", "1"): (2, 2, 2, 2, 2),

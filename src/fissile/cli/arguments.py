@@ -49,9 +49,9 @@ class Parser(argparse.ArgumentParser):
         known = {"folder": folder} if any(one.dest == "folder" for one in self._actions) else {}
         return vars(self.parse_intermixed_args(list(words), argparse.Namespace(**known)))
 
-    def actions(self) -> list[argparse.Action]:
-        """Options and arguments that the help shows."""
-        return [one for one in self._actions if one.help is not argparse.SUPPRESS]
+    def actions(self, *, hidden: bool = False) -> list[argparse.Action]:
+        """Options and arguments that the help shows; or all of them."""
+        return [one for one in self._actions if hidden or one.help is not argparse.SUPPRESS]
 
     def known_options(self) -> list[str]:
         """The names of all options that the help shows."""

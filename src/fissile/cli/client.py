@@ -1,14 +1,16 @@
 """How commands ask a running supervisor: HTTP over its Unix socket, or TCP with its token where that is gone."""
 
-import json
 import socket
 import struct
-from collections.abc import Iterator, Sequence
-from http.client import HTTPConnection, HTTPException
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+import msgspec
+
+from fissile.cli.http import Answer, Broken, ask
 from fissile.errors import FissileError, with_lines
 from fissile.rpc.paths import addressed
 from fissile.supervisor.endpoints import supervised
@@ -32,18 +34,18 @@ class Refused(FissileError):
         return with_lines(self.message, self.remedy, self.service, self.last_lines)
 
 
-class _UnixConnection(HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("supervisor", timeout=ANSWER_SECONDS_MAX)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _unix(path: str) -> socket.socket:
+    """A connection to a Unix socket. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
         # Where others stand at the door, one that waits has its turn; with a timeout of Python's it would not wait.
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", CONNECT_SECONDS_MAX, 0))
-        with addressed(self._path) as path:
-            self.sock.connect(path)
-        self.sock.settimeout(self.timeout)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", CONNECT_SECONDS_MAX, 0))
+        with addressed(path) as short:
+            sock.connect(short)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class Client:
@@ -52,48 +54,54 @@ class Client:
     def __init__(self, root: Path) -> None:
         self.endpoints = supervised(root)
 
-    def _open(self, verb: str, path: str, body: Any = None, *, seconds_max: float = ANSWER_SECONDS_MAX) -> Any:
-        data = None if body is None else json.dumps(body).encode()
+    def _open(self, verb: str, path: str, body: Any, seconds_max: float) -> Answer:
+        """An answer whose head is there. Raises Refused, and as `_told` says."""
+        data = b"" if body is None else msgspec.json.encode(body)
+        sock, headers = self._connected()
+        sock.settimeout(seconds_max)
+        answer = ask(sock, verb, quote(path, safe="/?&="), {"Content-Type": "application/json", **headers}, data)
+        if answer.status != 200:
+            raise _refused(answer.read())
+        return answer
+
+    def _ask(self, verb: str, path: str, body: Any, seconds_max: float) -> Any:
+        with self._told(seconds_max):
+            return msgspec.json.decode(self._open(verb, path, body, seconds_max).read())
+
+    @contextmanager
+    def _told(self, seconds_max: float) -> Generator[None]:
+        """Within it, a supervisor that does not answer is Refused."""
         try:
-            connection, headers = self._connected()
-            connection.sock.settimeout(seconds_max)
-            connection.request(verb, path, data, {"Content-Type": "application/json", **headers})
-            answer = connection.getresponse()
+            yield
         except TimeoutError:
             raise Refused(
                 f"the supervisor (pid {self.endpoints.pid}) has not answered for {seconds_max:g} s",
                 remedy=f"`kill -9 {self.endpoints.pid}` ends it alone, if it hangs; what runs goes on: `fissile up` "
                 "starts another supervisor, `fissile down` ends the rest",
             ) from None
-        except (OSError, HTTPException) as error:
+        except (OSError, Broken, msgspec.DecodeError) as error:
             raise Refused(
                 f"the supervisor (pid {self.endpoints.pid}) does not answer: {error or type(error).__name__}",
                 remedy="see .fissile/logs/fissile.log; `fissile up` after its death starts another",
             ) from None
-        if answer.status != 200:
-            raise _refused(answer.read())
-        return answer
 
-    def _connected(self) -> tuple[HTTPConnection, dict[str, str]]:
+    def _connected(self) -> tuple[socket.socket, dict[str, str]]:
         """A connection, and what proves us there. Raises OSError."""
-        unix = _UnixConnection(self.endpoints.api_socket)
         try:
-            unix.connect()
-            return unix, {}
+            return _unix(self.endpoints.api_socket), {}
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError, BlockingIOError):
             # Somebody removed the socket, and it has not been put back so far; or too many stand there.
             address = urlsplit(self.endpoints.api)
-            tcp = HTTPConnection(address.hostname or "", address.port, timeout=ANSWER_SECONDS_MAX)
-            tcp.connect()
-            return tcp, {"Authorization": f"Bearer {self.endpoints.api_token}"}
+            sock = socket.create_connection((address.hostname or "", address.port or 0), CONNECT_SECONDS_MAX)
+            return sock, {"Authorization": f"Bearer {self.endpoints.api_token}"}
 
     def get(self, path: str) -> Any:
         """Ask. Raises Refused."""
-        return json.loads(self._open("GET", path, seconds_max=LOOK_SECONDS_MAX).read())
+        return self._ask("GET", path, None, LOOK_SECONDS_MAX)
 
     def post(self, path: str, body: Any = None, *, seconds_max: float = ANSWER_SECONDS_MAX) -> Any:
         """Order. seconds_max: for the answer. Raises Refused."""
-        return json.loads(self._open("POST", path, body or {}, seconds_max=seconds_max).read())
+        return self._ask("POST", path, body or {}, seconds_max)
 
     def service(self, given: str) -> str:
         """The service that somebody means by its name, or by that of a component. Raises ConfigError, Refused."""
@@ -103,20 +111,20 @@ class Client:
 
     def events(self, path: str) -> Iterator[Any]:
         """Server-sent events, for as long as they come."""
-        with self._open("GET", path) as answer:
-            for line in answer:
+        with self._told(ANSWER_SECONDS_MAX):
+            for line in self._open("GET", path, None, ANSWER_SECONDS_MAX).lines():
                 if line.startswith(b"data: "):
-                    yield json.loads(line[6:])
+                    yield msgspec.json.decode(line[6:])
 
 
 def _refused(body: bytes) -> Refused:
     try:
-        problem = json.loads(body)
+        problem = msgspec.json.decode(body)
         return Refused(
             problem["detail"],
             remedy=problem.get("remedy", ""),
             service=problem.get("service", ""),
             last_lines=problem.get("last_lines", ()),
         )
-    except (ValueError, KeyError, TypeError):
+    except (msgspec.DecodeError, ValueError, KeyError, TypeError):
         return Refused(body.decode(errors="replace")[:500])

@@ -2,9 +2,12 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fissile.cli.arguments import Parser, for_programs, in_folder, whole
+
+if TYPE_CHECKING:
+    from fissile.cli.client import Client
 
 USAGE = "[SERVICE] [OPTIONS]"
 ENTRIES_MAX = 10_000
@@ -38,18 +41,34 @@ def history(service: str, folder: Path, limit: int, follow: bool, json: bool) ->
     client = None
     try:
         client = Client(folder)
-        entries = client.get(f"/history?limit={limit}&service={service}")
     except ConfigError as error:
         entries = _kept(folder, service, limit)
         if entries is None:
             raise
         note(f"{error.message}; this is what was recorded")
+    else:
+        service, entries = _found(client, service, limit)
     for entry in entries:
         show(entry, one_line=True) if json else _print(entry)
     if follow and client is not None:
         after = entries[-1]["id"] if entries else 0
         for entry in client.events(f"/events?after={after}&service={service}"):
             show(entry, one_line=True) if json else _print(entry)
+
+
+def _found(client: "Client", given: str, limit: int) -> tuple[str, list[dict[str, Any]]]:
+    """The service that is meant, and its entries. One that runs no more has some as well. Raises ConfigError."""
+    from fissile.errors import ConfigError
+
+    unknown = None
+    try:
+        service = client.service(given) if given else ""
+    except ConfigError as error:
+        service, unknown = given, error
+    entries = client.get(f"/history?limit={limit}&service={service}")
+    if unknown is not None and not entries:
+        raise unknown
+    return service, entries
 
 
 def _kept(folder: Path, service: str, limit: int) -> list[dict[str, Any]] | None:
