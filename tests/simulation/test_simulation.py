@@ -7,10 +7,13 @@ import itertools
 from pathlib import Path
 
 import pytest
+from machine import Habits
 from releasing import deploying
 from scenarios import FAULT_SECONDS, settled, steady, troubled, with_neighbour
+from world import ServicePlan, World
 
 from fissile.orchestrator.autoscale import STABLE_SECONDS
+from fissile.orchestrator.desired import DesiredService
 
 SEEDS = 200
 DEPLOYING_SEEDS = 100
@@ -96,3 +99,17 @@ def test_a_crash_loop_changes_nothing_for_the_others():
         assert trails[0] == trails[1] != [], f"seed {seed}"
         # Back-off keeps four looping slots from starving the machine: without it, they would start thousands.
         assert 20 < starts < 60, f"seed {seed}: {starts} starts"
+
+
+def test_an_hour_of_what_is_bad_and_does_not_change_is_few_lines():
+    waiting = ServicePlan(DesiredService(1, 1, 8), load=((0.0, 20.0),), waits_for="slow")
+    slow = ServicePlan(DesiredService(1, 1, 1), load=((0.0, 20.0),))
+    broken = ServicePlan(DesiredService(1, 1, 1), Habits(0.05, stillborn_share=1.0))
+    world = World(1, {"waiting": waiting, "slow": slow, "broken": broken}, cores=4)
+    world.clock.run(3600.0)
+    lines = {name: [what for _, one, what in world.trail if one == name] for name in world.services}
+    (held,) = [what for what in lines["waiting"] if what.startswith("held")]
+    assert "wait for slow, which has 1 replica, a fixed number" in held
+    assert len(lines["waiting"]) == len(lines["slow"]) + 1 == 2
+    # One start in half a minute, less the jitter: and never more, whatever it is that fails.
+    assert 100 < len(lines["broken"]) < 200

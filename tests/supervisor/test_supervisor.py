@@ -12,7 +12,7 @@ import httpx
 import pytest
 from supervised import Output, descendants, left_in, lives, running, shown, until
 
-from fissile.errors import ConfigError
+from fissile.errors import ConfigError, FissileError
 from fissile.orchestrator.replica import Replica
 from fissile.runtime.settings import load
 from fissile.supervisor.beginning import StartError
@@ -429,3 +429,16 @@ async def test_migrations_that_fail_by_a_mistake_of_ours_keep_nobody_waiting(
     monkeypatch.setattr(Launcher, "migrate", mistaken)
     text = await fails_to_start(folder, StartError)
     assert "back cannot be started: a mistake of Fissile's own: RuntimeError: nobody has foreseen this" in text
+
+
+async def test_a_restart_that_is_given_up_is_in_the_history_as_all_changes_are(folder: Path):
+    async with running(folder) as app:
+        old = app.pids("back")
+        (folder / "back-cannot-start").touch()
+        with pytest.raises(FissileError, match="the database is not there"):
+            await app.supervisor.restart("back")
+        (given_up,) = [e for e in app.supervisor.journal.history(service="back") if e.what == "GiveUpRestart"]
+        assert given_up.kind == "change"
+        assert app.pids("back") == old
+    assert b"the replica that it was to replace serves on" in app.output.err
+    assert b"starting again" not in app.output.err
