@@ -31,13 +31,14 @@ from fissile.runtime.control import DRAIN_SECONDS_MAX
 from fissile.runtime.forked import disown
 from fissile.runtime.loading import enter_folder, inside, load_application
 from fissile.runtime.monolith import Monolith
+from fissile.runtime.named import as_named
 from fissile.runtime.places import authors
 from fissile.runtime.settings import LimitSettings, Settings, load, resolve
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.supervisor import mark, report, withheld
 from fissile.supervisor.descent import born
-from fissile.supervisor.endpoints import FOLDER, LOGS, Endpoints, ServiceEndpoints
-from fissile.supervisor.installed import installed
+from fissile.supervisor.endpoints import LOGS, Endpoints, ServiceEndpoints, state_of
+from fissile.supervisor.installed import installed, working_folder
 from fissile.supervisor.logfiles import LogFiles, collect
 from fissile.supervisor.reaper import keep_reaping
 from fissile.supervisor.remains import Survivor, left_anywhere
@@ -143,7 +144,7 @@ def release_here(settings: Settings, topology: str) -> Release:
     if graph is not None:
         services = dict(topology_for(graph, topology, settings.topologies).services)
     alone = {name: () for name, one in settings.services.items() if one.foreign and name not in services}
-    found = installed(settings.root, os.getcwd(), files=outside(Path(settings.root)))
+    found = installed(settings.root, working_folder(), files=outside(Path(settings.root)))
     return release_of(settings, graph, topology, {**alone, **services}, found)
 
 
@@ -220,7 +221,7 @@ async def _run_services(
     withheld.take()
     withheld.close_to_others()
     adopts = mark.adopt_orphans()
-    logs = LogFiles(Path(settings.root) / FOLDER / LOGS) if keep else None
+    logs = LogFiles(state_of(_named(settings)) / LOGS) if keep else None
     supervisor = Supervisor(
         settings, topology, port=port, logs=logs, keep=keep, fresh=fresh, resume=resume, adopts=adopts
     )
@@ -307,7 +308,7 @@ def up(settings: Settings, options: list[str], waits: Waits) -> Endpoints:
     Told to end by a signal meanwhile, it ends what it has begun, and raises GivenUp. Raises ConfigError or StartError
     with what keeps it from starting.
     """
-    folder = Path(settings.root) / FOLDER
+    folder = state_of(_named(settings))
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         LogFiles(folder / LOGS)
@@ -403,12 +404,17 @@ def stop_signals(received: Callable[[int], None]) -> Generator[list[int]]:
             signal.signal(number, before[number])
 
 
+def _named(settings: Settings) -> Path:
+    """The application's folder as it was named."""
+    return Path(settings.named or settings.root)
+
+
 def down(root: Path, *, who: str, why: str) -> None:
     """Stop what a dead supervisor left in a folder. Raises ConfigError if there is nothing."""
-    supervisor_of = Settings(app="", root=str(root.resolve()))
+    supervisor_of = Settings(app="", root=str(root.resolve()), named=str(as_named(root)))
 
     async def stop() -> None:
-        supervisor = Supervisor(supervisor_of, "", logs=LogFiles(root / FOLDER / LOGS), keep=True)
+        supervisor = Supervisor(supervisor_of, "", logs=LogFiles(state_of(root) / LOGS), keep=True)
         await supervisor.start(adopt_only=True)
         await supervisor.lay_down(who=who, why=why)
         await supervisor.stop()
@@ -421,7 +427,7 @@ def clear(root: Path) -> tuple[int, list[Survivor]]:
 
     Raises ConfigError where it runs.
     """
-    state = StateFolder(root.resolve())
+    state = StateFolder(as_named(root))
     if not root.is_dir() or not left_anywhere(state.mark().application):
         return 0, []
     state.open()
@@ -434,7 +440,7 @@ def clear(root: Path) -> tuple[int, list[Survivor]]:
 
 async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say: Say, *, copied: bool) -> None:
     show_unhandled()
-    state = StateFolder(Path(settings.root))
+    state = StateFolder(_named(settings))
     state.open()
     state.clear()
     state.clean()

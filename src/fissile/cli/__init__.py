@@ -30,6 +30,15 @@ def stand_in_for_closed() -> None:
             setattr(sys, name, open(fd, mode, closefd=False))  # noqa: SIM115 -- for as long as the process lives
 
 
+def _is_here() -> bool:
+    """Whether the working folder is there: somebody may have removed it."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def main() -> None:
     """The command `fissile`. Exit codes: 1 a call or restart failed, 2 a mistake that the user can mend."""
     stand_in_for_closed()
@@ -45,6 +54,13 @@ def main() -> None:
 
         complain(str(error))
         code = EXIT_FAILED if isinstance(error, (CallError, Refused)) else EXIT_MISTAKE
+    except FileNotFoundError:
+        if _is_here():
+            raise
+        complain(
+            "the folder that you are in is gone\n  → change to another, as with `cd`, or name it in full with -C DIR"
+        )
+        code = EXIT_MISTAKE
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read it has enough, as `head`

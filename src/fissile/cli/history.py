@@ -76,9 +76,9 @@ def _kept(folder: Path, service: str, limit: int) -> list[dict[str, Any]] | None
     import msgspec
 
     from fissile.journal.journal import Journal
-    from fissile.supervisor.endpoints import FOLDER, JOURNAL
+    from fissile.supervisor.endpoints import JOURNAL, state_of
 
-    file = folder / FOLDER / JOURNAL
+    file = state_of(folder) / JOURNAL
     if not file.is_file():
         return None
     journal = Journal(file)

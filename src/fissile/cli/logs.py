@@ -54,11 +54,12 @@ def logs(
 
     Each line has its time and its replica's name in front.
     """
+    from fissile.supervisor.endpoints import state_of
     from fissile.supervisor.logreader import Reader, Wanted
     from fissile.supervisor.stamps import stamp
 
     _end_with_the_reader()
-    state = folder / ".fissile"
+    state = state_of(folder)
     files = state / "logs"
     now = time.time()
     wanted = Wanted(

@@ -55,7 +55,7 @@ def up(
     settings = daemon.settings_of(folder, target, profile)
     options = _options(folder, target, topology, port, profile)
     if systemd:
-        say(unit(Path(settings.root), options))
+        say(unit(Path(settings.named or settings.root), options))
         return 0
     waits = Waits(quiet=json)
     try:
@@ -86,7 +86,9 @@ def as_json(error: "FissileError") -> dict[str, object]:
 
 
 def _options(folder: Path, target: str, topology: str | None, port: int | None, profile: str | None) -> list[str]:
-    options = ["-C", str(folder.resolve()), *([target] if target else [])]
+    from fissile.runtime.named import as_named
+
+    options = ["-C", str(as_named(folder)), *([target] if target else [])]
     for name, value in (("--topology", topology), ("--port", port), ("--profile", profile)):
         if value is not None:
             options += [name, str(value)]

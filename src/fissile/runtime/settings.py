@@ -23,6 +23,7 @@ from fissile.component.topology import BUILT_IN, mistakes_in, topology_for
 from fissile.errors import ConfigError
 from fissile.rpc.server import DEFAULT_CONCURRENCY, DEFAULT_QUEUE
 from fissile.runtime.host import field_names
+from fissile.runtime.named import as_named
 
 FILE_NAME = "fissile.toml"
 REPLICAS_MAX = 1000
@@ -143,12 +144,14 @@ class ServiceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What fissile.toml says, with a profile and the environment applied.
 
-    app: "" where there are only services in other technologies. root: its folder. file, profile: what was read
-    ("": neither). profiles: the same with each of the other profiles instead, so that their mistakes are told, too.
+    app: "" where there are only services in other technologies. root: its folder; named: the same as it was named,
+    which may be a link that is switched one day. file, profile: what was read ("": neither). profiles: the same with
+    each of the other profiles instead, so that their mistakes are told, too.
     """
 
     app: str = ""
     root: str = ""
+    named: str = ""
     file: str = ""
     profile: str = ""
     topology: str = "monolith"
@@ -196,7 +199,7 @@ def settings_from(document: Mapping[str, Any], file: Path, profile: str | None =
     if mistakes:
         raise _mistaken(file, mistakes)
     # Each table was checked by itself, so only a mistake of ours could be found now.
-    where = {"root": str(file.parent.resolve()), "file": file.name}
+    where = {"root": str(file.parent.resolve()), "named": str(as_named(file.parent)), "file": file.name}
     every = {
         name: msgspec.convert({**(merge(raw, profiles[name]) if name else raw), **where, "profile": name}, Settings)
         for name in ("", *profiles)

@@ -62,13 +62,15 @@ class Editions:
         settled: Settled | None = None,
         forced: Mapping[str, str] | None = None,
         environment: Environment | None = None,
+        root: Path | None = None,
     ) -> Edition:
         """Import a release. kept: the sockets that zygotes keep. settled, forced: as of `Load`. environment: another
-        than the application's own so far.
+        than the application's own so far. root: the application's folder, if it is another one from now on.
 
         Raises ConfigError, and leaves nothing behind.
         """
-        source = str(self._fleet.root) if settings.root != str(self._fleet.root) else ""
+        source = str(root or self._fleet.root)
+        source = source if settings.root != source else ""
         name = secrets.token_hex(TOKEN_BYTES)
         load = Load(
             settings,
@@ -85,7 +87,7 @@ class Editions:
         try:
             with self.does(f"importing {nursery.target}" if nursery.target else "reading the settings"):
                 loaded = await nursery.start()
-            limits = self._fleet.limits_for(settings)
+            limits = self._fleet.limits_for(settings, root)
             for label, sock in list(kept.items()):
                 await nursery.keep(label, sock)
         except BaseException:

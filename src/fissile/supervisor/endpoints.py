@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.runtime.named import as_named
 from fissile.supervisor.descent import application_of, born, still_there
 
 FOLDER = ".fissile"
@@ -70,9 +71,32 @@ class Endpoints(msgspec.Struct, frozen=True):
         """Whether the zygote is."""
         return self.zygote is not None and lives(self.zygote, self.zygote_born)
 
-    def copied_to(self, root: Path) -> bool:
-        """Whether it came into this folder with a copy of another one. Raises OSError."""
-        return self.folder not in ("", application_of(root))
+    def copied_to(self, state: Path) -> bool:
+        """Whether it came into this state folder with a copy of another one. Raises OSError."""
+        return self.folder not in ("", identity_of(state))
+
+
+def state_of(folder: Path) -> Path:
+    """Where the state of the application is that is named by a path.
+
+    In its folder. Where the path is a link that is switched from one folder to the next, as `current` of Capistrano, it
+    is beside the link: earlier folders are removed one day. A `.fissile` in the folder that is there already, or a link
+    to one that is shared, goes first.
+    """
+    named = as_named(folder)
+    inside, beside = named / FOLDER, named.parent / f".{named.name}{FOLDER}"
+    if not named.is_symlink():
+        return Path(os.path.realpath(inside)) if inside.is_symlink() else inside
+    if beside.is_dir() or not (os.path.lexists(inside) or not os.access(named.parent, os.W_OK)):
+        return beside
+    return Path(os.path.realpath(inside))
+
+
+def identity_of(state: Path) -> str:
+    """The name that the processes carry whose state a folder holds, see `application_of`. Raises OSError."""
+    real = Path(os.path.realpath(state))
+    own = real.name != FOLDER and real.is_dir()
+    return application_of(real if own else real.parent)
 
 
 def nothing_runs(root: Path) -> ConfigError:
@@ -88,7 +112,7 @@ def read_endpoints(root: Path) -> Endpoints:
 
     Its supervisor may be dead: see `supervised`.
     """
-    file = root / FOLDER / ENDPOINTS
+    file = state_of(root) / ENDPOINTS
     try:
         found = msgspec.json.decode(file.read_bytes(), type=Endpoints)
     except (FileNotFoundError, NotADirectoryError):
@@ -99,7 +123,7 @@ def read_endpoints(root: Path) -> Endpoints:
         raise ConfigError(f"{file} cannot be read: {error}", remedy="start the application anew") from None
     if not found.supervisor_lives() and not found.zygote_lives() and not still_there(found.births):
         raise nothing_runs(root)
-    if found.copied_to(root):
+    if found.copied_to(file.parent):
         raise ConfigError(
             f"nothing runs in {root.resolve()}, which is a copy of a folder whose application runs (pid {found.pid})",
             remedy="start this one as well with `fissile up`, or name the folder of the other with -C",

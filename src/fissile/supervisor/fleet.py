@@ -159,6 +159,7 @@ class Fleet:
 
     def __init__(self, settings: Settings, topology: str, state: StateFolder) -> None:
         self.root = Path(settings.root)
+        self.named = Path(settings.named or settings.root)
         self.state = state
         self.editions: dict[str, Edition] = {}
         self.nurseries: dict[str, Nursery] = {}
@@ -306,7 +307,7 @@ class Fleet:
         ready = self.service(name).ready()
         return f"listens at port {self.port_of(name)}" if ready == TCP else f"answers at {ready}"
 
-    def limits_for(self, settings: Settings) -> dict[str, Limits]:
+    def limits_for(self, settings: Settings, root: Path | None = None) -> dict[str, Limits]:
         """By service. Raises ConfigError where they do not fit this machine.
 
         Where services run as other users, these are let in to what they need of the state folder.
@@ -317,7 +318,7 @@ class Fleet:
         for name, one in settings.services.items():
             try:
                 found[name] = limits_of(
-                    name, one.limits, str(self.root), isolate=one.isolate, user=one.user, state=state
+                    name, one.limits, str(root or self.root), isolate=one.isolate, user=one.user, state=state
                 )
             except ConfigError as error:
                 mistakes.append(error)

@@ -41,6 +41,13 @@ def _is_packages(folder: str) -> bool:
     return os.path.basename(folder) in ("site-packages", "dist-packages")
 
 
+def working_folder() -> str:
+    """Of this process; "" if that is gone."""
+    with suppress(OSError):
+        return os.getcwd()
+    return ""
+
+
 def is_uvs(prefix: str) -> bool:
     """Whether an environment was made by uv, which puts no pip in it."""
     try:

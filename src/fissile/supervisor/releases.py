@@ -103,6 +103,10 @@ class Releases:
         self._turn = threading.RLock()
         self._followed: dict[Path, _Followed] = {}
 
+    def move(self, root: Path) -> None:
+        """The application's folder is another one from now on, as where a link to it was switched."""
+        self._root = root
+
     def copy(self, settings: Settings) -> Settings:
         """Copy the code that the settings' folder holds now; the settings with the copy as their folder.
 

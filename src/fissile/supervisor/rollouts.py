@@ -59,7 +59,7 @@ from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.environment import Sent, sent
 from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.installed import installed
+from fissile.supervisor.installed import installed, working_folder
 from fissile.supervisor.messages import Settled
 from fissile.supervisor.migrations import Launch, Migrations
 from fissile.supervisor.releases import Kept, KeptLine, Releases
@@ -180,6 +180,8 @@ class Rollouts:
         self._doors = doors
         self._office = office
         self.preparing = asyncio.Lock()
+        # The application's folder, by what is being deployed.
+        self._root = fleet.root
         # One rollout is over, with all that was closed for it, before the next makes anything.
         self._turn = asyncio.Lock()
         self.migrations = Migrations(office)
@@ -291,13 +293,15 @@ class Rollouts:
     async def _what(self, order: DeployOrder) -> tuple[Settings, str]:
         """The settings, with a copy of the code as their folder, and the topology. Raises ConfigError."""
         fleet = self._fleet
+        self._root = fleet.root
         if order.release:
             kept = self._store.find(order.release)
             await self.gather()
             settings = self._reread(self._store.settings(kept))
             await asyncio.to_thread(self._store.relink, settings)
             return settings, order.topology or kept.release.topology
-        settings = self._reread(msgspec.structs.replace(fleet.settings, root=str(fleet.root)))
+        self._root = await asyncio.to_thread(self._folder)
+        settings = self._reread(msgspec.structs.replace(fleet.settings, root=str(self._root)))
         await self.gather()  # so that the copy has links to it
         with self._editions.does(COPIES):
             copied = await asyncio.to_thread(self._store.copy, settings)
@@ -313,7 +317,7 @@ class Rollouts:
         environment = sent(order.environment, "deploy --update-env")
         try:
             found = await self._editions.load(
-                settings, topology, self._doors.kept, forced=forced, environment=environment
+                settings, topology, self._doors.kept, forced=forced, environment=environment, root=self._root
             )
         except ConfigError as error:
             missing = gone(await self._lost(kept)) if kept is not None else ()
@@ -331,7 +335,7 @@ class Rollouts:
 
     async def _lost(self, kept: Kept) -> tuple[Missing, ...]:
         """What is not installed as it was when a release was made, as far as it is seen from here."""
-        now = await asyncio.to_thread(installed, str(self._fleet.root), os.getcwd())
+        now = await asyncio.to_thread(installed, str(self._fleet.root), working_folder())
         return gone(one for one in differences(kept.installed, now) if not one.name.startswith("/"))
 
     async def lost(self) -> dict[str, tuple[str, ...]]:
@@ -353,9 +357,27 @@ class Rollouts:
 
     def _reread(self, settings: Settings) -> Settings:
         """The settings as their file has them now."""
-        if not settings.file:
-            return settings
-        return load(Path(settings.root) / settings.file, settings.profile or None)
+        found = load(Path(settings.root) / settings.file, settings.profile or None) if settings.file else settings
+        return msgspec.structs.replace(found, named=str(self._fleet.named))
+
+    def _folder(self) -> Path:
+        """The application's folder, by the link that it was named by. Raises ConfigError."""
+        root = Path(os.path.realpath(self._fleet.named))
+        if not root.is_dir():
+            raise ConfigError(f"{self._fleet.named} leads to {root}, which is not there", remedy="switch the link")
+        os.chdir(root)  # the folder that it led to before may be removed
+        return root
+
+    async def _move(self) -> None:
+        """The application's folder is the one that is deployed: all that is no code is there from now on."""
+        root = self._root
+        if root == self._fleet.root:
+            return
+        self._office.say(f"{self._fleet.named} leads to {root} now")
+        self._fleet.root = root
+        self._store.move(root)
+        self._fleet.state.show_in(root)
+        await self.gather()
 
     async def load_kept(self, name: str) -> Edition:
         """A release that is wanted, though its zygote is gone. Raises ConfigError."""
@@ -386,6 +408,7 @@ class Rollouts:
         async with self._turn:
             # What was waited for may have become the release that serves.
             deploy = self._compared(edition, order)
+            await self._move()
             if edition.release.name == self._fleet.desired.current.name:
                 await self._only_scale(edition, order)
                 if order.release:

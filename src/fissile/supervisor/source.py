@@ -28,7 +28,7 @@ from fissile.orchestrator.reading import Paths
 from fissile.orchestrator.release import FORCED, Build, Release, build_of
 from fissile.runtime.settings import ServiceSettings, Settings
 from fissile.supervisor.commands import EXECUTABLE
-from fissile.supervisor.installed import installed
+from fissile.supervisor.installed import installed, working_folder
 from fissile.supervisor.listing import DATA_SUFFIXES, Listing, listing_of, shown, stays_within
 from fissile.supervisor.manifest import manifest
 
@@ -65,7 +65,7 @@ def release_of(
     for component in components.values():
         contracts |= contracts_of(component.interface)
     slices = _slices(root, files, settings, components, services)
-    found = found or installed(settings.root, os.getcwd())
+    found = found or installed(settings.root, working_folder())
     common = {**_locks(root), **found.files, "installed packages": found.content()}
     forced = forced or {}
     builds: dict[str, Build] = {}

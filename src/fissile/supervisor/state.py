@@ -21,8 +21,8 @@ import msgspec
 
 from fissile.errors import ConfigError
 from fissile.rpc.paths import PATH_BYTES_MAX, any_length
-from fissile.supervisor.descent import Mark, application_of
-from fissile.supervisor.endpoints import ENDPOINTS, FOLDER, Endpoints
+from fissile.supervisor.descent import Mark
+from fissile.supervisor.endpoints import ENDPOINTS, FOLDER, Endpoints, identity_of, state_of
 from fissile.supervisor.remains import Ending, Survivor, left_anywhere, survivors
 from fissile.supervisor.sockets import EVERYBODYS, OWNERS, SOCKET, SPARES, restore
 from fissile.supervisor.sweep import sweep
@@ -56,7 +56,8 @@ class StateFolder:
     """
 
     def __init__(self, root: Path) -> None:
-        self.path = (root / FOLDER).absolute()
+        self.path = state_of(root)
+        self._root = root
         self.sockets = self.path
         self.socket_mode = OWNERS
         self._lock = -1
@@ -72,12 +73,20 @@ class StateFolder:
         try:
             self.path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             self._lock = self._locked()
+            self.show_in(self._root)
             self.mark()  # it stays the same when somebody removes the folder
             self._tighten()
         except OSError as error:
             raise unusable(self.path, error) from None
         self.sockets = self._socket_folder()
         restore(str(self.sockets))  # by them the zygotes of a dead supervisor are found
+
+    def show_in(self, root: Path) -> None:
+        """Have it found in a folder of the application that it is not in."""
+        inside = root / FOLDER
+        if not os.path.lexists(inside):
+            with suppress(OSError):  # a folder that cannot be written to is found by its name alone
+                inside.symlink_to(self.path)
 
     def _tighten(self) -> None:
         """Close what an earlier version made, or somebody has opened. What is shared serves on."""
@@ -165,7 +174,7 @@ class StateFolder:
     def mark(self) -> Mark:
         """Of all processes of the application in this folder."""
         if self._mark is None:
-            self._mark = Mark(application_of(self.path.parent), 0)
+            self._mark = Mark(identity_of(self.path), 0)
         return self._mark
 
     def clear(self) -> tuple[int, list[Survivor]]:
@@ -182,7 +191,7 @@ class StateFolder:
         """The births of the replicas that were known here last; in a copy of a folder none: they are the other's."""
         with suppress(OSError, msgspec.DecodeError):
             found = msgspec.json.decode((self.path / ENDPOINTS).read_bytes(), type=Endpoints)
-            return {} if found.copied_to(self.path.parent) else found.births
+            return {} if found.copied_to(self.path) else found.births
         return {}
 
     def clean(self) -> None:

@@ -173,7 +173,7 @@ class Supervisor:
         self._touched = False
         # The sets whose replicas a start waits for.
         self._awaited: tuple[str, ...] = ()
-        self._fleet = Fleet(settings, topology, StateFolder(state or Path(settings.root)))
+        self._fleet = Fleet(settings, topology, StateFolder(state or Path(settings.named or settings.root)))
         self._logs = logs or Logs()
         self._journal: Journal | None = None
         self._store = Releases(self._fleet.state.path, self._fleet.root, self.say)

@@ -52,7 +52,7 @@ from fissile.supervisor import mark, sealed, title, withheld
 from fissile.supervisor.confine import enter
 from fissile.supervisor.descent import descendants
 from fissile.supervisor.environment import variables
-from fissile.supervisor.installed import installed
+from fissile.supervisor.installed import installed, working_folder
 from fissile.supervisor.leftovers import Watch, sentences
 from fissile.supervisor.messages import (
     Begin,
@@ -563,7 +563,9 @@ def examine(order: Load, graph: Graph | None, noticed: Noticed) -> Loaded:
     services = {**dict.fromkeys(standing_alone(settings, graph), ()), **services}
     _check_folders(settings, services)
     forks = any(not one.spawn and not one.command for one in map(settings.service, services))
-    found = installed(settings.root, order.source or settings.root, os.getcwd(), files=outside(Path(settings.root)))
+    found = installed(
+        settings.root, order.source or settings.root, working_folder(), files=outside(Path(settings.root))
+    )
     release = release_of(settings, graph, order.topology, services, found, order.forced)
     missing: tuple[Missing, ...] = ()
     if order.settled is not None:
