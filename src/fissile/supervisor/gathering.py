@@ -84,6 +84,10 @@ class Gathering:
         self._said: set[str] = set()
         self._written: Written | None = None
 
+    def move(self, root: Path) -> None:
+        """The application's folder is another one from now on."""
+        self._root = root
+
     @property
     def data(self) -> list[str]:
         """Paths that programs have written to, or made."""

@@ -105,7 +105,9 @@ class Releases:
 
     def move(self, root: Path) -> None:
         """The application's folder is another one from now on, as where a link to it was switched."""
-        self._root = root
+        with self._turn:
+            self._root = root
+            self._gathering.move(root)
 
     def copy(self, settings: Settings) -> Settings:
         """Copy the code that the settings' folder holds now; the settings with the copy as their folder.
