@@ -83,7 +83,7 @@ class Shell:
     def copy(self, settings: Settings) -> Settings:
         return settings
 
-    def gather(self, used: set[str]) -> list[str]:
+    def gather(self, used: set[str], **more: Any) -> list[str]:
         return []
 
     def forget(self, settings: Settings, used: set[str]) -> None:
