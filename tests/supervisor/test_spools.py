@@ -431,3 +431,19 @@ def test_printing_does_not_fail_over_a_full_disk():
     with open("/dev/full", "w") as full:
         result = subprocess.run([sys.executable, "-c", command], stdout=full, stderr=subprocess.PIPE, check=True)
     assert result.stderr == b""
+
+
+def test_a_quiet_spool_is_not_read_again_by_the_next_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(spools, "RETRY_SECONDS", 0.02)
+    writer = make(tmp_path / OUTPUT, "cart")
+    os.write(writer, b"once\n")
+    collect(tmp_path / "logs")
+    collector = Collector(tmp_path / OUTPUT, tmp_path / "logs")
+    assert collector.acquire()
+    collector.find()
+    for _ in range(4):
+        collector.read()
+        time.sleep(0.03)  # longer than what is written to without becoming longer may be under way
+    collector.release()
+    os.close(writer)
+    assert texts(tmp_path / "logs" / "cart.log") == [b"once"]

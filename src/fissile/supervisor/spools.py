@@ -162,9 +162,10 @@ class Spool:
         if taken and self._first_data() < taken:  # else it was not taken
             self._at -= taken
         self._keep()
-        size = os.fstat(self._fd).st_size
-        if self._at > size:
+        found = os.fstat(self._fd)
+        if self._at > found.st_size:
             self._at = 0
+        self._seen_ns = found.st_mtime_ns
         self._remember()
 
     def _first_data(self) -> int:
