@@ -3,8 +3,6 @@
 import os
 import re
 import shlex
-import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +31,8 @@ DATA_SERVERS = frozenset(
     | {"typesense-server", "etcd", "consul", "cockroach", "cassandra", "scylla", "couchdb", "neo4j", "arangod"}
     | {"influxd", "questdb", "surreal", "rqlited", "ferretdb", "tigerbeetle", "victoria-metrics", "immudb"}
 )
+# Of a project that may be installed where it is.
+PROJECTS = ("pyproject.toml", "setup.py", "setup.cfg")
 # What runs a script of package.json.
 NODE_RUNNERS = frozenset({"npm", "pnpm", "yarn", "bun"})
 NODE_VERBS = frozenset({"run", "run-script"})
@@ -186,14 +186,11 @@ def _node_script(words: list[str], folder: Path) -> str:
     return ""
 
 
-def is_python(command: str) -> bool:
-    """Whether Python runs a command, as `python worker.py`, `-m jobs` or `celery worker`."""
-    for words in segments(command):
-        if any(word.endswith(".py") or os.path.basename(word).startswith("python") for word in words):
-            return True
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        program = shutil.which(words[0], path=path)
-        with suppress(OSError):
-            if program is not None and _shebang(Path(program)).startswith("python"):
-                return True
-    return False
+def import_folders(home: Path) -> list[str]:
+    """Where Python is to look for a project's own modules first, in the copy of it.
+
+    Where the project itself is installed (`pip install -e`), they would be imported from the folder that is edited.
+    """
+    if not any((home / name).is_file() for name in PROJECTS):
+        return []
+    return [str(folder) for folder in (home / "src", home) if folder.is_dir() and not folder.is_symlink()]

@@ -59,6 +59,8 @@ class _Home(msgspec.Struct):
     manifest: Manifest
     parents: frozenset[str]
     links: set[str]
+    # As they are written down.
+    kept: set[str] = set()
     folders: dict[str, int] = {}
     # First seen by the last look.
     young: set[str] = set()
@@ -151,16 +153,16 @@ class Gathering:
             with suppress(OSError, msgspec.DecodeError, UnicodeError):
                 raw = msgspec.json.decode((path.parent / LINKS).read_bytes(), type=list[str])
                 links = set(map(_path, raw))
-            home = self._homes[path] = _Home(path, known, frozenset({"", *parents}), links)
+            home = self._homes[path] = _Home(path, known, frozenset({"", *parents}), links, set(links))
         return home
 
     def _keep_links(self, home: _Home, *, always: bool = False) -> None:
         """Whoever supervises next knows what stood here as a link."""
-        raw = msgspec.json.encode(sorted(map(_raw, home.links)))
-        file = home.path.parent / LINKS
+        if home.links == home.kept and not always:
+            return
         with suppress(OSError):
-            if always or not file.exists() or file.read_bytes() != raw:
-                write_private(file, raw)
+            write_private(home.path.parent / LINKS, msgspec.json.encode(sorted(map(_raw, home.links))))
+            home.kept = set(home.links)
 
     def _gathered(self, home: _Home, *, at_once: bool) -> list[str]:
         seen = self._look_at(home, at_once=at_once)

@@ -11,6 +11,7 @@ from fissile.orchestrator.replica import Replica
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor import sealed, withheld
+from fissile.supervisor.commands import import_folders
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.isolation import environment, raise_walls
@@ -135,6 +136,10 @@ class Launcher:
         found = given.general() | withheld.own(given.components(), service.name, names)
         if service.settings.user:
             found.pop("XDG_RUNTIME_DIR", None)  # of the supervisor's user
+        if service.settings.command:
+            copy = Path(self._fleet.nursery_of(service.set).root)
+            folders = [*import_folders(works_in(copy, self._fleet.root, service.name)), found.get("PYTHONPATH", "")]
+            found |= {"PYTHONPATH": path} if (path := os.pathsep.join(filter(None, folders))) else {}
         found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
         for name, set_name in edition.live().sets.items():
             other = edition.services[set_name]
