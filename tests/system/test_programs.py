@@ -234,3 +234,27 @@ def test_only_what_a_connection_reaches_is_looked_at() -> None:
             found = holder(port)
             assert (found.pid if found is not None else None) == (pid if reached else None)
             assert holder(port, [pid]) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_program_that_becomes_another_user_reads_what_it_could_read_before(project: Callable[..., Project]) -> None:
+    made = project("sh run.sh")
+    for folder in (made.folder, *made.folder.parents[:2]):
+        folder.chmod(0o755)
+    (made.folder / "run.sh").write_text("exec setpriv --reuid=65534 --regid=65534 --clear-groups sh serve.sh")
+    (made.folder / "serve.sh").write_text(
+        f"for file in open.txt closed.txt fissile.toml; do cat $(pwd)/$file; done; exec {sys.executable} -S server.py\n"
+    )
+    for name, mode in (("open.txt", 0o644), ("closed.txt", 0o600)):
+        (made.folder / name).write_text(f"{name} was read\n")
+        (made.folder / name).chmod(mode)
+    made.up()
+    log = made.cli("logs", "web").stdout
+    assert "open.txt was read" in log
+    assert "closed.txt was read" not in log
+    assert "command" not in log
+    # Others see no list of what there is, and nothing of the rest.
+    state = made.folder / ".fissile"
+    others = [path for path in state.iterdir() if path.stat().st_mode & 0o077]
+    assert [(path.name, path.stat().st_mode & 0o777) for path in others] == [("code", 0o711)]
+    assert state.stat().st_mode & 0o777 == 0o711

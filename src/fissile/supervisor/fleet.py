@@ -326,6 +326,8 @@ class Fleet:
             raise ConfigError("\n".join(error.message for error in mistakes), remedy=mistakes[0].remedy)
         if any(limits.user is not None for limits in found.values()):
             self._let_in(settings)
+        elif os.geteuid() == 0 and any(one.command for one in settings.services.values()):
+            self._let_through(settings)
         if any(limits.grouped for limits in found.values()) and not self._detected:
             self._detected = True
             self.enforcement = detect(token_digest(str(self.state.path.resolve()))[:12])
@@ -336,6 +338,12 @@ class Fleet:
         self.state.share()
         if code.is_relative_to(self.state.path.resolve()):
             self.state.share_copy(code, but=(FILE_NAME, settings.file))
+
+    def _let_through(self, settings: Settings) -> None:
+        """A program that root starts may become another user, as PostgreSQL has to: it reads what it could before."""
+        code = Path(settings.root).resolve()
+        if code.is_relative_to(self.state.path.resolve()):
+            self.state.share_copy(code, but=(FILE_NAME, settings.file), like=self.root)
 
     def address(self, name: str, slot: int) -> str:
         """Where the replica in a slot is called."""

@@ -70,6 +70,9 @@ def release_of(
     forced = forced or {}
     builds: dict[str, Build] = {}
     foreign = {name for service, members in services.items() for name in members if settings.service(service).command}
+    # All that is copied may be read: it is not what people edit, whoever it was copied for.
+    copied = {path: one for listing in listings.values() for path, one in _listed(root, listing).items()}
+    near = {path: one.encode() for path, one in copied.items()} | files
     for service, members in services.items():
         own, reached = settings.service(service), slices[service]
         parts: dict[str, str] = {}
@@ -77,12 +80,12 @@ def release_of(
         if listing is not None:
             parts = _listed(root, listing)
         elif not own.command:
-            parts = {**reached.parts, **data_parts(files, reached, slices.values(), PAGE_FOLDERS)}
+            parts = {**reached.parts, **data_parts(near, reached, slices.values(), PAGE_FOLDERS)}
         if why := forced.get(service) or forced.get(""):
             parts[FORCED] = why
-        if listing is None and own.guest:
+        if own.guest and own.code is None:
             # It finds its modules in its own way.
-            parts |= {path: digest(content) for path, content in files.items()}
+            parts |= {path: digest(content) for path, content in files.items()} | copied
         if members or listing is None or listing.files:
             parts |= common
         parts[f"[services.{service}]"] = _settings_digest(own)
@@ -271,14 +274,14 @@ def _locks(root: Path) -> dict[str, str]:
 
 
 def listings_of(root: Path, settings: Settings, data: Collection[str] = ()) -> dict[str, Listing]:
-    """The code of each service that its folder has a list of: programs, and what names its files itself.
+    """The code of each service that its folder has a list of: of all but components, unless they name their files.
 
     data: paths that programs have written to. Of a copy, what was found when it was made. Raises ConfigError.
     """
     copied = manifest(root)
     if copied is not None:
         return copied.services
-    listed = {name: one for name, one in settings.services.items() if one.command or one.code is not None}
+    listed = {name: one for name, one in settings.services.items() if one.command or one.guest or one.code is not None}
     return {name: listing_of(root, name, one, data) for name, one in listed.items()}
 
 

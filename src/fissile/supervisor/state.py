@@ -113,19 +113,21 @@ class StateFolder:
                 if file.stem != API_SOCKET and not file.name.startswith(f"{ZYGOTE_SOCKET}-"):
                     file.chmod(EVERYBODYS)
 
-    def share_copy(self, root: Path, *, but: tuple[str, ...] = ()) -> None:
+    def share_copy(self, root: Path, *, but: tuple[str, ...] = (), like: Path | None = None) -> None:
         """Let other users read the copy of a release's code (root: its folder), but for files of these names.
 
-        May be called again. Raises OSError.
+        like: the folder that it is a copy of; then only what they may read there. May be called again. Raises OSError.
         """
         for folder in (self.path, root.parent.parent, root.parent):
             folder.chmod(PASSABLE)
         for name, folders, files in os.walk(root):
             folder = Path(name)
-            folder.chmod(READABLE_FOLDER)
+            own = like / folder.relative_to(root) if like is not None else None
+            if own is None or _is_open(own, EXECUTABLE):
+                folder.chmod(READABLE_FOLDER)
             folders[:] = [one for one in folders if not (folder / one).is_symlink()]
             for file in (folder / one for one in files):
-                if not file.is_symlink() and file.name not in but:
+                if not file.is_symlink() and file.name not in but and (own is None or _is_open(own / file.name)):
                     program = file.stat().st_mode & EXECUTABLE
                     file.chmod(READABLE_FILE | (EXECUTABLE if program else 0))
 
@@ -244,3 +246,11 @@ def _make_private(path: Path, mode: int, allowed: int = 0) -> None:
     with suppress(OSError):  # it went away
         if not path.is_symlink() and path.stat().st_mode & 0o077 & ~allowed:
             path.chmod(mode)
+
+
+def _is_open(own: Path, more: int = 0) -> bool:
+    """Whether everybody may read a file or folder, and what else is asked (of EXECUTABLE)."""
+    wanted = stat.S_IROTH | (more & stat.S_IXOTH)
+    with suppress(OSError):
+        return own.stat().st_mode & wanted == wanted
+    return False
