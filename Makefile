@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/fissile -C examples/shop run
 
-.PHONY: help venv shop test check format bench storm doors endings restarts fuzz lock clean
+.PHONY: help venv shop test check format bench storm doors endings adoption restarts fuzz lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -66,6 +66,11 @@ storm: venv  ## a million calls with everything that can go wrong, in 20 minutes
 KILLS ?= 100
 endings: venv  ## kill supervisors, zygotes, replicas, and all at once, and look for what is left: half an hour
 	$(BIN)/python -m tests.system.endings --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+# `make adoption SEED=7 WALKS=5`.
+WALKS ?= 3
+adoption: venv  ## applications of each framework through edits, deploys, crashes and power cuts by seed: ten minutes
+	$(BIN)/python -m tests.adoption --walks $(WALKS) $(if $(SEED),--seed $(SEED))
 
 # Many requests to every operation of every OpenAPI document; the tests make a few.
 EXAMPLES ?= 300

@@ -1,0 +1,5 @@
+"""URL configuration for mysite project."""
+
+from django.urls import include, path
+
+urlpatterns = [path("", include("notes.urls"))]

@@ -1,0 +1,1 @@
+new EventSource('/events').onmessage = (event) => console.log('news', event.data);
