@@ -95,6 +95,9 @@ class Shell:
     async def load(self, settings: Settings, topology: str, kept: dict[str, Any], **more: Any) -> Edition:
         return self.loaded
 
+    def told(self, settings: Settings) -> tuple[str, ...]:
+        return ()
+
     async def check_programs(self, found: Edition) -> Edition:
         return found
 
