@@ -78,7 +78,8 @@ class Rotated(Up):
 
         def back() -> bool:
             pids = self.pids(service)
-            return len(pids) == count and pid not in pids and all((self.seen_folder / str(p)).exists() for p in pids)
+            written = [file for p in pids if (file := self.seen_folder / str(p)).exists() and file.stat().st_size]
+            return len(written) == len(pids) == count and pid not in pids
 
         wait_until(back, f"{service} is there again")
 
