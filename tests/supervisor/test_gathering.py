@@ -288,3 +288,43 @@ sys.stdin.readline()
     finally:
         program.kill()
         program.communicate()
+
+
+@pytest.mark.parametrize("newer_first", [False, True])
+def test_of_two_releases_that_replace_a_file_between_two_looks_the_later_one_counts(
+    place: Place, newer_first: bool
+) -> None:
+    (place.home / "state.json").write_text("0")
+    place.look()
+    (place.root / "index.js").write_text("2")
+    old, new = sorted((place.home, place.copy()), reverse=newer_first)
+    for home, text in ((old, "old"), (new, "new")):
+        (home / "draft").write_text(text)
+        (home / "draft").replace(home / "state.json")
+        while (place.root / "clock").write_text("") or (place.root / "clock").stat().st_mtime_ns <= (
+            (home / "state.json").stat().st_ctime_ns
+        ):
+            pass
+    (place.root / "clock").unlink()
+    place.store.gather()
+    for folder in (place.root, old, new):
+        assert (folder / "state.json").read_text() == "new"
+
+
+def test_a_file_that_is_replaced_while_links_are_made_leaves_no_litter(place: Place) -> None:
+    (place.home / "state.json").write_text("0")
+    place.look()
+    (place.home / "draft").write_text("1")
+    (place.home / "draft").replace(place.home / "state.json")
+    place.store.relink(Settings(root=str(place.home), services=SETTINGS))
+    place.look()
+    assert (place.root / "state.json").read_text() == "1"
+    assert place.others() == {"state.json"}
+
+
+def test_a_folder_is_moved_though_somebody_was_killed_while_moving_it(place: Place) -> None:
+    (place.home / "uploads").mkdir()
+    (place.home / "uploads/photo").write_text("1")
+    (place.root / "uploads").symlink_to(place.root / "uploads")
+    assert place.look() == ["uploads"]
+    assert (place.root / "uploads/photo").read_text() == "1"

@@ -136,7 +136,8 @@ class Gathering:
         """Links were made in a copy: which there are is found out anew."""
         home = self._home(path)
         if home is not None:
-            home.links = set(_links_in(home, self._root))
+            # A link that a program has replaced since stays known: what stands there is newer, not of another origin.
+            home.links |= set(_links_in(home, self._root))
             home.folders.clear()
             self._keep_links(home, always=True)
 
@@ -341,8 +342,8 @@ class Gathering:
         """A program has deleted a link: with it goes what a program had made; all else is put back."""
         own = self._root / path
         with suppress(OSError):
-            if not (home.path / path).parent.is_dir():
-                return
+            if not (home.path / path).parent.is_dir() or os.path.lexists(home.path / path):
+                return  # the next look sees what a program has put there since
             if path in self._known().made and not own.is_dir():
                 own.unlink(missing_ok=True)
                 self._known().made.pop(path, None)
@@ -467,7 +468,8 @@ def _is_locked(database: Path) -> bool:
 
 
 def _move_file(made: Path, own: Path, *, replaces: bool) -> bool:
-    """Give a file the application's name, and leave a link. replaces: it is a newer one of the same.
+    """Give a file the application's name, and leave a link. replaces: it is a newer one of the same, unless the
+    application's was written after this one was put here, as by another release in the same moment.
 
     Of two that came to be independently, the newer one stays, and the other is kept under another name.
     """
@@ -477,8 +479,9 @@ def _move_file(made: Path, own: Path, *, replaces: bool) -> bool:
     if own.is_dir() and not own.is_symlink():
         return False  # whose is meant cannot be known from here
     kept = own.with_name(f"{own.name}.before-{_modified(made)}")
-    if not replaces and os.path.lexists(own):
-        if _modified(made) < _modified(own):
+    overtaken = _put(made) < _modified(own)
+    if os.path.lexists(own) and (overtaken or not replaces):
+        if overtaken if replaces else _modified(made) < _modified(own):
             made.rename(kept)
             made.symlink_to(own)
             return True
@@ -527,8 +530,17 @@ def _modified(path: Path) -> int:
     return 0
 
 
+def _put(path: Path) -> int:
+    """When a file got its name, or was altered, whichever was later (ns)."""
+    with suppress(OSError):
+        return path.lstat().st_ctime_ns
+    return 0
+
+
 def _move_folder(made: Path, own: Path) -> bool:
     """A folder without code, as a whole; where there is one already, what is in it."""
+    if _is_link_to(own, str(own)):
+        own.unlink()  # of somebody who was killed between the two steps below
     if not os.path.lexists(own):
         own.symlink_to(own)
         if _swap(made, own):
