@@ -215,3 +215,34 @@ def test_a_project_that_is_installed_where_it_is_runs_from_the_copy(fill: Fill) 
     assert import_folders(root) == []
     fill("pyproject.toml")
     assert import_folders(root) == [str(root / "src"), str(root)]
+
+
+@pytest.mark.parametrize("patterns", [["\\"], ["!index.js"], ["index.js", "!index.js"]])
+def test_patterns_that_are_none_or_leave_nothing_are_mistakes_of_the_file(fill: Fill, patterns: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"is no pattern|leaves no file"):
+        listed(fill("index.js"), code=patterns)
+
+
+def test_a_line_that_is_no_pattern_spoils_no_other(fill: Fill) -> None:
+    root = fill("index.js", "secret.js")
+    (root / ".gitignore").write_text("\\\nsecret.js\n")
+    assert set(listed(root).files) == {"index.js"}
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_a_new_source_is_code_in_a_folder_whatever_it_is_called(fill: Fill, tracked: bool) -> None:
+    root = fill("index.js")
+    if tracked:
+        git(root, "init", "-q")
+        git(root, "add", "-A")
+    fill("src/cache/redis.js", "src/sessions/a.ts", "src/cache/page.bin", "public/uploads/a.html", "tmp/a.js")
+    assert set(listed(root).files) == {"index.js", "src/cache/redis.js", "src/sessions/a.ts"}
+
+
+def test_a_repository_within_the_folder_is_code_too(fill: Fill) -> None:
+    root = fill("index.js")
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    fill("lib/a.js", "lib/node_modules/b.js")
+    git(root / "lib", "init", "-q")
+    assert set(listed(root).files) == {"index.js", "lib/a.js"}

@@ -65,6 +65,8 @@ DATA_FOLDERS = frozenset(
         "sessions",
     }
 )
+# Those of them in which even a source, at any depth, is what somebody has sent.
+GIVEN_FOLDERS = frozenset({"uploads", "upload", "media", "tmp", "temp", "backups"})
 # Of folders that a package manager fills: what counts in their place.
 LOCK_FILES = (
     *("package-lock.json", "npm-shrinkwrap.json", "yarn.lock", "pnpm-lock.yaml", "bun.lockb", "bun.lock", "deno.lock"),
@@ -137,12 +139,24 @@ def _by_patterns(root: Path, name: str, patterns: Iterable[str], data: frozenset
     notes: list[str] = []
     every = [path for path in _walked(root, "", notes, ignoring=False) if not _is_data(path, data)]
     for pattern in patterns:
-        if not pattern.startswith("!") and not any(GitIgnoreSpec.from_lines([pattern]).match_files(every)):
+        try:
+            matches = any(GitIgnoreSpec.from_lines([pattern]).match_files(every))
+        except ValueError as error:
+            raise ConfigError(
+                f"{pattern!r} of `code` under [services.{name}] is no pattern: {error}",
+                remedy="write it from fissile.toml on, as in .gitignore: **/*.js, public/**",
+            ) from None
+        if not pattern.startswith("!") and not matches:
             raise ConfigError(
                 f"{pattern!r} of `code` under [services.{name}] matches no file in {root}",
                 remedy="write it from fissile.toml on, as in .gitignore: **/*.js, public/**",
             )
     files = dict.fromkeys(GitIgnoreSpec.from_lines(patterns).match_files(every))
+    if not files:
+        raise ConfigError(
+            f"`code` under [services.{name}] leaves no file in {root}",
+            remedy="name files before what is left out (!…), or say code = [] if the program has no code here",
+        )
     files |= dict.fromkeys(_locks(root, {"", *map(os.path.dirname, files)}))
     return Listing("that `code` names", tuple(sorted(files)), tuple(notes))
 
@@ -153,7 +167,8 @@ def _by_default(root: Path, settings: ServiceSettings, data: frozenset[str]) -> 
     notes: list[str] = []
     tracked = git_files(root, base)
     if tracked:
-        others = [path for path in git_files(root, base, others=True) if not _is_given(path, data)]
+        fresh_ones = _with_repositories(root, git_files(root, base, others=True), notes)
+        others = [path for path in fresh_ones if not _is_given(path, data)]
         others = [path for path in others if not any(part.startswith(".") for part in path.split("/"))]
         found = [path for path in (*tracked, *others) if _is_code(root, path, data, notes)]
         rule = "that git tracks"
@@ -185,9 +200,26 @@ def git_files(root: Path, base: str = "", *, others: bool = False) -> list[str]:
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 
+def _with_repositories(root: Path, paths: Iterable[str], notes: list[str]) -> Iterator[str]:
+    """A repository within the folder, of which git tells nothing but its name with a slash, with its files."""
+    for path in paths:
+        if not path.endswith("/"):
+            yield path
+        elif os.path.basename(inside := path.rstrip("/")) not in NEVER:
+            yield from _walked(root, inside, notes, ignoring=True)
+
+
 def _is_given(path: str, data: frozenset[str]) -> bool:
-    """Whether a file that git does not track lies where programs put theirs."""
-    return not DATA_FOLDERS.isdisjoint(path.split("/")[:-1]) or _is_data(path, data)
+    """Whether a file that git does not track lies where programs put theirs.
+
+    A source in src/cache or lib/sessions is code, whatever its folder is called; in uploads, nothing is.
+    """
+    parts = path.split("/")[:-1]
+    if not parts:
+        return _is_data(path, data)
+    is_source = os.path.splitext(path)[1] in SOURCES
+    folders = DATA_FOLDERS.intersection({parts[0], *GIVEN_FOLDERS.intersection(parts)} if is_source else parts)
+    return bool(folders) or _is_data(path, data)
 
 
 def _is_data(path: str, data: frozenset[str]) -> bool:
@@ -293,7 +325,18 @@ def _ignored_in(root: Path, folder: str) -> "Iterator[tuple[str, GitIgnoreSpec]]
 
     with suppress(OSError, ValueError):
         text = (root / folder / ".gitignore").read_text(encoding="utf-8", errors="surrogateescape")
-        yield (f"{folder}/" if folder else ""), GitIgnoreSpec.from_lines(text.splitlines())
+        yield (f"{folder}/" if folder else ""), GitIgnoreSpec.from_lines(filter(_is_pattern, text.splitlines()))
+
+
+def _is_pattern(line: str) -> bool:
+    """Whether a line of .gitignore can be read; git passes over the others, one by one."""
+    from pathspec import GitIgnoreSpec
+
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except ValueError:
+        return False
+    return True
 
 
 def _ignores(specs: "tuple[tuple[str, GitIgnoreSpec], ...]", path: str) -> bool:
