@@ -224,7 +224,7 @@ def trace_of(text: str) -> bytes:
     found = re.fullmatch(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-[0-9a-f]{16}(?:-.*)?)?", text.strip().lower())
     if found is None:
         raise ConfigError(
-            f"{text!r} is no trace id",
+            f"{text!r} is not a trace id",
             remedy="write its 32 hexadecimal digits, or the `traceresponse` header of an answer as it is",
         )
     return found[1].encode()
@@ -242,4 +242,4 @@ def moment(text: str, now: float) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
-        raise ConfigError(f"{text!r} is no time", remedy="write 90s, 10m, 2h, 1d, or 2026-01-31T08:00") from None
+        raise ConfigError(f"{text!r} is not a time", remedy="write 90s, 10m, 2h, 1d, or 2026-01-31T08:00") from None

@@ -170,6 +170,6 @@ def load_guest(kind: str, target: str, root: Path, threads_max: int) -> Any:
     try:
         from a2wsgi import WSGIMiddleware
     except ImportError:
-        raise ConfigError("a WSGI application needs a2wsgi", remedy="pip install 'fissile[polyglot]'") from None
+        raise ConfigError("a WSGI application needs a2wsgi", remedy="pip install a2wsgi") from None
     wsgi: Any = app
     return WSGIMiddleware(wsgi, workers=threads_max)

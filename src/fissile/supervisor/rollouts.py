@@ -241,7 +241,10 @@ class Rollouts:
             return None
         name = order.release or served_before(desired)
         if not name:
-            raise ConfigError("there is no earlier release", remedy="`fissile releases` lists what is kept")
+            raise ConfigError(
+                "there is no earlier release",
+                remedy="say which: `fissile rollback RELEASE`; `fissile releases` lists them",
+            )
         return await self.deploy(msgspec.structs.replace(order, release=name))
 
     async def promote(self, number: int | None = None, *, who: str = "operator", why: str = "") -> None:
