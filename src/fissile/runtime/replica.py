@@ -105,7 +105,9 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
             assert isinstance(replica, Replica)
             return await _migrate(replica)
         if not await _started(replica):
-            await replica.stop()
+            link = ControlLink(replica, control_address, control_token)
+            await asyncio.gather(replica.stop(), link.leaving())  # else its end would count as a failure
+            await link.close()
             return EXIT_STOPPED
     except FissileError as error:
         if error.__cause__ is not None:

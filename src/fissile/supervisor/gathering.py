@@ -168,6 +168,12 @@ class Gathering:
     def _gathered(self, home: _Home, *, at_once: bool) -> list[str]:
         seen = self._look_at(home, at_once=at_once)
         moved: list[str] = []
+        news = [path for path in (*seen.made, *(new for _, new in seen.renamed)) if path not in home.manifest.files]
+        if news:
+            # Before anything is moved: a kill between would leave files of which nobody knows that they are no code.
+            for path in news:
+                self._made(path)
+            self._write()
         for old, new in _in_order(seen.renamed):
             with suppress(OSError):
                 (self._root / old).replace(self._root / new)
@@ -379,6 +385,10 @@ class Gathering:
         for paths in (known.made, known.code):
             for path in [path for path in paths if not os.path.lexists(self._root / path)]:
                 del paths[path]
+        self._write()
+
+    def _write(self) -> None:
+        known = self._known()
         raw = Written({_raw(path): None for path in known.made}, {_raw(path): None for path in known.code})
         with suppress(OSError):
             write_private(self._code / WRITTEN, msgspec.json.encode(raw))

@@ -6,6 +6,7 @@ that leads out of the folder is never followed.
 """
 
 import os
+import re
 import stat
 import subprocess
 from collections import Counter
@@ -43,6 +44,8 @@ NEVER = frozenset(
     }
     | {".gitignore", ".gitattributes", ".gitmodules", ".gitkeep", ".keep", ".github", ".gitlab-ci.yml"}
 )
+# A file that another one of its name has replaced (see gathering).
+SET_ASIDE = re.compile(r"\.before-[0-9]+$")
 DATA_SUFFIXES = (
     *(".pyc", ".db", ".db3", ".sqlite", ".sqlite3", "-wal", "-shm", "-journal", ".mdb", ".rdb", ".aof"),
     *(".log", ".pid", ".sock", ".lock~", ".tmp", ".part", "~", ".orig", ".swp", ".swo"),
@@ -223,7 +226,7 @@ def _is_given(path: str, data: frozenset[str]) -> bool:
 
 
 def _is_data(path: str, data: frozenset[str]) -> bool:
-    if path.endswith(DATA_SUFFIXES):
+    if path.endswith(DATA_SUFFIXES) or SET_ASIDE.search(path):
         return True
     return bool(data) and (path in data or any(str(parent) in data for parent in PurePosixPath(path).parents))
 

@@ -107,7 +107,8 @@ class LogFiles:
         while not collector.acquire():  # somebody reads them who shows them: that is soon over
             if self._closing.wait(LOCK_SECONDS):
                 return
-            self._spools.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # the application was removed
+                self._spools.mkdir(mode=0o700, exist_ok=True)
         watch.follow()
         collector.find(unwatched=before)
         again = collector.read()

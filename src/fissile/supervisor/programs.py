@@ -64,12 +64,15 @@ def check_program(
 
 
 def _found(word: str, folders: Iterable[Path], path: str) -> Path | None:
-    """The file of a program: one in its folder, or on the path."""
-    for folder in folders:
-        if (folder / word).exists():
-            return folder / word
+    """The file of a program: one in its folder, or on the path; else what is called so and is none."""
+    there = [folder / word for folder in folders]
+    for file in there:
+        if file.is_file():
+            return file
     found = None if "/" in word else shutil.which(word, path=path)
-    return Path(found) if found is not None else None
+    if found is not None:
+        return Path(found)  # a folder of the same name is no program: examples/shop has `node/`
+    return next((file for file in there if file.exists()), None)
 
 
 def _check_interpreter(file: Path) -> None:

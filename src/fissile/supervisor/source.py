@@ -29,7 +29,7 @@ from fissile.orchestrator.release import FORCED, Build, Release, build_of
 from fissile.runtime.settings import ServiceSettings, Settings
 from fissile.supervisor.commands import EXECUTABLE
 from fissile.supervisor.installed import installed, working_folder
-from fissile.supervisor.listing import DATA_SUFFIXES, Listing, listing_of, shown, stays_within
+from fissile.supervisor.listing import DATA_SUFFIXES, SET_ASIDE, Listing, listing_of, shown, stays_within
 from fissile.supervisor.manifest import manifest
 
 FILES_MAX = 50_000
@@ -220,7 +220,12 @@ def _walk(root: Path) -> Iterator[str]:
             if len(here.relative_to(root).parts) >= DEPTH_MAX:
                 folders.clear()
         for name in sorted(names):
-            if not name.startswith(".") and not name.endswith(DATA_SUFFIXES) and _is_code(root, here / name):
+            if (
+                not name.startswith(".")
+                and not name.endswith(DATA_SUFFIXES)
+                and not SET_ASIDE.search(name)
+                and _is_code(root, here / name)
+            ):
                 yield (here / name).relative_to(root).as_posix()
 
 

@@ -48,7 +48,7 @@ PLACES = struct.Struct("!7Q")
 
 def make(folder: Path, name: str) -> int:
     """A spool for a process: a descriptor to write to. Raises OSError."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{name}{NUMBER}{time.time_ns():x}{SPOOL}"
     begun = path.with_suffix(".new")
     fd = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -82,7 +82,7 @@ class LogFile:
 
     def _open(self) -> None:
         self.close()
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, exist_ok=True)  # not what is above it: the application may be removed
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         found = os.fstat(self._fd)
         self.inode, self.size, self.open_by = found.st_ino, found.st_size, None
