@@ -72,10 +72,10 @@ class Run:
             assert time.monotonic() < limit, f"{text!r} was not printed:\n{self.output}"
             time.sleep(0.01)
 
-    def end(self, number: signal.Signals = signal.SIGINT) -> None:
-        """End it by a signal, and see that nothing is left."""
+    def end(self, number: signal.Signals = signal.SIGINT, *, traceback: bool = False) -> None:
+        """End it by a signal, and see that nothing is left. traceback: one was to be shown."""
         self.process.send_signal(number)
         assert self.process.wait(WAIT_SECONDS_MAX) == 0, self.output
         assert not [pid for pid in self.started if lives(pid)]
         assert left_in(self.folder) <= {"journal.db"}
-        assert "Traceback" not in self.output
+        assert ("Traceback" in self.output) == traceback

@@ -78,6 +78,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / "pages" / "__init__.py").touch()
     (folder / "pages" / "page.html").write_text("first page")
     (folder / "greeting.txt").write_text("hello")
+    (folder / ".gitignore").write_text("greeting.txt\n")  # data: of a guest, all that is not ignored is code
     (tmp_path / "stranger.py").touch()
     for shadow in (tmp_path, folder / "sub"):
         shadow.mkdir(exist_ok=True)

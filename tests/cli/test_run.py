@@ -113,7 +113,7 @@ def test_status_and_restart(folder: Path):
         assert broken.returncode == 1
         assert "the old replica serves on" in broken.stderr
         run.started += [int(text_at(f"{run.page}/back"))]
-        run.end()
+        run.end(traceback=True)  # of what could not start
 
 
 def test_a_monolith_has_no_service_to_restart_alone(folder: Path):

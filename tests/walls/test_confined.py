@@ -337,10 +337,9 @@ async def test_it_keeps_the_mark_by_which_local_doors_know_it(broken: Broken):
 
 
 async def test_a_zygote_obeys_its_supervisor_however_many_others_come(forked: Broken):
-    (forked.root / "flood.py").write_text(FLOOD)
-    await forked.app.supervisor.restart("back")  # so that it may read the file
+    (forked.root / "data" / "flood.py").write_text(FLOOD)
     (zygote,) = (forked.root / ".fissile").glob("zygote-*.sock")
-    run = f"subprocess.Popen([sys.executable, ROOT / 'flood.py', {str(zygote)!r}, ROOT / 'data/flood'])"
+    run = f"subprocess.Popen([sys.executable, ROOT / 'data/flood.py', {str(zygote)!r}, ROOT / 'data/flood'])"
     assert await forked(f"{run} and 'begun'") == "begun"
     await until((forked.root / "data/flood").exists, "the door is full")
     (before,) = forked.app.pids("pages")
@@ -537,6 +536,7 @@ import errno, json, os, sys, tempfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 sys.path.insert(0, os.getcwd())
 import helper
+APPLICATION = os.getcwd().partition("/.fissile/code/")[0]
 def refused(deed, *args):
     try:
         deed(*args)
@@ -549,10 +549,10 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps({
             "helped": helper.words,
             "write": refused(open, "note", "w"),
-            "read": refused(open, ".fissile/endpoints.json"),
+            "read": refused(open, APPLICATION + "/.fissile/endpoints.json"),
             "configuration": refused(open, "fissile.toml"),
             "chmod": refused(os.chmod, "helper.py", 0o777),
-            "temporary": tempfile.gettempdir().startswith(os.getcwd() + "/.fissile/tmp/"),
+            "temporary": tempfile.gettempdir().startswith(APPLICATION + "/.fissile/tmp/"),
         }).encode())
 HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
 """
