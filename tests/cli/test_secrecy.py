@@ -240,4 +240,6 @@ def test_all_that_is_written_is_the_owners_alone(app: Up, monkeypatch: pytest.Mo
     assert list(state.rglob("__pycache__/*.pyc"))
     copies = [path.stat().st_mode & 0o777 for path in state.glob("code/*/*/safe.py")]
     assert copies == [0o644 if os.getuid() == 0 else 0o600]
-    assert [path.stat().st_mode & 0o777 for path in state.glob("code/*/*/tool.py")] == [0o755 if os.getuid() == 0 else 0o700]
+    assert [path.stat().st_mode & 0o777 for path in state.glob("code/*/*/tool.py")] == [
+        0o755 if os.getuid() == 0 else 0o700
+    ]
