@@ -6,6 +6,7 @@ and components live in this process. Any other topology is a supervisor and its 
 
 import asyncio
 import ctypes
+import gc
 import hmac
 import os
 import secrets
@@ -33,6 +34,7 @@ from fissile.runtime.loading import enter_folder, inside, load_application
 from fissile.runtime.monolith import Monolith
 from fissile.runtime.named import as_named
 from fissile.runtime.places import authors
+from fissile.runtime.replica import YOUNG_OBJECTS
 from fissile.runtime.settings import LimitSettings, Settings, load, resolve
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.supervisor import mark, report, withheld
@@ -264,6 +266,7 @@ async def _run_services(
         endpoints = await _unless(signals.first, start())
         if endpoints is not None:
             ready(endpoints)
+            _settle()
             await signals.first.wait()
     finally:
         telling.cancel()
@@ -291,6 +294,13 @@ def supervise(
     uvloop.run(
         _run_services(settings, topology, port, told.ready, say, keep=True, fresh=fresh, resume=resume, told=told)
     )
+
+
+def _settle() -> None:
+    """What the start has made stays: looking through it again and again would hold up whoever asks the API."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
 
 def _spare_memory() -> None:
