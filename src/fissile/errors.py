@@ -31,6 +31,21 @@ def with_lines(message: str, remedy: str, service: str, lines: Sequence[str]) ->
     return "\n".join([*([message] if message else []), *quoted, *([f"  → {remedy}"] if remedy else [])])
 
 
+class ProcessError(FissileError):
+    """A process did not come up.
+
+    service: whose it was, or "". last_lines: what it had printed before it ended, the newest last.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", service: str = "", last_lines: Sequence[str] = ()) -> None:
+        super().__init__(message, remedy=remedy)
+        self.service = service
+        self.last_lines = tuple(last_lines)
+
+    def __str__(self) -> str:
+        return with_lines(self.message, self.remedy, self.service, self.last_lines)
+
+
 class ConfigError(FissileError):
     """The configuration (fissile.toml, environment, command line) has mistakes: the operator's to mend."""
 

@@ -2,7 +2,7 @@
 
 import socket
 import struct
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from fissile.cli.http import Answer, Broken, ask
-from fissile.errors import FissileError, with_lines
+from fissile.errors import ProcessError
 from fissile.rpc.paths import addressed
 from fissile.supervisor.endpoints import supervised
 
@@ -22,16 +22,8 @@ ANSWER_SECONDS_MAX = 300.0
 LOOK_SECONDS_MAX = 15.0
 
 
-class Refused(FissileError):
+class Refused(ProcessError):
     """The supervisor said no; its own words. service, last_lines: of a process that did not come up."""
-
-    def __init__(self, message: str, *, remedy: str = "", service: str = "", last_lines: Sequence[str] = ()) -> None:
-        super().__init__(message, remedy=remedy)
-        self.service = service
-        self.last_lines = tuple(last_lines)
-
-    def __str__(self) -> str:
-        return with_lines(self.message, self.remedy, self.service, self.last_lines)
 
 
 def _unix(path: str) -> socket.socket:

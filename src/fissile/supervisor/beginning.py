@@ -5,12 +5,12 @@ replica count that somebody has altered since. Only `fissile down` says that the
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
-from fissile.errors import ConfigError, FissileError, with_lines
+from fissile.errors import ConfigError, ProcessError
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator.change import EndRollout
 from fissile.orchestrator.desired import Desired, Stage
@@ -22,19 +22,8 @@ DOWN = "down"
 FIRST_START, STOPPED = b"until all are ready", b"down"
 
 
-class StartError(FissileError):
-    """A service never came up, so nothing was left running.
-
-    service: its name, if it was one. last_lines: what its process had printed before it ended, the newest last.
-    """
-
-    def __init__(self, message: str, *, remedy: str = "", service: str = "", last_lines: Sequence[str] = ()) -> None:
-        super().__init__(message, remedy=remedy)
-        self.service = service
-        self.last_lines = tuple(last_lines)
-
-    def __str__(self) -> str:
-        return with_lines(self.message, self.remedy, self.service, self.last_lines)
+class StartError(ProcessError):
+    """A service never came up, so nothing was left running."""
 
 
 class Beginning:
