@@ -320,6 +320,7 @@ def test_what_was_ordered_goes_on_and_whoever_interrupts_is_told(app: Path, comm
             return
         if command == "deploy":
             assert one.status()["preparing"] == "importing a:app"
+            assert "under way: importing a:app; nothing is touched so far" in fissile("status", "-C", app).stdout
         (app / "stay").write_text("nowhere")
         wait_until(lambda: before not in one.pids("pages") and one.pids("pages"), "there is a new replica")
         assert (one.status()["release"] != release) == (command == "deploy")

@@ -91,6 +91,8 @@ def _head(found: dict[str, Any], colour: bool) -> list[str]:
         lines.append(_trouble(f"the journal cannot be written: {found['journal']}", colour))
     if supervisor["trouble"]:
         lines.append(_trouble(supervisor["trouble"], colour))
+    if found["preparing"]:
+        lines.append(f"under way: {in_line(found['preparing'])}; nothing is touched so far")
     if rollout is not None:
         lines.append(
             f"rollout {rollout['number']}: release {rollout['earlier']} → {rollout['later']}, {rollout['stage']}: "
