@@ -125,3 +125,17 @@ def test_run_shows_them_where_they_were_printed(app: Path):
     assert result.returncode == 2
     assert "| opening the till" in result.stdout
     assert "the last lines" not in result.stderr
+
+
+def test_a_release_that_never_came_up_is_not_kept_and_nothing_goes_back_to_it(app: Path):
+    page = (app / "a.py").read_text()
+    (app / "a.py").write_text(page.replace("    async def n", FAILS, 1))
+    assert fissile("up", "-C", app, "--port", "0").returncode != 0
+    (app / "a.py").write_text(page)
+    with background(app) as one:
+        up = one.up()
+        (kept,) = json.loads(fissile("releases", "-C", app, "--json").stdout)
+        assert (kept["name"], kept["state"]) == (up["release"], "live")
+        back = fissile("rollback", "-C", app)
+        assert back.returncode != 0
+        assert "there is no earlier release" in back.stderr

@@ -171,6 +171,8 @@ class Supervisor:
         self._resumed = False
         # Whether anything was begun, or ended, that was not taken over.
         self._touched = False
+        # A release that has not served so far: if it never comes up, nobody can go back to it.
+        self._unserved = ""
         # The sets whose replicas a start waits for.
         self._awaited: tuple[str, ...] = ()
         self._fleet = Fleet(settings, topology, StateFolder(state or Path(settings.named or settings.root)))
@@ -334,6 +336,7 @@ class Supervisor:
             if not adopted:
                 await self._all_ready(list(self._fleet.desired.services))
                 await beginning.succeeded()
+                self._unserved = ""
                 await self._rollouts.gather()
             else:
                 await self._settled()
@@ -418,6 +421,10 @@ class Supervisor:
         for warning in edition.warnings():
             self.say(f"warning: {warning}")
         if self._keep:
+            known = {one.name for one in await asyncio.to_thread(self._store.all)}
+            if before.current.name not in known:
+                before = msgspec.structs.replace(before, current=Desired().current)  # it never served: see `stop`
+            self._unserved = edition.release.name if edition.release.name not in known else ""
             await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
             self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
         live = edition.live()
@@ -1602,6 +1609,8 @@ class Supervisor:
                 left += STOP_SECONDS_MAX if drain_seconds_max else 0.0
                 await self._end(wave, left)
         finally:
+            if self._unserved:
+                self._store.remove(self._unserved)
             await self._close()
 
     async def _end(self, services: tuple[str, ...], seconds_max: float) -> None:
