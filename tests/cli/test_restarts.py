@@ -17,10 +17,13 @@ from fissile.cli.client import Client
 
 APPLICATION = """
 import os
+import time
 from pathlib import Path
 from fissile import Application, component
 
 SECRET = (Path(__file__).parent / ".env").read_text().strip()
+while SECRET == "hangs" and not (Path({seen!r}) / "go on").exists():
+    time.sleep(0.02)
 SEEN = Path({seen!r})
 WORD = "first"
 if SECRET == "broken":
@@ -162,6 +165,24 @@ def test_without_a_name_all_are_restarted_callees_first(tmp_path: Path):
         assert app.saw("front") == ["new - first"]
         assert app.saw("back") == ["new - first"] * 2
         assert all(not set(app.pids(name)) & set(pids) for name, pids in before.items())
+
+
+def test_an_import_that_hangs_is_seen_by_whoever_did_not_ask_for_it(tmp_path: Path):
+    with rotated(tmp_path) as app:
+        before = app.pids("front")
+        app.write("hangs")
+        line = [sys.executable, "-m", "fissile", "restart", "front", "-C", str(app.folder)]
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asked:
+            wait_until(lambda: app.status()["preparing"] == "importing rotated:app", "it is under way")
+            asked.send_signal(signal.SIGINT)
+            _, told = asked.communicate(timeout=WAIT_SECONDS_MAX)
+        assert "the restart goes on: `fissile status` shows it" in told
+        shown = fissile("status", "-C", app.folder).stdout
+        assert "under way: importing rotated:app; nothing is touched so far" in shown
+        assert app.pids("front") == before
+        (app.seen_folder / "go on").touch()
+        wait_until(lambda: app.pids("front") not in ([], before), "it goes on")
+        assert "under way" not in fissile("status", "-C", app.folder).stdout
 
 
 @pytest.mark.parametrize("secret", ["broken", "too late"])
