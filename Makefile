@@ -27,15 +27,18 @@ venv: $(VENV)/.dev  ## the virtual environment that all others use
 shop: venv  ## run the example shop as a monolith and print its address
 	$(RUN)
 
-test: venv  ## the tests
-	$(BIN)/python -m pytest
+# A test that is marked `alone` measures time, or fills the machine: it runs after the others, beside none.
+WORKERS ?= 2
+TEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not alone" && $(BIN)/python -m pytest -m alone
+test: venv  ## the tests, WORKERS at a time
+	$(TEST)
 
 check: venv  ## format, lint, types, layers, tests: what has to pass before a commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(TEST)
 
 format: venv  ## put the code into the one format
 	$(BIN)/ruff format .

@@ -95,6 +95,7 @@ def test_words_of_others_begin_no_line_of_the_status():
         "application": "app",
         "topology": "monolith",
         "release": "r",
+        "preparing": "importing back\nforged",
         "supervisor": {"pid": 1, "trouble": ""},
         "journal": "",
         "rollout": None,

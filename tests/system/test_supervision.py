@@ -31,6 +31,7 @@ def name(one: Figure) -> str:
     return one.name.partition(": ")[2].partition(" of ")[0]
 
 
+@pytest.mark.alone
 def test_a_new_replica_serves_soon_and_shares_its_memory():
     found = measured(supervision.starts(3))
     assert found["decision to first answer, shop's services, median"] <= 100
@@ -70,6 +71,7 @@ def test_planning_for_thousands_is_quick():
     assert found.value <= 200
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_many_idle_replicas_cost_little():
     everybody, supervisor = asyncio.run(supervision.idle(60))

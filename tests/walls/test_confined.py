@@ -36,7 +36,10 @@ def flood():
 for _ in range(200):
     threading.Thread(target=flood).start()
 """
-pytestmark = pytest.mark.skipif(not interface_version(), reason="this kernel has no Landlock")
+pytestmark = [
+    pytest.mark.skipif(not interface_version(), reason="this kernel has no Landlock"),
+    pytest.mark.alone,
+]
 scoped = pytest.mark.skipif(interface_version() < SCOPES_VERSION, reason="this kernel's Landlock has no scopes")
 
 
