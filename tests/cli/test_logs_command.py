@@ -1,6 +1,8 @@
 """`fissile logs`, on an application in the background."""
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
@@ -176,6 +178,28 @@ def test_a_reader_who_has_seen_enough_ends_it_quietly(folder: Path):
     result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert line_of(result.stdout) == "text\n"
     assert result.stderr == ""
+
+
+def test_a_terminal_obeys_nothing_but_colours(folder: Path):
+    logs = folder / ".fissile" / "logs"
+    logs.mkdir(parents=True)
+    hostile = (
+        "2026-01-31T08:00:00.000000Z \x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b]52;c;aGk=\x07 over\rwritten \x1b[2J\n"
+    )
+    (logs / "a.log").write_text(hostile)
+    for terminal in (True, False):
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "fissile", "logs", "--path", str(folder)]
+        result = subprocess.run(command, stdout=theirs if terminal else subprocess.PIPE, check=True)
+        os.close(theirs)
+        if terminal:
+            shown = os.read(ours, 4096).decode()
+            assert "\x1b[31mred\x1b[0m" in shown
+            assert not re.search("\x1b\\]|\x07|\x1b\\[2J|\r(?!\n)", shown), repr(shown)
+            assert r"\x1b]0;title\x07" in shown
+        else:  # a file or a pager gets what was printed
+            assert result.stdout.decode().endswith(hostile[28:])
+        os.close(ours)
 
 
 def test_there_are_no_logs(tmp_path: Path):

@@ -52,3 +52,17 @@ def test_json_says_it_exactly(capsys: pytest.CaptureFixture[str]):
 def test_what_an_application_wrote_to_its_terminal_goes_there_as_it_is(capsys: pytest.CaptureFixture[str]):
     output.say("\x1b[38;5;9mred\x1b[0m", raw=True)
     assert capsys.readouterr().out == "\x1b[38;5;9mred\x1b[0m\n"
+
+
+@pytest.mark.parametrize("order", [order for order in ORDERS if order != "hidden"])
+def test_a_line_of_a_log_keeps_colours_alone(order: str):
+    red = "\x1b[01;38;5;9m"
+    shown = output.looking(f"{red}before {ORDERS[order]} after")
+    assert shown.startswith(f"{red}before ")
+    assert shown.endswith(" after\x1b[0m")
+    assert not OBEYED.search(shown.removeprefix(red).removesuffix("\x1b[0m"))
+
+
+def test_a_line_without_colours_ends_as_it_is():
+    for text in ("plain", "\x1b[32mok\x1b[0m", "\x1b[1mok\x1b[m", "\ttab"):
+        assert output.looking(text) == text

@@ -269,6 +269,38 @@ def test_files_are_two_at_most_and_hold_the_last_lines(tmp_path: Path):
     assert all(path.stat().st_size < FILE_BYTES_MAX + 2 * 1024 * 1024 for path in (tmp_path / "logs").iterdir())
 
 
+def test_a_line_that_is_open_when_a_file_is_full_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(spools, "FILE_BYTES_MAX", 100)
+    monkeypatch.setattr(spools, "OPEN_BYTES_MAX", 1000)
+    with logging(tmp_path) as logs:
+        writer = Writer(logs, "cart")
+        log, old = tmp_path / "logs" / "cart.log", tmp_path / "logs" / "cart.old"
+        writer.write(b"x" * 200)
+        wait(lambda: texts(log) == [b"x" * 200], "the beginning")
+        writer.write(b"y\n")
+        wait(lambda: texts(log) == [b"x" * 200 + b"y"], "the end of it")
+        writer.write(b"next\n")
+        wait(lambda: texts(old, log) == [b"x" * 200 + b"y", b"next"] and old.exists(), "another file")
+        # A line that never ends does not make a file that never does.
+        writer.write(b"z" * 2000)
+        wait(lambda: texts(log)[-1:] == [b"z" * 2000], "a long line")
+        writer.write(b"z")
+        wait(lambda: texts(log) == [b"z"], "the rest of it")
+        writer.end()
+
+
+def test_what_is_read_in_pieces_is_cut_between_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(spools, "FILE_BYTES_MAX", 100)
+    monkeypatch.setattr(spools, "READ_BYTES", 32)
+    writer = make(tmp_path / OUTPUT, "cart")
+    os.write(writer, b"".join(b"line %03d\n" % number for number in range(50)))
+    os.close(writer)
+    collect(tmp_path / "logs")
+    found = texts(tmp_path / "logs" / "cart.old", tmp_path / "logs" / "cart.log")
+    assert found
+    assert found == [b"line %03d" % number for number in range(50 - len(found), 50)]
+
+
 def test_what_cannot_be_written_now_is_written_later(tmp_path: Path):
     with logging(tmp_path) as logs:
         writer = Writer(logs, "cart")

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fissile.cli.arguments import Parser, for_programs, in_folder, whole
 
@@ -126,6 +126,7 @@ class Printer:
 
     def __init__(self, show: "Callable[[Row], str]", *, fragments: bool) -> None:
         self._show = show
+        self._text = text_for(sys.stdout)
         self._fragments = fragments
         # Whose line was left without its end.
         self._open = ""
@@ -145,7 +146,7 @@ class Printer:
         begin = ""
         if self._open and (self._open != row.name or not row.goes_on):
             begin, self._open = "\n", ""
-        text = row.text.decode(errors="replace") if self._open else self._show(row)
+        text = self._text(row.text) if self._open else self._show(row)
         self._open = "" if row.whole else row.name
         return f"{begin}{text}{'' if self._open else chr(10)}"
 
@@ -161,10 +162,20 @@ class Printer:
             pieces.clear()
 
 
+def text_for(stream: TextIO) -> Callable[[bytes], str]:
+    """What is printed of a line: on a terminal, that obeys nothing of it but its colours; elsewhere as it is."""
+    if not stream.isatty():
+        return lambda text: text.decode(errors="replace")
+    from fissile.cli.output import looking
+
+    return lambda text: looking(text.decode(errors="replace"))
+
+
 class _Shown:
     """How a row looks: local time, name, line."""
 
     def __init__(self, *, times: bool) -> None:
+        self._text = text_for(sys.stdout)
         self._times = times
         self._minute = b""
         self._local = ""
@@ -172,7 +183,7 @@ class _Shown:
     def __call__(self, row: "Row") -> str:
         from fissile.cli.output import prefix
 
-        return f"{self._time(row) if self._times else ''}{prefix(row.name)}{row.text.decode(errors='replace')}"
+        return f"{self._time(row) if self._times else ''}{prefix(row.name)}{self._text(row.text)}"
 
     def _time(self, row: "Row") -> str:
         from fissile.cli.output import faint

@@ -20,6 +20,28 @@ def harmless(text: str) -> str:
     return _OBEYED.sub(lambda found: found[0] if len(found[0]) > 1 else ascii(found[0])[1:-1], text)
 
 
+# How text looks (SGR, ECMA-48 8.3.117), as applications write it.
+_LOOKED = re.compile(rf"(?P<look>\x1b\[(?P<how>[\d;:]{{0,64}})m)|{_OBEYED.pattern}", re.ASCII)
+_RESET = "\x1b[0m"
+
+
+def looking(text: str) -> str:
+    """A line of an application that a terminal only shows, in the application's own colours; they end with it."""
+    if _LOOKED.search(text) is None:
+        return text
+    coloured = False
+
+    def safe(found: re.Match[str]) -> str:
+        nonlocal coloured
+        if found["look"] is None:
+            return ascii(found[0])[1:-1]
+        coloured = bool(found["how"].strip("0"))
+        return found["look"]
+
+    shown = _LOOKED.sub(safe, text)
+    return f"{shown}{_RESET}" if coloured else shown
+
+
 def in_line(text: object) -> str:
     """The same within one line: nobody's words begin another."""
     return str(text).replace("\n", "\\n")

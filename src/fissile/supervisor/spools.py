@@ -20,12 +20,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from fissile.supervisor.stamps import COARSE, EXACT, SPOOL, Writing, stamp_ns, stamped, whole
+from fissile.supervisor.stamps import COARSE, EXACT, SPOOL, Writing, stamp_ns, stamped, whole, whole_lines
 
 LOG, OLD, PLACE = ".log", ".old", ".place"
 # What stands between a process's name and its number.
 NUMBER = "~"
 FILE_BYTES_MAX = 32 * 1024 * 1024
+# A line that is open when a file is full comes to its end in that file, unless it has none for so long.
+OPEN_BYTES_MAX = 1024 * 1024
 READ_BYTES = 1024 * 1024
 # So much of a spool was read before its disk space is given back; so long, and it is cut where that cannot be.
 RECLAIM_BYTES = 16 * 1024 * 1024
@@ -73,7 +75,8 @@ class LogFile:
         if self._fd >= 0:
             with suppress(FileNotFoundError):
                 found = os.stat(self.path)
-                if found.st_ino == self.inode and found.st_size <= FILE_BYTES_MAX:
+                full = FILE_BYTES_MAX if self.open_by is None else FILE_BYTES_MAX + OPEN_BYTES_MAX
+                if found.st_ino == self.inode and found.st_size <= full:
                     self.size = found.st_size
                     return
                 if found.st_ino == self.inode:
@@ -199,7 +202,10 @@ class Spool:
         head = stamp_ns(min(found.st_mtime_ns, now_ns)) + (EXACT if self.watched else COARSE)
         while self._at < found.st_size:
             data = os.pread(self._fd, min(READ_BYTES, found.st_size - self._at), self._at)
+            more = self._at + len(data) < found.st_size
             data = data if final else data[: whole(data)]
+            if more:
+                data = data[: whole_lines(data)]
             if not data:
                 break
             with self._lock:  # for one piece alone: others are not to wait until a long spool was read

@@ -119,6 +119,12 @@ def whole(data: bytes) -> int:
     return len(data) if begun < 0 or END in data[begun:] else begun
 
 
+def whole_lines(data: bytes) -> int:
+    """How much of it ends with a line, and with the mark behind that; all of it where no line ends."""
+    end = data.rfind(b"\n") + 1
+    return (end + len(END) if data.startswith(END, end) else end) or len(data)
+
+
 def parse(line: bytes) -> Line:
     """A line of a log file, without its end."""
     found = _LINE.match(line)
