@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -325,3 +325,50 @@ def test_what_was_ordered_goes_on_and_whoever_interrupts_is_told(app: Path, comm
         wait_until(lambda: before not in one.pids("pages") and one.pids("pages"), "there is a new replica")
         assert (one.status()["release"] != release) == (command == "deploy")
         one.down()
+
+
+def edit(folder: Path) -> None:
+    code = (folder / "a.py").read_text()
+    (folder / "a.py").write_text(code.replace("return 1", "return 2"))
+
+
+def kill_all(folder: Path) -> None:
+    for pid in of(folder):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not of(folder), "all are dead")
+
+
+def test_a_first_start_that_was_killed_with_all_its_processes_leaves_no_release_to_go_back_to(app: Path):
+    (app / "stay").write_text("start")
+    with starting(app):
+        reaches(app, "start")
+        kill_all(app)
+    (app / "stay").write_text("nowhere")
+    edit(app)
+    with background(app) as one:
+        up = one.up()
+        kept = json.loads(fissile("releases", "-C", app, "--json").stdout)
+        assert [(release["name"], release["state"]) for release in kept] == [(up["release"], "live")]
+        back = fissile("rollback", "-C", app)
+        assert back.returncode != 0
+        assert "there is no earlier release" in back.stderr
+
+
+def test_a_first_start_that_another_supervisor_finishes_is_what_ran_last(app: Path):
+    (app / "stay").write_text("start")
+    with background(app) as one:
+        with starting(app, "--topology", "microservices"):
+            reaches(app, "start")
+            supervisor = json.loads((app / ".fissile" / "endpoints.json").read_text())["pid"]
+            one.kill(supervisor)
+            assert fissile("up", app).returncode == 0
+            release = one.status()["release"]
+            (app / "stay").write_text("nowhere")
+            ran_last = f"{release} is what ran last"
+            wait_until(
+                lambda: json.loads(next((app / ".fissile/releases").glob("*.json")).read_text())["served"], ran_last
+            )
+            kill_all(app)
+        edit(app)
+        assert one.up()["release"] == release

@@ -1,5 +1,6 @@
 """Copies of code: what is in them, what is linked, and when they go."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -119,6 +120,7 @@ def test_nothing_is_pruned_that_is_read_from(root: Path):
         copies.append(copied.root)
         if number != 3:  # as of a release that is being deployed, and was not recorded so far
             kept.record(release(number), copied)
+            kept.serve(release(number).name)
     removed = kept.prune(1, {release(4).name}, [copies[3], str(Path(copies[0]) / "shop")])
     assert removed == [release(1).name]
     assert [Path(copy).exists() for copy in copies] == [True, False, True, True, True]
@@ -161,3 +163,28 @@ def test_a_link_that_the_application_made_stays(root: Path):
         (root / name).mkdir()
     kept.relink(settings(home))
     assert [os.readlink(home / name) for name in ("current", "socket")] == ["data", "/dev/log"]
+
+
+def test_a_release_keeps_the_time_it_was_made_and_the_one_that_was_deployed_last_is_kept_longest(root: Path):
+    kept = store(root)
+    copied = kept.copy(settings(root))
+    for number in (1, 2, 3, 1):
+        kept.record(release(number), copied)
+        kept.serve(release(number).name)
+    found = {one.name: one for one in kept.all()}
+    assert [one.name for one in kept.all()] == [release(number).name for number in (3, 2, 1)]
+    assert found[release(1).name].made < found[release(2).name].made < found[release(1).name].deployed
+    assert kept.prune(1, {release(3).name}, []) == [release(2).name]
+
+
+def test_a_release_that_never_served_is_not_kept_and_one_of_an_earlier_fissile_is(root: Path):
+    kept = store(root)
+    copied = kept.copy(settings(root))
+    for number in (1, 2, 3):
+        kept.record(release(number), copied)
+    kept.serve(release(1).name)
+    kept.record(release(1), copied)
+    file = next((root / ".fissile/releases").glob(f"{release(2).name}*"))
+    known = json.loads(file.read_text())
+    file.write_text(json.dumps({key: known[key] for key in known if key not in ("served", "deployed")}))
+    assert kept.prune(5, [], []) == [release(3).name]

@@ -125,8 +125,9 @@ class DownOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReleaseInfo(msgspec.Struct, frozen=True):
-    """One release that is kept. made: seconds of the wall clock. state: live, or kept for a rollback.
+    """One release that is kept. made, deployed: when it was first and last begun with, seconds of the wall clock.
 
+    state: live, or kept for a rollback.
     lost: packages that are not installed any more as it was made with them.
     """
 
@@ -135,6 +136,7 @@ class ReleaseInfo(msgspec.Struct, frozen=True):
     topology: str
     state: str
     builds: dict[str, str]
+    deployed: float
     lost: tuple[str, ...] = ()
 
 
@@ -303,6 +305,7 @@ class Api:
                 kept.release.topology,
                 "live" if kept.name in live else "kept",
                 {service: build.name for service, build in kept.release.builds.items()},
+                kept.deployed,
                 lost.get(kept.name, ()),
             )
             for kept in await asyncio.to_thread(self._supervisor.rollouts.kept)

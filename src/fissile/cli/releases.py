@@ -29,6 +29,7 @@ COLUMNS = (
     Column("RELEASE"),
     Column("MADE"),
     Column("AGE", number=True),
+    Column("DEPLOYED"),
     Column("TOPOLOGY"),
     Column("STATE"),
     Column("NOTE"),
@@ -40,8 +41,9 @@ def as_text(found: list[dict[str, Any]], now: float, *, width: int | None = None
     rows = (
         (
             one["name"],
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["made"])),
+            _when(one["made"]),
             duration(now - one["made"]),
+            _when(one["deployed"]) if one["deployed"] != one["made"] else "",
             one["topology"],
             Cell(one["state"], "good" if one["state"] == "live" else ""),
             f"made with other packages: {', '.join(one['lost'])}" if one["lost"] else "",
@@ -49,3 +51,7 @@ def as_text(found: list[dict[str, Any]], now: float, *, width: int | None = None
         for one in found
     )
     return table(COLUMNS, rows, width=width, colour=colour)
+
+
+def _when(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

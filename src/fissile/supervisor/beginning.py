@@ -57,6 +57,8 @@ class Beginning:
         data = {"number": rollout.number, "done": rollout.stage is Stage.MOVED}
         entry = Entry("change", self._who, EndRollout.__name__, "", "all processes ended before it was over", data)
         await asyncio.to_thread(self._journal.change, entry)
+        if rollout.stage is Stage.MOVED:
+            await asyncio.to_thread(self._store.serve, rollout.later.name)
         return ended(found)
 
     def last(self, before: Desired, topology: str, *, any_topology: bool) -> Kept | None:
@@ -79,7 +81,12 @@ class Beginning:
             )
         return found
 
-    async def succeeded(self) -> None:
-        """All are ready: from now on, this is what ran last."""
-        with suppress(JournalError):
+    def unfinished(self) -> bool:
+        """Whether what runs is a first start, whose supervisor died before all were ready. Raises JournalError."""
+        return self._journal.kept(DOWN) == FIRST_START
+
+    async def succeeded(self, release: str) -> None:
+        """All are ready: from now on, this is what ran last, and one can go back to it."""
+        with suppress(JournalError, ConfigError):  # a full disk keeps nobody from serving
             await asyncio.to_thread(self._journal.keep, DOWN, b"")
+            await asyncio.to_thread(self._store.serve, release)

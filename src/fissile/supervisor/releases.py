@@ -35,8 +35,10 @@ FOLLOW_SECONDS = 2.0
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A release that is kept. made: seconds of the wall clock. code: the digest of its files. installed: what it was
-    made with, which lies elsewhere.
+    """A release that is kept. made, deployed: when it was first and last begun with, in seconds of the wall clock.
+
+    served: whether it ever had all requests; a record of an earlier Fissile does not say. code: the digest of its
+    files. installed: what it was made with, which lies elsewhere.
     """
 
     release: Release
@@ -46,6 +48,8 @@ class Kept(msgspec.Struct, frozen=True):
     profile: str
     app: str
     installed: Installed = Installed()
+    deployed: float = 0.0
+    served: bool = True
 
     @property
     def name(self) -> str:
@@ -73,6 +77,8 @@ class KeptLine(msgspec.Struct, frozen=True):
     release: ReleaseLine
     made: float
     code: str
+    deployed: float
+    served: bool
 
 
 class _Followed(msgspec.Struct):
@@ -87,6 +93,8 @@ class _Line(msgspec.Struct, frozen=True):
     release: ReleaseLine
     made: float
     code: str
+    deployed: float = 0.0
+    served: bool = True
 
 
 class Releases:
@@ -204,14 +212,29 @@ class Releases:
             one.since = time.monotonic()
 
     def record(self, release: Release, settings: Settings, installed: Installed = NOTHING) -> None:
-        """Remember a release that was loaded from its copy. Raises ConfigError."""
-        code = Path(settings.root).parent.name
-        kept = Kept(release, time.time(), code, settings.file, settings.profile, settings.app, installed)
+        """Remember a release that was loaded from its copy, and is begun with. Raises ConfigError."""
+        code, now = Path(settings.root).parent.name, time.time()
+        before = self._read(release.name)
+        made, served = (before.made, before.served) if before is not None else (now, False)
+        self._write(Kept(release, made, code, settings.file, settings.profile, settings.app, installed, now, served))
+
+    def serve(self, name: str) -> None:
+        """A release has all requests: from now on it is one to go back to. Raises ConfigError."""
+        kept = self._read(name)
+        if kept is not None and not kept.served:
+            self._write(msgspec.structs.replace(kept, served=True))
+
+    def _read(self, name: str) -> Kept | None:
+        with suppress(OSError, msgspec.DecodeError):
+            return msgspec.json.decode((self._folder / f"{name}.json").read_bytes(), type=Kept)
+        return None
+
+    def _write(self, kept: Kept) -> None:
         try:
             make_folders(self._folder)
-            draft = self._folder / f"{release.name}.new"
+            draft = self._folder / f"{kept.name}.new"
             write_private(draft, msgspec.json.encode(kept))
-            draft.rename(self._folder / f"{release.name}.json")
+            draft.rename(self._folder / f"{kept.name}.json")
         except OSError as error:
             raise ConfigError(
                 f"the release cannot be written to {self._folder}: {error}", remedy="make room on the disk"
@@ -223,7 +246,8 @@ class Releases:
         for file in self._folder.glob("*.json"):
             with suppress(OSError, msgspec.DecodeError):
                 line = msgspec.json.decode(file.read_bytes(), type=_Line)
-                found.append(KeptLine(file.stem, line.release, line.made, line.code))
+                deployed = line.deployed or line.made
+                found.append(KeptLine(file.stem, line.release, line.made, line.code, deployed, line.served))
         return sorted(found, key=lambda kept: kept.made, reverse=True)
 
     def told(self, settings: Settings) -> tuple[str, ...]:
@@ -238,8 +262,9 @@ class Releases:
         kept = self.all()
         found = [one for one in kept if one.name.startswith(name) and len(name) >= NAME_CHARACTERS_MIN]
         if len(found) == 1:
-            with suppress(OSError, msgspec.DecodeError):
-                return msgspec.json.decode((self._folder / f"{found[0].name}.json").read_bytes(), type=Kept)
+            whole = self._read(found[0].name)
+            if whole is not None:
+                return whole
         known = ", ".join(one.name for one in kept) or "none"
         why = "is the beginning of several" if found else "is not kept: it never was deployed, or it was pruned"
         raise ConfigError(f"release {name!r} {why}", remedy=f"those that are kept: {known} (see `fissile releases`)")
@@ -252,13 +277,16 @@ class Releases:
         return Settings(app=kept.app, root=str(root.resolve()), file=kept.file, profile=kept.profile)
 
     def prune(self, keep: int, serving: Iterable[str], roots: Iterable[str]) -> list[str]:
-        """Remove all but the newest ones and those that serve; the names of those removed.
+        """Remove all but those that serve and those that were deployed last; the names of those removed.
 
+        One that never had all requests is none to go back to.
         roots: folders of code that are read from, whatever release they are of.
         """
         serving, used = set(serving), self._copies(roots)
-        kept = self.all()
-        spare = [one for one in kept if one.name not in serving and one.code not in used][keep:]
+        kept = sorted(self.all(), key=lambda one: one.deployed, reverse=True)
+        idle = [one for one in kept if one.name not in serving]
+        spare = [one for one in idle if one.served and one.code not in used][keep:]
+        spare += [one for one in idle if not one.served]
         left = {one.code for one in kept if one not in spare} | used
         for one in spare:
             (self._folder / f"{one.name}.json").unlink(missing_ok=True)
@@ -266,10 +294,6 @@ class Releases:
             if folder.name not in left and folder.is_dir():
                 self._remove_copy(folder.name)
         return [one.name for one in spare]
-
-    def remove(self, name: str) -> None:
-        """Forget a release."""
-        (self._folder / f"{name}.json").unlink(missing_ok=True)
 
     def forget(self, settings: Settings, roots: Iterable[str]) -> None:
         """Remove a copy that no release came of, if nobody reads from it (roots)."""

@@ -696,8 +696,9 @@ class Rollouts:
         self._last.clear()
         edition = fleet.editions[fleet.desired.current.name]
         serving = {release.name for release in fleet.desired.releases()}
-        if not moved and rollout.later.name not in {*serving, *fleet.desired.trail}:
-            self._store.remove(rollout.later.name)  # it never served
+        if moved:
+            with suppress(ConfigError):  # on a full disk nobody can go back to it, but it serves
+                await asyncio.to_thread(self._store.serve, rollout.later.name)
         # A service that did not change still reads from the copy that it was started from.
         used = fleet.roots() | self._prepared
         await asyncio.to_thread(self._store.prune, edition.settings.releases.keep, serving, used)

@@ -171,8 +171,6 @@ class Supervisor:
         self._resumed = False
         # Whether anything was begun, or ended, that was not taken over.
         self._touched = False
-        # A release that has not served so far: if it never comes up, nobody can go back to it.
-        self._unserved = ""
         # The sets whose replicas a start waits for.
         self._awaited: tuple[str, ...] = ()
         self._fleet = Fleet(settings, topology, StateFolder(state or Path(settings.named or settings.root)))
@@ -335,11 +333,12 @@ class Supervisor:
             self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._fleet.desired.services))
-                await beginning.succeeded()
-                self._unserved = ""
+                await beginning.succeeded(self._fleet.desired.current.name)
                 await self._rollouts.gather()
             else:
                 await self._settled()
+                if beginning.unfinished():
+                    self._spawn(self._finish(beginning))
             self._publish()
             return self.endpoints()
         except BaseException as error:
@@ -350,6 +349,13 @@ class Supervisor:
             elif not isinstance(error, asyncio.CancelledError):  # else whoever gave it up says how it is to end
                 await self.stop(drain_seconds_max=0.0)
             raise
+
+    async def _finish(self, beginning: Beginning) -> None:
+        """The first start of a supervisor that died is over once all are ready."""
+        fleet = self._fleet
+        while any(fleet.observed.service(n).ready() < want.replicas for n, want in fleet.desired.services.items()):
+            await self.next_step()
+        await beginning.succeeded(fleet.desired.current.name)
 
     async def _open_journal(self, *, nothing_runs: bool) -> Journal:
         """Raises JournalError where what is to run cannot be read; but it need not be for a fresh start."""
@@ -421,10 +427,9 @@ class Supervisor:
         for warning in edition.warnings():
             self.say(f"warning: {warning}")
         if self._keep:
-            known = {one.name for one in await asyncio.to_thread(self._store.all)}
-            if before.current.name not in known:
-                before = msgspec.structs.replace(before, current=Desired().current)  # it never served: see `stop`
-            self._unserved = edition.release.name if edition.release.name not in known else ""
+            served = {one.name for one in await asyncio.to_thread(self._store.all) if one.served}
+            if before.current.name not in served:
+                before = msgspec.structs.replace(before, current=Desired().current)
             await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
             self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
         live = edition.live()
@@ -1609,8 +1614,6 @@ class Supervisor:
                 left += STOP_SECONDS_MAX if drain_seconds_max else 0.0
                 await self._end(wave, left)
         finally:
-            if self._unserved:
-                self._store.remove(self._unserved)
             await self._close()
 
     async def _end(self, services: tuple[str, ...], seconds_max: float) -> None:
