@@ -64,6 +64,14 @@ def test_of_a_program_that_exits_and_of_this_start_alone(app: Path):
     assert "`fissile logs web`" in said
 
 
+def test_of_a_program_that_is_not_there(app: Path):
+    (app / "fissile.toml").write_text(WEB.replace("web.py", "-m missing"))
+    said = failing(app)
+    assert quoted(said, "web") == [f"{sys.executable}: No module named missing"]
+    log = (app / ".fissile" / "logs" / "web.log").read_text()
+    assert log.count("No module named missing") == 1, "it was tried again"
+
+
 def test_of_a_program_that_listens_nowhere(app: Path):
     (app / "fissile.toml").write_text(WEB)
     (app / "web.py").write_text("import time\nprint('waiting for the database', flush=True)\ntime.sleep(600)\n")

@@ -15,7 +15,9 @@ def test_it_says_for_what():
     assert awaited([Awaited("back", 1, 1, held=True)]) == "migrating back"
     assert awaited([Awaited("web", 0, 1, program="answers at /health")]) == "waiting until web answers at /health"
     again = awaited([Awaited("back", 0, 1, trouble="it exited with code 3 before it was ready")])
-    assert again == "starting back, again after: it exited with code 3 before it was ready"
+    assert again == "starting back; the last attempt failed: it exited with code 3 before it was ready"
+    told = "cannot start: A has 2 mistakes:\n  - one\n  - two\n  → mend them"
+    assert awaited([Awaited("app", 0, 1, trouble=told)]) == "starting app; the last attempt failed: A has 2 mistakes"
 
 
 def test_of_many_some_are_named():

@@ -1,9 +1,11 @@
 """What a process printed since it was started."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
-from fissile.supervisor.lastlines import LINE_CHARACTERS_MAX, LINES_MAX, READ_BYTES, LastLines, told
+from fissile.supervisor.lastlines import LINE_CHARACTERS_MAX, LINES_MAX, READ_BYTES, LastLines, nothing_to_run, told
 
 
 def test_they_are_of_this_start_alone_and_few(tmp_path: Path):
@@ -57,3 +59,31 @@ def test_of_a_pipe_nothing_is_known():
 
 def test_what_the_trouble_says_is_not_said_again():
     assert told(("one", "cannot start: no", "no"), "back does not come up: no\n  → mend it") == ("one", "no")
+    several = ("cannot start: RuntimeError: no", "database", "  → mend it", "bye")
+    assert told(several, "back: RuntimeError: no\ndatabase\n  → mend it") == ("bye",)
+
+
+def test_a_program_that_is_not_there_is_told_from_one_that_waits_for_something(tmp_path: Path):
+    (tmp_path / "wrong.py").write_text("def (:\n")
+    (tmp_path / "waits.py").write_text("raise ConnectionRefusedError(111, 'Connection refused')\n")
+    for words, hopeless in (
+        ([sys.executable, "missing.py"], True),
+        ([sys.executable, "-m", "missing"], True),
+        ([sys.executable, "-m", "missing.below"], True),
+        ([sys.executable, "wrong.py"], True),
+        ([sys.executable, "-c", "import missing"], True),
+        (["sh", "missing.sh"], True),
+        (["make", "missing"], True),
+        ([sys.executable, "waits.py"], False),
+        (["sh", "-c", "echo no such file; exit 1"], False),
+    ):
+        result = subprocess.run(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, check=False)
+        assert result.returncode
+        missing = nothing_to_run(result.stderr.splitlines()) or result.returncode == 127
+        assert missing is hopeless, (words, result.stderr)
+    for line in (
+        "Error: Cannot find module '/app/index.js'",
+        'npm error Missing script: "start"',
+        'ERROR:    Error loading ASGI app. Could not import module "main".',
+    ):
+        assert nothing_to_run(["", line, "Node.js v20.20.2"]), line

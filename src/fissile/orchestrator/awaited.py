@@ -36,4 +36,9 @@ def _told(one: Awaited) -> str:
         return f"migrating {one.service}"
     count = f" {one.ready}/{one.wanted}" if one.wanted > 1 else ""
     said = f"waiting until {one.service}{count} {one.program}" if one.program else f"starting {one.service}{count}"
-    return f"{said}, again after: {one.trouble}" if one.trouble else said
+    return f"{said}; the last attempt failed: {_brief(one.trouble)}" if one.trouble else said
+
+
+def _brief(trouble: str) -> str:
+    """Its first line: the rest, and what to do about it, is said with the error."""
+    return trouble.removeprefix("cannot start: ").partition("\n")[0].rstrip(":")

@@ -1,6 +1,7 @@
 """The last lines that a process has printed since it was started, for whoever is told that it did not come up."""
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,9 +16,35 @@ _CANNOT = "cannot start: "
 _DESCRIPTORS = "/proc/self/fd"
 
 
+# What interpreters and package managers print when what they are to run is not there, or cannot be read as code.
+_NOTHING_TO_RUN = re.compile(
+    r"\S*python[\d.]*\S*: (?:No module named |Error while finding module |can't (?:open file|find '__main__' module))"
+    r"|(?:ModuleNotFoundError|ImportError|SyntaxError|IndentationError|TabError): |Error: Could not import '"
+    r"|Error: Cannot find (?:module|package) '|Error \[ERR_MODULE_NOT_FOUND\]|npm (?:error|ERR!) Missing script: "
+    r"|npm (?:error|ERR!) enoent Could not read package\.json|ERROR:\s+Error loading ASGI app\. "
+    r"|\w*sh: \d+: cannot open |Can't open perl script |Could not open input file: |Error: Unable to access jarfile "
+    r"|\S*ruby\S*: No such file or directory -- |make: \*\*\* No "
+)
+
+
+def nothing_to_run(lines: Sequence[str]) -> bool:
+    """Whether the last lines of a program that failed say that another try will fail, too."""
+    return any(_NOTHING_TO_RUN.match(line.lstrip()) for line in lines)
+
+
 def told(lines: Sequence[str], trouble: str) -> tuple[str, ...]:
     """Lines without those that only say the trouble once more."""
-    return tuple(line for line in lines if not (line.startswith(_CANNOT) and line.removeprefix(_CANNOT) in trouble))
+    said = {line.strip() for line in trouble.splitlines()}
+    kept: list[str] = []
+    again = False
+    for line in lines:
+        if line.startswith(_CANNOT):
+            again = line.removeprefix(_CANNOT) in trouble
+        elif again:
+            again = line.strip() in said
+        if not again:
+            kept.append(line)
+    return tuple(kept)
 
 
 class LastLines:

@@ -83,7 +83,7 @@ from fissile.supervisor.environment import Environment
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
 from fissile.supervisor.isolation import take_down
 from fissile.supervisor.lasting import lasting
-from fissile.supervisor.lastlines import LastLines, told
+from fissile.supervisor.lastlines import LastLines, nothing_to_run, told
 from fissile.supervisor.launcher import Launcher
 from fissile.supervisor.limits import over, verdict
 from fissile.supervisor.listeners import listens
@@ -765,14 +765,17 @@ class Supervisor:
 
         child.exited.add_done_callback(exited)
 
-    def _remember_printed(self, name: str, slot: int, serial: int) -> None:
+    def _remember_printed(self, name: str, slot: int, serial: int) -> tuple[str, ...]:
         """A process has ended that was starting: what it printed is told with why."""
         printed = self._printed.pop(serial, None)
-        if printed is not None:
-            root = self._fleet.nursery_of(name).root if name in self._fleet.desired.services else ""
-            known = places(root, str(self._fleet.root)) if root else {}
-            self._fleet.last_lines[name, slot] = tuple(edited(line, known) for line in printed.read())
-            printed.close()
+        if printed is None:
+            return ()
+        root = self._fleet.nursery_of(name).root if name in self._fleet.desired.services else ""
+        known = places(root, str(self._fleet.root)) if root else {}
+        lines = tuple(edited(line, known) for line in printed.read())
+        self._fleet.last_lines[name, slot] = lines
+        printed.close()
+        return lines
 
     def _forget_printed(self, serial: int) -> None:
         printed = self._printed.pop(serial, None)
@@ -952,8 +955,10 @@ class Supervisor:
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
         if self._keep and self._serving:
             self._spawn(self._rollouts.gather())  # what it wrote last
-        unfound = status in NOT_FOUND and replica.ready_at is None and replica.service in self._fleet.services
-        mistake = process.link.mistake or (unfound and self._fleet.command(replica.service))
+        printed = self._remember_printed(replica.service, replica.slot, replica.serial)
+        early = replica.ready_at is None and replica.service in self._fleet.services
+        hopeless = status in NOT_FOUND or (bool(status) and nothing_to_run(printed))
+        mistake = process.link.mistake or (early and hopeless and bool(self._fleet.command(replica.service)))
         if process.link.trouble:
             how = f"cannot start: {process.link.trouble}"
         elif replica.ready_at is None:
@@ -964,7 +969,6 @@ class Supervisor:
         if limits.grouped:
             memory = verdict(self._fleet.enforcement.usage(replica.key, replica.pid), limits)
             how = f"pid {replica.pid} {memory}" if memory else how
-        self._remember_printed(replica.service, replica.slot, replica.serial)
         self._clear(replica)
         self._see(replica, ReplicaEnded(how, random.random(), mistake))
 
