@@ -34,7 +34,7 @@ FISSILE = [sys.executable, "-m", "fissile"]
 HOST = "127.0.0.1"
 WAIT_SECONDS_MAX = 60.0
 # What outlives `down` in .fissile: what happened, what it said, and the releases with their code.
-KEPT = {"journal.db", "logs", "code", "releases"}
+KEPT = {".gitignore", "journal.db", "logs", "code", "releases"}
 
 
 class Kind(enum.Enum):

@@ -246,3 +246,34 @@ def test_a_repository_within_the_folder_is_code_too(fill: Fill) -> None:
     fill("lib/a.js", "lib/node_modules/b.js")
     git(root / "lib", "init", "-q")
     assert set(listed(root).files) == {"index.js", "lib/a.js"}
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a*" * 30 + "b", "*?" * 40 + "b", "*[!x]" * 30 + "b", r"a*\*" * 30 + "b", "a**" * 30 + "b"]
+)
+def test_a_pattern_of_many_stars_ends(fill: Fill, pattern: str) -> None:
+    root = fill("a" * 200, "a" * 100 + "*a" * 40, "index.js")
+    (root / ".gitignore").write_text(f"{pattern}\n")
+    with pytest.raises(ConfigError, match="matches no file"):
+        listed(root, code=(pattern,))
+    assert "index.js" in listed(root).files
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_what_is_new_in_a_submodule_is_code(fill: Fill, declared: bool) -> None:
+    root = fill("app/index.js", "library/util.js")
+    for folder in ("library", "app"):
+        git(root / folder, "init", "-q")
+        git(root / folder, "config", "user.email", "a@example.org")
+        git(root / folder, "config", "user.name", "a")
+        if folder == "app" and declared:
+            git(root / "app", "-c", "protocol.file.allow=always", "submodule", "add", "-q", "../library", "lib")
+        elif folder == "app":
+            (root / "library").rename(root / "app/lib")
+        git(root / folder, "add", "-A")
+        git(root / folder, "commit", "-qm", "1")
+    for name, text in {"new.js": "x", "made.bin": "x", ".gitignore": "*.bin\n"}.items():
+        (root / "app/lib" / name).write_text(text)
+    found = listed(root / "app")
+    assert set(found.files) == {"index.js", "lib/util.js", "lib/new.js"}
+    assert found.rule == "that git tracks, 1 of them not so far"

@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def test_what_others_put_there_is_kept(tmp_path: Path):
     state.open()
     (state.path / "notes.txt").write_text("mine")
     state.close()
-    assert [file.name for file in state.path.iterdir()] == ["notes.txt"]
+    assert {file.name for file in state.path.iterdir()} == {".gitignore", "notes.txt"}
 
 
 def test_two_at_a_time_are_refused_with_the_pid_of_the_first(tmp_path: Path):
@@ -243,3 +244,12 @@ def test_without_a_wish_the_public_port_is_any_free_one_if_the_usual_is_taken():
     assert first.getsockname()[1] != second.getsockname()[1]
     first.close()
     second.close()
+
+
+def test_git_does_not_see_the_state_folder(tmp_path: Path):
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    state = StateFolder(tmp_path)
+    state.open()
+    assert subprocess.check_output([*git, "status", "--porcelain"]) == b""
+    state.close()

@@ -85,6 +85,12 @@ LOCK_FILES = (
     ),
     *("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml", "requirements.txt", "gradle.lockfile"),
 )
+# As patterns become regular expressions: a star, and between two of them what stands for one character each.
+_STAR = re.escape("[^/]*")
+_STARS = re.compile(rf"(?:{_STAR})+")
+_BETWEEN = re.compile(rf"{_STAR}((?:\\.|\[\^/\](?!\*)|\[(?!\^/\])[^\]\\]+\]|[^/()|\[\\*+?^$])+)(?={_STAR})")
+# Of a repository within the repository, in the index of git.
+GITLINK = b"160000 "
 # Folders that are a package manager's where one of these files lies beside them.
 FILLED = {
     "vendor": ("composer.lock", "composer.json", "Gemfile.lock", "go.sum", "go.mod"),
@@ -133,9 +139,24 @@ def listing_of(root: Path, name: str, settings: ServiceSettings, data: Collectio
     return found
 
 
-def _by_patterns(root: Path, name: str, patterns: Iterable[str], data: frozenset[str]) -> Listing:
+def _spec(lines: Iterable[str]) -> "GitIgnoreSpec":
+    """Patterns as of .gitignore. Raises ValueError.
+
+    The first place where the text after a star fits is as good as any later one: no other is tried, or else many stars
+    that do not match would take forever.
+    """
     from pathspec import GitIgnoreSpec
 
+    spec = GitIgnoreSpec.from_lines(lines)
+    for pattern in spec.patterns:
+        regex: re.Pattern[str] | None = getattr(pattern, "regex", None)
+        if regex is not None:
+            text = _BETWEEN.sub(r"(?>[^/]*?\1)", _STARS.sub("[^/]*", regex.pattern))
+            pattern.regex = re.compile(text)  # type: ignore[attr-defined]
+    return spec
+
+
+def _by_patterns(root: Path, name: str, patterns: Iterable[str], data: frozenset[str]) -> Listing:
     patterns = list(patterns)
     if not patterns:
         return Listing("by `code = []`")
@@ -143,7 +164,7 @@ def _by_patterns(root: Path, name: str, patterns: Iterable[str], data: frozenset
     every = [path for path in _walked(root, "", notes, ignoring=False) if not _is_data(path, data)]
     for pattern in patterns:
         try:
-            matches = any(GitIgnoreSpec.from_lines([pattern]).match_files(every))
+            matches = any(_spec([pattern]).match_files(every))
         except ValueError as error:
             raise ConfigError(
                 f"{pattern!r} of `code` under [services.{name}] is no pattern: {error}",
@@ -154,7 +175,7 @@ def _by_patterns(root: Path, name: str, patterns: Iterable[str], data: frozenset
                 f"{pattern!r} of `code` under [services.{name}] matches no file in {root}",
                 remedy="write it from fissile.toml on, as in .gitignore: **/*.js, public/**",
             )
-    files = dict.fromkeys(GitIgnoreSpec.from_lines(patterns).match_files(every))
+    files = dict.fromkeys(_spec(patterns).match_files(every))
     if not files:
         raise ConfigError(
             f"`code` under [services.{name}] leaves no file in {root}",
@@ -188,19 +209,35 @@ def _by_default(root: Path, settings: ServiceSettings, data: frozenset[str]) -> 
 
 
 def git_files(root: Path, base: str = "", *, others: bool = False) -> list[str]:
-    """What git tracks below a folder (others: what it neither tracks nor ignores); nothing where it does not say."""
-    options = ["--others", "--exclude-standard"] if others else ["--cached", "--recurse-submodules"]
+    """What git tracks below a folder (others: what it neither tracks nor ignores); nothing where it does not say.
+
+    In repositories within it, as submodules are, too.
+    """
+    base = f":(literal){base or '.'}"
+    index = _git(root, "ls-files", "-z", "--stage", "--", base)
+    found = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", base) if others else []
+    for line in index:
+        mark, _, raw = line.partition(b"\t")
+        inside = os.fsdecode(raw)
+        if not mark.startswith(GITLINK):
+            found += [] if others else [raw]
+        elif os.path.lexists(root / inside / ".git"):  # else it was not fetched
+            found += [os.fsencode(f"{inside}/{path}") for path in git_files(root / inside, others=others)]
+    return list(dict.fromkeys(map(os.fsdecode, found)))
+
+
+def _git(root: Path, *words: str) -> list[bytes]:
+    """What git prints in a folder, between zeros; nothing where it fails."""
     # Not to be led elsewhere by a hook's environment, nor by a repository's own programs.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    trusted = ["-c", "safe.directory=*", "-c", "core.fsmonitor=false"]
-    command = ["git", "-C", str(root), *trusted, "ls-files", "-z", *options, "--", f":(literal){base or '.'}"]
+    command = ["git", "-C", str(root), "-c", "safe.directory=*", "-c", "core.fsmonitor=false", *words]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, timeout=GIT_SECONDS_MAX)
     except (OSError, subprocess.TimeoutExpired):
         return []
     if done.returncode:
         return []
-    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+    return [name for name in done.stdout.split(b"\0") if name]
 
 
 def _with_repositories(root: Path, paths: Iterable[str], notes: list[str]) -> Iterator[str]:
@@ -324,19 +361,15 @@ def _is_filled(folder: Path, beside: Collection[str]) -> bool:
 
 
 def _ignored_in(root: Path, folder: str) -> "Iterator[tuple[str, GitIgnoreSpec]]":
-    from pathspec import GitIgnoreSpec
-
     with suppress(OSError, ValueError):
         text = (root / folder / ".gitignore").read_text(encoding="utf-8", errors="surrogateescape")
-        yield (f"{folder}/" if folder else ""), GitIgnoreSpec.from_lines(filter(_is_pattern, text.splitlines()))
+        yield (f"{folder}/" if folder else ""), _spec(filter(_is_pattern, text.splitlines()))
 
 
 def _is_pattern(line: str) -> bool:
     """Whether a line of .gitignore can be read; git passes over the others, one by one."""
-    from pathspec import GitIgnoreSpec
-
     try:
-        GitIgnoreSpec.from_lines([line])
+        _spec([line])
     except ValueError:
         return False
     return True

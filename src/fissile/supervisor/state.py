@@ -28,6 +28,8 @@ from fissile.supervisor.sockets import EVERYBODYS, OWNERS, SOCKET, SPARES, resto
 from fissile.supervisor.sweep import sweep
 
 LOCK = "lock"
+# So that `git add -A`, `git clean` and `git stash -u` leave the folder alone.
+IGNORING = ".gitignore"
 # Copies of the code of releases.
 CODE = "code"
 # Temporary files of confined services, a folder for each replica.
@@ -73,6 +75,8 @@ class StateFolder:
         try:
             self.path.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
             self._lock = self._locked()
+            if not (ignoring := self.path / IGNORING).exists():
+                ignoring.write_text("*\n", encoding="ascii")
             self.show_in(self._root)
             self.mark()  # it stays the same when somebody removes the folder
             self._tighten()
@@ -236,6 +240,9 @@ class StateFolder:
         (self.path / LOCK).unlink(missing_ok=True)
         os.close(self._lock)
         self._lock = -1
+        with suppress(OSError):
+            if os.listdir(self.path) == [IGNORING]:
+                (self.path / IGNORING).unlink()
         for folder in {self.sockets, self.path}:
             with suppress(OSError):
                 folder.rmdir()
