@@ -57,7 +57,7 @@ def test_what_a_killed_supervisor_left_is_cleaned(tmp_path: Path):
     state = StateFolder(tmp_path)
     state.open()
     state.clean()
-    assert [file.name for file in state.path.iterdir()] == ["lock"]
+    assert {file.name for file in state.path.iterdir()} == {".gitignore", "lock"}
     assert stat.S_IMODE(state.path.stat().st_mode) == 0o700
     state.close()
 
@@ -126,6 +126,7 @@ def test_what_is_left_open_is_closed(tmp_path: Path):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     found = modes(folder)
     assert found.pop("code/1234") == "777"  # nobody comes to it
+    assert found.pop(".gitignore") == "600"
     assert found == {"logs": "700", "logs/cart.log": "600", "journal.db": "600", "lock": "600", "code": "700"}
     assert tmp_path.stat().st_mode == before
     state.let_go()
