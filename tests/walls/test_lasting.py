@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from background import background
+from background import background, wait_until
 from broken import CONFINED, sample
 from commands import fissile
 
@@ -69,3 +69,18 @@ def test_over_the_death_of_a_supervisor_and_a_deploy(more: str, level: str):
             assert status["isolation"] == level
             app.down()
         assert (folder / "data/note").exists()
+
+
+def test_what_ends_while_nobody_supervises_leaves_nothing():
+    with TemporaryDirectory(prefix="walls-") as folder, background(sample(Path(folder), CONFINED)) as app:
+        app.up()
+        state = Path(app.folder) / ".fissile"
+        (before,) = (state / "tmp").iterdir()
+        (pid,) = app.pids("back")
+        app.kill(app.supervisor())
+        stacks = state / f"{before.name}.stacks"
+        stacks.write_text("where it stood")
+        app.kill(pid)
+        app.up()
+        wait_until(lambda: app.pids("back") and not before.exists() and not stacks.exists(), "its files went")
+        assert len(list((state / "tmp").iterdir())) == 1

@@ -35,7 +35,7 @@ from fissile.supervisor.nursery import Child, Nursery
 from fissile.supervisor.probe import TCP
 from fissile.supervisor.service import Secrets, Service
 from fissile.supervisor.sockets import HOST, url
-from fissile.supervisor.state import StateFolder
+from fissile.supervisor.state import STACKS, StateFolder
 
 CONTROL_SOCKET = "supervisor"
 HANDOVER = "edge"
@@ -396,7 +396,7 @@ class Fleet:
 
     def stacks(self, replica: Replica) -> Path:
         """The file in which a stuck replica writes where it stands."""
-        return self.state.path / f"{replica.key}.stacks"
+        return self.state.path / f"{replica.key}{STACKS}"
 
     def read_stacks(self, replica: Replica) -> str:
         """Where a stuck replica stood; "" if it has not said."""

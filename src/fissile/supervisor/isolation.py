@@ -1,6 +1,7 @@
 """What a fleet's services are kept to: which folders are hidden from them, and what of those they need all the same."""
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from fissile.runtime.settings import FILE_NAME, Settings
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.manifest import works_in
 from fissile.supervisor.service import Service
-from fissile.supervisor.state import PASSABLE, PRIVATE_FOLDER, TEMPORARY
+from fissile.supervisor.state import PASSABLE, PRIVATE_FOLDER, STACKS, TEMPORARY
 from fissile.supervisor.sweep import sweep
 from fissile.supervisor.walls import Mount, Walls, mounted, seen_anywhere
 
@@ -75,9 +76,20 @@ def environment(walls: Walls | None) -> dict[str, str]:
     return found
 
 
-def take_down(fleet: Fleet, key: str) -> None:
-    """Remove the temporary files of a replica that has ended."""
+def made_for(fleet: Fleet) -> dict[str, int]:
+    """The replicas that temporary files, or stacks, are there of: their serials by their keys."""
+    state = fleet.state.path
+    keys = [path.name for path in state.glob(f"{TEMPORARY}/*")] + [path.stem for path in state.glob(f"*{STACKS}")]
+    found = {key: key.rpartition(".")[2] for key in keys}
+    return {key: int(serial) for key, serial in found.items() if serial.isdecimal()}
+
+
+def take_down(fleet: Fleet, keys: Iterable[str]) -> None:
+    """Remove the temporary files, and the stacks, of replicas that have ended."""
     folder = fleet.state.path / TEMPORARY
-    sweep(folder / key)
+    for key in keys:
+        sweep(folder / key)
+        with suppress(OSError):
+            (fleet.state.path / f"{key}{STACKS}").unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()

@@ -34,6 +34,7 @@ IGNORING = ".gitignore"
 CODE = "code"
 # Temporary files of confined services, a folder for each replica.
 TEMPORARY = "tmp"
+STACKS = ".stacks"
 
 SOCKET_NAME_BYTES_MAX = 66
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
@@ -205,7 +206,7 @@ class StateFolder:
         for folder in (self.path, self.path / CODE):
             _make_private(folder, PRIVATE_FOLDER)
         for file in [*self.path.iterdir(), *self.sockets.iterdir()]:
-            if file.suffix in (SOCKET, ".stacks") or file.name == ENDPOINTS:
+            if file.suffix in (SOCKET, STACKS) or file.name == ENDPOINTS:
                 file.unlink(missing_ok=True)
         for folder in {self.path / TEMPORARY, self.path / SPARES, self.sockets / SPARES}:
             sweep(folder)

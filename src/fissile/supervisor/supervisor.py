@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
@@ -81,7 +81,7 @@ from fissile.supervisor.endings import Endings
 from fissile.supervisor.endpoints import ENDPOINTS, JOURNAL, Endpoints, ServiceEndpoints, nothing_runs
 from fissile.supervisor.environment import Environment
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
-from fissile.supervisor.isolation import take_down
+from fissile.supervisor.isolation import made_for, take_down
 from fissile.supervisor.lasting import lasting
 from fissile.supervisor.lastlines import LastLines, nothing_to_run, told
 from fissile.supervisor.launcher import Launcher
@@ -195,6 +195,8 @@ class Supervisor:
         self._woken = asyncio.Event()
         self._stepped: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        # What removes the files of replicas that have ended: that is waited for, since no second one may be at it.
+        self._removals: set[asyncio.Task[None]] = set()
         self._shut = ShutDoors()
         self._loop: asyncio.Task[None] | None = None
         # Sets that are to have no replica for now, whatever is desired of them.
@@ -583,6 +585,8 @@ class Supervisor:
         strays = {mark_of(pid) for pid in left}
         alive = {spec.serial for _, spec in adopted} | {one.serial for one in strays if one is not None}
         await self._endings.end_dead(alive)
+        ended = [key for key, serial in made_for(self._fleet).items() if mark.of(serial).serial not in alive]
+        self._remove(asyncio.to_thread(take_down, self._fleet, ended))
         if not left:
             return
         self._fleet.strays = left
@@ -749,7 +753,7 @@ class Supervisor:
         link.settle(child.pid)
         key = Replica(serial, edition.live().sets[service], 0, 0, "", 0.0).key
         self._watch_migration(service, serial, child, link, edition.live().sets[service])
-        child.exited.add_done_callback(lambda _: take_down(self._fleet, key))
+        child.exited.add_done_callback(lambda _: self._remove(asyncio.to_thread(take_down, self._fleet, [key])))
         return child, link
 
     def _watch_migration(self, service: str, serial: int, child: Child, link: Link, set_name: str) -> None:
@@ -985,14 +989,20 @@ class Supervisor:
             self._fleet.stacks(replica).unlink(missing_ok=True)
         limits = self._fleet.limits_of(replica)
         if limits.disk is not None or limits.grouped:
-            self._spawn(self._take_down(replica))
+            self._remove(self._take_down(replica))
+
+    def _remove(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._removals.add(task)
+        task.add_done_callback(self._removals.discard)
+        task.add_done_callback(self._done)
 
     async def _take_down(self, replica: Replica) -> None:
         """Remove what held it and what it left, once nobody is in there."""
         await self._endings.over(serials=[replica.serial])
         limits = self._fleet.limits_of(replica)
         if limits.disk is not None:
-            await asyncio.to_thread(take_down, self._fleet, replica.key)
+            await asyncio.to_thread(take_down, self._fleet, [replica.key])
         if limits.grouped:
             await asyncio.to_thread(self._fleet.enforcement.remove, replica.key)
 
@@ -1656,6 +1666,8 @@ class Supervisor:
     async def _let_go(self) -> None:
         """Leave what runs as it is, and be a supervisor no more."""
         self._serving = False
+        for task in self._removals:
+            task.cancel()  # the next supervisor does it
         await self._still()
         self._shut.follow({})
         if self._server is not None:
@@ -1678,6 +1690,7 @@ class Supervisor:
         await self._endings.close()
         await self._editions.close()
         await self._end_everything()
+        await asyncio.gather(*self._removals, return_exceptions=True)
         if self._keep and self._fleet.state.ours:
             await self._rollouts.gather(everywhere=True)
         if self._server is not None:
