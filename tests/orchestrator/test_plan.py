@@ -25,27 +25,32 @@ from fissile.orchestrator.replica import (
     Observed,
     Replica,
     ReplicaEnded,
-    ReplicaHeard,
     ReplicaHung,
     ReplicaReady,
+    ReplicaReported,
     ReplicaState,
 )
+from fissile.runtime.control import Heartbeat, ReplicaHello
 
 NAME = "shop"
 NOW = 1000.0
+
+
+def reported(load: int, number: int = 0) -> ReplicaReported:
+    """It lives. load: calls that run at it."""
+    hello = ReplicaHello("shop", "shop", 0, 1, 0, "build", "release")
+    return ReplicaReported(Heartbeat(hello, 0.0, load, number=number))
 
 
 def wish(replicas: int = 1, **options: object) -> DesiredService:
     return DesiredService(**{"replicas": replicas, "replicas_min": 0, "replicas_max": 100, **options})  # type: ignore[arg-type]
 
 
-def replica(
-    observed: Observed, slot: int, state: ReplicaState = READY, *, revision: int = 1, load: float = 0.0
-) -> Replica:
+def replica(observed: Observed, slot: int, state: ReplicaState = READY, *, revision: int = 1, load: int = 0) -> Replica:
     found = observed.begin(NAME, slot, revision, "build", NOW)
     if state is not STARTING:
         observed.observe(found, ReplicaReady(), NOW)
-        observed.observe(found, ReplicaHeard(load), NOW)
+        observed.observe(found, reported(load), NOW)
     if state is DRAINING:
         observed.drain(found, NOW)
     return found
@@ -290,7 +295,7 @@ def test_an_obedient_world_becomes_as_desired(world: tuple[DesiredService, Obser
             assert step.due < inf, "there is something to do, and it says never to ask again"
             now = max(now, step.due)
         for one in found.replicas.values():
-            observed.observe(one, ReplicaReady() if one.state is STARTING else ReplicaHeard(one.load), now)
+            observed.observe(one, ReplicaReady() if one.state is STARTING else reported(int(one.load)), now)
     assert [r.state for r in found.replicas.values()] == [READY] * want.replicas
     assert all(r.revision >= want.revision for r in found.replicas.values())
     assert len({r.slot for r in found.replicas.values()}) == want.replicas

@@ -12,14 +12,21 @@ from fissile.orchestrator.replica import (
     Observation,
     Observed,
     ReplicaEnded,
-    ReplicaHeard,
     ReplicaHung,
     ReplicaReady,
+    ReplicaReported,
     ReplicaState,
     stuck_places,
 )
+from fissile.runtime.control import Heartbeat, ReplicaHello
 
 ORDER = list(ReplicaState)
+
+
+def reported(load: int, number: int = 0) -> ReplicaReported:
+    """It lives. load: calls that run at it."""
+    hello = ReplicaHello("shop", "shop", 0, 1, 0, "build", "release")
+    return ReplicaReported(Heartbeat(hello, 0.0, load, number=number))
 
 
 def test_there_is_no_way_back():
@@ -74,7 +81,7 @@ def test_what_comes_late_changes_nothing():
     dead = observed.begin("shop", 0, 1, "build", 0.0)
     observed.observe(dead, ReplicaEnded("ended"), 1.0)
     following = observed.begin("shop", 0, 1, "build", 1.0)
-    for late in (ReplicaReady(), ReplicaHeard(3.0), ReplicaHung("stuck"), ReplicaEnded("ended")):
+    for late in (ReplicaReady(), reported(3), ReplicaHung("stuck"), ReplicaEnded("ended")):
         assert observed.observe(dead, late, 2.0) == ""
     assert following.state is STARTING
     assert observed.service("shop").restarts == 1
@@ -89,7 +96,7 @@ def test_serials_grow_even_past_those_that_were_found():
 
 EVENTS = st.one_of(
     st.just(ReplicaReady()),
-    st.builds(ReplicaHeard, st.floats(0, 100)),
+    st.builds(reported, st.integers(0, 100)),
     st.just(ReplicaHung("stuck")),
     st.builds(ReplicaEnded, st.just("ended"), st.floats(0, 0.99)),
     st.sampled_from(["drain", "end"]),
@@ -114,6 +121,15 @@ def test_no_sequence_of_events_breaks_a_replica(events: list[Observation | str])
     assert [ORDER.index(state) for state in seen] == sorted(ORDER.index(state) for state in seen)
     assert observed.service("shop").ready() == (replica.state is READY and not replica.ending)
     assert (replica.serial in observed.service("shop").replicas) == (replica.state in (STARTING, READY, DRAINING))
+
+
+@given(st.permutations([(ReplicaReady(), 1.0), *((reported(n, n), float(n)) for n in range(1, 6))]))
+def test_reports_may_overtake_each_other(arrived: list[tuple[Observation, float]]):
+    observed = Observed()
+    replica = observed.begin("shop", 0, 1, "build", 0.0)
+    for report, now in arrived:
+        observed.observe(replica, report, now)
+    assert (replica.state, replica.heard_at, replica.load) == (READY, 5.0, 5.0)
 
 
 @pytest.mark.parametrize(

@@ -31,16 +31,25 @@ from fissile.orchestrator.replica import (
     Observed,
     Replica,
     ReplicaEnded,
-    ReplicaHeard,
     ReplicaHung,
     ReplicaReady,
+    ReplicaReported,
 )
 from fissile.orchestrator.routes import RouteTable, routes
+from fissile.runtime.control import Heartbeat, ReplicaHello
 
 HEARTBEAT_SECONDS = 1.0
 STUCK_SECONDS = 3.0
 SETTLE_SECONDS = 3.0
 STEPS_MAX = 1000
+
+
+HELLO = ReplicaHello("", "", 0, 0, 0, "", "")
+
+
+def said(load: float) -> ReplicaReported:
+    """By a replica, of calls that run at it."""
+    return ReplicaReported(Heartbeat(HELLO, 0.0, load))  # type: ignore[arg-type]
 
 
 class Broken(AssertionError):
@@ -408,7 +417,7 @@ class Loop:
     def see(self, replica: Replica, observation: Observation) -> None:
         """As the supervisor does."""
         self.observed.observe(replica, observation, self.world.clock.now)
-        if not isinstance(observation, ReplicaHeard):
+        if not isinstance(observation, ReplicaReported):
             self.wake()
 
     def _beat(self) -> None:
@@ -421,7 +430,7 @@ class Loop:
             if process is None or process.phase is Phase.DEAD:
                 continue
             if process.phase in (Phase.SERVING, Phase.DRAINING) and process.mute_until <= now:
-                self.see(replica, ReplicaHeard(world.load_of(process.service)))
+                self.see(replica, said(world.load_of(process.service)))
             elif process.phase is Phase.HUNG and process.pid % 2 and now - process.failed_at > STUCK_SECONDS:
                 self.see(replica, ReplicaHung("its event loop is stuck"))
         for name in list(world.desired.services):

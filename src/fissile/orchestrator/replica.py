@@ -4,13 +4,14 @@ A replica is one process in a slot of a service. It never goes back: a dead one 
 with a serial of its own, and what its slot remembers of the deaths says when.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from math import inf
 
 import msgspec
 
 from fissile.orchestrator.restart import DEFAULT_POLICY, Deaths, ReplicaExited, RestartPolicy, decide
+from fissile.runtime.control import Heartbeat
 
 # Of methods that hold all places, so many are named.
 HOLDERS_NAMED_MAX = 3
@@ -42,8 +43,8 @@ class Replica(msgspec.Struct, eq=False):
     """One process as it is known. Times are monotonic seconds.
 
     revision: of its service, when it was started. since: when its state began. heard_at: its last sign
-    of life. load: calls in flight at it. stuck: why it is at fault, as that it hangs, else "". ending: it
-    was ordered to end at once, so it counts no more. routes: the version of those that it was started with.
+    of life. report: the newest that it has said of itself. stuck: why it is at fault, as that it hangs, else "".
+    ending: it was ordered to end at once, so it counts no more. routes: the version of those that it was started with.
     """
 
     serial: int
@@ -56,7 +57,7 @@ class Replica(msgspec.Struct, eq=False):
     pid: int = 0
     heard_at: float = 0.0
     ready_at: float | None = None
-    load: float = 0.0
+    report: Heartbeat | None = None
     stuck: str = ""
     ending: str = ""
     told_to_stop: bool = False
@@ -67,6 +68,11 @@ class Replica(msgspec.Struct, eq=False):
     def key(self) -> str:
         """Its name among all replicas that ever lived here."""
         return f"{self.service}.{self.slot}.{self.serial}"
+
+    @property
+    def load(self) -> float:
+        """Calls and requests that run or wait at it, as far as it has said."""
+        return self.report.load if self.report is not None else 0.0
 
     def become(self, state: ReplicaState, now: float) -> None:
         """The one door by which the state changes."""
@@ -136,10 +142,10 @@ class ReplicaReady(msgspec.Struct, frozen=True):
     """It serves."""
 
 
-class ReplicaHeard(msgspec.Struct, frozen=True):
-    """It lives. load: calls in flight at it."""
+class ReplicaReported(msgspec.Struct, frozen=True):
+    """It lives, and says how it is. Of reports that overtake each other, the newest counts."""
 
-    load: float = 0.0
+    report: Heartbeat
 
 
 class ReplicaHung(msgspec.Struct, frozen=True):
@@ -159,7 +165,7 @@ class ReplicaEnded(msgspec.Struct, frozen=True):
     mistake: bool = False
 
 
-Observation = ReplicaReady | ReplicaHeard | ReplicaHung | ReplicaEnded
+Observation = ReplicaReady | ReplicaReported | ReplicaHung | ReplicaEnded
 
 
 def stuck_places(seconds: float, holders: Mapping[str, int], seconds_max: float) -> str:
@@ -189,6 +195,13 @@ class Observed(msgspec.Struct):
     def unheard(self) -> set[str]:
         """The services of which not all replicas have said how they are."""
         return {name for name, service in self.services.items() if any(r.unheard for r in service.replicas.values())}
+
+    def reports(self) -> Iterator[tuple[int, Heartbeat]]:
+        """What replicas have said last, by serial."""
+        for service in self.services.values():
+            for serial, replica in service.replicas.items():
+                if replica.report is not None:
+                    yield serial, replica.report
 
     def begin(self, service: str, slot: int, revision: int, build: str, now: float) -> Replica:
         """A replica is about to be started: from now on it is reckoned with."""
@@ -243,8 +256,9 @@ class Observed(msgspec.Struct):
             if replica.state is STARTING:
                 replica.become(READY, now)
                 replica.ready_at = now
-        elif isinstance(observation, ReplicaHeard):
-            replica.load = observation.load
+        elif isinstance(observation, ReplicaReported):
+            if replica.report is None or observation.report.number >= replica.report.number:
+                replica.report = observation.report
         else:
             replica.stuck = replica.stuck or observation.why
         return ""

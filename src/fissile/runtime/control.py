@@ -2,7 +2,7 @@
 
 The replica opens the one connection there is: it attaches, and the commands come back as a stream.
 So a supervisor that dies takes nothing with it: the replica serves on, and attaches to the next one
-by itself. `ReplicaSpec` is what a replica is told when it is made.
+by itself. `ReplicaSpec` is what a replica is told when it is made. Data alone: pure rooms decide by it.
 """
 
 from collections.abc import AsyncIterator
@@ -191,6 +191,7 @@ class Stuck(msgspec.Struct, frozen=True):
 class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     """The replica lives. lag_seconds: how late its event loop is.
 
+    number: of this replica's heartbeats so far; of two, the later one counts, in whichever order they come.
     in_flight, queued: calls that run and that wait here. requests: HTTP requests in flight at its public
     doors. calls: its own calls in flight, by the replica set called. routes: the version that it applied.
     traffic: by release, while more than one is live. stuck: None while calls come and go.
@@ -210,6 +211,12 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     differences: tuple[WireDifference, ...] = ()
     kept: dict[str, int] = {}
     outside: tuple[str, ...] = ()
+    number: int = 0
+
+    @property
+    def load(self) -> float:
+        """Calls and requests that run or wait at the replica."""
+        return float(self.in_flight + self.queued + self.requests)
 
 
 Observed = ReplicaReady | ReplicaFailed | Heartbeat

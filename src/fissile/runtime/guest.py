@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Guest:
         self.pulse = Pulse()
         self.differences = Differences()
         self.outside = Outside()
+        self._beats = count(1)
         self.ledger = Ledger(spec.release, self.pulse)
         self.applied = 0
         self._handover: Handover | None = None
@@ -86,6 +88,7 @@ class Guest:
             traffic=self.ledger.traffic(),
             differences=self.differences.news(),
             kept={self.spec.service: self._edge.kept()} if self._edge is not None else {},
+            number=next(self._beats),
         )
 
     def move(self, order: Move) -> None:

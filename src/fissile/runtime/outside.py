@@ -1,5 +1,7 @@
 """Which methods were called over HTTP/JSON from outside, until the supervisor has heard of it."""
 
+from collections.abc import Iterable
+
 
 class Outside:
     """Of one replica. A call costs it one set's `add`."""
@@ -16,9 +18,12 @@ class Outside:
         self.called.clear()
         return tuple(sorted(self._sent))
 
-    def told(self) -> None:
-        """The supervisor has heard of the last news."""
-        self._sent.clear()
+    def told(self, methods: Iterable[str]) -> None:
+        """The supervisor has heard of these.
+
+        Not of all: a report that was under way while another supervisor came says nothing of what is told again.
+        """
+        self._sent.difference_update(methods)
 
     def again(self) -> None:
         """There may be another supervisor now, and the one before may not have written all down."""

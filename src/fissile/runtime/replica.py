@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from itertools import count
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,7 @@ class Replica:
         self.pulse = Pulse()
         self.differences = Differences()
         self.outside = Outside()
+        self._beats = count(1)
         self.ledger = Ledger(spec.release, self.pulse)
         self.applied = 0
         self._sockets = sockets
@@ -320,6 +322,7 @@ class Replica:
             self.differences.news(),
             {door: edge.kept() for door, edge in self._edges.items()},
             self.outside.news(),
+            next(self._beats),
         )
 
     def _stuck(self) -> Stuck | None:
@@ -434,7 +437,7 @@ class ControlLink:
             with suppress(CallError):
                 await self._control.report(beat)
                 replica.differences.told(beat.differences)
-                replica.outside.told()
+                replica.outside.told(beat.outside)
 
     async def _pause(self, seconds: float, *, resting: bool) -> float:
         """Wait so long, or until somebody hurries; how late it was (seconds). resting: look soon at what begins."""

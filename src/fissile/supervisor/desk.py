@@ -20,7 +20,6 @@ from fissile.runtime.control import (
     CONTROL_INTERFACE,
     Command,
     Drain,
-    Heartbeat,
     Move,
     Observed,
     ReplicaFailed,
@@ -49,7 +48,6 @@ class Link:
 
     def __init__(self, serial: int) -> None:
         self.serial = serial
-        self.heartbeat: Heartbeat | None = None
         self.trouble = ""
         self.mistake = False
         self.pid: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -154,8 +152,6 @@ class Desk:
             return
         if isinstance(observation, ReplicaFailed):
             link.trouble, link.mistake = observation.message, observation.mistake
-        elif isinstance(observation, Heartbeat):
-            link.heartbeat = observation
         self._heard(link, observation)
 
     def access(self, control_tokens: Mapping[str, str]) -> Access:

@@ -22,7 +22,7 @@ from fissile.orchestrator.replica import READY, STARTING, Observed, Replica
 from fissile.orchestrator.routes import RouteTable
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.rpc.access import Access, token_digest
-from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Heartbeat, Routes
+from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Routes
 from fissile.runtime.edge import GATEWAY_DOOR
 from fissile.runtime.settings import FILE_NAME, ServiceSettings, Settings
 from fissile.supervisor.callers import Callers
@@ -591,13 +591,7 @@ class Fleet:
                 return False
             if replica.state is STARTING and not replica.ending and replica.routes != version:
                 return False
-            if replica.state is READY and not replica.ending:
-                beat = self.beat(replica)
-                if beat is None or beat.routes != version:
-                    return False
+            serves = replica.state is READY and not replica.ending
+            if serves and (replica.report is None or replica.report.routes != version):
+                return False
         return True
-
-    def beat(self, replica: Replica) -> Heartbeat | None:
-        """What a replica has said last of how it is."""
-        process = self.processes.get(replica.serial)
-        return process.link.heartbeat if process is not None else None

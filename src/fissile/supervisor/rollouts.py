@@ -763,7 +763,7 @@ class Rollouts:
             if not fleet.know(name):
                 return True
             for replica in found.replicas.values():
-                beat = fleet.beat(replica)
+                beat = replica.report
                 if beat is None and replica.state is DRAINING:
                     return True  # it was adopted, and has not said what it finishes
                 traffic = beat.traffic.get(going.name) if beat is not None else None
@@ -780,9 +780,8 @@ class Rollouts:
             self._before.clear()
             self._last.clear()
         waiting: dict[str, Answers] = {}
-        for serial, process in fleet.processes.items():
-            beat = process.link.heartbeat
-            for release, traffic in beat.traffic.items() if beat is not None else ():
+        for serial, beat in fleet.observed.reports():
+            for release, traffic in beat.traffic.items():
                 if first:
                     self._before[serial, release] = traffic.answers
                 self._last[serial, release] = traffic.answers

@@ -36,10 +36,7 @@ class Scaling:
         """What their callers, their public doors and their replicas say of all sets. One look at each process."""
         called: dict[str, int] = {}
         own: dict[str, _Own] = {name: _Own() for name in self._fleet.desired.services}
-        for process in self._fleet.processes.values():
-            beat = process.link.heartbeat
-            if beat is None:
-                continue
+        for _, beat in self._fleet.observed.reports():
             here = own.get(beat.hello.set)
             if here is not None:
                 here.running += beat.in_flight + beat.queued

@@ -193,7 +193,6 @@ def _enforced_by(fleet: Fleet, limits: Limits) -> str | None:
 
 def _replica_status(fleet: Fleet, replica: Replica) -> ReplicaStatus:
     process = fleet.processes.get(replica.serial)
-    beat = process.link.heartbeat if process is not None else None
     return ReplicaStatus(
         slot=replica.slot,
         serial=replica.serial,
@@ -201,7 +200,7 @@ def _replica_status(fleet: Fleet, replica: Replica) -> ReplicaStatus:
         state=replica.state.value,
         build=replica.build,
         revision=replica.revision,
-        lag_seconds=beat.lag_seconds if beat is not None else 0.0,
+        lag_seconds=replica.report.lag_seconds if replica.report is not None else 0.0,
         in_flight=replica.load,
         memory_bytes=resident_bytes(replica.pid) if replica.pid else None,
         stuck=replica.stuck,

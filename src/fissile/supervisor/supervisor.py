@@ -53,7 +53,7 @@ from fissile.orchestrator.plan import (
     plan,
 )
 from fissile.orchestrator.release import Release
-from fissile.orchestrator.replica import DRAINING, READY, STARTING, Replica, ReplicaEnded, ReplicaHeard, ReplicaState
+from fissile.orchestrator.replica import DRAINING, READY, STARTING, Replica, ReplicaEnded, ReplicaReported, ReplicaState
 from fissile.orchestrator.restart import described
 from fissile.orchestrator.rollout import begun_again
 from fissile.rpc.absence import back
@@ -1020,7 +1020,7 @@ class Supervisor:
             happened = "ReplicaAdopted" if unheard and replica.state is READY else what[replica.state]
             self._note(happened, service_of(replica.service), text, slot=replica.slot, pid=replica.pid or None)
             self._woken.set()
-        elif not isinstance(observation, ReplicaHeard):
+        elif not isinstance(observation, ReplicaReported):
             self._woken.set()
 
     def _heard(self, link: Link, report: Observed) -> None:
@@ -1038,7 +1038,7 @@ class Supervisor:
                 if report.imported and self._is_prepared(replica):
                     self._spawn(self._fleet.nursery_of(replica.service).prepare(report.imported))
         elif isinstance(report, Heartbeat):
-            self._see(replica, ReplicaHeard(float(report.in_flight + report.queued + report.requests)))
+            self._see(replica, ReplicaReported(report))
             if report.differences:
                 self._differs(report)
             if report.outside:
@@ -1258,9 +1258,8 @@ class Supervisor:
         """What each of them holds; nothing, unless all have said so lately."""
         if all(now - replica.heard_at < COUNTED_SECONDS_MAX for replica, _ in holders):
             for replica, part in holders:
-                beat = self._fleet.beat(replica)
-                if beat is not None:
-                    yield Holder(replica.serial, beat.kept.get(door, 0), part)
+                if replica.report is not None:
+                    yield Holder(replica.serial, replica.report.kept.get(door, 0), part)
 
     # -- routes -----------------------------------------------------------------------------------
 
