@@ -24,7 +24,7 @@ import uvloop
 
 from fissile.api.server import ApiServer
 from fissile.component.graph import Graph
-from fissile.component.topology import MONOLITH_SERVICE, Topology, check_name, topology_for
+from fissile.component.topology import BUILT_IN, MONOLITH_SERVICE, Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
@@ -118,16 +118,20 @@ def open_project(folder: Path, target: str = "", *, topology: str | None = None,
 
 
 def look_at(
-    folder: Path, target: str = "", *, topology: str | None = None, profile: str | None = None
+    folder: Path, target: str = "", *, topology: str | None = None, profile: str | None = None, like: str = ""
 ) -> tuple[Settings, Graph | None, Topology]:
-    """The same, also of a folder that has only services in other technologies: None then. Raises ConfigError."""
+    """The same, also of a folder that has only services in other technologies: None then. Raises ConfigError.
+
+    like: the topology where none is asked for; "", or one that is not there any more: that of the settings.
+    """
     settings = settings_of(folder, target, profile)
     graph = None
     if settings.app:
         with inside(settings.root):
             graph = load_application(settings.app, Path(settings.root))
     settings = resolve(settings, graph)
-    name = topology or settings.topology
+    known = {*BUILT_IN, *settings.topologies}
+    name = topology or (like if like in known else settings.topology)
     if graph is None:
         check_name(name, settings.topologies)
         return settings, None, Topology(name, {})

@@ -1,8 +1,10 @@
 """`fissile graph` in its three forms."""
 
 import json
+import subprocess
 from pathlib import Path
 
+from background import background
 from commands import fissile
 
 
@@ -42,3 +44,19 @@ def test_an_unknown_topology(folder: Path):
     result = fissile("graph", folder, "--topology", "trio")
     assert result.returncode == 2
     assert "there is no topology 'trio'" in result.stderr
+
+
+def test_where_something_runs_its_topology_is_drawn(folder: Path):
+    def drawn() -> subprocess.CompletedProcess[str]:
+        return fissile("graph", folder)
+
+    assert "sample: topology monolith" in drawn().stdout
+    with background(folder) as app:
+        app.up("--topology", "pair")
+        assert "sample: topology pair" in drawn().stdout
+        assert "sample: topology microservices" in fissile("graph", folder, "--topology", "microservices").stdout
+        settings = folder / "fissile.toml"
+        settings.write_text(settings.read_text().replace("[topologies.pair]", "[topologies.couple]"))
+        assert "sample: topology monolith" in drawn().stdout
+        assert "it runs as pair, which fissile.toml does not name any more: this is monolith" in drawn().stderr
+    assert "sample: topology monolith" in drawn().stdout

@@ -29,15 +29,29 @@ def arguments(parser: Parser) -> None:
 
 def graph(folder: Path, target: str, topology: str | None, format: str, profile: str | None, json: bool) -> None:
     """Show components and programs, who calls whom, and which service each is in."""
-    from fissile.cli.output import say
-    from fissile.daemon import look_at
+    from fissile.cli.output import note, say
+    from fissile.daemon import look_at, placed
 
-    settings, found, grouped = look_at(folder, target, topology=topology, profile=profile)
+    running = "" if topology else _running(placed(folder, target)[0])
+    settings, found, grouped = look_at(folder, target, topology=topology, profile=profile, like=running)
+    if running and grouped.name != running:
+        note(f"it runs as {running}, which {settings.file or 'nothing'} does not name any more: this is {grouped.name}")
     programs = {name: one for name, one in settings.services.items() if one.foreign}
     name = found.name if found is not None else Path(settings.root).name
     drawn = Drawn(name, grouped.name, grouped.services, dict(found.components) if found is not None else {}, programs)
     printers = {"text": as_text, "mermaid": as_mermaid, "json": as_document}
     say(printers["json" if json else format](drawn))
+
+
+def _running(folder: Path) -> str:
+    """The topology of what runs in a folder; "" where nothing does."""
+    from fissile.errors import ConfigError
+    from fissile.supervisor.endpoints import read_endpoints
+
+    try:
+        return read_endpoints(folder).topology
+    except ConfigError:
+        return ""
 
 
 class Drawn(NamedTuple):
