@@ -16,6 +16,8 @@ def test_it_says_for_what():
     assert awaited([Awaited("web", 0, 1, program="answers at /health")]) == "waiting until web answers at /health"
     again = awaited([Awaited("back", 0, 1, trouble="it exited with code 3 before it was ready")])
     assert again == "starting back; the last attempt failed: it exited with code 3 before it was ready"
+    waits = [Awaited("back", 0, 1, after=("store", "cache")), Awaited("store", 0, 1)]
+    assert awaited(waits) == "starting store; back waits for store, cache"
     told = "cannot start: A has 2 mistakes:\n  - one\n  - two\n  → mend them"
     assert awaited([Awaited("app", 0, 1, trouble=told)]) == "starting app; the last attempt failed: A has 2 mistakes"
 

@@ -17,6 +17,7 @@ from fissile.orchestrator.plan import (
     StartReplica,
     StopReplica,
     plan,
+    waits_for,
 )
 from fissile.orchestrator.replica import (
     DRAINING,
@@ -300,3 +301,14 @@ def test_an_obedient_world_becomes_as_desired(world: tuple[DesiredService, Obser
     assert all(r.revision >= want.revision for r in found.replicas.values())
     assert len({r.slot for r in found.replicas.values()}) == want.replicas
     assert plan(Desired({NAME: want}), observed, now).actions == ()
+
+
+def test_it_is_known_who_waits_for_whom():
+    want, observed = DesiredService(after=("db", "gone", "asleep")), Observed()
+    desired = Desired({NAME: want, "db": DesiredService(), "asleep": DesiredService(0, 0, 0)})
+    assert waits_for(desired, want, observed.services) == ["db"]
+    assert [action.service for action in plan(desired, observed, NOW).actions if isinstance(action, StartReplica)] == [
+        "db"
+    ]
+    observed.service("db").served = True
+    assert waits_for(desired, want, observed.services) == []

@@ -123,6 +123,9 @@ def _notes(service: dict[str, Any], colour: bool) -> Iterable[str]:
     name = service["name"]
     if service["isolation"] != "none":
         yield f"{name} is {_walls(service)}"
+    if service["waits"]:
+        serve = "serves" if len(service["waits"]) == 1 else "serve"
+        yield f"{name} is started once {', '.join(service['waits'])} {serve}"
     if service["trouble"]:
         yield _trouble(f"{name}: {service['trouble']}", colour)
         yield from (f"  {name} | {in_line(line)}" for line in service["last_lines"])

@@ -79,7 +79,7 @@ def plan(desired: Desired, observed: Observed, now: float, *, starting_max: int 
             service = ObservedService()
         when = _steady(want, service, now)
         if when is None:
-            step = _Step(name, want, service, now, _waits(desired, want, service, found))
+            step = _Step(name, want, service, now, not service.served and bool(waits_for(desired, want, found)))
             step.decide()
             actions += step.actions
             when = step.due
@@ -114,15 +114,11 @@ def _steady(want: DesiredService, service: ObservedService, now: float) -> float
     return silent if silent > now else None
 
 
-def _waits(
-    desired: Desired, want: DesiredService, service: ObservedService, found: Mapping[str, ObservedService]
-) -> bool:
-    """Whether its first replica is to wait for others that have not served yet."""
-    if service.served:
-        return False
+def waits_for(desired: Desired, want: DesiredService, found: Mapping[str, ObservedService]) -> list[str]:
+    """The sets that have to serve before the first replica of one that has not served yet."""
     # Who sleeps, or is scaled to zero, is waited for by nobody.
     others = [other for other in want.after if other in desired.services and desired.services[other].replicas]
-    return any(other not in found or not found[other].served for other in others)
+    return [other for other in others if other not in found or not found[other].served]
 
 
 def _not_too_many(actions: list[Action], services: Iterable[ObservedService], starting_max: int) -> list[Action]:

@@ -17,6 +17,7 @@ from fissile.component.contract import accepted
 from fissile.errors import ConfigError
 from fissile.orchestrator.desired import Desired, LiveRelease, Stage, service_of, set_name
 from fissile.orchestrator.order import stop_waves
+from fissile.orchestrator.plan import waits_for
 from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import READY, STARTING, Observed, Replica
 from fissile.orchestrator.routes import RouteTable
@@ -431,6 +432,13 @@ class Fleet:
         """The sockets of `handover` that are in the folder, by serial: of whoever made them."""
         found = {path.stem.removeprefix(f"{HANDOVER}-"): path for path in self.state.sockets.glob(f"{HANDOVER}-*.sock")}
         return {int(serial): path for serial, path in found.items() if serial.isdecimal()}
+
+    def waits_for(self, name: str) -> tuple[str, ...]:
+        """The services that have to serve before the first replica of a replica set is started."""
+        want, found = self.desired.services.get(name), self.observed.services
+        if want is None or not want.replicas or (name in found and found[name].served):
+            return ()
+        return tuple(dict.fromkeys(map(service_of, waits_for(self.desired, want, found))))
 
     def members(self, name: str) -> list[LiveRelease]:
         """The live releases that a replica set belongs to."""

@@ -54,7 +54,8 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     topology: the grouping of the application that it belongs to. limits: what each replica may use, and
     `enforced_by`. restarts: how often a replica was replaced because it died. trouble: the last death, while
     it matters; last_lines: what that process had printed, where it never was ready. wire_differences:
-    what its calls within a process would mean otherwise across a wire.
+    what its calls within a process would mean otherwise across a wire. waits: services that have to serve before it is
+    started.
     isolation: none, confined or user, see docs/reference/isolation.md; walls: those that stand around it;
     walls_missing: those that this machine cannot raise, and why.
     """
@@ -69,6 +70,7 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     trouble: str = ""
     last_lines: tuple[str, ...] = ()
     wire_differences: tuple[WireDifference, ...] = ()
+    waits: tuple[str, ...] = ()
     isolation: str = NONE
     walls: tuple[str, ...] = ()
     walls_missing: dict[str, str] = {}
@@ -170,6 +172,7 @@ def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
         trouble=broken[0] if broken else "",
         last_lines=next((lines for one in sets if broken and (lines := fleet.lines_of(one, broken[0]))), ()),
         wire_differences=tuple(_differences(fleet, name)),
+        waits=tuple(dict.fromkeys(other for one in sets for other in fleet.waits_for(one))),
         isolation=around.level,
         walls=around.walls,
         walls_missing=around.missing,

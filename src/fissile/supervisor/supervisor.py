@@ -1473,6 +1473,7 @@ class Supervisor:
                 held=name in self._held,
                 program=fleet.how_ready(name),
                 trouble=fleet.observed.service(name).last_trouble(),
+                after=fleet.waits_for(name),
             )
             for name in self._awaited
             if (want := fleet.desired.services.get(name)) is not None
