@@ -72,13 +72,34 @@ def test_history_by_service_and_by_place(journal: Journal):
 
 
 def test_it_keeps_the_newest_entries(journal: Journal, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fissile.journal.journal.ENTRIES_MAX", 50)
+    monkeypatch.setattr("fissile.journal.journal.CHANGES_MAX", 10)
+    monkeypatch.setattr("fissile.journal.journal.OBSERVATIONS_MAX", 50)
     monkeypatch.setattr("fissile.journal.journal.PRUNE_EVERY", 20)
     for number in range(100):
-        journal.observe(entry(number))
+        journal.change(entry(number))
+    for number in range(200):
+        journal.observe(Entry("observation", "fissile", "ReplicaFailed", data={"number": number}))
+        journal.change(Entry("change", "autoscaler", "SetReplicas", data={"number": number}))
     found = journal.history(limit=1000)
-    assert found[-1].data == {"replicas": 99}
-    assert 50 <= len(found) <= 70
+    # A flood of what is seen drowns nobody who asks who did what.
+    kept = [one.data["replicas"] for one in found if one.what == "ScaleService"]
+    assert kept == [*range(90, 100)]
+    assert found[-1].data == {"number": 199}
+    assert 60 <= len(found) <= 80
+    journal.close()
+    again = Journal(journal.file)
+    again.open()
+    assert again.loss == ""
+    again.close()
+
+
+def test_what_an_application_says_when_it_fails_is_bounded(journal: Journal):
+    journal.observe(
+        Entry("observation", "fissile", "ReplicaFailed", reason="x" * 1_000_000, data={"stacks": "y" * 10**6})
+    )
+    (found,) = journal.history()
+    assert found.reason.endswith("x … and 980000 more characters")
+    assert len(str(found)) < 50_000
 
 
 def test_a_closed_journal_says_so(tmp_path: Path):

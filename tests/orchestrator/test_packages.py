@@ -1,6 +1,6 @@
 """What is missing of what a release was made with, and how it can be had again."""
 
-from fissile.orchestrator.packages import Installed, Package, differences, gone, listed, way_back
+from fissile.orchestrator.packages import Installed, Package, differences, from_here, gone, listed, way_back
 
 BEFORE = Installed(
     "3.11.2 (main)",
@@ -40,9 +40,14 @@ def test_what_came_from_no_index_is_had_from_where_it_came():
     }
     before = Installed("3", "/venv", {**packages, "three": Package("1", source="file:///tmp/three")})
     found = differences(before, Installed("3", "/venv"))
-    assert (
-        way_back(found, before, "py", uv=False) == "py -m pip install 'one @ git+https://x/y@abc' -e /src/two three==1"
-    )
+    assert way_back(found, before, "py", uv=False) == "py -m pip install 'one @ git+https://x/y@abc' -e /src/two"
+
+
+def test_an_index_is_not_asked_for_what_came_from_a_folder():
+    before = Installed("3", "/venv", {"three": Package("1", source="file:///tmp/three"), "four": Package("1")})
+    found = differences(before, Installed("3", "/venv"))
+    assert way_back(found, before, "py", uv=False) == "py -m pip install four==1"
+    assert from_here(found, before) == ("three 1 from /tmp/three",)
 
 
 def test_a_build_is_the_same_wherever_its_environment_lies():

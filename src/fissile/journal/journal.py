@@ -26,7 +26,12 @@ from fissile.errors import FissileError
 from fissile.journal.sums import SUM_BYTES, Tally, Tip, sum_of
 
 SCHEMA_VERSION = 2
-ENTRIES_MAX = 100_000
+# Of what was changed on purpose: whatever floods the rest, it is there for those who ask who did what.
+CHANGES_MAX = 20_000
+# Of what was seen, and what the autoscaler did of it.
+OBSERVATIONS_MAX = 80_000
+# Of a reason, or of a text in the data, of what was seen: an application may say anything when it fails.
+TEXT_CHARACTERS_MAX = 20_000
 PRUNE_EVERY = 1_000
 UNWRITTEN_MAX = 10_000
 BUSY_SECONDS_MAX = 2.0
@@ -48,6 +53,7 @@ create table kept (name text primary key, value blob not null);
 
 
 _COLUMNS = "at, kind, who, what, service, reason, data"
+_OF_CHANGES = "(kind = 'change' and what <> 'SetReplicas')"
 # In the table of what is kept: numbers of the journal's own.
 TALLY = "tally"
 DAMAGED = "EntryDamaged"
@@ -256,16 +262,18 @@ class Journal:
         return recorded
 
     def _prune(self, written: int) -> None:
-        """Forget the oldest entries beyond ENTRIES_MAX, now and then."""
+        """Forget the oldest entries beyond CHANGES_MAX and OBSERVATIONS_MAX, now and then."""
         self._since_prune += written
         if self._since_prune >= PRUNE_EVERY and self._connection is not None:
             self._since_prune = 0
             connection, before = self._connection, self._tally.entries
             try:
                 connection.execute("begin immediate")
-                self._tally.entries -= connection.execute(
-                    "delete from entries where id <= (select max(id) from entries) - ?", (ENTRIES_MAX,)
-                ).rowcount
+                for which, most in ((_OF_CHANGES, CHANGES_MAX), (f"not {_OF_CHANGES}", OBSERVATIONS_MAX)):
+                    oldest = f"select id from entries where {which} order by id desc limit 1 offset ?"
+                    self._tally.entries -= connection.execute(
+                        f"delete from entries where {which} and id <= ({oldest})", (most,)
+                    ).rowcount
                 row = (TALLY, _stored(TALLY, _encode(self._tally)))
                 connection.execute("insert or replace into kept values (?, ?)", row)
                 connection.execute("commit")
@@ -295,7 +303,8 @@ class Journal:
 
     def observe(self, entry: Entry) -> None:
         """Record an observation soon, in order; where that fails, it waits for the next one."""
-        entry = msgspec.structs.replace(entry, at=entry.at or time.time())
+        data = {key: _clipped(value) for key, value in entry.data.items()}
+        entry = msgspec.structs.replace(entry, at=entry.at or time.time(), reason=_clipped(entry.reason), data=data)
         with suppress(RuntimeError):  # closed: it came too late
             self._thread.submit(self._observe, entry)
 
@@ -342,6 +351,13 @@ class Journal:
                 whole = self._wrote
             self._tip.close(remove=whole)
             self._connection = None
+
+
+def _clipped(value: Any) -> Any:
+    """A text of bounded length; other values as they are."""
+    if isinstance(value, str) and len(value) > TEXT_CHARACTERS_MAX:
+        return f"{value[:TEXT_CHARACTERS_MAX]} … and {len(value) - TEXT_CHARACTERS_MAX} more characters"
+    return value
 
 
 def _text(data: bytes) -> str:

@@ -104,25 +104,45 @@ def listed(found: Iterable[Missing]) -> str:
 
 
 def way_back(found: Iterable[Missing], before: Installed, python: str, *, uv: bool) -> str:
-    """The command that installs again what is gone. python: the interpreter's path. uv: its environment is uv's."""
+    """The command that installs again what is gone. python: the interpreter's path. uv: its environment is uv's.
+
+    What came from a folder or a file of this machine is not in it: see `from_here`.
+    """
     wanted: list[str] = []
     forced = False
     for one in gone(found):
         package = before.packages.get(one.name)
-        if package is None:
+        if package is None or _is_from_here(package):
             continue
         forced = forced or one.before == one.now
         if package.editable:
             wanted += ["-e", package.source]
-        elif package.source and not package.source.startswith("file:"):
+        elif package.source:
             wanted.append(f"{one.name} @ {package.source}")
-        else:  # the folder or file that it came from may hold another version by now
+        else:
             wanted.append(f"{one.name}=={package.version}")
     if not wanted:
         return ""
     if uv:
         return shlex.join(["uv", "pip", "install", "--python", python, *(["--reinstall"] if forced else []), *wanted])
     return shlex.join([python, "-m", "pip", "install", *(["--force-reinstall"] if forced else []), *wanted])
+
+
+def from_here(found: Iterable[Missing], before: Installed) -> tuple[str, ...]:
+    """What came from a folder or a file of this machine, each with where that is, for people.
+
+    No command brings it back for certain: by now another version may be there, and what an index has by the same name
+    may be somebody else's.
+    """
+    return tuple(
+        f"{one.name} {package.version} from {package.source.removeprefix('file://')}"
+        for one in gone(found)
+        if (package := before.packages.get(one.name)) is not None and _is_from_here(package)
+    )
+
+
+def _is_from_here(package: Package) -> bool:
+    return package.source.startswith("file:") and not package.editable
 
 
 def _short(version: str) -> str:

@@ -6,12 +6,13 @@ the release go on with the zygote that they were made by, for their replicas wou
 """
 
 import asyncio
+import sys
 from typing import Protocol
 
 import msgspec
 
 from fissile.errors import ConfigError, FissileError
-from fissile.orchestrator.packages import Installed, Missing, gone, listed, way_back
+from fissile.orchestrator.packages import Installed, Missing, from_here, gone, listed, way_back
 from fissile.supervisor.beginning import StartError
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
@@ -219,9 +220,11 @@ def check(release: str, missing: tuple[Missing, ...], before: Installed, consent
 
 def remedy_of(lost: tuple[Missing, ...], before: Installed) -> str:
     """How what a release was made with can be had again."""
-    command = way_back(lost, before, f"{before.prefix}/bin/python", uv=is_uvs(before.prefix))
+    # Where it is missing: the environment that it was made in may be another one, and gone.
+    command = way_back(lost, before, f"{sys.prefix}/bin/python", uv=is_uvs(sys.prefix))
     files = [one.name for one in lost if one.name.startswith("/")]
     ways = [f"`{command}` brings them back"] if command else []
+    ways += [f"install {one} as it was" for one in from_here(lost, before)]
     ways += [f"bring {', '.join(files)} back as it was"] if files else []
     ways += ["install that Python again"] if any(one.name == "Python" for one in lost) else []
     return "; ".join(ways)
