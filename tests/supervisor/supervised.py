@@ -14,6 +14,7 @@ import httpx
 from fissile.runtime.settings import load
 from fissile.supervisor.endpoints import Endpoints
 from fissile.supervisor.logs import Logs
+from fissile.supervisor.state import IGNORING
 from fissile.supervisor.supervisor import Supervisor
 
 SAMPLE = Path(__file__).parent / "sample"
@@ -29,9 +30,9 @@ def lives(pid: int) -> bool:
 
 
 def left_in(folder: Path) -> set[str]:
-    """What a supervisor has left in an application's folder."""
+    """What a supervisor has left in an application's folder, but for what git reads."""
     state = folder / ".fissile"
-    return {file.name for file in state.iterdir()} if state.exists() else set()
+    return {file.name for file in state.iterdir()} - {IGNORING} if state.exists() else set()
 
 
 def shown(pid: int, file: str) -> bytes:

@@ -123,9 +123,8 @@ def _notes(service: dict[str, Any], colour: bool) -> Iterable[str]:
     name = service["name"]
     if service["isolation"] != "none":
         yield f"{name} is {_walls(service)}"
-    if service["waits"]:
-        serve = "serves" if len(service["waits"]) == 1 else "serve"
-        yield f"{name} is started once {', '.join(service['waits'])} {serve}"
+    if waits := service.get("waits"):  # not said by a supervisor of an earlier version
+        yield f"{name} is started once {', '.join(waits)} {'serves' if len(waits) == 1 else 'serve'}"
     if service["trouble"]:
         yield _trouble(f"{name}: {service['trouble']}", colour)
         yield from (f"  {name} | {in_line(line)}" for line in service["last_lines"])
