@@ -21,6 +21,11 @@ SECONDS_MAX = 10.0
 COMMANDS: dict[tuple[str, ...], tuple[int, int, int, int, int]] = {
     ("status",): (2, 2, 0, 2, 2),
     ("status", "--json"): (2, 2, 0, 2, 2),
+    ("releases", "--json"): (2, 2, 0, 2, 2),
+    ("scale", "sit", "1", "--json"): (2, 2, 2, 2, 2),
+    ("deploy", "--expect", "none", "--json"): (2, 2, 1, 2, 2),
+    ("logs", "nobody", "--json"): (2, 2, 2, 2, 2),
+    ("status", "--json", "--wach"): (2, 2, 2, 2, 2),
     ("history",): (2, 0, 0, 2, 0),
     ("history", "sit"): (2, 0, 2, 2, 0),
     ("releases",): (2, 2, 0, 2, 2),
@@ -37,6 +42,7 @@ COMMANDS: dict[tuple[str, ...], tuple[int, int, int, int, int]] = {
     ("graph", "--json"): (2, 0, 0, 0, 0),
 }
 NOWHERE, ENDED, FOREIGN, FOREGROUND, DEAD = range(5)
+STATES = ("stopped", "stopped", "", "foreground", "unsupervised")
 SITE = """
 async def app(scope, receive, send):
     if scope["type"] == "http":
@@ -56,8 +62,11 @@ def check(folder: Path, state: int) -> None:
         if done.returncode:
             assert done.stderr.count("fissile: ") == 1, done
             assert "→" in done.stderr, done
-        elif "--json" in words:
-            json.loads(done.stdout)
+        if "--json" in words:
+            found = json.loads(done.stdout)
+            assert ("error" in found) == bool(done.returncode)
+            if words == ("status", "--json") and done.returncode:
+                assert found["state"] == STATES[state]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 from fissile.cli.arguments import Parser, guess
-from fissile.errors import ConfigError
+from fissile.errors import ConfigError, FissileError
 
 # By what people want: each command with its module, where that is named otherwise.
 GROUPS = {
@@ -24,6 +24,8 @@ GROUPS = {
     "Set up": {"completion": ""},
 }
 HIDDEN = {"supervise": ""}
+# Whose JSON is an object a line.
+BY_LINES = frozenset({"logs", "history"})
 # Asked by shells: what may follow the words after it.
 COMPLETE = "complete"
 COMMANDS = {name: module or name for group in (*GROUPS.values(), HIDDEN) for name, module in group.items()}
@@ -62,7 +64,14 @@ def call(words: Sequence[str]) -> int:
     name, rest = named(words)
     module = module_of(name)
     parser = parser_of(name, module)
-    return getattr(module, function_of(name))(**parser.read(rest, folder)) or 0
+    try:
+        return getattr(module, function_of(name))(**parser.read(rest, folder)) or 0
+    except FissileError as error:
+        if "--json" in rest and "--json" in parser.known_options():
+            from fissile.cli.output import as_json, show
+
+            show(as_json(error), one_line=name in BY_LINES)
+        raise
 
 
 def function_of(name: str) -> str:

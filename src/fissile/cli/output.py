@@ -5,6 +5,8 @@ import re
 import sys
 from typing import Any, TextIO
 
+from fissile.errors import FissileError
+
 PREFIX_WIDTH = 16
 COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
@@ -68,6 +70,18 @@ def complain(text: str) -> None:
 def show(value: Any, *, one_line: bool = False) -> None:
     """A result as JSON."""
     say(json_line(value, indent=None if one_line else 2), raw=True)
+
+
+def as_json(error: FissileError) -> dict[str, Any]:
+    """An error for programs. state: of an application that takes no orders, else "". service, last_lines: where one
+    service did not come up, and what its process had printed."""
+    return {
+        "error": error.message,
+        "remedy": error.remedy,
+        "state": getattr(error, "state", ""),
+        "service": getattr(error, "service", ""),
+        "last_lines": list(getattr(error, "last_lines", ())),
+    }
 
 
 def json_line(value: Any, *, indent: int | None = None) -> str:

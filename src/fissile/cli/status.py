@@ -21,7 +21,11 @@ def arguments(parser: Parser) -> None:
 
 
 def status(folder: Path, watch: bool, json: bool) -> None:
-    """Show what runs: each service, its replicas and its limits."""
+    """Show what runs: each service, its replicas and its limits.
+
+    Exit codes: 0 a supervisor answered; 1 it does not answer; 2 nothing runs, or nothing supervises it: `state` of the
+    JSON says which.
+    """
     from fissile.cli.client import Client
     from fissile.cli.output import coloured, redraw, say, show, width
 

@@ -1,12 +1,8 @@
 """`fissile up`: the application in the background, each service looked after."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fissile.cli.arguments import Parser, for_programs, port, profile, target, topology
-
-if TYPE_CHECKING:
-    from fissile.errors import FissileError
 
 USAGE = "[MODULE:ATTRIBUTE] [OPTIONS]"
 
@@ -46,10 +42,9 @@ def up(
 
     from fissile import daemon
     from fissile.cli import EXIT_INTERRUPTED
-    from fissile.cli.output import complain, note, say, show
+    from fissile.cli.output import complain, note, say
     from fissile.cli.progress import Waits
     from fissile.cli.run import announce
-    from fissile.errors import FissileError
 
     folder, target = daemon.placed(folder, target)
     settings = daemon.settings_of(folder, target, profile)
@@ -64,10 +59,6 @@ def up(
     except daemon.GivenUp as given_up:
         complain(given_up.message)
         return EXIT_INTERRUPTED
-    except FissileError as error:
-        if json:
-            show(as_json(error))
-        raise
     if json:
         say(msgspec.json.format(msgspec.json.encode(endpoints)).decode())
     else:
@@ -77,12 +68,6 @@ def up(
         if endpoints.resumed:
             note(f"release {endpoints.release} goes on, as it ran last; `fissile deploy` brings the code in the folder")
     return 0
-
-
-def as_json(error: "FissileError") -> dict[str, object]:
-    """A start that failed. service, last_lines: where it was one service that did, and what its process had printed."""
-    service, lines = getattr(error, "service", ""), getattr(error, "last_lines", ())
-    return {"error": error.message, "remedy": error.remedy, "service": service, "last_lines": list(lines)}
 
 
 def _options(folder: Path, target: str, topology: str | None, port: int | None, profile: str | None) -> list[str]:

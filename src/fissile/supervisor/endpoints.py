@@ -18,6 +18,17 @@ LOGS = "logs"
 JOURNAL = "journal.db"
 
 
+class NotServed(ConfigError):
+    """An application that takes no orders.
+
+    state: "stopped"; "starting"; "unsupervised", where its services go on without a supervisor; or "foreground".
+    """
+
+    def __init__(self, message: str, *, remedy: str, state: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.state = state
+
+
 class ServiceEndpoints(msgspec.Struct, frozen=True):
     """Where a service is reached.
 
@@ -101,9 +112,10 @@ def identity_of(state: Path) -> str:
 
 def nothing_runs(root: Path) -> ConfigError:
     """The error of whoever asks for something that runs."""
-    return ConfigError(
+    return NotServed(
         f"nothing runs in {root.resolve()}",
-        remedy="start it with `fissile run` or `fissile up`, or change to the folder in which it runs",
+        remedy="start it with `fissile run` or `fissile up`, or name the folder in which it runs with -C",
+        state="stopped",
     )
 
 
@@ -124,9 +136,10 @@ def read_endpoints(root: Path) -> Endpoints:
     if not found.supervisor_lives() and not found.zygote_lives() and not still_there(found.births):
         raise nothing_runs(root)
     if found.copied_to(file.parent):
-        raise ConfigError(
+        raise NotServed(
             f"nothing runs in {root.resolve()}, which is a copy of a folder whose application runs (pid {found.pid})",
             remedy="start this one as well with `fissile up`, or name the folder of the other with -C",
+            state="stopped",
         )
     return found
 
@@ -155,20 +168,23 @@ def supervised(root: Path) -> Endpoints:
     if not found.supervisor_lives():
         adopted = found.zygote_lives()
         dead = f"the supervisor of {found.application} (pid {found.pid})"
-        raise ConfigError(
+        raise NotServed(
             f"{dead if adopted else f'{dead} and its zygote'} died; its services go on without it",
             remedy="`fissile up` starts another, which takes them over"
             if adopted
             else "`fissile up` ends them in order and starts them anew; `fissile down` ends them",
+            state="unsupervised",
         )
     if not found.api and (found.background or found.zygote):
-        raise ConfigError(
+        raise NotServed(
             f"{found.application} is starting (pid {found.pid}), and takes no orders so far",
             remedy="ask again when all its services are ready; `fissile logs` shows what they print",
+            state="starting",
         )
     if not found.api:
-        raise ConfigError(
+        raise NotServed(
             f"{found.application} runs as one process (pid {found.pid}): nothing supervises it",
             remedy="stop it where it runs, with Ctrl-C, and start it with `fissile up`",
+            state="foreground",
         )
     return found
