@@ -17,7 +17,7 @@ from fissile.cli.client import Client
 
 # What outlives an application: what happened, what it said, and its releases with their code. In `output` is what a
 # process that was killed at the end printed last, until somebody reads it.
-LEFT = {"journal.db", "logs", "output", "code", "releases"}
+LEFT = {"journal.db", "logs", "output", "code", "releases", ".gitignore"}
 
 
 class Up:

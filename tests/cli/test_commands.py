@@ -89,7 +89,7 @@ MISTAKES = [
     (["history", "-n", "0"], "-n: '0' is no whole number from 1 to"),
     (["up", "--port", "http"], "--port: 'http' is no whole number from 0 to 65535"),
     (["run", "--calls", "fast"], "--calls is 'fast': use one of copied, direct"),
-    (["logs", "--since"], "--since: expected one argument"),
+    (["logs", "--since"], "--since needs a value"),
 ]
 
 

@@ -90,6 +90,17 @@ def test_where_there_is_no_application(tmp_path: Path):
     check(tmp_path, NOWHERE)
 
 
+@pytest.mark.parametrize("words", [("status",), ("logs",), ("down",), ("graph",), ("up",), ("history",), ("deploy",)])
+def test_where_there_is_no_folder(tmp_path: Path, words: tuple[str, ...]):
+    (tmp_path / "file").touch()
+    for name, said in (("missing", "there is no folder "), ("file", "file is not a folder")):
+        done = fissile("-C", tmp_path / name, *words)
+        assert done.returncode == 2, done
+        assert said in done.stderr
+        assert "→" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_foreign_services_alone_running_dead_hung_and_ended(running: Up, site: Path):
     check(site, FOREIGN)
     asked = fissile("-C", site, "call", "site.get")

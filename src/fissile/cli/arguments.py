@@ -74,6 +74,8 @@ class Parser(argparse.ArgumentParser):
         if found is None:
             return message
         what = found["what"].rpartition("/")[2]
+        if found["why"] == "expected one argument":
+            return f"{what} needs a value"
         choice = _CHOICE.fullmatch(found["why"])
         if choice is not None:
             return f"{what} is {choice['given']}: use one of {choice['known'].replace(chr(39), '')}"

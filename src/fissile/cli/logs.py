@@ -93,6 +93,10 @@ def _chosen(state: Path, folder: Path, services: list[str]) -> Callable[[str], b
     try:
         found = files_of(state / "logs")
     except OSError:
+        if not folder.is_dir():
+            from fissile.supervisor.endpoints import nothing_runs
+
+            raise nothing_runs(folder) from None
         raise ConfigError(
             f"there are no log files in {folder.resolve()}",
             remedy="`fissile up` writes them; `fissile run` prints to its own terminal",

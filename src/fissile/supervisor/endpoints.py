@@ -111,7 +111,13 @@ def identity_of(state: Path) -> str:
 
 
 def nothing_runs(root: Path) -> ConfigError:
-    """The error of whoever asks for something that runs."""
+    """The error of whoever asks for something that runs; another one where the folder is not there."""
+    if not root.is_dir():
+        return NotServed(
+            f"{root} is not a folder" if root.exists() else f"there is no folder {root}",
+            remedy="change to the application's folder, or name it with -C",
+            state="stopped",
+        )
     return NotServed(
         f"nothing runs in {root.resolve()}",
         remedy="start it with `fissile run` or `fissile up`, or name the folder in which it runs with -C",
