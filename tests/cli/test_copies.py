@@ -64,3 +64,22 @@ def test_processes_with_the_numbers_of_dead_ones_are_somebody_else(app: Up, ever
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_a_program_imports_from_the_copy_though_its_path_names_the_folder(tmp_path: Path):
+    folder = tmp_path / "app"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "fissile.toml").write_text(
+        f'[services.web]\ncommand = "{sys.executable} sub/main.py"\nready = "tcp"\n'
+        f'environment = {{ PYTHONPATH = "{folder}" }}\n'
+    )
+    (folder / "value.py").write_text("")
+    (folder / "sub" / "main.py").write_text(
+        "import os, socket, value\n"
+        f"open({str(tmp_path / 'out')!r}, 'w').write(value.__file__)\n"
+        "door = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))\n"
+        "while True: door.accept()\n"
+    )
+    with background(folder) as app:
+        app.up("--topology", "monolith")
+        assert (tmp_path / "out").read_text().startswith(str(folder / ".fissile" / "code"))

@@ -11,7 +11,7 @@ import pytest
 from fissile.errors import ConfigError
 from fissile.runtime.settings import ServiceSettings, settings_from
 from fissile.supervisor import listing
-from fissile.supervisor.commands import data_server, import_folders, named_files, segments
+from fissile.supervisor.commands import data_server, import_folders, in_copy, named_files, segments
 from fissile.supervisor.listing import Listing, listing_of
 
 Fill = Callable[..., Path]
@@ -277,3 +277,14 @@ def test_what_is_new_in_a_submodule_is_code(fill: Fill, declared: bool) -> None:
     found = listed(root / "app")
     assert set(found.files) == {"index.js", "lib/util.js", "lib/new.js"}
     assert found.rule == "that git tracks, 1 of them not so far"
+
+
+def test_where_code_is_looked_for_is_the_copy_but_for_what_is_no_code(tmp_path: Path):
+    root, link, copy = tmp_path / "app", tmp_path / "current", tmp_path / "copy"
+    for folder in (root / "lib", root / ".venv/bin", root / "new", copy / "lib"):
+        folder.mkdir(parents=True)
+    link.symlink_to(root)
+    (copy / ".venv").symlink_to(root / ".venv")
+    given = [root, link / "lib/", root / ".venv/bin", root / "new", tmp_path / "other", "lib", "", f"{root}2"]
+    wanted = [copy, copy / "lib", root / ".venv/bin", root / "new", tmp_path / "other", "lib", "", f"{root}2"]
+    assert in_copy(":".join(map(str, given)), (root, link), copy) == ":".join(map(str, wanted))

@@ -8,8 +8,8 @@ from supervised import Output, running, until
 
 from fissile import ConfigError
 from fissile.errors import FissileError
-from fissile.runtime.settings import ServiceSettings, load
-from fissile.supervisor.programs import check_program
+from fissile.runtime.settings import ServiceSettings, Settings, load
+from fissile.supervisor.programs import check_program, check_programs
 from fissile.supervisor.supervisor import Supervisor
 
 SERVER = """#!/usr/bin/env python3
@@ -93,3 +93,12 @@ async def test_a_program_that_was_removed_is_looked_for_seldom_and_status_says_w
         program(folder, text)
         await until(lambda: app.ready("web") == 1, "it is started once it is there")
         assert app.output.err.count(b"there is no program") == count
+
+
+def test_what_serves_wsgi_is_asked_for_before_anything_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    settings = Settings(root=str(tmp_path), services={"site": ServiceSettings(wsgi="main:app")})
+    check_programs(settings, ["site"], (tmp_path,), {})
+    monkeypatch.setattr("fissile.supervisor.programs.WSGI_SERVER", "no_such_server")
+    with pytest.raises(ConfigError, match="site is a WSGI application, which needs no_such_server") as error:
+        check_programs(settings, ["site"], (tmp_path,), {})
+    assert error.value.remedy == "pip install no_such_server"

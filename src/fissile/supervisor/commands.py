@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,6 +56,8 @@ SOURCES = frozenset(
         ".svelte",
     }
 )
+# Variables with folders in which programs and their code are looked for.
+SEARCHED = ("PATH", "PYTHONPATH", "NODE_PATH", "RUBYLIB", "PERL5LIB", "CLASSPATH")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _VERSION = re.compile(r"[-.]?\d[\d.]*$")
 _OPERATORS = frozenset("();<>|&\n")
@@ -184,6 +186,26 @@ def _node_script(words: list[str], folder: Path) -> str:
         scripts = msgspec.json.decode((folder / "package.json").read_bytes(), type=Package).scripts
         return scripts.get(names[0], "") if names else ""
     return ""
+
+
+def in_copy(folders: str, roots: Collection[Path], copy: Path) -> str:
+    """A list of folders as in PATH, in which those within the application's folder (roots) are those of the copy of it.
+
+    What is no code stays: in the copy stand links to it.
+    """
+    return os.pathsep.join(_in_copy(folder, roots, copy) for folder in folders.split(os.pathsep))
+
+
+def _in_copy(folder: str, roots: Collection[Path], copy: Path) -> str:
+    if not os.path.isabs(folder):
+        return folder
+    path = Path(os.path.normpath(folder))
+    for root in roots:
+        if path.is_relative_to(root):
+            moved = copy / path.relative_to(root)
+            if moved.is_dir() and moved.resolve().is_relative_to(copy.resolve()):
+                return str(moved)
+    return folder
 
 
 def import_folders(home: Path) -> list[str]:

@@ -11,7 +11,7 @@ from fissile.orchestrator.replica import Replica
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor import sealed, withheld
-from fissile.supervisor.commands import import_folders
+from fissile.supervisor.commands import SEARCHED, import_folders, in_copy
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.isolation import environment, raise_walls
@@ -103,6 +103,7 @@ class Launcher:
         confinement = self._confinement(replica, spec)
         nursery = self._fleet.nursery_of(replica.service)
         told = self._environment(service, port) | environment(confinement.walls) | service.settings.environment
+        told = self._searched(service, told)
         return await nursery.execute(spec, arguments, told, folder, fds, confinement=confinement)
 
     async def migrate(
@@ -136,10 +137,6 @@ class Launcher:
         found = given.general() | withheld.own(given.components(), service.name, names)
         if service.settings.user:
             found.pop("XDG_RUNTIME_DIR", None)  # of the supervisor's user
-        if service.settings.command:
-            copy = Path(self._fleet.nursery_of(service.set).root)
-            folders = [*import_folders(works_in(copy, self._fleet.root, service.name)), found.get("PYTHONPATH", "")]
-            found |= {"PYTHONPATH": path} if (path := os.pathsep.join(filter(None, folders))) else {}
         found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
         for name, set_name in edition.live().sets.items():
             other = edition.services[set_name]
@@ -150,7 +147,16 @@ class Launcher:
             elif other.settings.command and not other.components:
                 peer = f"{HOST}:{self._fleet.port_of(set_name)}"
                 found[f"FISSILE_PEER_{name}".upper().replace("-", "_")] = peer
-        return found | service.settings.environment
+        return found
+
+    def _searched(self, service: Service, environment: dict[str, str]) -> dict[str, str]:
+        """The environment of a program, with which it finds its code in the copy of it."""
+        fleet = self._fleet
+        copy = Path(fleet.nursery_of(service.set).root)
+        folders = [*import_folders(works_in(copy, fleet.root, service.name)), environment.get("PYTHONPATH", "")]
+        found = environment | ({"PYTHONPATH": path} if (path := os.pathsep.join(filter(None, folders))) else {})
+        roots = (fleet.root, Path(fleet.named))
+        return found | {name: in_copy(found[name], roots, copy) for name in SEARCHED if name in found}
 
     def _spec(self, service: Service, replica: Replica, edition: Edition | None = None) -> ReplicaSpec:
         nursery = self._fleet.nursery_of(service.set) if edition is None else edition.nursery

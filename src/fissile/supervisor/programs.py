@@ -4,6 +4,8 @@ What execve(2) would answer with ENOENT or EACCES: a program, or the interpreter
 may not be executed.
 """
 
+import importlib
+import importlib.util
 import os
 import shlex
 import shutil
@@ -17,12 +19,17 @@ from fissile.runtime.settings import ServiceSettings, Settings
 FIRST_LINE_BYTES_MAX = 256  # as many as the kernel reads (BINPRM_BUF_SIZE, execve(2))
 # Of a shell whose program was not found, or may not be run; and of ours.
 NOT_FOUND = (126, 127)
+# What serves a WSGI application in an event loop.
+WSGI_SERVER = "a2wsgi"
 
 
 def check_programs(
     settings: Settings, services: Iterable[str], roots: tuple[Path, ...], environment: Mapping[str, str]
 ) -> None:
-    """All programs of an application at once. roots: its folder, as a copy and as it is edited. Raises ConfigError."""
+    """All programs of an application at once, and what its WSGI applications need.
+
+    roots: its folder, as a copy and as it is edited. Raises ConfigError.
+    """
     errors: list[ConfigError] = []
     for name in services:
         own = settings.service(name)
@@ -31,9 +38,21 @@ def check_programs(
                 check_program(name, own, roots, environment)
             except ConfigError as error:
                 errors.append(error)
+        elif own.wsgi and not _can_import(WSGI_SERVER):
+            errors.append(
+                ConfigError(
+                    f"{name} is a WSGI application, which needs {WSGI_SERVER}", remedy=f"pip install {WSGI_SERVER}"
+                )
+            )
     if errors:
         remedy = errors[0].remedy if len(errors) == 1 else "mend them; nothing was started"
         raise ConfigError("\n".join(error.message for error in errors), remedy=remedy)
+
+
+def _can_import(module: str) -> bool:
+    """Whether a module is installed where this interpreter runs; it is not imported."""
+    importlib.invalidate_caches()  # it may have been installed since we began
+    return importlib.util.find_spec(module) is not None
 
 
 def check_program(
