@@ -72,7 +72,7 @@ endings: venv  ## kill supervisors, zygotes, replicas, and all at once, and look
 
 # `make adoption SEED=7 WALKS=5`.
 WALKS ?= 3
-adoption: venv  ## applications of each framework through edits, deploys, crashes and power cuts by seed: ten minutes
+adoption: venv  ## applications of each framework through edits, deploys, crashes and power cuts by seed: six minutes a walk
 	$(BIN)/python -m tests.adoption --walks $(WALKS) $(if $(SEED),--seed $(SEED))
 
 # Many requests to every operation of every OpenAPI document; the tests make a few.

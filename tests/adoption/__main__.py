@@ -17,11 +17,14 @@ from driver import Driven, Kind, driven
 from table import ALL
 
 STEPS = ("edit", "edit", "deploy", "deploy", "write", "kill", "rollback", "restart", "cut", "stop")
+# What goes wrong around it.
+STEPS += ("orphan", "behead", "lose", "interrupt", "abandon")
 
 
 def walk(made: Driven, dice: random.Random, steps: int) -> None:
     """So many steps, drawn among those that are possible. Raises AssertionError with the steps taken."""
     taken = ["up"]
+    made.dice = dice
     try:
         made.up()
         for _ in range(steps):

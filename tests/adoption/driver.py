@@ -11,6 +11,7 @@ import http.client
 import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -133,6 +134,7 @@ class Driven:
         self.page_port = free_port() if app.page_port else 0
         self.beginning = files_in(folder)
         self.words: list[str] = []
+        self.dice = random.Random()
         # Which edits are in the folder, and which are visible.
         self.edited: set[str] = set()
         self.shown: set[str] = set()
@@ -240,6 +242,101 @@ class Driven:
         self.wait(is_back, "it is back")
         self.check()
 
+    def orphan(self) -> None:
+        """kill -9 of the supervisor: what runs serves on, and is taken over by the next `up`."""
+        before = self.pids()
+        self._end(*self._supervision()[:1])
+        for page in self.pages:
+            self.ask(page)
+        self.fissile("up")
+        assert self.pids() == before
+        self.check()
+
+    def behead(self) -> None:
+        """kill -9 of the supervisor, of the zygote, or of both; and of a service, at the same time."""
+        before = self.pids()
+        supervisor, zygote = self._supervision()
+        chosen = self.dice.choice([[supervisor], [zygote], [supervisor, zygote]])
+        lost = self.dice.choice(sorted(before))
+        self._end(*chosen, *before[lost])
+        if supervisor in chosen:
+            self.fissile("up")
+        self._wait_for_others(before, lost)
+        self.check()
+
+    def lose(self) -> None:
+        """kill -9 of each process of any service, data servers among them."""
+        before = self.pids()
+        lost = self.dice.choice(sorted(before))
+        self._end(*before[lost])
+        self._wait_for_others(before, lost)
+        self.check()
+
+    def _end(self, *pids: int) -> None:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            self.wait(lambda pid=pid: not _lives(pid), f"{pid} has ended")
+
+    def _supervision(self) -> tuple[int, int]:
+        found = Client(self.folder).get("/status")["supervisor"]
+        return found["pid"], found["zygote"]
+
+    def _wait_for_others(self, before: dict[str, list[int]], lost: str) -> None:
+        def is_back() -> bool:
+            now = self.pids()
+            all_there = all(len(now.get(name, ())) == len(pids) for name, pids in before.items())
+            return all_there and not set(now[lost]) & set(before[lost])
+
+        self.wait(is_back, f"{lost} is back")
+        if self.app.recovers or lost != self.app.service:
+            self.wait(self._is_answered, "it has recovered")
+
+    def interrupt(self) -> None:
+        """`down`, and `up` with Ctrl-C at any instant: either it is up, or nothing of it is there."""
+        self.down()
+        up = subprocess.Popen(
+            [*FISSILE, "up", *(["--port", str(self.page_port)] if self.page_port else [])],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        time.sleep(self.dice.uniform(0.0, 2.5))
+        up.send_signal(signal.SIGINT)
+        said, _ = up.communicate(timeout=60)
+        assert up.returncode in (0, 130, -signal.SIGINT), said
+        if up.returncode:
+            self._nothing_is_left()
+            self._start()
+        self._see(Step.STOP)
+        self._deployed()
+        if self.app.recovers:
+            self.wait(self._is_answered, "it has recovered")
+        self.check()
+
+    def abandon(self) -> None:
+        """`down` at any instant of a deploy, and `up` with what the folder holds now."""
+        deploy = subprocess.Popen(
+            [*FISSILE, "deploy"],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(self.dice.uniform(0.0, 2.5))
+        self.down()
+        deploy.wait(60)
+        self._nothing_is_left()
+        # Whether its release became one that can be gone back to depends on the instant.
+        self.history.clear()
+        self._start()
+        self._see(Step.STOP)
+        self._deployed()
+        self.check()
+
     def cut(self) -> None:
         """kill -9 of everything, and `up`."""
         end_all(self.folder)
@@ -271,9 +368,13 @@ class Driven:
     def down(self) -> None:
         """`down`, and nothing is left."""
         self.fissile("down")
+        self._nothing_is_left()
+
+    def _nothing_is_left(self) -> None:
         assert left_anywhere(application_of(self.folder)) == []
         assert about(self.folder) == []
-        assert {entry.name for entry in (self.folder / ".fissile").iterdir()} <= KEPT
+        left = {entry.name for entry in (self.folder / ".fissile").iterdir()} - KEPT
+        assert not left, left
         for port in (*self.ports.values(), *([self.page_port] if self.page_port else [])):
             with socket.socket() as sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -523,6 +624,12 @@ def end_all(folder: Path) -> None:
     while left := {pid for pid in killed if Path(f"/proc/{pid}").exists()}:
         assert time.monotonic() < limit, left
         time.sleep(0.01)
+
+
+def _lives(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
 
 
 def _supervisors(folder: Path) -> list[int]:

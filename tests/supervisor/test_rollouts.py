@@ -52,6 +52,7 @@ class Shell:
         self.meanwhile: dict[type, Callable[[], None]] = {}
         self.given_up: list[Edition] = []
         self.kept: dict[str, Any] = {}
+        self.copies: list[str] = []
         self.journal: Any = None
         self.rollouts = Rollouts(self.fleet, self, self, self, self)  # pyright: ignore
 
@@ -73,7 +74,10 @@ class Shell:
         self.meanwhile.pop(type(None), lambda: None)()
         await asyncio.sleep(0)
 
-    async def dismiss(self) -> None: ...
+    async def dismiss(self) -> None:
+        self.meanwhile.pop(Rollouts, lambda: None)()
+        for _ in range(100):
+            await asyncio.sleep(0.001)
 
     def say(self, text: str) -> None:
         assert "mistake" not in text
@@ -81,7 +85,16 @@ class Shell:
     # -- of the releases and editions
 
     def copy(self, settings: Settings) -> Settings:
-        return settings
+        copy = str(self.fleet.state.path / str(len(self.copies)))
+        self.copies.append(copy)
+        return msgspec.structs.replace(settings, root=copy)
+
+    def prune(self, keep: int, serving: set[str], used: set[str]) -> None:
+        assert set(self.copies) <= used
+
+    async def close_unused(self) -> None: ...
+
+    async def tidy(self) -> None: ...
 
     def gather(self, used: set[str], **more: Any) -> list[str]:
         return []
@@ -173,3 +186,22 @@ async def test_what_was_expected_is_looked_at_again_after_waiting(tmp_path: Path
         await shell.rollouts.deploy(DeployOrder(expect=old.release.name))
     assert shell.given_up == [shell.loaded]
     assert shell.acts == []
+
+
+async def test_the_end_of_a_rollout_removes_no_copy_that_is_just_made(tmp_path: Path):
+    """Whoever sees that a rollout is over deploys at once, while its end still closes and prunes."""
+    old, new = edition("old"), edition("new")
+    rollout = Rollout(1, new.live(), {}, stage=Stage.MOVED)
+    shell = Shell(
+        tmp_path, Desired({"app": msgspec.structs.replace(WANT, release=new.release.name)}, old.live(), rollout)
+    )
+    shell.fleet.editions = {old.release.name: old, new.release.name: new}
+    shell.loaded = new
+    deploys: list[asyncio.Task[Any]] = []
+    shell.meanwhile[Rollouts] = lambda: deploys.append(asyncio.create_task(shell.rollouts.deploy(DeployOrder())))
+    work = asyncio.create_task(shell.rollouts.run())
+    async with asyncio.timeout(5.0):
+        while not deploys or not deploys[0].done():
+            await asyncio.sleep(0.001)
+    work.cancel()
+    assert shell.copies

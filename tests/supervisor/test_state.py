@@ -254,3 +254,14 @@ def test_git_does_not_see_the_state_folder(tmp_path: Path):
     state.open()
     assert subprocess.check_output([*git, "status", "--porcelain"]) == b""
     state.close()
+
+
+def test_who_lets_go_leaves_no_lock(tmp_path: Path):
+    state = StateFolder(tmp_path)
+    state.open()
+    state.let_go()
+    assert not (tmp_path / ".fissile" / "lock").exists()
+    state.open()
+    with pytest.raises(ConfigError, match="runs already"):
+        StateFolder(tmp_path).open()
+    state.close()

@@ -212,8 +212,9 @@ class Rollouts:
         if order.release:
             order = msgspec.structs.replace(order, release=self._store.find(order.release).name)
         async with self.preparing:
-            settings, topology = await self._what(order)
-            self._prepared = {settings.root}
+            async with self._turn:  # the end of the rollout before would prune what it does not know of
+                settings, topology = await self._what(order)
+                self._prepared = {settings.root}
             taken = False
             edition: Edition | None = None
             try:

@@ -228,8 +228,9 @@ class StateFolder:
         draft.rename(self.path / ENDPOINTS)
 
     def let_go(self) -> None:
-        """Leave the folder to the next supervisor as it is."""
+        """Leave the folder to the next supervisor as it is, but for the lock, which none is left to hold."""
         if self._lock >= 0:
+            (self.path / LOCK).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = -1
 
