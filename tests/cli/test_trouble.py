@@ -1,8 +1,10 @@
 """What is wrong around an application: a full disk, a port that is taken. What runs goes on."""
 
+import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,3 +109,44 @@ def test_a_folder_that_cannot_be_written_to_is_one_clear_error(tmp_path: Path, w
     assert "Traceback" not in found.stderr
     assert f"{folder / '.fissile'} cannot be used: Read-only file system" in found.stderr
     assert "a folder you can write to" in found.stderr
+
+
+def run(words: str, redirected: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = f'exec "$0" -m fissile {words} {redirected}'
+    return subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+LOOKS = ("--help", "deploy --help", "status --json", "logs", "graph")
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Path:
+    (tmp_path / "fissile.toml").write_text('[services.site]\ncommand = "cat"\n')
+    logs = tmp_path / ".fissile" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "site.log").write_text("2026-01-31T08:00:00.000000Z → text\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("words", LOOKS)
+def test_what_cannot_be_printed_is_said(ended: Path, words: str):
+    done = run(words, ">/dev/full", ended)
+    assert done.returncode == 1, done
+    assert done.stderr.endswith("write elsewhere\n"), done
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [*LOOKS, "--help →"])
+def test_a_locale_without_our_characters_is_no_reason_to_fail(ended: Path, words: str):
+    done = run(words, "", ended, PYTHONIOENCODING="ascii")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (2 if words == "status --json" else 0), done
+    assert done.stdout

@@ -5,14 +5,19 @@ when it runs, so that the command line starts fast. An error of the user's is on
 traceback. Start reading at `commands`.
 """
 
+import errno
+import io
 import os
 import sys
+from typing import cast
 
 EXIT_FAILED = 1
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 # As a shell counts whoever was ended by SIGPIPE.
 EXIT_UNREAD = 141
+# A disk or a quota is full, or a terminal is gone.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def stand_in_for_closed() -> None:
@@ -39,9 +44,15 @@ def _is_here() -> bool:
     return True
 
 
+def _say_no_more() -> None:
+    """Nothing is left to be written at the exit, which would fail as well."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def main() -> None:
     """The command `fissile`. Exit codes: 1 a call or restart failed, 2 a mistake that the user can mend."""
     stand_in_for_closed()
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")  # some locales have no arrows
     from fissile.cli.commands import call
     from fissile.cli.output import complain
     from fissile.errors import CallError, FissileError
@@ -64,6 +75,14 @@ def main() -> None:
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     except BrokenPipeError:  # whoever read it has enough, as `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing is left to be said at the exit
+        _say_no_more()
         code = EXIT_UNREAD
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        _say_no_more()
+        complain(
+            f"what was to be written cannot be: {error}\n  → free space on the disk where it goes, or write elsewhere"
+        )
+        code = EXIT_FAILED
     sys.exit(code)

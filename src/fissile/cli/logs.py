@@ -4,6 +4,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -179,18 +180,20 @@ class _Shown:
     """How a row looks: local time, name, line."""
 
     def __init__(self, *, times: bool) -> None:
+        from fissile.cli.output import faint, prefix
+
+        # What the environment says of colours is asked once, and not for each of a million lines.
+        self._before_time, _, self._behind_time = faint("\0").partition("\0")
+        self._prefix = cache(prefix)
         self._text = text_for(sys.stdout)
         self._times = times
         self._minute = b""
         self._local = ""
 
     def __call__(self, row: "Row") -> str:
-        from fissile.cli.output import prefix
-
-        return f"{self._time(row) if self._times else ''}{prefix(row.name)}{self._text(row.text)}"
+        return f"{self._time(row) if self._times else ''}{self._prefix(row.name)}{self._text(row.text)}"
 
     def _time(self, row: "Row") -> str:
-        from fissile.cli.output import faint
         from fissile.supervisor.stamps import seconds_of
 
         stamp = row.stamp
@@ -199,7 +202,8 @@ class _Shown:
         if stamp[:16] != self._minute:
             self._minute = stamp[:16]
             self._local = time.strftime("%m-%d %H:%M", time.localtime(seconds_of(stamp)))
-        return faint(f"{self._local}{stamp[16:23].decode()}{'~' if row.coarse else ' '} ")
+        shown = f"{self._local}{stamp[16:23].decode()}{'~' if row.coarse else ' '} "
+        return f"{self._before_time}{shown}{self._behind_time}"
 
 
 def _as_json(row: "Row") -> str:

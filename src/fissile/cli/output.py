@@ -68,8 +68,13 @@ def complain(text: str) -> None:
 
 
 def show(value: Any, *, one_line: bool = False) -> None:
-    """A result as JSON."""
-    say(json_line(value, indent=None if one_line else 2), raw=True)
+    """A result as JSON; in ASCII where the output knows no more."""
+    text = json_line(value, indent=None if one_line else 2)
+    try:
+        text.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        text = json_line(value, indent=None if one_line else 2, ascii_alone=True)
+    say(text, raw=True)
 
 
 def as_json(error: FissileError) -> dict[str, Any]:
@@ -84,11 +89,11 @@ def as_json(error: FissileError) -> dict[str, Any]:
     }
 
 
-def json_line(value: Any, *, indent: int | None = None) -> str:
+def json_line(value: Any, *, indent: int | None = None, ascii_alone: bool = False) -> str:
     """A value as JSON that a terminal only shows."""
     import json
 
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    text = json.dumps(value, ensure_ascii=ascii_alone, indent=indent)
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
