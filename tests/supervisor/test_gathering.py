@@ -328,3 +328,122 @@ def test_a_folder_is_moved_though_somebody_was_killed_while_moving_it(place: Pla
     (place.root / "uploads").symlink_to(place.root / "uploads")
     assert place.look() == ["uploads"]
     assert (place.root / "uploads/photo").read_text() == "1"
+
+
+def test_a_draft_that_was_moved_already_is_renamed_into_a_folder_of_data(place: Place) -> None:
+    """A slow upload: written beside the code, then renamed to where its link is seen by no look at the copy."""
+    (place.home / "uploads/deep").mkdir(parents=True)
+    for number in range(3):
+        (place.home / "draft").write_text(str(number))
+        place.look()
+        assert (place.home / "draft").is_symlink()
+        (place.home / "draft").rename(place.home / f"uploads/deep/{number}")
+        if number == 1:  # the next one of its name is there already when it is missed
+            (place.home / "draft").write_text("next")
+        place.look()
+        place.look()
+    for number in range(3):
+        assert (place.root / f"uploads/deep/{number}").read_text() == str(number)
+        assert not (place.root / f"uploads/deep/{number}").is_symlink()
+    assert place.others() == {"uploads"}
+
+
+def test_a_draft_that_was_renamed_to_somewhere_else_is_not_lost(place: Place, tmp_path: Path) -> None:
+    (place.home / "draft").write_text("1")
+    place.look()
+    (place.home / "draft").rename(tmp_path / "elsewhere")
+    (place.home / "draft").write_text("2")
+    for _ in range(3):
+        place.look()
+    (kept,) = place.root.glob("draft.before-*")
+    assert kept.read_text() == "1"
+    assert (place.root / "draft").read_text() == "2"
+
+
+def test_files_that_change_places(place: Place) -> None:
+    for name in "abc":
+        (place.home / name).write_text(name)
+    place.look()
+    (place.home / "a").rename(place.home / "room")
+    for old, new in ("ba", "cb"):
+        (place.home / old).rename(place.home / new)
+    (place.home / "room").rename(place.home / "c")
+    place.look()
+    place.look()
+    for folder in (place.root, place.home):
+        assert [(folder / name).read_text() for name in "abc"] == ["b", "c", "a"]
+    assert place.others() == {"a", "b", "c"}
+
+
+def test_a_folder_that_a_program_removes_does_not_come_back_with_what_was_in_it(place: Place) -> None:
+    for number in range(3):
+        (place.home / "cache").mkdir()
+        (place.home / f"cache/{number}").write_text("x")
+        place.look()
+        assert os.listdir(place.root / "cache") == [str(number)]
+        (place.home / "cache").unlink()  # as rm -rf, and most that removes a tree, does with a link
+        if number:
+            place.look()
+            assert not os.path.lexists(place.home / "cache")
+    assert [os.listdir(one) for one in place.root.glob("cache.before-*")] == [["2"]]  # the last one, and no other
+    assert place.copy() == place.home
+
+
+def test_a_folder_that_a_program_replaces_by_a_file_and_back(place: Place) -> None:
+    (place.home / "state").mkdir()
+    (place.home / "state/1").write_text("1")
+    place.look()
+    (place.home / "state").unlink()
+    (place.home / "state").write_text("2")
+    place.look()
+    assert (place.root / "state").read_text() == (place.home / "state").read_text() == "2"
+    (place.home / "state").unlink()
+    (place.home / "state").mkdir()
+    (place.home / "state/3").write_text("3")
+    place.look()
+    assert (place.root / "state/3").read_text() == "3"
+    kept = sorted(place.root.glob("state.before-*"), key=lambda one: one.is_file())
+    assert [(one / "1").read_text() if one.is_dir() else one.read_text() for one in kept] == ["1", "2"]
+
+
+@pytest.mark.parametrize("length", [200, 240, 247, 248, 255])
+def test_names_as_long_as_they_may_be(place: Place, length: int) -> None:
+    name = "n" * length
+    (place.home / name).write_text("1")
+    assert place.look() == [name]
+    (place.home / "draft").write_text("2")
+    (place.home / "draft").replace(place.home / name)
+    place.look()
+    assert (place.root / name).read_text() == "2"
+    (place.root / "index.js").write_text("2")
+    other = place.copy()
+    assert os.path.samefile(other / name, place.root / name)
+    (other / name).unlink()
+    (other / name).mkdir()
+    place.store.gather([str(other)])
+    assert {path.read_text() for path in place.root.iterdir() if path.is_file() and path.name[0] == "n"} == {"2"}
+
+
+def test_links_in_a_folder_that_is_there_already(place: Place) -> None:
+    (place.root / "work").mkdir()
+    (place.home / "work").mkdir()
+    (place.home / "work/deep").mkdir()
+    (place.home / "work/link").symlink_to("deep")
+    (place.home / "work/deep/file").write_text("1")
+    place.look()
+    assert (place.root / "work/link/file").read_text() == "1"
+    assert (place.home / "work").is_symlink()
+
+
+def test_links_to_the_folder_that_the_application_had_before_replace_nothing(place: Place, tmp_path: Path) -> None:
+    (place.home / "shop.dat").write_text("old")
+    (place.home / "uploads").mkdir()
+    place.look()
+    new = tmp_path / "next"
+    shutil.copytree(place.root, new, ignore=shutil.ignore_patterns(".fissile"))
+    (new / "shop.dat").write_text("new")
+    shutil.rmtree(new / "uploads")
+    place.store.move(new)
+    place.look()
+    assert (new / "shop.dat").read_text() == "new"
+    assert not os.path.lexists(new / "uploads")

@@ -23,14 +23,13 @@ from fissile.runtime.settings import FILE_NAME, Settings
 from fissile.supervisor.listing import Listing, is_there, shown
 from fissile.supervisor.logfiles import private
 from fissile.supervisor.manifest import MANIFEST, Item, Manifest
+from fissile.supervisor.placing import DRAFT, make_folders, place_of, put_link
 from fissile.supervisor.source import LOCKS, code_files, listings_of, mode_of
 from fissile.supervisor.state import PRIVATE_FILE, PRIVATE_FOLDER
 
 CACHE = "__pycache__"
-NEVER_LINKED = frozenset({".fissile", ".git", CACHE})
+NEVER_LINKED = frozenset({".fissile", ".git", CACHE, DRAFT})
 PACKAGES = "node_modules"
-# Of what is beside a name while it is made: short, because a name may be as long as the system allows.
-DRAFT = ".fissile-draft"
 # Beside an SQLite database: found where the database itself is, and never through a link.
 WAL, SHM, JOURNAL = COMPANIONS = ("-wal", "-shm", "-journal")
 # Files that change while they are copied are read again, so often.
@@ -200,17 +199,17 @@ def _copy_large(source: Path, target: Path, path: str, item: Item) -> None:
             raise restless(path)
 
 
-def make_folders(folder: Path) -> None:
-    """A private folder, and those above it that are not there."""
-    if not folder.is_dir():
-        make_folders(folder.parent)
-        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
-
-
 def write_private(path: Path, content: bytes) -> None:
     """A private file."""
     with open(path, "wb", opener=private) as file:
         file.write(content)
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """A private file, the old one or the new one whenever somebody is killed or the disk is full. Raises OSError."""
+    draft = path.with_name(f"{path.name}.new")
+    write_private(draft, content)
+    draft.replace(path)
 
 
 # -- links ------------------------------------------------------------------------------------------
@@ -253,15 +252,7 @@ def link_one(root: Path, path: str, home: Path) -> None:
     if not os.path.lexists(target):
         target.symlink_to(root / path)
     elif _leads_elsewhere(target, path, root):
-        put_link(root / path, target)
-
-
-def put_link(own: Path | str, target: Path) -> None:
-    """A link in the place of what is there, at once. Raises OSError."""
-    draft = target.with_name(DRAFT)
-    draft.unlink(missing_ok=True)
-    draft.symlink_to(own)
-    draft.replace(target)
+        put_link(place_of(home, root, path), root / path, lambda found: _leads_elsewhere(found, path, root))
 
 
 def _leads_elsewhere(target: Path, path: str, root: Path) -> bool:

@@ -10,7 +10,6 @@ its log (-wal) and the index of it (-shm) are there before it is, under both nam
 nobody holds a lock by which it is written.
 """
 
-import ctypes
 import fcntl
 import os
 import shutil
@@ -23,10 +22,26 @@ from pathlib import Path
 
 import msgspec
 
-from fissile.supervisor.copies import CACHE, COMPANIONS, DRAFT, JOURNAL, PACKAGES, SHM, WAL, put_link, write_private
+from fissile.supervisor.copies import CACHE, COMPANIONS, JOURNAL, PACKAGES, SHM, WAL, replace_private
 from fissile.supervisor.manifest import Manifest, manifest
+from fissile.supervisor.placing import (
+    DRAFT,
+    Place,
+    aside,
+    attest,
+    is_elsewhere,
+    is_folder,
+    is_link_to,
+    is_same,
+    modified,
+    move_file,
+    move_folder,
+    place_of,
+    put_link,
+    recover,
+    rename,
+)
 
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
 LINKS = "links.json"
 WRITTEN = "written.json"
 REMEMBERED_MAX = 10_000
@@ -35,8 +50,8 @@ CLOCK_SECONDS = 0.05
 # So many files of code are looked at each time whether a program has written to them; more, seldom.
 LOOKED_AT_MAX = 2000
 SELDOM = 20
-# Another file system holds the copy: only what nobody has written to for so long can be moved there.
-REST_SECONDS = 2.0
+# Of what stands in folders without code, where a link is looked for that a program has moved.
+SEARCHED_MAX = 1_000_000
 # Of an SQLite database (https://www.sqlite.org/fileformat2.html, os_unix.c): the bytes that writers lock.
 PENDING_BYTE, LOCK_BYTES = 0x4000_0000, 2
 LOCK_FORMAT = "hhqqi4x"
@@ -50,6 +65,43 @@ class Written(msgspec.Struct):
 
     made: dict[str, None] = {}
     code: dict[str, None] = {}
+    # Where folders are that programs have removed.
+    aside: dict[str, str] = {}
+
+
+class _Links:
+    """Paths that stand as links in a copy, by their folder."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._by_folder: dict[str, set[str]] = {}
+        # Whether they were altered since they were written down.
+        self.news = False
+        for path in paths:
+            self.add(path)
+        self.news = False
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._by_folder.get(path.rpartition("/")[0], ())
+
+    def __iter__(self) -> Iterator[str]:
+        for paths in self._by_folder.values():
+            yield from paths
+
+    def within(self, folder: str) -> set[str]:
+        """A set of its own, of those in this folder, but not in those below it."""
+        return set(self._by_folder.get(folder, ()))
+
+    def add(self, path: str) -> None:
+        """One more."""
+        paths = self._by_folder.setdefault(path.rpartition("/")[0], set())
+        self.news |= path not in paths
+        paths.add(path)
+
+    def discard(self, path: str) -> None:
+        """One less."""
+        paths = self._by_folder.get(path.rpartition("/")[0], set())
+        self.news |= path in paths
+        paths.discard(path)
 
 
 class _Home(msgspec.Struct):
@@ -58,13 +110,13 @@ class _Home(msgspec.Struct):
     path: Path
     manifest: Manifest
     parents: frozenset[str]
-    links: set[str]
-    # As they are written down.
-    kept: set[str] = set()
+    links: _Links
     folders: dict[str, int] = {}
     # First seen by the last look.
     young: set[str] = set()
     looks: int = 0
+    # Links that a program has moved to where they were not found so far.
+    lost: set[str] = set()
 
 
 class _Seen(msgspec.Struct):
@@ -105,6 +157,8 @@ class Gathering:
                     self._written.made[_path(path)] = None
                 for path in raw.code:
                     self._written.code[_path(path)] = None
+                for path, kept in raw.aside.items():
+                    self._written.aside[_path(path)] = _path(kept)
         return self._written
 
     def look(self, homes: Iterable[Path], *, at_once: bool) -> list[str]:
@@ -137,7 +191,11 @@ class Gathering:
         home = self._home(path)
         if home is not None:
             # A link that a program has replaced since stays known: what stands there is newer, not of another origin.
-            home.links |= set(_links_in(home, self._root))
+            for one in _links_in(home, self._root):
+                home.links.add(one)
+            for one in self._known().made:
+                if one in home.links:
+                    attest(self._place(home, one))
             home.folders.clear()
             self._keep_links(home, always=True)
 
@@ -154,18 +212,19 @@ class Gathering:
             with suppress(OSError, msgspec.DecodeError, UnicodeError):
                 raw = msgspec.json.decode((path.parent / LINKS).read_bytes(), type=list[str])
                 links = set(map(_path, raw))
-            home = self._homes[path] = _Home(path, known, frozenset({"", *parents}), links, set(links))
+            home = self._homes[path] = _Home(path, known, frozenset({"", *parents}), _Links(links))
         return home
 
     def _keep_links(self, home: _Home, *, always: bool = False) -> None:
         """Whoever supervises next knows what stood here as a link."""
-        if home.links == home.kept and not always:
+        if not home.links.news and not always:
             return
         with suppress(OSError):
-            write_private(home.path.parent / LINKS, msgspec.json.encode(sorted(map(_raw, home.links))))
-            home.kept = set(home.links)
+            replace_private(home.path.parent / LINKS, msgspec.json.encode(sorted(map(_raw, home.links))))
+            home.links.news = False
 
     def _gathered(self, home: _Home, *, at_once: bool) -> list[str]:
+        recover(home.path, self._root)
         seen = self._look_at(home, at_once=at_once)
         moved: list[str] = []
         news = [path for path in (*seen.made, *(new for _, new in seen.renamed)) if path not in home.manifest.files]
@@ -174,26 +233,94 @@ class Gathering:
             for path in news:
                 self._made(path)
             self._write()
-        for old, new in _in_order(seen.renamed):
-            with suppress(OSError):
-                (self._root / old).replace(self._root / new)
-                put_link(self._root / new, home.path / new)
-                self._made(new)
+        gone = set(seen.gone).difference(old for old, _ in seen.renamed)
+        for old, new in self._in_order(home, seen.renamed):
+            try:
+                if not rename(self._place(home, old), self._place(home, new)):
+                    continue
+            except OSError as error:
+                self._say_once(f"{old} cannot be renamed to {new} in {self._root}: {error.strerror}")
+                continue
+            if old not in seen.made:
                 home.links.discard(old)
-                home.links.add(new)
-                moved.append(new)
-        for path in seen.gone:
+            home.links.add(new)
+            moved.append(new)
+        lost: set[str] = set()
+        for path in sorted({*gone, *(path for path in seen.made if path in home.links)}):
+            if is_elsewhere(self._place(home, path)) and not self._follow_link(home, path, seen):
+                lost.add(path)
+        home.lost = lost
+        for path in gone - lost:
             self._delete(home, path)
-        for path in sorted(seen.made, key=_with_companions):
+        for path in sorted(set(seen.made) - lost, key=_with_companions):
             try:
                 if self._move(home, path, seen.made):
                     moved.append(path)
                     home.links.add(path)
+                else:
+                    home.folders.pop(path.rpartition("/")[0], None)  # once more by the next look
             except OSError as error:
+                home.folders.pop(path.rpartition("/")[0], None)
                 self._say_once(
                     f"{path} cannot be moved to {self._root}: {error.strerror}; it stays in the copy of a release"
                 )
         return moved
+
+    def _in_order(self, home: _Home, renamed: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+        """So that none takes the place of another that is still to be renamed, as when logs are rotated."""
+        left = dict(renamed)
+        while left:
+            free = [old for old, new in left.items() if new not in left]
+            for old in free:
+                yield old, left.pop(old)
+            if not free:  # they go round in a circle
+                old, new = left.popitem()
+                with suppress(OSError):
+                    left[self._room(home, old, new)] = new
+
+    def _room(self, home: _Home, old: str, new: str) -> str:
+        """Have a file that was renamed make room for another one that takes its name; what it is called meanwhile."""
+        own = self._root / old
+        kept = aside(own, modified(own))
+        room = os.path.join(os.path.dirname(old), kept.name)
+        home.links.add(room)
+        self._keep_links(home)  # a kill from here on leaves one that was renamed
+        try:
+            os.link(own, kept, follow_symlinks=False)
+        except OSError:
+            own.rename(kept)
+        put_link(self._place(home, new), kept, lambda found: is_link_to(found, str(own)))
+        return room
+
+    def _place(self, home: _Home, path: str) -> Place:
+        return place_of(home.path, self._root, path)
+
+    def _follow_link(self, home: _Home, path: str, seen: _Seen) -> bool:
+        """A program has moved a link to where no other look finds it, into a folder without code: the file follows.
+
+        Whether nothing is left to be done.
+        """
+        place = self._place(home, path)
+        known = [one for one in home.links if (self._root / one).is_dir()]
+        folders = [self._root / one for one in known] + [home.path / one for one in seen.made]
+        found = _find(folders, place.witness.lstat().st_ino)
+        if found is not None and is_link_to(found, str(place.own)):
+            if is_folder(place.own):
+                return True
+            draft = found.with_name(DRAFT)
+            draft.unlink(missing_ok=True)
+            os.link(place.own, draft, follow_symlinks=False)
+            draft.replace(found)
+        elif path not in home.lost:
+            home.folders.clear()  # perhaps it was moved between two folders during this look
+            return False
+        elif path in self._known().made:
+            # Somewhere its link leads to it: a new one of this name must not take its place.
+            kept = aside(place.own, modified(place.own))
+            place.own.rename(kept)
+            self._say_once(f"{path} was moved out of the folder by a program, as a link: it is {kept.name} now")
+        place.witness.unlink(missing_ok=True)
+        return True
 
     def _say_once(self, text: str) -> None:
         if text not in self._said and len(self._said) < REMEMBERED_MAX:
@@ -229,7 +356,7 @@ class Gathering:
     def _look_in(self, home: _Home, folder: str, seen: _Seen, young: set[str], *, at_once: bool) -> bool:
         """In one folder; whether something there has to wait."""
         prefix = f"{folder}/" if folder else ""
-        missing = {path for path in home.links if path.rpartition("/")[0] == folder}
+        missing = home.links.within(folder)
         waits = False
         with os.scandir(home.path / folder) as found:
             entries = list(found)
@@ -267,8 +394,10 @@ class Gathering:
                 home.links.discard(path)
             return
         old = leads.removeprefix(top)
-        if leads.startswith(top) and old in home.links and not _is_link_to(home.path / old, leads):
+        if leads.startswith(top) and old in home.links and not is_link_to(home.path / old, leads):
             seen.renamed.append((old, path))
+        elif path in home.links and leads.startswith("/") and leads.endswith(f"/{path}"):
+            pass  # ours, to the folder that the application had before
         elif path not in home.links or not leads.startswith(top):
             seen.made.append(path)
 
@@ -292,7 +421,8 @@ class Gathering:
 
     def _move(self, home: _Home, path: str, others: list[str]) -> bool:
         """Make what stands at a path of a copy the application's; whether it is now."""
-        made, own = home.path / path, self._root / path
+        place = self._place(home, path)
+        made, own = place.made, place.own
         if not self._may_move(home, path, others):
             return False
         code = home.manifest.files.get(path)
@@ -303,15 +433,17 @@ class Gathering:
         if made.is_symlink():
             return self._move_link(home, path)
         if made.is_dir():
-            done = _move_folder(made, own)
+            if path in home.links and path in self._known().made and is_folder(own):
+                self._put_aside(path)
+            done = move_folder(place, replaces=path in home.links)
         else:
             companions = [(Path(f"{made}{one}"), Path(f"{own}{one}")) for one in (WAL, SHM)]
             for beside, its in companions:
                 _share(beside, its, instead=not os.path.lexists(own))
-            done = _move_file(made, own, replaces=replaces)
+            done = move_file(place, replaces=replaces)
             for beside, its in companions:
                 _share(beside, its)
-                if _same(beside, its):
+                if is_same(beside, its):
                     beside.unlink(missing_ok=True)
         if code is None:
             self._made(path)
@@ -330,35 +462,65 @@ class Gathering:
                 return _is_hot(home.path / path) and not _is_locked(home.path / base)
             return not (self._root / path).exists()
         journal = home.path / f"{path}{JOURNAL}"
-        return not (journal.exists() and _is_hot(journal) and _is_locked(home.path / path))
+        return not (_is_hot(journal) and _is_locked(home.path / path))
 
     def _move_link(self, home: _Home, path: str) -> bool:
         """A link that a program has made: the application's leads to the same place."""
-        own, leads = self._root / path, os.readlink(home.path / path)
+        place = self._place(home, path)
+        own, leads = place.own, os.readlink(place.made)
         if os.path.lexists(own) and not own.is_symlink():
-            return False
+            if path not in home.links:
+                return False
+            own.rename(aside(own, modified(own)))
+        ours = leads
         if leads.startswith(f"{home.path}/"):
-            leads = f"{self._root}/{leads.removeprefix(f'{home.path}/')}"
-        put_link(leads, own)
-        put_link(own, home.path / path)
+            ours = f"{self._root}/{leads.removeprefix(f'{home.path}/')}"
+        draft = own.with_name(DRAFT)
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(ours)
+        draft.replace(own)
+        put_link(place, own, lambda found: is_link_to(found, leads))
         self._made(path)
         return True
 
     def _delete(self, home: _Home, path: str) -> None:
         """A program has deleted a link: with it goes what a program had made; all else is put back."""
-        own = self._root / path
+        place = self._place(home, path)
+        own = place.own
         with suppress(OSError):
-            if not (home.path / path).parent.is_dir() or os.path.lexists(home.path / path):
+            if not place.made.parent.is_dir() or os.path.lexists(place.made):
                 return  # the next look sees what a program has put there since
-            if path in self._known().made and not own.is_dir():
-                own.unlink(missing_ok=True)
+            if path in self._known().made and not _is_being_removed(home, path):
+                if is_folder(own):
+                    self._put_aside(path)
+                else:
+                    own.unlink(missing_ok=True)
+                place.witness.unlink(missing_ok=True)
                 self._known().made.pop(path, None)
                 home.links.discard(path)
             elif os.path.lexists(own):
-                (home.path / path).symlink_to(own)
+                place.made.symlink_to(own)
+                attest(place)
                 self._say_once(f"{path} was deleted by a program, and is put back: it belongs to the application")
             else:
                 home.links.discard(path)
+
+    def _put_aside(self, path: str) -> None:
+        """A folder that a program had made, and has removed with all that was in it: the last one of each is kept.
+
+        What removes a link cannot have seen what is in the folder.
+        """
+        own, known = self._root / path, self._known()
+        kept = aside(own, modified(own))
+        own.rename(kept)
+        before = known.aside.get(path)
+        known.aside[path] = os.path.join(os.path.dirname(path), kept.name)
+        self._write()
+        if before:
+            shutil.rmtree(self._root / before, ignore_errors=True)
+        self._say_once(
+            f"{path} was removed by a program: what was in it is in {known.aside[path]}, until the next time"
+        )
 
     def _link_there(self, home: _Home, path: str) -> None:
         """What was moved from one copy stands in all others."""
@@ -371,9 +533,10 @@ class Gathering:
         if not os.path.lexists(target) and os.path.lexists(own):
             target.symlink_to(own)
         elif known is not None and not target.is_symlink() and _is_still(target, known.size, known.modified):
-            put_link(own, target)  # it is no code any more
+            put_link(self._place(home, path), own, lambda found: _is_still(found, known.size, known.modified))
         if target.is_symlink():
             home.links.add(path)
+            attest(self._place(home, path))
 
     def _made(self, path: str) -> None:
         made = self._known().made
@@ -389,9 +552,13 @@ class Gathering:
 
     def _write(self) -> None:
         known = self._known()
-        raw = Written({_raw(path): None for path in known.made}, {_raw(path): None for path in known.code})
+        raw = Written(
+            {_raw(path): None for path in known.made},
+            {_raw(path): None for path in known.code},
+            {_raw(path): _raw(kept) for path, kept in known.aside.items()},
+        )
         with suppress(OSError):
-            write_private(self._code / WRITTEN, msgspec.json.encode(raw))
+            replace_private(self._code / WRITTEN, msgspec.json.encode(raw))
 
 
 def _raw(path: str) -> str:
@@ -412,23 +579,30 @@ def _links_in(home: _Home, root: Path) -> Iterator[str]:
         with suppress(OSError), os.scandir(home.path / folder) as entries:
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_symlink() and _is_link_to(home.path / path, f"{root}/{path}"):
+                if entry.is_symlink() and is_link_to(home.path / path, f"{root}/{path}"):
                     yield path
 
 
-def _is_link_to(path: Path, leads: str) -> bool:
-    with suppress(OSError):
-        return os.readlink(path) == leads
-    return False
+def _is_being_removed(home: _Home, path: str) -> bool:
+    """Whether somebody removes the copy itself: then the code beside is gone as well."""
+    folder = path.rpartition("/")[0]
+    beside = (one for one in home.manifest.files if one.rpartition("/")[0] == folder)
+    return not all(os.path.lexists(home.path / one) for one in beside)
 
 
-def _in_order(renamed: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """So that none takes the place of another that is still to be renamed, as when logs are rotated."""
-    left = dict(renamed)
-    while left:
-        free = [old for old, new in left.items() if new not in left]
-        for old in free or list(left)[:1]:
-            yield old, left.pop(old)
+def _find(folders: Iterable[Path], number: int) -> Path | None:
+    """The link of this inode below folders."""
+    todo, left = list(folders), SEARCHED_MAX
+    while todo and left > 0:
+        with suppress(OSError), os.scandir(todo.pop()) as entries:
+            for entry in entries:
+                left -= 1
+                if entry.is_symlink():
+                    if entry.inode() == number:
+                        return Path(entry.path)
+                elif entry.name not in SKIPPED and entry.is_dir(follow_symlinks=False):
+                    todo.append(Path(entry.path))
+    return None
 
 
 def _with_companions(path: str) -> tuple[str, int]:
@@ -446,18 +620,12 @@ def _is_still(path: Path, size: int, modified: int) -> bool:
     return False
 
 
-def _same(one: Path, other: Path) -> bool:
-    with suppress(OSError):
-        return os.path.samestat(one.lstat(), other.lstat())
-    return False
-
-
 def _share(made: Path, own: Path, *, instead: bool = False) -> None:
     """Give a file a second name, if it is there. instead: of what has that name, and is of a file that is gone."""
     with suppress(OSError):
         if stat.S_ISREG(made.lstat().st_mode):
-            if instead and own.exists() and not _same(made, own):
-                own.rename(f"{own}.before-{_modified(made)}")
+            if instead and own.exists() and not is_same(made, own):
+                own.rename(f"{own}.before-{modified(made)}")
             os.link(made, own, follow_symlinks=False)
 
 
@@ -475,117 +643,3 @@ def _is_locked(database: Path) -> bool:
         found = fcntl.fcntl(file, fcntl.F_GETLK, asked)
         return struct.unpack(LOCK_FORMAT, found)[0] != fcntl.F_UNLCK
     return False
-
-
-def _move_file(made: Path, own: Path, *, replaces: bool) -> bool:
-    """Give a file the application's name, and leave a link. replaces: it is a newer one of the same, unless the
-    application's was written after this one was put here, as by another release in the same moment.
-
-    Of two that came to be independently, the newer one stays, and the other is kept under another name.
-    """
-    if _same(made, own):
-        _put_link_for(made, own)
-        return True
-    if own.is_dir() and not own.is_symlink():
-        return False  # whose is meant cannot be known from here
-    kept = own.with_name(f"{own.name}.before-{_modified(made)}")
-    overtaken = _put(made) < _modified(own)
-    if os.path.lexists(own) and (overtaken or not replaces):
-        if overtaken if replaces else _modified(made) < _modified(own):
-            made.rename(kept)
-            made.symlink_to(own)
-            return True
-        own.rename(kept)
-    draft = own.with_name(DRAFT)
-    draft.unlink(missing_ok=True)
-    try:
-        os.link(made, draft, follow_symlinks=False)
-    except OSError:
-        return _move_by_copying(made, own, draft)
-    draft.replace(own)
-    _put_link_for(made, own)
-    return True
-
-
-def _put_link_for(made: Path, own: Path) -> None:
-    """A link in the place of a file that has both names; what has replaced it meanwhile replaces the other, too."""
-    draft = made.with_name(DRAFT)
-    draft.unlink(missing_ok=True)
-    draft.symlink_to(own)
-    if not _swap(draft, made):
-        draft.replace(made)
-    elif _same(draft, own):
-        draft.unlink()
-    else:
-        draft.replace(own)
-
-
-def _move_by_copying(made: Path, own: Path, draft: Path) -> bool:
-    """To another file system, or to one without hard links: what is written to meanwhile has to wait."""
-    before = made.lstat()
-    if not stat.S_ISREG(before.st_mode) or time.time() - before.st_mtime < REST_SECONDS:
-        return False
-    shutil.copy2(made, draft)
-    if not _is_still(made, before.st_size, before.st_mtime_ns):
-        draft.unlink()
-        return False
-    draft.replace(own)
-    put_link(own, made)
-    return True
-
-
-def _modified(path: Path) -> int:
-    with suppress(OSError):
-        return path.lstat().st_mtime_ns
-    return 0
-
-
-def _put(path: Path) -> int:
-    """When a file got its name, or was altered, whichever was later (ns)."""
-    with suppress(OSError):
-        return path.lstat().st_ctime_ns
-    return 0
-
-
-def _move_folder(made: Path, own: Path) -> bool:
-    """A folder without code, as a whole; where there is one already, what is in it."""
-    if _is_link_to(own, str(own)):
-        own.unlink()  # of somebody who was killed between the two steps below
-    if not os.path.lexists(own):
-        own.symlink_to(own)
-        if _swap(made, own):
-            return True
-        own.unlink()
-        shutil.move(made, own)
-        made.symlink_to(own)
-        return True
-    if not own.is_dir():
-        return False
-    for name in sorted(os.listdir(made)):
-        entry, target = made / name, own / name
-        if entry.is_dir() and not entry.is_symlink():
-            _move_folder(entry, target)
-        elif not entry.is_symlink():
-            _move_file(entry, target, replaces=False)
-    put = made.with_name(DRAFT)
-    put.unlink(missing_ok=True)
-    put.symlink_to(own)
-    if not _swap(put, made):
-        put.unlink()
-        return False
-    left = [name for name in os.listdir(put) if not (put / name).is_symlink()]
-    if left:  # somebody was faster: the next look moves it
-        _swap(put, made)
-        put.unlink()
-        return False
-    shutil.rmtree(put, ignore_errors=True)
-    return True
-
-
-def _swap(one: Path, other: Path) -> bool:
-    """Exchange two names at once (renameat2(2)); whether the system can."""
-    try:
-        rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except AttributeError:
-        return False
-    return rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0

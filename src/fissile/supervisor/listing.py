@@ -44,8 +44,8 @@ NEVER = frozenset(
     }
     | {".gitignore", ".gitattributes", ".gitmodules", ".gitkeep", ".keep", ".github", ".gitlab-ci.yml"}
 )
-# A file that another one of its name has replaced (see gathering).
-SET_ASIDE = re.compile(r"\.before-[0-9]+$")
+# What another one of its name has replaced (see gathering).
+SET_ASIDE = re.compile(r"\.before-[0-9]+(?:/|$)")
 DATA_SUFFIXES = (
     *(".pyc", ".db", ".db3", ".sqlite", ".sqlite3", "-wal", "-shm", "-journal", ".mdb", ".rdb", ".aof"),
     *(".log", ".pid", ".sock", ".lock~", ".tmp", ".part", "~", ".orig", ".swp", ".swo"),

@@ -21,10 +21,11 @@ from fissile.errors import ConfigError
 from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.release import Release
 from fissile.runtime.settings import Settings
-from fissile.supervisor.copies import link, make_folders, name_of, survey, take, write, write_private
+from fissile.supervisor.copies import link, name_of, survey, take, write, write_private
 from fissile.supervisor.gathering import Gathering
 from fissile.supervisor.listing import shown
 from fissile.supervisor.manifest import MANIFEST, manifest
+from fissile.supervisor.placing import BESIDE, make_folders
 from fissile.supervisor.state import CODE
 
 RELEASES = "releases"
@@ -146,7 +147,9 @@ class Releases:
         named = self._code / code / self._root.name
         if not named.is_dir():
             with suppress(OSError):
-                return next((entry for entry in sorted(named.parent.iterdir()) if entry.is_dir()), named)
+                return next(
+                    (one for one in sorted(named.parent.iterdir()) if one.is_dir() and one.name not in BESIDE), named
+                )
         return named
 
     def _link_disks(self, home: Path, settings: Settings) -> None:

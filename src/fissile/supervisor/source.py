@@ -234,7 +234,10 @@ def _entered(here: Path, folders: Iterable[str]) -> list[str]:
     return sorted(
         name
         for name in folders
-        if not name.startswith(".") and name not in SKIPPED and not (here / name / "pyvenv.cfg").exists()
+        if not name.startswith(".")
+        and name not in SKIPPED
+        and not SET_ASIDE.search(name)
+        and not (here / name / "pyvenv.cfg").exists()
     )
 
 
