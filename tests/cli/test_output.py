@@ -6,7 +6,7 @@ import re
 import pytest
 
 from fissile.cli import output
-from fissile.cli.history import _print
+from fissile.cli.history import TITLES, _print, _print_line
 
 ORDERS = {
     "clear": "\x1b[2J",
@@ -66,3 +66,13 @@ def test_a_line_of_a_log_keeps_colours_alone(order: str):
 def test_a_line_without_colours_ends_as_it_is():
     for text in ("plain", "\x1b[32mok\x1b[0m", "\x1b[1mok\x1b[m", "\ttab"):
         assert output.looking(text) == text
+
+
+def test_the_history_is_a_table_without_steps_that_only_fissile_has_to_know(capsys: pytest.CaptureFixture[str]):
+    entry = {"id": 1, "at": 0.0, "kind": "change", "who": "anna", "service": "back", "reason": "a fair"}
+    _print_line(*TITLES)
+    _print({**entry, "what": "SetReplicas", "data": {"replicas": 5}})
+    _print({**entry, "what": "LeaveSets", "data": {"sets": ["back"]}})
+    title, row = capsys.readouterr().out.splitlines()
+    for name, cell in (("SERVICE", "back"), ("WHAT", "SetReplicas"), ("BY", "anna"), ("WHY", "a fair (replicas 5)")):
+        assert row.index(cell) == title.index(name)

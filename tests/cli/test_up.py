@@ -32,7 +32,7 @@ def test_up_status_scale_restart_history_logs_down(folder: Path):
         wait_until(lambda: len(app.pids("back")) == 1, "one replica")
         text_at(f"{page}/back")
         history = fissile("history", "--path", folder).stdout
-        assert "ScaleService by " in history
+        assert "ScaleService " in history
         assert "a sale" in history
         assert "back starts" in fissile("logs", "back", "--path", folder).stdout
         assert fissile("logs", "--since", "1h", "--path", folder).stdout

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 USAGE = "[SERVICE] [OPTIONS]"
 ENTRIES_MAX = 10_000
+TITLES = ("TIME", "SERVICE", "WHAT", "BY", "WHY")
+# In characters; what is longer is shown whole.
+WIDTHS = (14, 16, 16, 10, 0)
+# What a rollout notes between its stages, so that another supervisor can go on with it.
+STEPS = frozenset({"AllKnow", "LeaveSets", "ClearSets"})
 
 
 def arguments(parser: Parser) -> None:
@@ -32,7 +37,8 @@ def arguments(parser: Parser) -> None:
 def history(service: str, folder: Path, limit: int, follow: bool, json: bool) -> None:
     """Show who changed what and why, and what was seen.
 
-    The newest entries, the oldest of them first. Also of an application that has ended.
+    The newest entries, the oldest of them first. Also of an application that has ended. --json has the steps of a
+    rollout between its stages, too.
     """
     from fissile.cli.client import Client
     from fissile.cli.output import note, show
@@ -48,6 +54,8 @@ def history(service: str, folder: Path, limit: int, follow: bool, json: bool) ->
         note(f"{error.message}; this is what was recorded")
     else:
         service, entries = _found(client, service, limit)
+    if not json and (entries or follow):
+        _print_line(*TITLES, style="title")
     for entry in entries:
         show(entry, one_line=True) if json else _print(entry)
     if follow and client is not None:
@@ -90,18 +98,28 @@ def _kept(folder: Path, service: str, limit: int) -> list[dict[str, Any]] | None
 
 
 def _print(entry: dict[str, Any]) -> None:
+    """An entry as a line of a table; nothing for a step of a rollout that only Fissile has to know."""
     from fissile.cli.output import faint, in_line, say
 
+    if entry["what"] in STEPS:
+        return
     when = time.strftime("%m-%d %H:%M:%S", time.localtime(entry["at"]))
     data = entry["data"]
     where = entry["service"] + (f".{data['slot']}" if "slot" in data else "")
-    who = f" by {in_line(entry['who'])}" if entry["kind"] == "change" else ""
     numbers = ", ".join(
         f"{k} {in_line(v)}" for k, v in data.items() if k not in ("slot", "stacks", "build") and v not in ("", None)
     )
-    say(
-        f"{when}  {where:<16} {entry['what']}{who}{faint(f' ({numbers})') if numbers else ''}  "
-        f"{in_line(entry['reason'])}".rstrip()
-    )
+    who = in_line(entry["who"]) if entry["kind"] == "change" else ""
+    told = (in_line(entry["reason"]), faint(f"({numbers})") if numbers else "")
+    _print_line(when, in_line(where), entry["what"], who, " ".join(filter(None, told)))
     for line in str(data.get("stacks", "")).splitlines():
         say(f"{'':<34}{line}")
+
+
+def _print_line(*cells: str, style: str = "") -> None:
+    """A line of the table: longer cells move those after them, for nobody knows what is to follow."""
+    from fissile.cli.output import coloured, say
+    from fissile.cli.table import styled
+
+    line = "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()
+    say(styled(line, style, colour=coloured()), raw=bool(style))
