@@ -114,5 +114,6 @@ def test_who_called_from_outside_yesterday_may_call_again(app: Chain):
     assert diff.returncode == 1
     assert "it was called over HTTP/JSON" in diff.stdout
     with traffic(app) as seen:
-        app.deploy("--accept-breaks")
+        assert "Back.version: it is gone, and may be called: it was called over" in app.deploy("--accept-breaks")
     assert not seen.failures
+    assert "Back.revision: it is gone, and may be called" in app.order("rollback", "--wait")

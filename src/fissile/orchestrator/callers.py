@@ -50,6 +50,24 @@ def interrupted(calls: Calls) -> dict[str, Called]:
     return {method: Called(None, one.last) for method, one in calls.items()}
 
 
+def shifted(calls: Calls, seconds: float) -> dict[str, Called]:
+    """The records by a clock that was set, by so many seconds: what was watched is no longer for that, nor shorter."""
+    return {
+        method: Called(
+            None if one.since is None else one.since + seconds, one.last + seconds if one.last > 0.0 else one.last
+        )
+        for method, one in calls.items()
+    }
+
+
+def by_now(calls: Calls, now: float) -> dict[str, Called]:
+    """Records that were written by another clock: nothing in them is later than now."""
+    return {
+        method: Called(None if one.since is None else min(one.since, now), min(one.last, now))
+        for method, one in calls.items()
+    }
+
+
 def recent(one: Called | None, now: float) -> bool:
     """Whether a method was called so lately that its callers are taken to be there."""
     return one is not None and one.last > 0.0 and now - one.last <= REMEMBERED_SECONDS

@@ -436,6 +436,7 @@ class Rollouts:
             )
         warnings = (
             *self._strange(edition, order),
+            *(_met(one) for one in found.refused if not order.plan),
             *_warnings(found, earlier, edition),
             *_unsticky(order, earlier, edition),
             *self._different(earlier, edition),
@@ -820,6 +821,11 @@ def _in_place(earlier: Edition, edition: Edition) -> list[str]:
     old, new = earlier.release.builds, edition.release.builds
     alone = [service for service in sorted(sets) if sets[service] == before.get(service)]
     return [service for service in alone if old[service].name != new[service].name]
+
+
+def _met(one: ContractBreak) -> str:
+    """Of a break that is no reason to refuse, as in a rollback."""
+    return f"{one.found.method}: {one.found.what}, and may be called: {', and '.join(one.reasons)}"
 
 
 def _told(one: ContractBreak) -> str:

@@ -1042,7 +1042,8 @@ class Supervisor:
             if report.differences:
                 self._differs(report)
             if report.outside:
-                self._fleet.outside.hear(report.outside)
+                # What a replica says of others is not remembered: nothing would bound that.
+                self._fleet.outside.hear(self._fleet.methods().intersection(report.outside))
             want = self._fleet.desired.services.get(replica.service)
             if report.stuck is not None and want is not None and replica.state is READY:
                 why = known.stuck_places(report.stuck.seconds, report.stuck.holders, want.stuck_seconds_max)
