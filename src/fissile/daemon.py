@@ -190,7 +190,7 @@ class StopSignals:
     def _received(self) -> None:
         if not self.first.is_set():
             self.first.set()
-            self._say("stopping; once more to stop at once")
+            self._say("stopping; Ctrl-C again stops at once")
         else:
             self.second.set()
 
@@ -397,7 +397,7 @@ def _heard(
 
 @contextmanager
 def stop_signals(received: Callable[[int], None]) -> Generator[list[int]]:
-    """Within it, signals that would end this process are told instead: to whom, and for how manieth time.
+    """Within it, signals that would end this process are reported to `received` instead, with how many have come.
 
     Those that it was started to ignore stay ignored, as by nohup(1). Yields those that have come.
     """

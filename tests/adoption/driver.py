@@ -193,7 +193,7 @@ class Driven:
         self._see(Step.EDIT)
 
     def deploy(self) -> None:
-        """Deploy what is in the folder; nothing is to be done where it holds the release that serves."""
+        """Deploy what is in the folder; nothing to do where it holds the release that serves."""
         before = self.pids()
         wanted = self._release_of(self.edited)
         nothing = wanted == self._release_of(self.shown)

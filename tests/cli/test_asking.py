@@ -63,9 +63,9 @@ def test_a_component_stands_for_its_service(given: str, service: str):
     ("given", "services", "words"),
     [
         ("catalog", SERVICES, "did you mean Catalog?"),
-        ("nothing", SERVICES, "those there are: back, pages, Odd"),
+        ("nothing", SERVICES, "there are: back, pages, Odd"),
         ("Stock", {"a": ("Stock",), "b": ("Stock",)}, "in several services: a, b"),
-        ("a", {}, "nothing has a service so far"),
+        ("a", {}, "there is no service yet"),
     ],
 )
 def test_a_name_that_nobody_has(given: str, services: dict[str, tuple[str, ...]], words: str):

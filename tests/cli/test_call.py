@@ -42,7 +42,7 @@ def test_what_is_no_call(tmp_path: Path):
     for arguments, message in (
         (["Back"], "'Back' names no method"),
         (["Back.pid", "{"], "the arguments are not JSON"),
-        (["Back.pid", "[1]"], "the arguments are no JSON object"),
+        (["Back.pid", "[1]"], "the arguments are not a JSON object"),
         (["Back.pid"], "nothing runs in"),
     ):
         result = fissile("call", *arguments, "--path", tmp_path)

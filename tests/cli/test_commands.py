@@ -86,8 +86,8 @@ MISTAKES = [
     (["scale", "back"], "REPLICAS is missing"),
     (["scale"], "SERVICE, REPLICAS is missing"),
     (["restart", "back", "front"], "does not take 'front'"),
-    (["history", "-n", "0"], "-n: '0' is no whole number from 1 to"),
-    (["up", "--port", "http"], "--port: 'http' is no whole number from 0 to 65535"),
+    (["history", "-n", "0"], "-n: '0' is not a whole number from 1 to"),
+    (["up", "--port", "http"], "--port: 'http' is not a whole number from 0 to 65535"),
     (["run", "--calls", "fast"], "--calls is 'fast': use one of copied, direct"),
     (["logs", "--since"], "--since needs a value"),
 ]

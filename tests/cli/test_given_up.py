@@ -172,7 +172,7 @@ def test_the_second_signal_ends_at_once_what_does_not_end(app: Path):
         assert time.monotonic() - begun < 4.0
         nothing_is_left(app)
     assert up.returncode == 130, err
-    assert "once more to end it at once" in err
+    assert "Ctrl-C again ends it at once" in err
 
 
 def test_what_it_was_started_to_ignore_it_ignores(app: Path):
@@ -288,7 +288,7 @@ def test_after_it_was_said_nobody_is_waited_for(app: Path):
 @pytest.mark.parametrize("command", ["deploy", "restart", "down"])
 def test_what_was_ordered_goes_on_and_whoever_interrupts_is_told(app: Path, command: str):
     """Only a start is given up: here somebody else carries it out."""
-    words = {"deploy": "it goes on", "restart": "the restart goes on", "down": "all ends all the same"}
+    words = {"deploy": "it goes on", "restart": "the restart goes on", "down": "the application stops all the same"}
     if command == "down":
         (app / "web.py").write_text(STUBBORN)
         (app / "fissile.toml").write_text(f'[services.web]\ncommand = "{sys.executable} web.py"\n')
@@ -320,7 +320,7 @@ def test_what_was_ordered_goes_on_and_whoever_interrupts_is_told(app: Path, comm
             return
         if command == "deploy":
             assert one.status()["preparing"] == "importing a:app"
-            assert "under way: importing a:app; nothing is touched so far" in fissile("status", "-C", app).stdout
+            assert "under way: importing a:app; nothing is touched yet" in fissile("status", "-C", app).stdout
         (app / "stay").write_text("nowhere")
         wait_until(lambda: before not in one.pids("pages") and one.pids("pages"), "there is a new replica")
         assert (one.status()["release"] != release) == (command == "deploy")

@@ -117,7 +117,7 @@ def test_up_and_deploy_say_it(tmp_path: Path, code: str):
         assert deployed.returncode == 0, deployed.stderr
         check(deployed.stderr, code)
         again = fissile("deploy", folder, "--wait")
-        assert "nothing is to be done" in again.stdout
+        assert "nothing to do" in again.stdout
         check(again.stderr, code)
         check(fissile("restart", "-C", folder).stderr, code)
         for said in (deployed.stderr, again.stderr):

@@ -178,7 +178,7 @@ def test_an_import_that_hangs_is_seen_by_whoever_did_not_ask_for_it(tmp_path: Pa
             _, told = asked.communicate(timeout=WAIT_SECONDS_MAX)
         assert "the restart goes on: `fissile status` shows it" in told
         shown = fissile("status", "-C", app.folder).stdout
-        assert "under way: importing rotated:app; nothing is touched so far" in shown
+        assert "under way: importing rotated:app; nothing is touched yet" in shown
         assert app.pids("front") == before
         (app.seen_folder / "go on").touch()
         wait_until(lambda: app.pids("front") not in ([], before), "it goes on")
@@ -249,7 +249,7 @@ def test_a_deploy_by_force_starts_all_anew_and_can_be_rolled_back(tmp_path: Path
         before = {name: app.pids(name) for name in ("front", "back", "tool")}
         app.write("new")
         told = command("deploy", str(app.folder), "--wait")
-        assert "nothing is to be done" in told.stdout
+        assert "nothing to do" in told.stdout
         assert ".env changed since the services started" in told.stderr
         forced = command("deploy", str(app.folder), "--force", "--update-env", "--wait", given="sent")
         assert forced.returncode == 0, forced
@@ -259,7 +259,7 @@ def test_a_deploy_by_force_starts_all_anew_and_can_be_rolled_back(tmp_path: Path
         assert app.saw("back") == ["new sent first"] * 2
         assert app.saw("tool") == ["- sent -"]
         told = command("deploy", str(app.folder), "--wait")
-        assert f"release {second} serves already: nothing is to be done" in told.stdout
+        assert f"release {second} serves already: nothing to do" in told.stdout
         assert ".env and the environment do not" in told.stderr
         assert command("rollback", "--path", str(app.folder), "--wait").returncode == 0
         assert app.status()["release"] == first

@@ -359,7 +359,7 @@ NOTHING = object()
 
 
 def _fails(field: Field) -> bool:
-    """Whether the default is no value of its type, or it is no type at all."""
+    """Whether the default is not a value of its type, or it is no type at all."""
     made, _ = build(field.spec)
     value = DEFAULTS[field.spec.kind][field.default or 0]
     try:

@@ -231,7 +231,7 @@ def test_whoever_stops_to_be_scaled_is_held_no_more():
 def test_it_sleeps_when_nothing_comes_and_wakes_at_once():
     life = one(minimum=0)
     made = life.run(120, lambda *_: 0.0)
-    assert [(d.replicas, d.reason) for d in made] == [(0, "nothing came for 5 s")]
+    assert [(d.replicas, d.reason) for d in made] == [(0, "no calls for 5 s")]
     assert life.run(60, lambda *_: 0.0) == []
     made = life.run(0.2, lambda *_: Demand(0.0, 0, wake=True))
     assert (made[0].replicas, made[0].reason) == (1, "a call came to it while it slept")
@@ -286,7 +286,7 @@ def test_what_a_rollout_brings_is_kept_until_its_load_was_seen_for_a_while():
     life.wanted["cart"] = 3
     (made,) = life.run(30.0, lambda *_: 0.0)
     assert (made.replicas, life.wanted) == (8, {"cart": 8})
-    assert "are to come" in made.reason
+    assert "about to come" in made.reason
     # The rollout is over, and its first heartbeats say nothing of the load that has come.
     life.policies["cart"] = ScalingPolicy(1, 20, target=2.0)
     assert not life.run(STABLE_SECONDS, lambda _, seconds: 14.0 if seconds > 1.0 else 0.0)

@@ -22,7 +22,7 @@ def test_a_comment_is_no_reason_to_run_from_another_copy(app: Chain):
     before, pids = sorted(copies.iterdir()), app.all_pids()
     file = app.folder / "chain" / "back.py"
     file.write_text(f"# Why it is so.\n{file.read_text()}")
-    assert "nothing is to be done" in app.deploy()
+    assert "nothing to do" in app.deploy()
     assert (sorted(copies.iterdir()), app.all_pids()) == (before, pids)
 
 

@@ -137,7 +137,7 @@ def test_only_the_newest_releases_are_kept_beside_those_that_serve(app: Chain):
 def test_replica_counts_are_applied_without_a_new_process(app: Chain):
     before = app.all_pids()
     (app.folder / "fissile.toml").write_text('app = "chain:app"\n\n[services.back]\nreplicas = 3\n')
-    assert "nothing is to be done" in app.deploy()
+    assert "nothing to do" in app.deploy()
     while len(app.all_pids()["back"]) != 3:
         time.sleep(0.05)
     assert set(before["back"]) <= set(app.all_pids()["back"])

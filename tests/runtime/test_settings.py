@@ -127,12 +127,12 @@ def test_every_mistake_is_reported_at_once_with_what_is_allowed(tmp_path: Path):
         "unknown key 'timeout' in [calls] (did you mean 'timeout_seconds'?); allowed are: timeout_seconds",
         "`timeout_seconds` in [calls] is 0: Expected `float` > 0.0",
         "[topologies.monolith] is built in",
-        "'../up' in [topologies.two] is no name of a service",
-        '`web` in [topologies.two] is no list of names: write web = ["Component", ...]',
+        "'../up' in [topologies.two] is not a valid service name",
+        '`web` in [topologies.two] is not a list of names: write web = ["Component", ...]',
         "`replicas` in [services.web] is 0: Expected `int` >= 1",
         "`port` in [services.web] is 99999: Expected `int` <= 65535",
         "unknown key 'quue' in [services.web] (did you mean 'queue'?)",
-        "[components.Cart] is no table",
+        "[components.Cart] is not a table",
         "unknown key 'app' in [profiles.p]",
         "unknown key 'replica' in [profiles.p.services.web] (did you mean 'replicas'?)",
     ):
@@ -196,7 +196,7 @@ def _socket(path: Path) -> None:
 @pytest.mark.parametrize("make", [_folder, os.mkfifo, _socket])
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]):
     make(tmp_path / FILE_NAME)
-    with pytest.raises(ConfigError, match=r"fissile\.toml is no file") as found:
+    with pytest.raises(ConfigError, match=r"fissile\.toml is not a file") as found:
         load(tmp_path)
     assert found.value.remedy
 
@@ -301,7 +301,8 @@ def test_what_is_not_in_use_is_told_with_the_rest(tmp_path: Path):
         "[topologies.bad]: Cart in no service",
         "[services.all] has after = 'nowhere', which is no service",
         "none could start first: db after app, app after db",
-        "`topology` is 'clowd', which is none: there are monolith, microservices, good, bad (with the profile cloud)",
+        "`topology` is 'clowd', which does not exist: "
+        "there are monolith, microservices, good, bad (with the profile cloud)",
         "[components.Carts] is no component (did you mean 'Cart'?): there are Cart, Pages (with the profile cloud)",
     ):
         assert mistake in error.value.message, mistake
@@ -346,7 +347,7 @@ def test_without_an_application_nothing_can_be_said_of_components(tmp_path: Path
         ('command = "x"\nenvironment = { PORT = "80" }', "write `port` instead"),
         ('command = "x"\nenvironment = { FISSILE_TOKEN = "x" }', "FISSILE_TOKEN is Fissile's own to set"),
         ('command = "x"\nenvironment = { LISTEN_FDS = "1" }', "LISTEN_FDS is Fissile's own to set"),
-        ('command = "x"\nenvironment = { "A=B" = "1" }', "'A=B' is no name of a variable"),
+        ('command = "x"\nenvironment = { "A=B" = "1" }', "'A=B' is not a valid variable name"),
         ('command = "x"\nenvironment = { A = "\\u0000" }', "zero byte in A"),
     ],
 )

@@ -34,7 +34,7 @@ def program(folder: Path, text: str, mode: int = 0o755) -> Path:
         ("./serve", "#!/bin/sh\n", 0o644, "may not be executed"),
         ("./serve", "#!/no/such/interpreter -x\n", 0o755, "names /no/such/interpreter as its interpreter"),
         ("./serve", "#!/bin/sh\r\nexit\r\n", 0o755, "its lines end as on Windows"),
-        (".", "", 0o755, "is no program"),
+        (".", "", 0o755, "is not a program"),
     ],
 )
 def test_what_execve_would_refuse_is_told_in_words(tmp_path: Path, command: str, text: str, mode: int, why: str):

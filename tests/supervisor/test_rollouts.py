@@ -182,7 +182,7 @@ async def test_what_was_expected_is_looked_at_again_after_waiting(tmp_path: Path
         shell.meanwhile[type(None)] = lambda: shell.by_person(EndRollout(1, True))
 
     shell.meanwhile[AbortRollout] = promoted
-    with pytest.raises(ConfigError, match=f"{canary.release.name} runs, and not {old.release.name}"):
+    with pytest.raises(ConfigError, match=f"{canary.release.name} runs, not {old.release.name}"):
         await shell.rollouts.deploy(DeployOrder(expect=old.release.name))
     assert shell.given_up == [shell.loaded]
     assert shell.acts == []

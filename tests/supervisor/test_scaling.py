@@ -72,7 +72,7 @@ async def test_a_service_sleeps_and_the_first_call_wakes_it(folder: Path):
         # Over its own HTTP/JSON as well.
         assert await app.call("Back.pid") > 0
         reasons = [entry.reason for entry in app.supervisor.journal.history(service="back")]
-        assert any("nothing came for 0.5 s" in reason for reason in reasons)
+        assert any("no calls for 0.5 s" in reason for reason in reasons)
         assert any("while it slept" in reason for reason in reasons)
 
 

@@ -66,7 +66,7 @@ def test_the_shop_is_watched_and_taken_back_by_hand_without_losing_a_request():
             shop.edit("shop/images.py", IN_MEMORY_MAX=400)
             code, out = await shop.deploy("--canary", "50%", "--watch", "2s", "--wait")
             assert code == 0, out
-            assert "none of both is slower" in out
+            assert "neither is slower" in out
             code, out = await deploys.command("rollback", "--path", str(shop.folder), "--wait")
             assert code == 0, out
         return load.failures, bought

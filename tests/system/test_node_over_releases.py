@@ -182,7 +182,7 @@ def test_no_row_and_no_file_is_lost_and_no_other_code_runs_than_the_releases(sho
     shop.use()
     shop.all_is_there()
     # Data is no code: what was made since changes no release.
-    assert "nothing is to be done" in shop.cli("deploy", "--wait")
+    assert "nothing to do" in shop.cli("deploy", "--wait")
     shop.edit("3")
     shop.cli("rollback", "--wait")
     shop.serves("1", first)

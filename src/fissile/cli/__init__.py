@@ -81,8 +81,6 @@ def main() -> None:
         if error.errno not in UNWRITABLE:
             raise
         _say_no_more()
-        complain(
-            f"what was to be written cannot be: {error}\n  → free space on the disk where it goes, or write elsewhere"
-        )
+        complain(f"the output cannot be written: {error}\n  → free space on the disk where it goes, or write elsewhere")
         code = EXIT_FAILED
     sys.exit(code)

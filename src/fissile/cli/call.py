@@ -43,7 +43,7 @@ def call(method: str, given: str, folder: Path, json: bool) -> int:
 
 
 def _object(text: str) -> bytes:
-    """The arguments, as they are sent. Raises ConfigError where they are no JSON object."""
+    """The arguments, as they are sent. Raises ConfigError where they are not a JSON object."""
     import json
 
     from fissile.errors import ConfigError
@@ -53,7 +53,7 @@ def _object(text: str) -> bytes:
     except ValueError as error:
         raise ConfigError(f"the arguments are not JSON: {error}", remedy="write them as in: '{\"id\": 1}'") from None
     if not isinstance(given, dict):
-        raise ConfigError("the arguments are no JSON object", remedy="name each, as in: '{\"id\": 1}'")
+        raise ConfigError("the arguments are not a JSON object", remedy="name each, as in: '{\"id\": 1}'")
     return text.encode()
 
 

@@ -121,7 +121,7 @@ def named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     if below and {"-h", "--help"} & set(words[1:]):
         return below[0], ["--help"]
     if below:
-        raise ConfigError(f"`fissile {first}` is not all", remedy=f"write `fissile {' or '.join(below)}`")
+        raise ConfigError(f"`fissile {first}` is incomplete", remedy=f"write `fissile {' or '.join(below)}`")
     what = "option" if first.startswith("-") else "command"
     shown = [name for group in GROUPS.values() for name in group]
     near = guess(first, shown) if what == "command" else ""

@@ -98,7 +98,7 @@ def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> int:
         if json:
             show(found)
             return 0
-        say(f"release {later} serves already: nothing is to be done")
+        say(f"release {later} serves already: nothing to do")
         for line in (*found["warnings"], *_what_counts(found["stale"])):
             note(line)
         return 0
@@ -192,7 +192,7 @@ def share_of(text: str | None) -> float | None:
     try:
         return float(text.removesuffix("%")) / 100.0
     except ValueError:
-        raise ConfigError(f"{text!r} is no share of the requests", remedy="write it as 5%") from None
+        raise ConfigError(f"{text!r} is not a share of the requests", remedy="write it as 5%") from None
 
 
 def seconds_of(text: str | None) -> float | None:
@@ -205,4 +205,4 @@ def seconds_of(text: str | None) -> float | None:
     try:
         return float(number) * SECONDS[text[len(number) :] or "s"]
     except (ValueError, KeyError):
-        raise ConfigError(f"{text!r} is no time", remedy="write it as 60s, 5m or 1h") from None
+        raise ConfigError(f"{text!r} is not a time", remedy="write it as 60s, 5m or 1h") from None

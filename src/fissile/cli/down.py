@@ -65,7 +65,10 @@ def down(folder: Path, why: str) -> None:
             f"{endpoints.application} runs in the foreground (pid {endpoints.pid})",
             remedy="stop it where it runs, with Ctrl-C",
         )
-    with goes_on("all ends all the same: `fissile status` says whether something runs still"), Waits() as waits:
+    with (
+        goes_on("the application stops all the same: `fissile status` shows whether anything still runs"),
+        Waits() as waits,
+    ):
         Client(folder).post("/down", {"who": user(), "why": why}, seconds_max=LOOK_SECONDS_MAX)
         _wait(endpoints, waits)
     clear()
@@ -86,5 +89,5 @@ def _wait(endpoints: "Endpoints", waits: "Waits") -> None:
                 "see .fissile/logs/fissile.log",
             )
         left = [name for name, one in endpoints.services.items() if any(map(lives, one.pids))]
-        waits.for_(f"waiting until {', '.join(left)} ended" if left else "ending")
+        waits.for_(f"waiting for {', '.join(left)} to end" if left else "ending")
         time.sleep(POLL_SECONDS)

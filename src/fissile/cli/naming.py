@@ -26,5 +26,5 @@ def unknown(given: str, services: Mapping[str, Collection[str]]) -> ConfigError:
     names = [*services, *(component for components in services.values() for component in components)]
     return ConfigError(
         f"there is no service {given!r}{guess(given, names)}",
-        remedy=f"those there are: {', '.join(services)}" if services else "nothing has a service so far",
+        remedy=f"there are: {', '.join(services)}" if services else "there is no service yet",
     )

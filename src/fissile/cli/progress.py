@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fissile.cli.client import Client
 
-PREPARES = "the code is copied and imported; nothing is touched so far"
+PREPARES = "the code is copied and imported; nothing is touched yet"
 POLL_SECONDS = 0.05
 # How often it is asked what is waited for.
 LOOK_SECONDS = 0.3
@@ -79,7 +79,7 @@ class Waits:
         """It is given up. at_once: nothing is to be ended in order."""
         from fissile.cli.output import note
 
-        note("ending it at once" if at_once else "ending what was begun; once more to end it at once")
+        note("ending it at once" if at_once else "ending what was begun; Ctrl-C again ends it at once")
         self.for_("ending what was begun")
 
 
@@ -156,7 +156,7 @@ def preparing(client: "Client", *, quiet: bool) -> Generator[None]:
 
 def _prepares(status: dict[str, Any]) -> str:
     doing = status.get("preparing", "")
-    return f"{doing}; nothing is touched so far" if doing else ""
+    return f"{doing}; nothing is touched yet" if doing else ""
 
 
 def replacing(status: dict[str, Any], service: str = "") -> str:

@@ -40,7 +40,7 @@ def _order(text: str) -> dict[str, Any]:
         return {"auto": True}
     found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", text)
     if found is None:
-        raise ConfigError(f"{text!r} is no number of replicas", remedy="write N, MIN..MAX or auto, as in `1..8`")
+        raise ConfigError(f"{text!r} is not a number of replicas", remedy="write N, MIN..MAX or auto, as in `1..8`")
     if found[2] is None:
         return {"replicas": int(found[1])}
     return {"min": int(found[1]), "max": int(found[2])}

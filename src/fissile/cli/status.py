@@ -96,7 +96,7 @@ def _head(found: dict[str, Any], colour: bool) -> list[str]:
     if supervisor["trouble"]:
         lines.append(_trouble(supervisor["trouble"], colour))
     if found["preparing"]:
-        lines.append(f"under way: {in_line(found['preparing'])}; nothing is touched so far")
+        lines.append(f"under way: {in_line(found['preparing'])}; nothing is touched yet")
     if rollout is not None:
         lines.append(
             f"rollout {rollout['number']}: release {rollout['earlier']} → {rollout['later']}, {rollout['stage']}: "

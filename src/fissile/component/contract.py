@@ -302,7 +302,7 @@ def _value_refusals(reader: Any, writer: Any, direction: Direction) -> Iterator[
     if renumbered is not None:
         yield renumbered
     elif missing and (missing != values or _values(reader) is not None):
-        yield Refusal("", f"{', '.join(map(repr, missing))} is no value of it", direction.values)
+        yield Refusal("", f"{', '.join(map(repr, missing))} is not a value of it", direction.values)
     elif missing or combined:
         yield _other(reader, writer, direction)
 

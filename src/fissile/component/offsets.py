@@ -23,7 +23,7 @@ _LISTS = (shape.ListType, shape.VarTupleType, shape.SetType, shape.FrozenSetType
 
 
 def preparer(annotation: Any) -> Prepare | None:
-    """What is applied to a value of this type before it is encoded; None where nothing is to be done."""
+    """What is applied to a value of this type before it is encoded; None where there is nothing to do."""
     return _preparer(shape.type_info(annotation), {})
 
 

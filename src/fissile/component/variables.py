@@ -145,7 +145,7 @@ def unfit(value: Any) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            return "its text is no valid Unicode"
+            return "its text is not valid Unicode"
     return ""
 
 

@@ -240,7 +240,7 @@ class Autoscaler:
                 self._news.append(memory.held.over(name, f"it has not waited for {FREE_SECONDS:g} s"))
                 memory.held = None
             if replicas < policy.least:
-                replicas, reason = policy.least, "the requests of the earlier release are to come"
+                replicas, reason = policy.least, "the earlier release's requests are about to come to it"
             wishes[name] = (min(max(replicas, policy.replicas_min), policy.replicas_max), reason)
         for name in [name for name in self._memories if name not in policies]:
             gone = self._memories.pop(name).held
@@ -292,7 +292,7 @@ def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int,
             f"{short:.1f} in flight over {seconds:g} s, {demand.ready} ready are meant for {carried:g}: panic"
         )
     if policy.replicas_min == 0 and now - memory.busy_at >= policy.idle_seconds:
-        return 0, f"nothing came for {policy.idle_seconds:g} s"
+        return 0, f"no calls for {policy.idle_seconds:g} s"
     stable = memory.stable.average()
     replicas = max(1, ceil(stable / target))
     if replicas < previous and now - memory.since < STABLE_SECONDS:

@@ -146,9 +146,7 @@ def apply(desired: Desired, change: Change) -> Desired:
         return _rolled(desired, act, change.why)
     service = desired.services.get(act.service)
     if service is None:
-        raise ChangeRefused(
-            f"there is no service {act.service!r}", remedy=f"those there are: {', '.join(desired.services)}"
-        )
+        raise ChangeRefused(f"there is no service {act.service!r}", remedy=f"there are: {', '.join(desired.services)}")
     if isinstance(act, ScaleService):
         return _all_scaled(desired, act, change.who)
     if isinstance(act, SetReplicas):
@@ -215,7 +213,7 @@ def _rolled(desired: Desired, act: RolloutAct, why: str) -> Desired:
         )
     if isinstance(act, AbortRollout):
         if rollout.stage not in rollouts.UNDECIDED:
-            what = "its requests go back already" if rollout.stage is Stage.RETREATING else "it has all requests"
+            what = "its requests are already going back" if rollout.stage is Stage.RETREATING else "it has all requests"
             raise ChangeRefused(f"rollout {rollout.number} cannot be aborted: {what}", remedy="see `fissile rollback`")
         stage = Stage.RETREATING
     return rollouts.entered(desired, stage, why, act.now)

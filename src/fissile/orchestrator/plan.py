@@ -97,7 +97,7 @@ def plan(desired: Desired, observed: Observed, now: float, *, starting_max: int 
 
 
 def _steady(want: DesiredService, service: ObservedService, now: float) -> float | None:
-    """When to look again, if nothing is to be done and nothing is under way; else None."""
+    """When to look again, if there is nothing to do and nothing is under way; else None."""
     replicas = service.replicas
     if len(replicas) != want.replicas:
         return None

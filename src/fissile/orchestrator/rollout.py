@@ -130,7 +130,7 @@ def _coming_up(desired: Desired, rollout: Rollout, seen: Seen) -> Outlook:
     if missing:
         return Outlook(None, f"waiting for {', '.join(missing)}")
     if not seen.told:
-        return Outlook(None, "telling all replicas of the new ones")
+        return Outlook(None, "telling all replicas about the new ones")
     if rollout.stage is Stage.STARTING and rollout.share < 1.0:
         reason = f"{rollout.share * 100:g} % of the requests go to the new release"
         return Outlook(EnterStage(Stage.CANARY, reason))
@@ -166,7 +166,7 @@ def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
         return Outlook(None, f"watching for {over - now:.0f} s more: {said}", over)
     if judgement is not None and judgement.verdict is Verdict.AS_GOOD:
         return Outlook(EnterStage(Stage.FILLING, judgement.reason))
-    why = judgement.reason if judgement is not None else "nothing is known of the requests"
+    why = judgement.reason if judgement is not None else "nothing is known about the requests"
     return Outlook(None, f"inconclusive, so it stops here: {why}; {DECIDES}", undecided=True)
 
 
@@ -175,12 +175,12 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
     left = [name for name in desired.leaving() if _remains(desired, name, seen)]
     if not seen.told:
         # However long that takes: whoever has not heard of it goes on giving requests the release that goes.
-        return Outlook(None, "requests of the release that goes may still come: telling all replicas")
+        return Outlook(None, "requests for the outgoing release may still arrive: telling all replicas")
     if not 0.0 < rollout.known_at <= now:  # not yet, or the clock was set back
         return Outlook(AllKnow("all replicas know of it"))
     limit = rollout.known_at + rollout.settle_seconds_max
     if seen.pinned and now < limit:
-        return Outlook(None, "requests of the release that goes are still under way", limit)
+        return Outlook(None, "requests of the outgoing release are still in flight", limit)
     if not left:
         # Those that sleep come up when they are called.
         awake = [name for name in rollout.kept if desired.services[name].replicas > 0]

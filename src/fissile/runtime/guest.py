@@ -166,7 +166,7 @@ def load_guest(kind: str, target: str, root: Path, threads_max: int) -> Any:
     app = load_object(target, root)
     if not callable(app):
         raise ConfigError(
-            f"{target} is no application: it is a {type(app).__name__}", remedy=f"name its {kind} callable"
+            f"{target} is not an application: it is a {type(app).__name__}", remedy=f"name its {kind} callable"
         )
     if kind == "asgi":
         return app

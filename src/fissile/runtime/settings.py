@@ -187,7 +187,7 @@ def settings_from(document: Mapping[str, Any], file: Path, profile: str | None =
     profiles = raw.pop("profiles", {})
     mistakes = _check_tables(raw, _TOP, "")
     if not isinstance(profiles, dict):
-        mistakes.append("[profiles] is no table: write [profiles.NAME]")
+        mistakes.append("[profiles] is not a table: write [profiles.NAME]")
         profiles = {}
     profiles = cast(dict[str, Any], profiles)
     for name, table in profiles.items():
@@ -268,7 +268,7 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # a fifo would be waited for, and a socket cannot be opened
             raise ConfigError(
-                f"{file} is no file", remedy=f"put a file there, or name the folder that holds {FILE_NAME}"
+                f"{file} is not a file", remedy=f"put a file there, or name the folder that holds {FILE_NAME}"
             )
         # Editors of Windows begin a file with a byte order mark (U+FEFF, RFC 3629, section 6); TOML knows none.
         return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
@@ -317,12 +317,12 @@ def _is_table(value: object) -> TypeGuard[dict[str, Any]]:
 def _check_tables(table: object, allowed: tuple[str, ...], where: str) -> list[str]:
     """The mistakes of the whole file, or of one profile."""
     if not _is_table(table):
-        return [f"[{where}] is no table"]
+        return [f"[{where}] is not a table"]
     prefix = f"{where}." if where else ""
     mistakes = _unknown(table, allowed, where)
     for key in ("app", "topology"):
         if key in table and not (isinstance(table[key], str) and table[key]):
-            mistakes.append(f"`{prefix}{key}` is no text: write it in quotation marks")
+            mistakes.append(f"`{prefix}{key}` is not text: write it in quotation marks")
     if "calls" in table:
         mistakes += _check_struct(table["calls"], CallSettings, f"{prefix}calls")
     if "machine" in table:
@@ -335,14 +335,14 @@ def _check_tables(table: object, allowed: tuple[str, ...], where: str) -> list[s
         mistakes += _check_topology(name, services, f"{prefix}topologies.{name}")
     for name, component in _tables(table, "components", prefix, mistakes):
         if not _is_table(component):
-            mistakes.append(f"[{prefix}components.{name}] is no table")
+            mistakes.append(f"[{prefix}components.{name}] is not a table")
     return mistakes
 
 
 def _tables(table: dict[str, Any], key: str, prefix: str, mistakes: list[str]) -> list[tuple[str, object]]:
     found = table.get(key, {})
     if not _is_table(found):
-        mistakes.append(f"[{prefix}{key}] is no table: write [{prefix}{key}.NAME]")
+        mistakes.append(f"[{prefix}{key}] is not a table: write [{prefix}{key}.NAME]")
         return []
     return list(found.items())
 
@@ -350,7 +350,7 @@ def _tables(table: dict[str, Any], key: str, prefix: str, mistakes: list[str]) -
 def _check_struct(table: object, kind: type[msgspec.Struct], where: str) -> list[str]:
     """Every unknown key and every wrong value, not only the first."""
     if not _is_table(table):
-        return [f"[{where}] is no table"]
+        return [f"[{where}] is not a table"]
     mistakes = _unknown(table, kind.__struct_fields__, where)
     for field in msgspec.structs.fields(kind):
         if field.name in table:
@@ -366,7 +366,7 @@ def _check_service(name: str, table: object, where: str) -> list[str]:
     if not _is_table(table):
         return mistakes
     if SERVICE_NAME.fullmatch(name) is None:
-        mistakes.append(f"{name!r} in [{where}] is no name of a service: use small letters, digits, - and _")
+        mistakes.append(f"{name!r} in [{where}] is not a valid service name: use small letters, digits, - and _")
     for key, kind in (("scale", ScaleSettings), ("limits", LimitSettings)):
         if _is_table(table.get(key)):
             # Said once, and with the table's own name.
@@ -400,7 +400,7 @@ def _misused(table: Mapping[str, Any]) -> Iterator[str]:
         yield f'`ready` is {ready!r}: write a path as "/health", or "tcp"'
     for name, value in environment.items() if _is_table(environment) else ():
         if not name or "=" in name or "\0" in name:
-            yield f"{name!r} is no name of a variable: `environment`"
+            yield f"{name!r} is not a valid variable name: `environment`"
         elif isinstance(value, str) and "\0" in value:
             yield f"`environment` has a zero byte in {name}, which no variable can hold:"
         elif name.startswith(OURS) or name in ("LISTEN_FDS", "LISTEN_PID"):
@@ -413,15 +413,15 @@ def _check_topology(name: str, services: object, where: str) -> list[str]:
     if name in BUILT_IN:
         return [f"[{where}] is built in: choose another name"]
     if not _is_table(services):
-        return [f'[{where}] is no table: write service = ["Component", ...] in it']
+        return [f'[{where}] is not a table: write service = ["Component", ...] in it']
     mistakes: list[str] = []
     for service, components in services.items():
         if SERVICE_NAME.fullmatch(service) is None:
-            mistakes.append(f"{service!r} in [{where}] is no name of a service: use small letters, digits, - and _")
+            mistakes.append(f"{service!r} in [{where}] is not a valid service name: use small letters, digits, - and _")
         try:
             msgspec.convert(components, list[str])
         except msgspec.ValidationError:
-            mistakes.append(f'`{service}` in [{where}] is no list of names: write {service} = ["Component", ...]')
+            mistakes.append(f'`{service}` in [{where}] is not a list of names: write {service} = ["Component", ...]')
     return mistakes
 
 
@@ -485,7 +485,8 @@ def _misnamed(settings: Settings, graph: Graph | None) -> Iterator[str]:
                     yield f"[services.{name}] has {key} = {other!r}, which is no {kind}{near}: {_listed(known)}"
     if settings.topology not in (*BUILT_IN, *settings.topologies):
         known = [*BUILT_IN, *settings.topologies]
-        yield f"`topology` is {settings.topology!r}, which is none{_near(settings.topology, known)}: {_listed(known)}"
+        near = _near(settings.topology, known)
+        yield f"`topology` is {settings.topology!r}, which does not exist{near}: {_listed(known)}"
     for name, grouping in settings.topologies.items():
         if graph is None:
             yield f"[topologies.{name}] groups components, but there is no `app` that has some"

@@ -183,7 +183,7 @@ def supervised(root: Path) -> Endpoints:
         )
     if not found.api and (found.background or found.zygote):
         raise NotServed(
-            f"{found.application} is starting (pid {found.pid}), and takes no orders so far",
+            f"{found.application} is starting (pid {found.pid}), and takes no orders yet",
             remedy="ask again when all its services are ready; `fissile logs` shows what they print",
             state="starting",
         )

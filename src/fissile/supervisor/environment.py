@@ -85,5 +85,5 @@ def sent(text: str, by: str) -> Environment | None:
         return None
     block = base64.b64decode(text, validate=True)
     if not all(b"=" in line for line in block.rstrip(b"\0").split(b"\0")):
-        raise ValueError("the environment that was sent is none: NAME=VALUE is wanted, each ended by a zero byte")
+        raise ValueError("the environment that was sent is malformed: send NAME=VALUE, each ended by a zero byte")
     return Environment(block, by, time.time())

@@ -80,7 +80,7 @@ def parse_size(text: str | int) -> int:
         return text
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if found is None:
-        raise ValueError(f"{text!r} is no size: write it as in 256M or 1.5G")
+        raise ValueError(f"{text!r} is not a size: write it as in 256M or 1.5G")
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 

@@ -167,7 +167,7 @@ def _by_patterns(root: Path, name: str, patterns: Iterable[str], data: frozenset
             matches = any(_spec([pattern]).match_files(every))
         except ValueError as error:
             raise ConfigError(
-                f"{pattern!r} of `code` under [services.{name}] is no pattern: {error}",
+                f"{pattern!r} of `code` under [services.{name}] is not a pattern: {error}",
                 remedy="write it from fissile.toml on, as in .gitignore: **/*.js, public/**",
             ) from None
         if not pattern.startswith("!") and not matches:
@@ -285,7 +285,7 @@ def is_there(root: Path, path: str, notes: list[str]) -> bool:
         if stat.S_ISREG(mode):
             if os.access(root / path, os.R_OK):
                 return True
-            notes.append(f"{shown(path)} cannot be read: it is no part of the code")
+            notes.append(f"{shown(path)} cannot be read: it is not part of the code")
     return False
 
 
@@ -338,7 +338,7 @@ def _walked(root: Path, base: str, notes: list[str], *, ignoring: bool) -> Itera
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             if folder and not isinstance(error, FileNotFoundError):
-                notes.append(f"{shown(folder)} cannot be read: it is no part of the code")
+                notes.append(f"{shown(folder)} cannot be read: it is not part of the code")
             continue
         names = {entry.name for entry in entries}
         if ignoring and ".gitignore" in names:

@@ -74,7 +74,7 @@ def check_program(
             )
         raise ConfigError(f"there is no program {word!r}", remedy=f"install it, or mend {where}")
     if not file.is_file():
-        raise ConfigError(f"{file} is no program", remedy=f"mend {where}")
+        raise ConfigError(f"{file} is not a program", remedy=f"mend {where}")
     if not os.access(file, os.X_OK):
         raise ConfigError(
             f"{file} may not be executed", remedy=f"chmod +x {file.name}, or begin {where} with its interpreter"

@@ -113,9 +113,9 @@ class DeployOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Deploy(msgspec.Struct, frozen=True):
-    """What a deploy does. rollout: its number; None where nothing is to be done, or nothing was asked to be.
+    """What a deploy does. rollout: its number; None where there is nothing to do, or nothing was asked to be.
 
-    warnings: what is lost or shared by it. stale: where nothing is to be done, files of settings that are not as what
+    warnings: what is lost or shared by it. stale: where there is nothing to do, files of settings that are not as what
     runs has read them.
     code: which files the services have whose code is listed.
     """
@@ -425,7 +425,7 @@ class Rollouts:
         earlier = self._newest()
         if order.expect and not earlier.release.name.startswith(order.expect):
             raise ConfigError(
-                f"release {earlier.release.name} runs, and not {order.expect}: somebody else has deployed meanwhile",
+                f"release {earlier.release.name} runs, not {order.expect}: somebody else has deployed in the meantime",
                 remedy="see `fissile history`, and deploy again if you still want to",
             )
         found = difference(earlier.release, edition.release, self._around(earlier, edition))
@@ -866,8 +866,10 @@ def _unsticky(order: DeployOrder, earlier: Edition, edition: Edition) -> Iterabl
 def _check(order: DeployOrder) -> None:
     """Raises ConfigError."""
     if order.canary is not None and not 0.0 < order.canary < 1.0:
-        raise ConfigError(f"a canary of {order.canary:g} is no share", remedy="say more than 0 % and less than 100 %")
+        raise ConfigError(
+            f"a canary of {order.canary:g} is not a share", remedy="say more than 0 % and less than 100 %"
+        )
     if order.watch_seconds is not None and not 0.0 < order.watch_seconds < inf:
         raise ConfigError(
-            f"{order.watch_seconds:g} s is no time to watch", remedy="say as many seconds as in --watch 60s"
+            f"{order.watch_seconds:g} s is not a time to watch for", remedy="say as many seconds as in --watch 60s"
         )

@@ -1360,7 +1360,7 @@ class Supervisor:
             return self._fleet.current(service)
         except KeyError:
             known = ", ".join(self._fleet.names())
-            raise InvalidArgument(f"there is no service {service!r}", remedy=f"those there are: {known}") from None
+            raise InvalidArgument(f"there is no service {service!r}", remedy=f"there are: {known}") from None
 
     async def restart(
         self,
