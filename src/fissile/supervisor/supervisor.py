@@ -1642,13 +1642,27 @@ class Supervisor:
                 self._fleet.observed.end(replica, "all is stopped", fault=False)
                 process.link.drain(Drain(seconds_max))  # nobody takes over, which a signal does not say
                 self._tell_to_stop(replica, process, self._fleet.stop_signal(replica))
+        # Who starts serves nobody; and what hangs in an import, or in a `start` that never waits, hears no signal.
+        deaf = [process.child for process in ending if self._starts(process)]
+        if deaf:
+            await asyncio.wait([child.exited for child in deaf], timeout=min(seconds_max, STOP_SECONDS_MAX))
+        for child in deaf:
+            child.signal(signal.SIGKILL)
         if children:
-            await asyncio.wait([child.exited for child in children], timeout=seconds_max)
+            left = max(0.0, self._stop_limit - time.monotonic())
+            await asyncio.wait([child.exited for child in children], timeout=left)
         for child in children:
             child.signal(signal.SIGKILL)
         if children:
             await asyncio.wait([child.exited for child in children])
         await self._endings.over(serials=[process.link.serial for process in ending])
+
+    def _starts(self, process: Process) -> bool:
+        """Whether it is one of ours that was never ready; a program may be a database that recovers."""
+        replica = self._fleet.replica(process.link.serial)
+        if replica is None or replica.unheard:
+            return False
+        return replica.state is STARTING and not self._fleet.command(replica.service)
 
     def _service_of(self, process: Process) -> str:
         replica = self._fleet.replica(process.link.serial)
