@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.supervisor.copies import has_more
 from fissile.supervisor.releases import Releases
 
 SETTINGS = {"web": ServiceSettings(command="node index.js")}
@@ -447,3 +448,26 @@ def test_links_to_the_folder_that_the_application_had_before_replace_nothing(pla
     place.look()
     assert (new / "shop.dat").read_text() == "new"
     assert not os.path.lexists(new / "uploads")
+
+
+def test_files_that_are_too_many_to_be_remembered_are_told_of(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fissile.supervisor.gathering.REMEMBERED_MAX", 2)
+    said: list[str] = []
+    store = Releases(place.root / ".fissile", place.root, said.append)
+    for number in range(4):
+        (place.home / f"made-{number}").touch()
+        store.gather([str(place.home)])
+        assert len(said) == (number > 1)
+
+
+def test_what_was_moved_is_no_reason_to_look_at_all_links(place: Place) -> None:
+    assert not has_more(place.root, place.home)
+    (place.home / "shop.db").touch()
+    (place.home / "shop.db-wal").touch()
+    place.look()
+    (place.root / "shop.db-wal").touch()
+    assert not has_more(place.root, place.home)
+    (place.root / "theirs.bin~").touch()
+    assert has_more(place.root, place.home)
+    place.look()
+    assert (place.home / "theirs.bin~").is_symlink()

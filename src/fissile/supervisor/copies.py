@@ -23,7 +23,7 @@ from fissile.runtime.settings import FILE_NAME, Settings
 from fissile.supervisor.listing import Listing, is_there, shown
 from fissile.supervisor.logfiles import private
 from fissile.supervisor.manifest import MANIFEST, Item, Manifest
-from fissile.supervisor.placing import DRAFT, make_folders, place_of, put_link
+from fissile.supervisor.placing import DRAFT, is_folder, make_folders, place_of, put_link
 from fissile.supervisor.source import LOCKS, code_files, listings_of, mode_of
 from fissile.supervisor.state import PRIVATE_FILE, PRIVATE_FOLDER
 
@@ -231,14 +231,21 @@ def _link_within(root: Path, inside: str, home: Path, code: Set[str]) -> None:
     names = {entry.name for entry in entries}
     for entry in entries:
         path = f"{inside}/{entry.name}" if inside else entry.name
-        target = home / path
         with suppress(OSError):
             if entry.name == PACKAGES and _is_workspace(root, path):
                 _link_packages(root, path, home)
-            elif entry.is_dir(follow_symlinks=False) and target.is_dir() and not target.is_symlink():
+            elif entry.is_dir(follow_symlinks=False) and is_folder(home / path):
                 _link_within(root, path, home, code)
             elif path not in code and not _is_never_linked(entry.name, names):
                 link_one(root, path, home)
+
+
+def has_more(folder: Path, copy: Path) -> bool:
+    """Whether there is anything in a folder for which the copy of it has no link yet."""
+    with suppress(OSError):
+        names = set(os.listdir(folder))
+        return any(not _is_never_linked(name, names) for name in names.difference(os.listdir(copy)))
+    return False
 
 
 def _is_never_linked(name: str, beside: Set[str]) -> bool:
@@ -248,20 +255,20 @@ def _is_never_linked(name: str, beside: Set[str]) -> bool:
 
 def link_one(root: Path, path: str, home: Path) -> None:
     """A link to what the application has at a path, unless something is there. Raises OSError."""
-    target = home / path
+    target, own = f"{home}/{path}", f"{root}/{path}"
     if not os.path.lexists(target):
-        target.symlink_to(root / path)
+        os.symlink(own, target)
     elif _leads_elsewhere(target, path, root):
         put_link(place_of(home, root, path), root / path, lambda found: _leads_elsewhere(found, path, root))
 
 
-def _leads_elsewhere(target: Path, path: str, root: Path) -> bool:
+def _leads_elsewhere(target: Path | str, path: str, root: Path) -> bool:
     """Whether a link leads to the same place in another folder: this one was moved, or is a copy of that."""
     try:
         leads = os.readlink(target)
     except OSError:
         return False  # no link
-    return leads != str(root / path) and leads.startswith("/") and leads.endswith(f"/{path}")
+    return leads != f"{root}/{path}" and leads.startswith("/") and leads.endswith(f"/{path}")
 
 
 def _entries(folder: Path) -> Iterator[str]:

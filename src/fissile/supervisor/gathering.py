@@ -44,7 +44,11 @@ from fissile.supervisor.placing import (
 
 LINKS = "links.json"
 WRITTEN = "written.json"
-REMEMBERED_MAX = 10_000
+# Paths that programs have made; more count as code, if nothing ignores them.
+REMEMBERED_MAX = 200_000
+# So many are looked after each time whether they are still there; more, seldom.
+LOOKED_AFTER_MAX = 5000
+SAID_MAX = 1000
 # A folder that was altered so shortly before it was read may have been altered again at the same time of its clock.
 CLOCK_SECONDS = 0.05
 # So many files of code are looked at each time whether a program has written to them; more, seldom.
@@ -137,6 +141,7 @@ class Gathering:
         self._homes: dict[Path, _Home] = {}
         self._said: set[str] = set()
         self._written: Written | None = None
+        self._changes = 0
 
     def move(self, root: Path) -> None:
         """The application's folder is another one from now on."""
@@ -220,7 +225,7 @@ class Gathering:
         if not home.links.news and not always:
             return
         with suppress(OSError):
-            replace_private(home.path.parent / LINKS, msgspec.json.encode(sorted(map(_raw, home.links))))
+            replace_private(home.path.parent / LINKS, msgspec.json.encode(list(map(_raw, home.links))))
             home.links.news = False
 
     def _gathered(self, home: _Home, *, at_once: bool) -> list[str]:
@@ -323,7 +328,7 @@ class Gathering:
         return True
 
     def _say_once(self, text: str) -> None:
-        if text not in self._said and len(self._said) < REMEMBERED_MAX:
+        if text not in self._said and len(self._said) < SAID_MAX:
             self._said.add(text)
             self._say(os.fsencode(text).decode("utf-8", "backslashreplace"))
 
@@ -383,14 +388,14 @@ class Gathering:
 
     def _look_at_link(self, home: _Home, path: str, seen: _Seen) -> None:
         """A link: ours, one of ours that a program renamed, or one that it made."""
-        link = home.path / path
+        link, top = f"{home.path}/{path}", f"{self._root}/"
         leads = os.readlink(link)
-        top = f"{self._root}/"
         if leads == f"{top}{path}":
             if os.path.lexists(leads):
                 home.links.add(path)
             else:  # deleted there: who wants to make it anew is not to be in the way of itself
-                link.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(link)
                 home.links.discard(path)
             return
         old = leads.removeprefix(top)
@@ -542,10 +547,17 @@ class Gathering:
         made = self._known().made
         if len(made) < REMEMBERED_MAX:
             made[path] = None
+        elif path not in made:
+            self._say_once(
+                f"programs have made more than {REMEMBERED_MAX} files beside the code: those made from now on may be "
+                "taken for code; have git ignore them, or say code = [...] in the service's table"
+            )
 
     def _remember(self) -> None:
         known = self._known()
-        for paths in (known.made, known.code):
+        self._changes += 1
+        seldom = len(known.made) > LOOKED_AFTER_MAX and self._changes % SELDOM
+        for paths in (known.made, known.code) if not seldom else (known.code,):
             for path in [path for path in paths if not os.path.lexists(self._root / path)]:
                 del paths[path]
         self._write()
@@ -562,11 +574,11 @@ class Gathering:
 
 
 def _raw(path: str) -> str:
-    return os.fsencode(path).decode("latin-1")
+    return path if path.isascii() else os.fsencode(path).decode("latin-1")
 
 
 def _path(raw: str) -> str:
-    return os.fsdecode(raw.encode("latin-1"))
+    return raw if raw.isascii() else os.fsdecode(raw.encode("latin-1"))
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -579,8 +591,10 @@ def _links_in(home: _Home, root: Path) -> Iterator[str]:
         with suppress(OSError), os.scandir(home.path / folder) as entries:
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_symlink() and is_link_to(home.path / path, f"{root}/{path}"):
-                    yield path
+                if entry.is_symlink():
+                    with suppress(OSError):
+                        if os.readlink(entry.path) == f"{root}/{path}":
+                            yield path
 
 
 def _is_being_removed(home: _Home, path: str) -> bool:

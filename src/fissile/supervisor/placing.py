@@ -95,7 +95,6 @@ def put_link(place: Place, leads: Path | str, expected: Callable[[Path], bool]) 
     finally:
         if is_link_to(draft, str(leads)) or expected(draft):
             draft.unlink(missing_ok=True)
-        tidy(draft.parent)
 
 
 def _bear_witness(link: Path, witness: Path) -> None:
@@ -119,10 +118,11 @@ def is_elsewhere(place: Place) -> bool:
     return False
 
 
-def tidy(folder: Path) -> None:
-    """Remove a folder, and those above it, as long as nothing is in them."""
-    with suppress(OSError):
-        os.removedirs(folder)
+def _tidy(folder: Path) -> None:
+    """Remove a folder with all that it holds, as far as that is nothing but folders."""
+    for one, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            os.rmdir(one)
 
 
 # -- what a program has made ------------------------------------------------------------------------
@@ -246,6 +246,7 @@ def move_folder(place: Place, *, replaces: bool) -> bool:
             move_file(one, replaces=False)
         elif not os.path.lexists(one.own):
             one.own.symlink_to(os.readlink(one.made))
+    _tidy(place.draft)
     make_folders(place.draft.parent)
     place.draft.symlink_to(own)
     try:
@@ -257,7 +258,6 @@ def move_folder(place: Place, *, replaces: bool) -> bool:
     finally:
         if place.draft.is_symlink():
             place.draft.unlink()
-        tidy(place.draft.parent)
 
 
 def _emptied(folder: Path) -> bool:
@@ -322,7 +322,8 @@ def recover(home: Path, root: Path) -> None:
         for name in [*files, *links]:
             with suppress(OSError):
                 _recover(place_of(home, root, os.path.relpath(os.path.join(folder, name), drafts)))
-        tidy(Path(folder))
+        with suppress(OSError):
+            os.rmdir(folder)
 
 
 def _recover(place: Place) -> None:

@@ -21,7 +21,7 @@ from fissile.errors import ConfigError
 from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.release import Release
 from fissile.runtime.settings import Settings
-from fissile.supervisor.copies import link, name_of, survey, take, write, write_private
+from fissile.supervisor.copies import has_more, link, name_of, survey, take, write, write_private
 from fissile.supervisor.gathering import Gathering
 from fissile.supervisor.listing import shown
 from fissile.supervisor.manifest import MANIFEST, manifest
@@ -83,11 +83,14 @@ class KeptLine(msgspec.Struct, frozen=True):
 
 
 class _Followed(msgspec.Struct):
-    """A copy that may be in use. altered: when the folders were that it has links into; since: monotonic seconds."""
+    """A copy that may be in use. altered: when each folder was that it has links into (ns); since: monotonic seconds;
+    root: the application's folder then.
+    """
 
     settings: Settings
-    altered: list[int]
+    altered: dict[str, int]
     since: float
+    root: Path
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -194,14 +197,14 @@ class Releases:
 
     def _linked(self, home: Path, settings: Settings) -> None:
         self._gathering.linked(home)
-        self._followed[home] = _Followed(settings, self._altered(home), time.monotonic())
+        self._followed[home] = _Followed(settings, self._altered(home), time.monotonic(), self._root)
 
-    def _altered(self, home: Path) -> list[int]:
+    def _altered(self, home: Path) -> dict[str, int]:
         """When the application's folders were altered that a copy has links into."""
-        found: list[int] = []
+        found: dict[str, int] = {}
         for folder in self._gathering.folders(home):
             with suppress(OSError):
-                found.append((self._root / folder).stat().st_mtime_ns)
+                found[folder] = (self._root / folder).stat().st_mtime_ns
         return found
 
     def _follow(self, home: Path, *, at_once: bool) -> None:
@@ -209,10 +212,12 @@ class Releases:
         one = self._followed.get(home)
         if one is None or (not at_once and time.monotonic() < one.since + FOLLOW_SECONDS):
             return
-        if self._altered(home) != one.altered:
+        altered = self._altered(home)
+        changed = [folder for folder, when in altered.items() if one.altered.get(folder) != when]
+        if one.root != self._root or any(has_more(self._root / folder, home / folder) for folder in changed):
             self.relink(msgspec.structs.replace(one.settings, root=str(home)))
-        else:
-            one.since = time.monotonic()
+        else:  # most often by us: what is moved stands in the copy already
+            one.altered, one.since = altered, time.monotonic()
 
     def record(self, release: Release, settings: Settings, installed: Installed = NOTHING) -> None:
         """Remember a release that was loaded from its copy, and is begun with. Raises ConfigError."""
