@@ -146,3 +146,22 @@ def test_after_a_power_cut_the_release_goes_on_and_says_so(tmp_path: Path):
         assert app.release() == release
         assert "dep 1 → 2" in app.status()["supervisor"]["trouble"]
         assert "dep 1 → 2" in (app.folder / ".fissile" / "logs" / "fissile.log").read_text()
+
+
+def test_a_folder_of_packages_that_came_after_the_supervisor_is_looked_into(tmp_path: Path):
+    folder, late = tmp_path / "app", tmp_path / "late"
+    folder.mkdir()
+    (folder / "a.py").write_text(APPLICATION.replace("import dep\n", "").replace("dep.V", "1"))
+    (folder / "fissile.toml").write_text('app = "a:app"\n')
+    (late / "extra-1.dist-info").mkdir(parents=True)
+    (late / "extra-1.dist-info" / "RECORD").write_text("extra.py,sha256=1,1\n")
+    (late / "extra.py").write_text("")
+    with background(folder, Packaged) as app:
+        app.up("--topology", "monolith")
+        (folder / "a.py").write_text("import extra\n" + (folder / "a.py").read_text())
+        environment = {**os.environ, "PYTHONPATH": str(late)}
+        line = [sys.executable, "-m", "fissile", "deploy", "-C", str(folder), "--wait", "--update-env"]
+        deployed = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
+        assert deployed.returncode == 0, deployed
+        (live,) = [one for one in Client(folder).get("/releases") if one["state"] == "live"]
+        assert live["lost"] == []

@@ -5,10 +5,12 @@ Each distribution has a folder NAME-VERSION.dist-info with RECORD, the digests o
 A file that somebody edits in there without an installer is not seen.
 """
 
+import ast
 import os
 import re
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,21 +21,41 @@ from fissile.orchestrator.code import digest
 from fissile.orchestrator.packages import Installed, Package
 
 METADATA = (".dist-info", ".egg-info")
+PATH_SECONDS_MAX = 10.0
 DIRECT_URL = "direct_url.json"
 
 
-def installed(*own: str, files: Mapping[str, str] | None = None) -> Installed:
+def installed(*own: str, files: Mapping[str, str] | None = None, path: Sequence[str] | None = None) -> Installed:
     """The interpreter, and all distributions that it can import from its path.
 
-    own: folders of the application, whose code is in its releases. files: see `Installed`.
+    own: folders of the application, whose code is in its releases. files: see `Installed`. path: instead of the one
+    that this process began with.
     """
     found: dict[str, Package] = {}
-    for folder in dict.fromkeys(map(os.path.abspath, sys.path)):
+    for folder in dict.fromkeys(map(os.path.abspath, sys.path if path is None else path)):
         if folder in own or any(folder.startswith(f"{one}/") and not _is_packages(folder) for one in own):
             continue
         for name, package in _packages(folder):
             found.setdefault(name, package)  # the first on the path is imported
     return Installed(sys.version, sys.prefix, dict(sorted(found.items())), dict(files or {}))
+
+
+def path_now(environment: Mapping[str, str]) -> list[str]:
+    """The path of an interpreter that begins now: what is read for it at its start (PYTHONPATH, .pth files) may be
+    other than when this process began, whose own path it is where no other can be asked.
+    """
+    command = [sys.executable, "-P", "-c", "import sys; print(ascii(sys.path))"]
+    with suppress(OSError, subprocess.SubprocessError, ValueError, SyntaxError):
+        told = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATH_SECONDS_MAX,
+            check=True,
+        )
+        return list(map(str, ast.literal_eval(told.stdout.decode().splitlines()[-1])))
+    return list(sys.path)
 
 
 def _is_packages(folder: str) -> bool:

@@ -36,7 +36,7 @@ from fissile.orchestrator.change import (
     Why,
 )
 from fissile.orchestrator.desired import DesiredService, Rollout, Stage, service_of
-from fissile.orchestrator.packages import Missing, differences, gone, listed
+from fissile.orchestrator.packages import Installed, Missing, differences, gone, listed
 from fissile.orchestrator.release import FORCED, ContractBreak, Difference, Surroundings, difference, parted
 from fissile.orchestrator.replica import DRAINING, READY
 from fissile.orchestrator.rollout import (
@@ -59,7 +59,7 @@ from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.environment import Sent, sent
 from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.installed import installed, working_folder
+from fissile.supervisor.installed import installed, path_now, working_folder
 from fissile.supervisor.messages import Settled
 from fissile.supervisor.migrations import Launch, Migrations
 from fissile.supervisor.releases import Kept, KeptLine, Releases
@@ -324,7 +324,7 @@ class Rollouts:
                 settings, topology, self._doors.kept, forced=forced, environment=environment, root=self._root
             )
         except ConfigError as error:
-            missing = gone(await self._lost(kept)) if kept is not None else ()
+            missing = _lost(kept, await self._installed()) if kept is not None else ()
             if kept is None or not missing:
                 raise
             way = remedy_of(missing, kept.installed)
@@ -337,19 +337,19 @@ class Rollouts:
             raise
         return found
 
-    async def _lost(self, kept: Kept) -> tuple[Missing, ...]:
-        """What is not installed as it was when a release was made, as far as it is seen from here."""
-        now = await asyncio.to_thread(installed, str(self._fleet.root), working_folder())
-        return gone(one for one in differences(kept.installed, now) if not one.name.startswith("/"))
+    async def _installed(self) -> Installed:
+        """What is installed now, as far as it is seen from here."""
+        path = await asyncio.to_thread(path_now, self._editions.environment.general())
+        return await asyncio.to_thread(installed, str(self._fleet.root), working_folder(), path=path)
 
     async def lost(self) -> dict[str, tuple[str, ...]]:
         """By release that is kept, which packages it would miss."""
         found: dict[str, tuple[str, ...]] = {}
+        now = await self._installed()
         for line in self.kept():
             with suppress(ConfigError):
-                found[line.name] = tuple(
-                    map(str, await self._lost(await asyncio.to_thread(self._store.find, line.name)))
-                )
+                kept = await asyncio.to_thread(self._store.find, line.name)
+                found[line.name] = tuple(map(str, _lost(kept, now)))
         return found
 
     def _stale(self) -> tuple[str, ...]:
@@ -796,6 +796,11 @@ class Rollouts:
         for release, ages in waiting.items():
             totals.setdefault(release, Answers()).add(ages)
         return compare(totals.get(rollout.later.name, Answers()), totals.get(fleet.desired.current.name, Answers()))
+
+
+def _lost(kept: Kept, now: Installed) -> tuple[Missing, ...]:
+    """What is not installed as it was when a release was made."""
+    return gone(one for one in differences(kept.installed, now) if not one.name.startswith("/"))
 
 
 def _bounds(want: DesiredService) -> tuple[int, int]:
