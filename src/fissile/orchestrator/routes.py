@@ -6,9 +6,17 @@ the slot's socket, for as long as their deadline allows, instead of failing.
 
 from collections.abc import Collection, Mapping
 from math import inf
+from typing import NamedTuple
 
 from fissile.orchestrator.desired import DesiredService
 from fissile.orchestrator.replica import DRAINING, READY, ObservedService
+
+
+class Target(NamedTuple):
+    """Where calls go: a slot. serial: of the program in it, for its port is its own; 0: none, or no program."""
+
+    slot: int
+    serial: int = 0
 
 
 def routes(want: DesiredService, service: ObservedService) -> tuple[int, ...]:
@@ -22,14 +30,14 @@ def routes(want: DesiredService, service: ObservedService) -> tuple[int, ...]:
 
 
 class RouteTable:
-    """What replicas were told last, by service: addresses in order.
+    """What callers were told last, by replica set: targets in order.
 
     A supervisor that takes over knows for a while less than the replicas do: of a service whose replicas have
     not all reported, others keep what they have, until the time is over.
     """
 
     def __init__(self) -> None:
-        self.told: dict[str, tuple[str, ...]] = {}
+        self.told: dict[str, tuple[Target, ...]] = {}
         self.due = inf
         self._held_until = -inf
 
@@ -46,7 +54,7 @@ class RouteTable:
         """Whether what replicas know may be better than what is known here."""
         return now < self._held_until
 
-    def update(self, current: Mapping[str, tuple[str, ...]], unheard: Collection[str], now: float) -> set[str]:
+    def update(self, current: Mapping[str, tuple[Target, ...]], unheard: Collection[str], now: float) -> set[str]:
         """The services whose callers are to be told; `due` says when to ask again at the latest.
 
         unheard: the services of which not all replicas have said how they are.

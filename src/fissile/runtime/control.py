@@ -241,5 +241,7 @@ class Control:
 CONTROL_INTERFACE, _mistakes = read_interface(Control)
 assert not _mistakes, _mistakes
 CONTROL_CALLER = "Replica"
+# The public door of HTTP/JSON, among those by component.
+GATEWAY_DOOR = ""
 # Whoever holds the application: may call every component.
 OPERATOR = "Operator"

@@ -27,7 +27,7 @@ from fissile.errors import CallError
 from fissile.rpc.listening import accept_on, let_in, waiting
 from fissile.runtime import apologies
 from fissile.runtime.apologies import SERVER_ERROR
-from fissile.runtime.control import Elsewhere
+from fissile.runtime.control import GATEWAY_DOOR, Elsewhere
 from fissile.runtime.handover import Passer
 from fissile.runtime.kept import Kept
 from fissile.runtime.ledger import Ledger
@@ -47,8 +47,6 @@ CROWD_SECONDS = 0.05
 CROWD_MIN = 16
 CROWD_PART = 8
 NO_DESCRIPTOR_SECONDS = 0.05
-# The name of the public door that serves HTTP/JSON.
-GATEWAY_DOOR = ""
 
 
 class State(ServerState):

@@ -7,24 +7,22 @@ Everything is kept by replica set; a service has one, or two while a rollout rep
 import os
 import signal
 import time
-from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
-from fissile.component.contract import accepted
 from fissile.errors import ConfigError
-from fissile.orchestrator.desired import Desired, LiveRelease, Stage, service_of, set_name
+from fissile.orchestrator.desired import Desired, LiveRelease, service_of, set_name
 from fissile.orchestrator.order import stop_waves
 from fissile.orchestrator.plan import waits_for
 from fissile.orchestrator.release import Release
-from fissile.orchestrator.replica import READY, STARTING, Observed, Replica
+from fissile.orchestrator.replica import READY, Observed, Replica
 from fissile.orchestrator.routes import RouteTable
-from fissile.orchestrator.routes import routes as routed_slots
+from fissile.orchestrator.routing import Router, SetRoutes, Target
+from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.rpc.access import Access, token_digest
 from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Routes
-from fissile.runtime.edge import GATEWAY_DOOR
 from fissile.runtime.settings import FILE_NAME, ServiceSettings, Settings
 from fissile.supervisor.callers import Callers
 from fissile.supervisor.desk import Link
@@ -42,18 +40,6 @@ CONTROL_SOCKET = "supervisor"
 HANDOVER = "edge"
 NO_LIMITS = Limits()
 STACKS_BYTES_MAX = 20_000
-
-
-class Door(NamedTuple):
-    """Where clients from outside come in. service: of HTTP/JSON, whose door it is; others have names of their own."""
-
-    name: str
-    service: str = ""
-
-
-def doors_of(service: Service) -> tuple[Door, ...]:
-    """The doors that a service's replicas serve by themselves."""
-    return (Door(GATEWAY_DOOR, service.name), *map(Door, service.doors()))
 
 
 class Process(msgspec.Struct, frozen=True, eq=False):
@@ -84,12 +70,30 @@ class Edition:
         self.limits = limits
         self.services: dict[str, Service] = {}
         self.service_of = {name: service for service, names in loaded.services.items() for name in names}
-        self._understood: dict[str, dict[str, frozenset[str]]] = {}
 
     @property
     def release(self) -> Release:
         """Its builds and contracts."""
         return self.loaded.release
+
+    @cached_property
+    def spec(self) -> ReleaseSpec:
+        """What decisions have to know of it."""
+        services = {name: self._service_spec(name) for name in self.loaded.services}
+        contracts = self.release.contracts
+        return ReleaseSpec(self.release.name, services, self.live().sets, self.loaded.references, contracts)
+
+    def _service_spec(self, name: str) -> ServiceSpec:
+        settings, components = self.settings.service(name), self.loaded.services[name]
+        scale = settings.scale
+        return ServiceSpec(
+            components=components,
+            calls=tuple(self.calls(name)),
+            doors=(name,) if settings.guest else tuple(one for one in components if one in self.loaded.http),
+            program=bool(settings.command),
+            places=0 if settings.foreign else settings.concurrency,
+            scaling=ScalingSpec(scale.target, scale.weight, scale.idle_seconds) if scale is not None else None,
+        )
 
     def warnings(self) -> tuple[str, ...]:
         """What people should know of it, though it is no mistake: what its import leaves, and walls around nobody."""
@@ -120,12 +124,6 @@ class Edition:
         members = {name: components for name, components in services.items() if name not in alone}
         waves = stop_waves(members, {name: set(to) for name, to in self.loaded.references.items()})
         return [*waves, alone]
-
-    def understood(self, other: Release) -> dict[str, frozenset[str]]:
-        """Fingerprints with which callers of another release may call here: by the method's own."""
-        if other.name not in self._understood:
-            self._understood[other.name] = accepted(other.contracts, self.release.contracts)
-        return self._understood[other.name]
 
     def calls(self, service: str) -> list[str]:
         """The components that a service may call."""
@@ -346,12 +344,6 @@ class Fleet:
         if code.is_relative_to(self.state.path.resolve()):
             self.state.share_copy(code, but=(FILE_NAME, settings.file), like=self.root)
 
-    def address(self, name: str, slot: int) -> str:
-        """Where the replica in a slot is called."""
-        if self.command(name):
-            return f"http://{HOST}:{self.port_of(name, slot)}"
-        return f"unix:{self.state.socket_path(f'{name}.{slot}')}"
-
     def port_of(self, name: str, slot: int = 0) -> int:
         """Where the program in a slot is called: the newest that is ready, or else the newest."""
         here = [r for r in self.observed.service(name).replicas.values() if r.slot == slot]
@@ -411,18 +403,45 @@ class Fleet:
 
     # -- routes -------------------------------------------------------------------------------------
 
-    def routes(self, name: str) -> tuple[str, ...]:
-        """Where a replica set is called now."""
-        want = self.desired.services.get(name)
-        if want is None or want.zero_by:
-            return ()  # its release has not come so far, or somebody has scaled it to zero
-        slots = routed_slots(want, self.observed.service(name))
-        return tuple(self.address(name, slot) for slot in slots)
+    def router(self) -> Router:
+        """Decides routes for the state of things now."""
+        loaded = {name: edition.spec for name, edition in self.editions.items() if edition.services}
+        return Router(self.desired, self.observed, loaded, self.routed.told)
 
-    def away(self, name: str) -> str:
-        """Why nobody is called at a replica set, as somebody wants it so; else ""."""
-        want = self.desired.services.get(name)
-        return f"is scaled to zero by {want.zero_by}" if want is not None and want.zero_by else ""
+    def rendered(self, name: str, found: SetRoutes) -> Routes:
+        """Routes as replicas are told them: with addresses and tokens in place of names."""
+        callers = found.callers
+        peers = {token_digest(self.secrets.operator): OPERATOR}
+        peers |= {token_digest(self.secrets.services[one]): one for one in callers.services if one != OPERATOR}
+        return Routes(
+            release=found.release,
+            releases=found.releases,
+            callees={
+                other: Callee(
+                    callee.service,
+                    self.addresses(other, callee.targets),
+                    self.secrets.services[callee.service] if callee.program else "",
+                    callee.away,
+                )
+                for other, callee in found.callees.items()
+            },
+            ways=found.ways,
+            shares=found.shares,
+            elsewhere={
+                door: Elsewhere(route.share, tuple(map(self.handover, route.serials)))
+                for door, route in found.elsewhere.items()
+            },
+            sticky=found.sticky,
+            rollout=found.rollout,
+            access=Access(peers, callers.services, callers.references, callers.understood),
+            gateway_peers=tuple(sorted(token_digest(self.secrets.services[one]) for one in callers.programs)),
+        )
+
+    def addresses(self, name: str, targets: tuple[Target, ...]) -> tuple[str, ...]:
+        """Where the replicas of a set are called."""
+        if self.command(name):
+            return tuple(f"http://{HOST}:{self.service(name).port(one.serial)}" for one in targets)
+        return tuple(f"unix:{self.state.socket_path(f'{name}.{one.slot}')}" for one in targets)
 
     def handover(self, serial: int) -> str:
         """Where a replica takes connections that another accepted."""
@@ -440,166 +459,19 @@ class Fleet:
             return ()
         return tuple(dict.fromkeys(map(service_of, waits_for(self.desired, want, found))))
 
-    def members(self, name: str) -> list[LiveRelease]:
-        """The live releases that a replica set belongs to."""
-        return [release for release in self.desired.releases() if name in release.sets.values()]
+    def told(self, name: str, router: Router | None = None) -> Routes:
+        """What a set's replicas are to know, with the version by which they say that they know it.
 
-    def ways(self, service: Service, release: LiveRelease) -> dict[str, str]:
-        """Which replica set each component is in that a service calls in a release."""
-        edition = self.editions[release.name]
-        found: dict[str, str] = {}
-        for target in edition.calls(service.name):
-            other = edition.service_of.get(target)
-            if other is not None and other != service.name:
-                found[target] = release.sets[other]
-        return found
-
-    def routes_for(self, name: str) -> Routes:
-        """All that a set's replicas have to know of their callees and their callers. version: 0."""
-        service, desired = self.service(name), self.desired
-        members = self.members(name) or [self.desired.current]
-        shares = desired.shares()
-        moved = desired.rollout is not None and desired.rollout.stage is Stage.MOVED
-        default = members[-1] if moved else members[0]
-        ways = {release.name: self.ways(service, release) for release in members if service.name in release.sets}
-        if desired.rollout is not None and len(members) > 1:
-            # What still calls these in the name of their release, as a task begun in a request, takes the usual way.
-            left = set(desired.rollout.left)
-            there = desired.services.keys() - left
-            ways = {name: {c: other for c, other in way.items() if other in there} for name, way in ways.items()}
-        callees = {
-            other: Callee(
-                service_of(other),
-                () if self.away(other) else self.routed.told.get(other) or self.routes(other),
-                self.secrets.services[service_of(other)] if self.command(other) else "",
-                self.away(other),
-            )
-            for other in sorted({other for way in ways.values() for other in way.values()})
-        }
-        here = sum(shares[release.name] for release in members if release.name in shares)
-        own = {release.name: shares.get(release.name, 0.0) / here for release in members} if here > 0 else {}
-        return Routes(
-            release=default.name,
-            releases=tuple(release.name for release in desired.releases()),
-            callees=callees,
-            ways=ways,
-            shares=own,
-            elsewhere=dict(self._elsewhere(service, members)),
-            sticky=desired.rollout.sticky if desired.rollout is not None else "",
-            rollout=desired.rollout.number if desired.rollout is not None else 0,
-            access=self._access(service, members),
-            gateway_peers=self._gateway_peers(service, members),
-        )
-
-    def called(self, service: Service) -> set[str]:
-        """The replica sets that a service calls, in any live release."""
-        members = [release for release in self.members(service.set) if service.name in release.sets]
-        return {other for release in members for other in self.ways(service, release).values()}
-
-    def _elsewhere(self, service: Service, members: list[LiveRelease]) -> Iterator[tuple[str, Elsewhere]]:
-        """The other builds of a set's public doors."""
-        shares = self.desired.shares()
-        for release in self.desired.releases():
-            if release in members:
-                continue
-            edition = self.editions[release.name]
-            for door in (GATEWAY_DOOR, *service.doors()):
-                other = release.sets.get(edition.service_of.get(door, door) if door else service.name)
-                if other is None or other not in self.services or self.command(other):
-                    continue
-                addresses = tuple(self.handover(replica.serial) for replica in self._ready(other))
-                yield door, Elsewhere(shares[release.name], addresses)
-
-    def holders(self) -> dict[Door, list[tuple[Replica, float]]]:
-        """By public door, the replicas that serve it: each with its part of the connections, 1 in all."""
-        sets: dict[Door, dict[str, float]] = {}
-        shares, services = self.desired.shares(), self.services
-        for release in self.desired.releases():
-            for name in release.sets.values():
-                service = services.get(name)
-                if service is None or service.settings.command:
-                    continue
-                for door in doors_of(service):
-                    found = sets.setdefault(door, {})
-                    found[name] = found.get(name, 0.0) + shares[release.name]
-        ready = {name: self._ready(name) for name in services}
-        return {
-            door: [(one, part / len(ready[name])) for name, part in parts.items() for one in ready[name]]
-            for door, parts in sets.items()
-        }
-
-    def _ready(self, name: str) -> list[Replica]:
-        return [r for r in self.observed.service(name).replicas.values() if r.state is READY and not r.ending]
-
-    def heirs(self, name: str) -> dict[str, tuple[str, ...]]:
-        """Who takes the kept connections of a set's replicas that drain, by door."""
-        holders = self.holders()
-        return {
-            door.name: tuple(self.handover(other.serial) for other, part in holders.get(door, ()) if part > 0.0)
-            for door in doors_of(self.service(name))
-        }
-
-    def callers(self, service: Service, members: list[LiveRelease]) -> Iterator[tuple[Edition, str]]:
-        """The services that may call a service, with the release in which they do."""
-        for release in members:
-            edition = self.editions[release.name]
-            for other in edition.loaded.services:
-                if other != service.name and set(edition.calls(other)).intersection(service.components):
-                    yield edition, other
-
-    def _access(self, service: Service, members: list[LiveRelease]) -> Access:
-        peers = {token_digest(self.secrets.operator): OPERATOR}
-        callers: dict[str, tuple[str, ...]] = {OPERATOR: (OPERATOR,)}
-        references = {OPERATOR: frozenset(service.components)}
-        for edition, other in self.callers(service, members):
-            peers[token_digest(self.secrets.services[other])] = other
-            components = edition.loaded.services[other]
-            callers[other] = tuple(dict.fromkeys((*callers.get(other, ()), *components)))
-            for component in components:
-                called = frozenset(edition.loaded.references[component]).intersection(service.components)
-                references[component] = references.get(component, frozenset()) | called
-        return Access(peers, callers, references, self._understood(members))
-
-    def _understood(self, members: list[LiveRelease]) -> dict[str, frozenset[str]]:
-        """A service that is replaced in place, and those whom it calls, meet requests of every live release."""
-        found: dict[str, frozenset[str]] = {}
-        for release in members:
-            for other in self.desired.releases():
-                theirs = self.editions[release.name].understood(self.editions[other.name].release)
-                found |= {own: found.get(own, frozenset()) | more for own, more in theirs.items()}
-        return found
-
-    def _gateway_peers(self, service: Service, members: list[LiveRelease]) -> tuple[str, ...]:
-        """Programs in other languages call over HTTP/JSON."""
-        found = {
-            token_digest(self.secrets.services[other])
-            for edition, other in self.callers(service, members)
-            if edition.settings.service(other).command
-        }
-        return tuple(sorted(found))
-
-    def told(self, name: str) -> Routes:
-        """What a set's replicas are to know, with the version by which they say that they know it."""
-        found = self.routes_for(name)
+        router: of the state of things now, where somebody has made one already.
+        """
+        found = self.rendered(name, (router or self.router()).routes(name))
         before = self.sent.get(name)
         if before is None or msgspec.structs.replace(before, version=0) != found:
             self._version += 1
             self.sent[name] = msgspec.structs.replace(found, version=self._version)
         return self.sent[name]
 
-    def know(self, name: str) -> bool:
-        """Whether all replicas that serve have applied what they are to know now: it may not even be told yet.
-
-        One that was adopted and has not reported yet may serve, and knows what a dead supervisor told it. One that
-        starts may serve before it can be told anything, and knows what it was started with.
-        """
-        version = self.told(name).version
-        for replica in self.observed.service(name).replicas.values():
-            if replica.unheard and not replica.ending:
-                return False
-            if replica.state is STARTING and not replica.ending and replica.routes != version:
-                return False
-            serves = replica.state is READY and not replica.ending
-            if serves and (replica.report is None or replica.report.routes != version):
-                return False
-        return True
+    def versions(self) -> dict[str, int]:
+        """Of the routes that hold now, by live replica set; programs are told none."""
+        router = self.router()
+        return {name: self.told(name, router).version for name in router.live_sets() if not router.program(name)}

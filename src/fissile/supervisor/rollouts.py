@@ -19,6 +19,7 @@ import msgspec
 
 from fissile.errors import ConfigError, FissileError, InvalidArgument
 from fissile.journal.journal import JournalError
+from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.change import (
     AbortRollout,
     AdvanceRollout,
@@ -38,13 +39,10 @@ from fissile.orchestrator.change import (
 from fissile.orchestrator.desired import DesiredService, Rollout, Stage, service_of
 from fissile.orchestrator.packages import Installed, Missing, differences, gone, listed
 from fissile.orchestrator.release import FORCED, ContractBreak, Difference, Surroundings, difference, parted
-from fissile.orchestrator.replica import DRAINING, READY
 from fissile.orchestrator.rollout import (
-    DEATHS_MAX,
     UNDECIDED,
     EnterStage,
     Seen,
-    SetSeen,
     outlook,
     rescaled,
     served_before,
@@ -53,7 +51,7 @@ from fissile.orchestrator.rollout import AllKnow as KnowStep
 from fissile.orchestrator.rollout import ClearSets as ClearStep
 from fissile.orchestrator.rollout import EndRollout as EndStep
 from fissile.orchestrator.rollout import LeaveSets as LeaveStep
-from fissile.orchestrator.verdict import Judgement, compare
+from fissile.orchestrator.rollout_status import all_applied, pinned, sets_seen
 from fissile.runtime.settings import Settings, load
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
@@ -65,7 +63,6 @@ from fissile.supervisor.migrations import Launch, Migrations
 from fissile.supervisor.releases import Kept, KeptLine, Releases
 from fissile.supervisor.restarts import check, remedy_of
 from fissile.supervisor.unreleased import changed
-from fissile.telemetry.aggregate import Answers
 
 LOOK_SECONDS = 0.05
 OURSELVES = "fissile"
@@ -187,9 +184,7 @@ class Rollouts:
         self.migrations = Migrations(office)
         # Those of the rollout of this number.
         self._migrating: tuple[int, asyncio.Task[str]] | None = None
-        self._before: dict[tuple[int, str], Answers] = {}
-        self._watched = 0
-        self._last: dict[tuple[int, str], Answers] = {}
+        self._canary = CanaryWatch()
         self._outcomes: dict[int, Outcome] = {}
         self._begun = asyncio.Event()
         # The folder of the code that is being deployed, which no older rollout's end may prune.
@@ -694,8 +689,7 @@ class Rollouts:
             fleet.routed.told.pop(name, None)
         await self.gather()
         await self._editions.tidy()
-        self._before.clear()
-        self._last.clear()
+        self._canary.forget()
         edition = fleet.editions[fleet.desired.current.name]
         serving = {release.name for release in fleet.desired.releases()}
         if moved:
@@ -709,93 +703,17 @@ class Rollouts:
 
     def _seen(self, rollout: Rollout) -> Seen:
         migrated = self._migrated(rollout)
+        fleet = self._fleet
+        desired, observed, versions = fleet.desired, fleet.observed, fleet.versions()
         return Seen(
-            sets=dict(self._sets(rollout)),
-            pinned=self._pinned(),
-            told=self._told(rollout),
+            sets=dict(sets_seen(desired, observed, rollout)),
+            pinned=pinned(desired, observed, versions, fleet.strays),
+            # Strays cannot be told.
+            told=not fleet.strays and all_applied(desired, observed, rollout, versions),
             migrated=migrated is not None,
             migration_trouble=migrated or "",
-            judgement=self._judgement(rollout) if rollout.stage is Stage.CANARY else None,
+            judgement=self._canary.look(rollout, desired.current, observed) if rollout.stage is Stage.CANARY else None,
         )
-
-    def _sets(self, rollout: Rollout) -> Iterable[tuple[str, SetSeen]]:
-        fleet = self._fleet
-        for name, want in fleet.desired.services.items():
-            found = fleet.observed.services.get(name)
-            if found is None:
-                continue
-            ready = [r for r in found.replicas.values() if r.state is READY and not r.ending and not r.unheard]
-            deaths, trouble = 0, ""
-            before = rollout.kept.get(name)
-            if before is None:
-                for memory in found.slots.values():
-                    died = max(memory.deaths.in_a_row, DEATHS_MAX if memory.mistake else 0)
-                    if died > deaths:
-                        deaths, trouble = died, memory.last_trouble
-            elif before.release != rollout.wishes[name].release:
-                failed = [m for m in found.slots.values() if m.failed_revision > before.revision]
-                if failed:
-                    deaths, trouble = max(m.deaths.in_a_row for m in failed), failed[0].last_trouble
-            yield (
-                name,
-                SetSeen(len(found.replicas), sum(r.revision >= want.revision for r in ready), deaths, trouble),
-            )
-
-    def _told(self, rollout: Rollout) -> bool:
-        """Whether all that may have requests know the way of the later release's."""
-        fleet = self._fleet
-        if fleet.strays:
-            return False  # they cannot be told
-        services = fleet.services
-        for name in {*fleet.desired.current.sets.values(), *rollout.later.sets.values()}:
-            if name in services and not fleet.command(name) and not fleet.know(name):
-                return False
-        return True
-
-    def _pinned(self) -> bool:
-        """Whether a request of the going release may be under way, in one of the sets that stay."""
-        fleet = self._fleet
-        going = fleet.desired.going()
-        if going is None or fleet.strays:
-            return True
-        leaving, services = set(fleet.desired.leaving()), fleet.services
-        for name, found in fleet.observed.services.items():
-            if name in leaving or name not in services or fleet.command(name):
-                continue
-            if not fleet.know(name):
-                return True
-            for replica in found.replicas.values():
-                beat = replica.report
-                if beat is None and replica.state is DRAINING:
-                    return True  # it was adopted, and has not said what it finishes
-                traffic = beat.traffic.get(going.name) if beat is not None else None
-                if traffic is not None and traffic.in_flight:
-                    return True
-        return False
-
-    def _judgement(self, rollout: Rollout) -> Judgement:
-        """The later release beside the current one, since it has been watched."""
-        fleet = self._fleet
-        first = self._watched != rollout.number
-        if first:
-            self._watched = rollout.number
-            self._before.clear()
-            self._last.clear()
-        waiting: dict[str, Answers] = {}
-        for serial, beat in fleet.observed.reports():
-            for release, traffic in beat.traffic.items():
-                if first:
-                    self._before[serial, release] = traffic.answers
-                self._last[serial, release] = traffic.answers
-                waiting.setdefault(release, Answers()).add(Answers(latencies=traffic.ages))
-        totals: dict[str, Answers] = {}
-        for (serial, release), answers in self._last.items():
-            total = totals.setdefault(release, Answers())
-            total.add(answers.since(self._before.get((serial, release), Answers())))
-        # Who still waits for an answer has waited so long at least, in both of them.
-        for release, ages in waiting.items():
-            totals.setdefault(release, Answers()).add(ages)
-        return compare(totals.get(rollout.later.name, Answers()), totals.get(fleet.desired.current.name, Answers()))
 
 
 def _lost(kept: Kept, now: Installed) -> tuple[Missing, ...]:

@@ -1,6 +1,7 @@
 """What a service needs to be run: its sockets, and the secrets by which its replicas prove who they are."""
 
 import secrets
+import select
 import socket
 from collections.abc import Iterable, Iterator
 
@@ -49,6 +50,13 @@ class Service:
         if self.gateway is not None:
             yield self.gateway
         yield from self.public.values()
+
+    def knocked(self) -> bool:
+        """Whether a connection waits at one of its sockets, on which nobody accepts."""
+        poll = select.poll()
+        for sock in self.sockets():
+            poll.register(sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def port(self, serial: int) -> int:
         """Where the program with a serial listens: at the fixed port, or at one of its own."""

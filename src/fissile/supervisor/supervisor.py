@@ -42,6 +42,7 @@ from fissile.orchestrator.change import (
     SetReplicas,
     apply,
 )
+from fissile.orchestrator.demand import demands, policies
 from fissile.orchestrator.desired import Desired, DesiredService, service_of, set_name
 from fissile.orchestrator.plan import (
     AbandonRestart,
@@ -101,7 +102,6 @@ from fissile.supervisor.releases import Kept, Releases
 from fissile.supervisor.remains import ASKED_SECONDS
 from fissile.supervisor.restarts import Restarted, Restarts, StartFailed
 from fissile.supervisor.rollouts import Rollouts
-from fissile.supervisor.scaling import Scaling
 from fissile.supervisor.service import Secrets, Service
 from fissile.supervisor.shut import Notice, ShutDoors
 from fissile.supervisor.sockets import HOST, listen_unix, remove_unix, restore
@@ -180,7 +180,6 @@ class Supervisor:
         self._editions = Editions(self._fleet, self._logs.pipes, keep=keep)
         self._doors = Doors(self._fleet, self._editions.all)
         self._launcher = Launcher(self._fleet, self._doors)
-        self._scaling = Scaling(self._fleet)
         self._endings = Endings(self._fleet, self._zygotes, self.say)
         self._ownership = Ownership(self._fleet, self._endings)
         self._rollouts = Rollouts(self._fleet, self._store, self._editions, self._doors, self)
@@ -1102,7 +1101,7 @@ class Supervisor:
 
     def _tell_leavers(self) -> None:
         """Have those that drain know who takes over from them: that may be known only after they have begun."""
-        fleet = self._fleet
+        fleet, router = self._fleet, self._fleet.router()
         for serial, process in fleet.processes.items():
             replica = fleet.replica(serial)
             if replica is None or replica.state is not DRAINING or replica.service not in fleet.services:
@@ -1110,7 +1109,7 @@ class Supervisor:
             if fleet.command(replica.service):
                 continue
             want = fleet.desired.services.get(replica.service, DesiredService(0, 0, 0))
-            heirs = fleet.heirs(replica.service)
+            heirs = {door: tuple(map(fleet.handover, to)) for door, to in router.heirs(replica.service).items()}
             idle = IDLE_SECONDS_MAX if want.replicas or any(heirs.values()) else 0.0
             process.link.drain(Drain(want.drain_seconds_max, idle, heirs))
 
@@ -1205,17 +1204,19 @@ class Supervisor:
         """Ask the autoscaler, again and again."""
         while True:
             await asyncio.sleep(SCALE_SECONDS)
-            policies = {
-                name: self._scaling.policy(name)
-                for name, want in self._fleet.desired.services.items()
-                if want.automatic
-            }
-            if not policies:
+            wanted = self._fleet.desired.services
+            automatic = [name for name, want in wanted.items() if want.automatic]
+            if not automatic:
                 continue
+            router = self._fleet.router()
+            specs = {name: router.spec(name) for name in router.live_sets()}
+            asleep = [name for name in automatic if wanted[name].replicas == 0 and name in specs]
+            knocked = {name for name in asleep if self._fleet.service(name).knocked()}
+            allowed = policies(self._fleet.desired, specs)
             decisions = self._autoscaler.decide(
-                {name: policy for name, policy in policies.items() if name not in self._held},
-                {name: want.replicas for name, want in self._fleet.desired.services.items()},
-                self._scaling.demands(),
+                {name: policy for name, policy in allowed.items() if name not in self._held},
+                {name: want.replicas for name, want in wanted.items()},
+                demands(self._fleet.desired, self._fleet.observed, specs, knocked),
                 cores=self._fleet.settings.machine.cores or os.cpu_count() or 1,
                 now=time.monotonic(),
             )
@@ -1246,7 +1247,7 @@ class Supervisor:
             await asyncio.sleep(BALANCE_SECONDS)
             now = time.monotonic()
             away: dict[int, dict[str, dict[str, int]]] = {}
-            for door, holders in self._fleet.holders().items():
+            for door, holders in self._fleet.router().holders().items():
                 for shift in shifts(list(self._counted(door.name, holders, now)), random.random()):
                     address = self._fleet.handover(shift.taker)
                     away.setdefault(shift.giver, {}).setdefault(door.name, {})[address] = shift.count
@@ -1270,17 +1271,19 @@ class Supervisor:
         if not any(want.zero_by for want in fleet.desired.services.values()):
             return {}
         found: dict[int, Notice] = {}
+        router = fleet.router()
         for service in fleet.services.values():
             sets = fleet.sets(service.name)
             lives = any(one.lives() for name in sets for one in fleet.observed.service(name).replicas.values())
             if sets and not lives and all(fleet.desired.services[name].zero_by for name in sets):
                 for sock in (*((service.gateway,) if service.gateway is not None else ()), *service.public.values()):
-                    found[sock.fileno()] = Notice(sock, f"{service.name} {fleet.away(sets[0])}", back(service.name))
+                    found[sock.fileno()] = Notice(sock, f"{service.name} {router.away(sets[0])}", back(service.name))
         return found
 
     def _tell_routes(self, now: float) -> None:
         fleet = self._fleet
-        current = {name: fleet.routes(name) for name in fleet.services}
+        router = fleet.router()
+        current = {name: router.targets(name) for name in router.live_sets()}
         unheard = fleet.observed.unheard()
         changed = fleet.routed.update(current, unheard, now)
         several = False
@@ -1292,10 +1295,10 @@ class Supervisor:
             self._live = live
         if not changed and not several:
             return
-        for name, service in fleet.services.items():
-            if service.settings.command or (not several and not changed.intersection(fleet.called(service))):
+        for name in current:
+            if router.program(name) or (not several and not changed.intersection(router.called(name))):
                 continue
-            order = fleet.told(name)
+            order = fleet.told(name, router)
             for replica in fleet.observed.service(name).replicas.values():
                 process = fleet.processes.get(replica.serial)
                 if process is not None and replica.state is not ReplicaState.STARTING:
@@ -1352,7 +1355,8 @@ class Supervisor:
 
     def addresses(self, service: str) -> tuple[str, ...]:
         """Where the replicas of a service are called."""
-        return self._fleet.routes(self._fleet.current(service))
+        name = self._fleet.current(service)
+        return self._fleet.addresses(name, self._fleet.router().targets(name))
 
     def _known(self, service: str) -> str:
         """The replica set of a service that has most of the requests. Raises InvalidArgument."""

@@ -1,0 +1,81 @@
+"""What there is to do for each replica set, as callers, public doors and replicas report it."""
+
+from collections.abc import Collection, Mapping
+
+from fissile.orchestrator.autoscale import Demand, ScalingPolicy
+from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.replica import Observed
+from fissile.orchestrator.rollout import least
+from fissile.orchestrator.spec import ScalingSpec, ServiceSpec
+
+
+def policies(desired: Desired, specs: Mapping[str, ServiceSpec]) -> dict[str, ScalingPolicy]:
+    """Between which counts the autoscaler may choose, by replica set that has a spec and for which it decides."""
+    serving = set(desired.current.sets.values())
+    found: dict[str, ScalingPolicy] = {}
+    for name, want in desired.services.items():
+        if want.automatic and name in specs:
+            by = specs[name].scaling or ScalingSpec()
+            found[name] = ScalingPolicy(
+                want.replicas_min,
+                want.replicas_max,
+                by.target,
+                by.weight,
+                by.idle_seconds,
+                "" if name in serving else "rollout",
+                least(desired, name),
+            )
+    return found
+
+
+def demands(
+    desired: Desired, observed: Observed, specs: Mapping[str, ServiceSpec], knocked: Collection[str]
+) -> dict[str, Demand]:
+    """The demand of each replica set that has a spec.
+
+    knocked: the sets at whose sockets a connection waits that nobody accepts.
+    """
+    called: dict[str, int] = {}
+    own: dict[str, _Own] = {name: _Own() for name in desired.services}
+    for name, service in observed.services.items():
+        here = own.get(name)
+        for replica in service.replicas.values():
+            report = replica.report
+            if report is None:
+                continue
+            if here is not None:
+                here.running += report.in_flight + report.queued
+                here.requests += report.requests
+            for callee, count in report.calls.items():
+                called[callee] = called.get(callee, 0) + count
+                if here is not None and count:
+                    here.waiting[callee] = here.waiting.get(callee, 0.0) + count
+    return {
+        name: _demand(desired, observed, name, specs[name], called.get(name, 0), own[name], name in knocked)
+        for name in own
+        if name in specs
+    }
+
+
+class _Own:
+    """What a set's replicas say of themselves."""
+
+    __slots__ = ("requests", "running", "waiting")
+
+    def __init__(self) -> None:
+        self.running = self.requests = 0
+        self.waiting: dict[str, float] = {}
+
+
+def _demand(
+    desired: Desired, observed: Observed, name: str, spec: ServiceSpec, called: int, own: _Own, knocked: bool
+) -> Demand:
+    want, ready = desired.services[name], observed.service(name).ready()
+    return Demand(
+        # Tools call too, and report nothing: what runs is the least that there is.
+        in_flight=float(max(called, own.running) + own.requests),
+        ready=ready,
+        waiting=own.waiting,
+        wake=want.automatic and want.replicas == 0 and knocked,
+        places=ready * spec.places,
+    )

@@ -1,0 +1,283 @@
+"""Whom the replicas of each set call, who may call them, and who serves their visitors.
+
+Names alone: where a replica listens and which token proves a service is the shell's to know. A request is given its
+release at the edge and stays in it, so routes are by release. Only a component that declares a reference may call.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from fissile.orchestrator.desired import Desired, LiveRelease, Stage, service_of
+from fissile.orchestrator.replica import READY, Observed, Replica
+from fissile.orchestrator.routes import Target
+from fissile.orchestrator.routes import routes as routed_slots
+from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
+from fissile.runtime.control import GATEWAY_DOOR, OPERATOR
+
+
+class CalleeRoute(msgspec.Struct, frozen=True):
+    """A replica set that is called. program: whether it asks for its token. away: why nobody is there on purpose."""
+
+    service: str
+    targets: tuple[Target, ...]
+    program: bool = False
+    away: str = ""
+
+
+class DoorRoute(msgspec.Struct, frozen=True):
+    """The other build of a public door: its share of connections, and the serials of replicas that take them."""
+
+    share: float
+    serials: tuple[int, ...]
+
+
+class CallerRules(msgspec.Struct, frozen=True):
+    """Who may call a set. services: those that may, with their components. references: caller → components here.
+
+    understood: a method's fingerprint → others with which it may be called. programs: services that call by HTTP/JSON.
+    """
+
+    services: dict[str, tuple[str, ...]] = {}
+    references: dict[str, frozenset[str]] = {}
+    understood: dict[str, frozenset[str]] = {}
+    programs: frozenset[str] = frozenset()
+
+
+class SetRoutes(msgspec.Struct, frozen=True):
+    """All that a set's replicas have to know of their callees, their callers and their doors; see `control.Routes`."""
+
+    release: str
+    releases: tuple[str, ...]
+    callees: dict[str, CalleeRoute]
+    ways: dict[str, dict[str, str]]
+    shares: dict[str, float]
+    elsewhere: dict[str, DoorRoute]
+    sticky: str
+    rollout: int
+    callers: CallerRules
+
+
+class Door(NamedTuple):
+    """Where clients from outside come in. service: of HTTP/JSON, whose door it is; others have names of their own."""
+
+    name: str
+    service: str = ""
+
+
+class Router:
+    """Decides for one state of things; it is made anew for the next.
+
+    releases: those that are loaded, by name. told: the targets that callers were told last, by replica set.
+    """
+
+    def __init__(
+        self,
+        desired: Desired,
+        observed: Observed,
+        releases: Mapping[str, ReleaseSpec],
+        told: Mapping[str, tuple[Target, ...]],
+    ) -> None:
+        self._desired = desired
+        self._observed = observed
+        self._releases = releases
+        self._told = told
+        self._live = [releases[one.name] for one in desired.releases() if one.name in releases]
+        self._specs: dict[str, ServiceSpec | None] = {}
+        self._doors: dict[Door, list[tuple[Replica, float]]] | None = None
+
+    def live_sets(self) -> tuple[str, ...]:
+        """Those of all live releases."""
+        return tuple(dict.fromkeys(name for one in self._live for name in one.sets.values()))
+
+    def found(self, name: str) -> ServiceSpec | None:
+        """What a live set is made of; None where no live release has it.
+
+        One that cannot be there twice is the same set in each release: it is made of the one that is wanted now.
+        """
+        if name not in self._specs:
+            self._specs[name] = self._find(name)
+        return self._specs[name]
+
+    def _find(self, name: str) -> ServiceSpec | None:
+        want = self._desired.services.get(name)
+        wanted = self._releases.get(want.release) if want is not None else None
+        if not any(one.made(name) is not None for one in self._live):
+            return None
+        made = (one.made(name) for one in (wanted, *self._live) if one is not None)
+        return next(spec for spec in made if spec is not None)
+
+    def spec(self, name: str) -> ServiceSpec:
+        """The same of a set that is live. Raises KeyError."""
+        spec = self.found(name)
+        if spec is None:
+            raise KeyError(name)
+        return spec
+
+    def program(self, name: str) -> bool:
+        """Whether a live set's replicas are programs that know nothing of us, and are told nothing."""
+        return self.spec(name).program
+
+    def targets(self, name: str) -> tuple[Target, ...]:
+        """Where a replica set is called now."""
+        want = self._desired.services.get(name)
+        if want is None or want.zero_by:
+            return ()  # its release has not come so far, or somebody has scaled it to zero
+        found = self._observed.service(name)
+        slots = routed_slots(want, found)
+        if not self.program(name):
+            return tuple(Target(slot) for slot in slots)
+        return tuple(Target(slot, self._newest(name, slot)) for slot in slots)
+
+    def _newest(self, name: str, slot: int) -> int:
+        """The serial of the program in a slot: the newest that is ready, or else the newest."""
+        here = [r for r in self._observed.service(name).replicas.values() if r.slot == slot]
+        newest = max(here, key=lambda r: (r.state is READY, r.serial), default=None)
+        return newest.serial if newest is not None else 0
+
+    def away(self, name: str) -> str:
+        """Why nobody is called at a replica set, as somebody wants it so; else ""."""
+        want = self._desired.services.get(name)
+        return f"is scaled to zero by {want.zero_by}" if want is not None and want.zero_by else ""
+
+    def members(self, name: str) -> list[LiveRelease]:
+        """The live releases that a replica set belongs to."""
+        return [release for release in self._desired.releases() if name in release.sets.values()]
+
+    def routes(self, name: str) -> SetRoutes:
+        """What the replicas of a live set have to know."""
+        desired, service, spec = self._desired, service_of(name), self.spec(name)
+        rollout = desired.rollout
+        members = self.members(name) or [desired.current]
+        moved = rollout is not None and rollout.stage is Stage.MOVED
+        ways = {release.name: self._ways(service, release) for release in members if service in release.sets}
+        if rollout is not None and len(members) > 1:
+            # What still calls these in the name of their release, as a task begun in a request, takes the usual way.
+            there = desired.services.keys() - set(rollout.left)
+            ways = {name: {c: other for c, other in way.items() if other in there} for name, way in ways.items()}
+        return SetRoutes(
+            release=(members[-1] if moved else members[0]).name,
+            releases=tuple(release.name for release in desired.releases()),
+            callees={
+                other: self._callee(other) for other in sorted({to for way in ways.values() for to in way.values()})
+            },
+            ways=ways,
+            shares=self._own_shares(members),
+            elsewhere=dict(self._elsewhere(service, spec, members)),
+            sticky=rollout.sticky if rollout is not None else "",
+            rollout=rollout.number if rollout is not None else 0,
+            callers=self._callers(service, spec, members),
+        )
+
+    def called(self, name: str) -> set[str]:
+        """The replica sets that a set's replicas call, in any live release."""
+        service = service_of(name)
+        members = [release for release in self.members(name) if service in release.sets]
+        return {other for release in members for other in self._ways(service, release).values()}
+
+    def _ways(self, service: str, release: LiveRelease) -> dict[str, str]:
+        """Which replica set each component is in that a service calls in a release."""
+        spec = self._releases[release.name]
+        found: dict[str, str] = {}
+        for component in spec.services[service].calls:
+            other = spec.service_of(component)
+            if other is not None and other != service:
+                found[component] = release.sets[other]
+        return found
+
+    def _callee(self, name: str) -> CalleeRoute:
+        away = self.away(name)
+        targets = () if away else self._told.get(name) or self.targets(name)
+        return CalleeRoute(service_of(name), targets, self.spec(name).program, away)
+
+    def _own_shares(self, members: list[LiveRelease]) -> dict[str, float]:
+        """Of the new requests that stay here, which part each release gets."""
+        shares = self._desired.shares()
+        here = sum(shares[release.name] for release in members if release.name in shares)
+        return {release.name: shares.get(release.name, 0.0) / here for release in members} if here > 0 else {}
+
+    # -- doors ------------------------------------------------------------------------------------------
+
+    def _elsewhere(
+        self, service: str, spec: ServiceSpec, members: list[LiveRelease]
+    ) -> Iterator[tuple[str, DoorRoute]]:
+        """The other builds of a set's public doors."""
+        shares = self._desired.shares()
+        for release in self._desired.releases():
+            if release in members:
+                continue
+            theirs = self._releases[release.name]
+            for door in (GATEWAY_DOOR, *spec.doors):
+                other = release.sets.get((theirs.service_of(door) or door) if door else service)
+                there = self.found(other) if other is not None else None
+                if other is None or there is None or there.program:
+                    continue
+                yield door, DoorRoute(shares[release.name], tuple(replica.serial for replica in self._ready(other)))
+
+    def doors_of(self, name: str) -> tuple[Door, ...]:
+        """The doors that a set's replicas serve by themselves."""
+        return (Door(GATEWAY_DOOR, service_of(name)), *map(Door, self.spec(name).doors))
+
+    def holders(self) -> dict[Door, list[tuple[Replica, float]]]:
+        """By public door, the replicas that serve it: each with its part of the connections, 1 in all."""
+        if self._doors is None:
+            self._doors = self._holders()
+        return self._doors
+
+    def _holders(self) -> dict[Door, list[tuple[Replica, float]]]:
+        sets: dict[Door, dict[str, float]] = {}
+        shares = self._desired.shares()
+        for release in self._desired.releases():
+            for name in release.sets.values():
+                made = self.found(name)
+                if made is None or made.program:
+                    continue
+                for door in self.doors_of(name):
+                    found = sets.setdefault(door, {})
+                    found[name] = found.get(name, 0.0) + shares[release.name]
+        ready = {name: self._ready(name) for name in self.live_sets()}
+        return {
+            door: [(one, part / len(ready[name])) for name, part in parts.items() for one in ready[name]]
+            for door, parts in sets.items()
+        }
+
+    def heirs(self, name: str) -> dict[str, tuple[int, ...]]:
+        """The serials of replicas that take the kept connections of a set's replicas that drain, by door."""
+        holders = self.holders()
+        return {
+            door.name: tuple(other.serial for other, part in holders.get(door, ()) if part > 0.0)
+            for door in self.doors_of(name)
+        }
+
+    def _ready(self, name: str) -> list[Replica]:
+        return [r for r in self._observed.service(name).replicas.values() if r.state is READY and not r.ending]
+
+    # -- who may call -------------------------------------------------------------------------------------
+
+    def _callers(self, service: str, spec: ServiceSpec, members: list[LiveRelease]) -> CallerRules:
+        """The services of the set's own releases that declare a reference, and people's tools."""
+        callers: dict[str, tuple[str, ...]] = {OPERATOR: (OPERATOR,)}
+        references: dict[str, frozenset[str]] = {OPERATOR: frozenset(spec.components)}
+        programs: set[str] = set()
+        for release in members:
+            theirs = self._releases[release.name]
+            for other, caller in theirs.services.items():
+                if other == service or not set(caller.calls).intersection(spec.components):
+                    continue
+                callers[other] = tuple(dict.fromkeys((*callers.get(other, ()), *caller.components)))
+                if caller.program:
+                    programs.add(other)
+                for component in caller.components:
+                    called = frozenset(theirs.references[component]).intersection(spec.components)
+                    references[component] = references.get(component, frozenset()) | called
+        return CallerRules(callers, references, self._understood(members), frozenset(programs))
+
+    def _understood(self, members: list[LiveRelease]) -> dict[str, frozenset[str]]:
+        """A service that is replaced in place, and those whom it calls, meet requests of every live release."""
+        found: dict[str, frozenset[str]] = {}
+        for release in members:
+            for other in self._desired.releases():
+                theirs = self._releases[release.name].understood(self._releases[other.name])
+                found |= {own: found.get(own, frozenset()) | more for own, more in theirs.items()}
+        return found
