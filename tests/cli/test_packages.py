@@ -165,3 +165,17 @@ def test_a_folder_of_packages_that_came_after_the_supervisor_is_looked_into(tmp_
         assert deployed.returncode == 0, deployed
         (live,) = [one for one in Client(folder).get("/releases") if one["state"] == "live"]
         assert live["lost"] == []
+
+
+@pytest.mark.parametrize("what", ["restart", "rollback"])
+def test_what_cannot_be_imported_any_more_is_told_with_the_packages_that_are_gone(tmp_path: Path, what: str):
+    with packaged(tmp_path) as app:
+        if what == "rollback":
+            (app.folder / "a.py").write_text(APPLICATION.replace("import dep\n", "").replace("dep.V", "1"))
+            assert app.command("deploy", "--wait").returncode == 0
+        shutil.rmtree(tmp_path / "site-packages")
+        refused = app.command(what)
+        assert refused.returncode == 1 or refused.returncode == 2
+        assert "imports 'dep', which is not installed" in refused.stderr
+        assert "since it ran: dep 1 is gone" in refused.stderr
+        assert "-m pip install dep==1" in refused.stderr

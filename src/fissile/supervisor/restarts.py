@@ -12,13 +12,13 @@ from typing import Protocol
 import msgspec
 
 from fissile.errors import ConfigError, FissileError
-from fissile.orchestrator.packages import Installed, Missing, from_here, gone, listed, way_back
+from fissile.orchestrator.packages import Installed, Missing, differences, from_here, gone, listed, way_back
 from fissile.supervisor.beginning import StartError
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
 from fissile.supervisor.environment import Environment
 from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.installed import is_uvs
+from fissile.supervisor.installed import installed, is_uvs, path_now, working_folder
 from fissile.supervisor.nursery import Nursery
 from fissile.supervisor.unreleased import changed
 
@@ -149,13 +149,18 @@ class Restarts:
 
     async def _load(self, edition: Edition, environment: Environment | None, *, packages: bool) -> Nursery:
         settled = edition.nursery.load.settled
-        loaded = await self._editions.load(
-            edition.settings,
-            edition.release.topology,
-            self._doors.kept,
-            settled=settled,
-            environment=environment,
-        )
+        try:
+            loaded = await self._editions.load(
+                edition.settings,
+                edition.release.topology,
+                self._doors.kept,
+                settled=settled,
+                environment=environment,
+            )
+        except ConfigError as error:
+            if settled is None:
+                raise
+            raise explained(error, settled.installed, await installed_now(self._fleet, self._editions)) from None
         try:
             missing = loaded.loaded.missing
             if settled is not None and not packages:
@@ -216,6 +221,25 @@ def check(release: str, missing: tuple[Missing, ...], before: Installed, consent
         f"packages are not as they were when release {release} was made: {listed(lost)}",
         remedy=f"{remedy_of(lost, before)}; or say --accept-packages: {consent}",
     )
+
+
+async def installed_now(fleet: Fleet, editions: Editions) -> Installed:
+    """What is installed, as far as it is seen from here."""
+    path = await asyncio.to_thread(path_now, editions.environment.general())
+    return await asyncio.to_thread(installed, str(fleet.root), working_folder(), path=path)
+
+
+def lost(before: Installed, now: Installed) -> tuple[Missing, ...]:
+    """What is not installed as it was when a release was made."""
+    return gone(one for one in differences(before, now) if not one.name.startswith("/"))
+
+
+def explained(error: ConfigError, before: Installed, now: Installed) -> ConfigError:
+    """Why a release cannot be imported any more, with what is missing since it was made."""
+    missing = lost(before, now)
+    if not missing:
+        return error
+    return ConfigError(f"{error.message}; since it ran: {listed(missing)}", remedy=remedy_of(missing, before))
 
 
 def remedy_of(lost: tuple[Missing, ...], before: Installed) -> str:

@@ -37,7 +37,7 @@ from fissile.orchestrator.change import (
     Why,
 )
 from fissile.orchestrator.desired import DesiredService, Rollout, Stage, service_of
-from fissile.orchestrator.packages import Installed, Missing, differences, gone, listed
+from fissile.orchestrator.packages import differences, listed
 from fissile.orchestrator.release import FORCED, ContractBreak, Difference, Surroundings, difference, parted
 from fissile.orchestrator.rollout import (
     UNDECIDED,
@@ -57,11 +57,10 @@ from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.environment import Sent, sent
 from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.installed import installed, path_now, working_folder
 from fissile.supervisor.messages import Settled
 from fissile.supervisor.migrations import Launch, Migrations
 from fissile.supervisor.releases import Kept, KeptLine, Releases
-from fissile.supervisor.restarts import check, remedy_of
+from fissile.supervisor.restarts import check, explained, installed_now, lost
 from fissile.supervisor.unreleased import changed
 
 LOOK_SECONDS = 0.05
@@ -319,11 +318,9 @@ class Rollouts:
                 settings, topology, self._doors.kept, forced=forced, environment=environment, root=self._root
             )
         except ConfigError as error:
-            missing = _lost(kept, await self._installed()) if kept is not None else ()
-            if kept is None or not missing:
+            if kept is None:
                 raise
-            way = remedy_of(missing, kept.installed)
-            raise ConfigError(f"{error.message}; since it ran: {listed(missing)}", remedy=way) from None
+            raise explained(error, kept.installed, await installed_now(self._fleet, self._editions)) from None
         try:
             if kept is not None and not (order.packages or order.plan):
                 check(kept.name, differences(kept.installed, found.loaded.installed), kept.installed, ROLLED_BACK)
@@ -332,19 +329,14 @@ class Rollouts:
             raise
         return found
 
-    async def _installed(self) -> Installed:
-        """What is installed now, as far as it is seen from here."""
-        path = await asyncio.to_thread(path_now, self._editions.environment.general())
-        return await asyncio.to_thread(installed, str(self._fleet.root), working_folder(), path=path)
-
     async def lost(self) -> dict[str, tuple[str, ...]]:
         """By release that is kept, which packages it would miss."""
         found: dict[str, tuple[str, ...]] = {}
-        now = await self._installed()
+        now = await installed_now(self._fleet, self._editions)
         for line in self.kept():
             with suppress(ConfigError):
                 kept = await asyncio.to_thread(self._store.find, line.name)
-                found[line.name] = tuple(map(str, _lost(kept, now)))
+                found[line.name] = tuple(map(str, lost(kept.installed, now)))
         return found
 
     def _stale(self) -> tuple[str, ...]:
@@ -714,11 +706,6 @@ class Rollouts:
             migration_trouble=migrated or "",
             judgement=self._canary.look(rollout, desired.current, observed) if rollout.stage is Stage.CANARY else None,
         )
-
-
-def _lost(kept: Kept, now: Installed) -> tuple[Missing, ...]:
-    """What is not installed as it was when a release was made."""
-    return gone(one for one in differences(kept.installed, now) if not one.name.startswith("/"))
 
 
 def _bounds(want: DesiredService) -> tuple[int, int]:
