@@ -154,3 +154,13 @@ async def test_the_end_is_asked_for_and_answered(api: WithApi):
         while not api.downs:
             await asyncio.sleep(0.01)
     assert api.downs == 1
+
+
+async def test_an_order_that_is_under_way_when_all_is_stopped_is_answered(api: WithApi):
+    async with api.run.supervisor.rollouts.preparing, unix(api) as client:
+        asked = asyncio.create_task(client.post("/deploy", json={}))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(asked), 0.3)
+        await api.server.close()
+        answer = await asked
+        assert (answer.status_code, answer.json()["detail"]) == (503, "the application is stopped meanwhile")

@@ -204,6 +204,25 @@ class Api:
         self._supervisor = supervisor
         self._down = down
         self._digest = None if token is None else token_digest(token)
+        self._asked: set[asyncio.Future[Response]] = set()
+
+    def end(self) -> None:
+        """Whoever still waits for an answer is told that the application is stopped."""
+        for task in list(self._asked):
+            task.cancel()
+
+    async def _unless_it_ends(self, operation: Awaitable[Response]) -> Response:
+        task = asyncio.ensure_future(operation)
+        self._asked.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if asking is None or asking.cancelling():
+                raise
+            return problem(503, "Stopped", "the application is stopped meanwhile", "`fissile history` says by whom")
+        finally:
+            self._asked.discard(task)
 
     def asgi(self) -> Starlette:
         """The ASGI app."""
@@ -228,7 +247,7 @@ class Api:
                         401, "Unauthorized", "the token is wrong", "send the api_token of .fissile/endpoints.json"
                     )
             try:
-                return await operation(request)
+                return await self._unless_it_ends(operation(request))
             except ValueError as error:
                 return problem(400, "Bad request", str(error), "see /openapi.json")
             except TooLong:

@@ -17,6 +17,8 @@ from fissile.supervisor.state import API_SOCKET
 from fissile.supervisor.supervisor import Supervisor
 
 DRAIN_SECONDS_MAX = 2.0
+# After that, orders that take longer, as a restart, are told that it ends.
+ORDERS_SECONDS_MAX = 1.0
 ACCEPTS_MAX = 64
 
 
@@ -28,6 +30,7 @@ class ApiServer:
         self._down = down
         self._port = port
         self._edges: list[Edge] = []
+        self._apis: list[Api] = []
         self._path = ""
         self._listener: socket.socket | None = None
 
@@ -36,8 +39,9 @@ class ApiServer:
         token = self._supervisor.api_token
         self._path = self._supervisor.socket_path(API_SOCKET)
         tcp = listen_tcp(self._port, "the supervisor's API", "`api_port` under [machine]")
-        await self._edge(Api(self._supervisor, self._down, token).asgi()).start(tcp)
-        self._inside = self._edge(Api(self._supervisor, self._down, None).asgi())
+        self._apis = [Api(self._supervisor, self._down, one) for one in (token, None)]
+        await self._edge(self._apis[0].asgi()).start(tcp)
+        self._inside = self._edge(self._apis[1].asgi())
         self._outside = self._edge(refuse)
         self._listen()
         self._supervisor.announce(url(tcp), self._path, renew=self._listen)
@@ -53,6 +57,7 @@ class ApiServer:
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener.fileno())
             self._listener.close()
+            self._listener = None
 
     def _edge(self, app: Any) -> Edge:
         edge = Edge(app)
@@ -68,10 +73,15 @@ class ApiServer:
             (self._outside if self._supervisor.refuses(connection) else self._inside).take(connection)
 
     async def close(self) -> None:
-        """Answer what is asked, then close. Event streams end."""
+        """Answer what is asked, then close. Event streams end. May be called again."""
         self._leave()
+        loop = asyncio.get_running_loop()
+        ends = [loop.call_later(ORDERS_SECONDS_MAX, api.end) for api in self._apis]
         for edge in self._edges:
             await edge.drain(DRAIN_SECONDS_MAX, idle_seconds_max=0.0)
+        for end in ends:
+            end.cancel()
+        self._edges.clear()
         remove_unix(self._path)
 
 
