@@ -471,3 +471,27 @@ def test_what_was_moved_is_no_reason_to_look_at_all_links(place: Place) -> None:
     assert has_more(place.root, place.home)
     place.look()
     assert (place.home / "theirs.bin~").is_symlink()
+
+
+def test_a_link_that_a_program_has_moved_is_not_put_back_before_the_file_has_followed(place: Place) -> None:
+    """Else the next draft would be written through it, into the file that was moved."""
+    (place.home / "uploads").mkdir()
+    (place.home / "draft").write_text("1")
+    place.look()
+    (place.home / "draft").rename(place.home / "uploads/1")
+    place.store.relink(Settings(root=str(place.home), services=SETTINGS))
+    (place.home / "draft").write_text("2")
+    place.look()
+    assert (place.root / "uploads/1").read_text() == "1"
+    assert (place.root / "draft").read_text() == "2"
+
+
+def test_a_next_supervisor_knows_of_links_that_were_not_written_down(place: Place) -> None:
+    (place.home / "uploads").mkdir()
+    (place.home / "draft").write_text("1")
+    place.look()
+    (place.home.parent / "links.json").write_text("[]")
+    (place.home / "draft").rename(place.home / "uploads/1")
+    Releases(place.root / ".fissile", place.root).gather()
+    assert (place.root / "uploads/1").read_text() == "1"
+    assert place.others() == {"uploads"}

@@ -254,10 +254,14 @@ def _is_never_linked(name: str, beside: Set[str]) -> bool:
 
 
 def link_one(root: Path, path: str, home: Path) -> None:
-    """A link to what the application has at a path, unless something is there. Raises OSError."""
+    """A link to what the application has at a path, unless something is there. Raises OSError.
+
+    Where a link has been, a program has moved or deleted it: that is for the next look (see gathering).
+    """
     target, own = f"{home}/{path}", f"{root}/{path}"
     if not os.path.lexists(target):
-        os.symlink(own, target)
+        if not place_of(home, root, path).witness.is_symlink():
+            os.symlink(own, target)
     elif _leads_elsewhere(target, path, root):
         put_link(place_of(home, root, path), root / path, lambda found: _leads_elsewhere(found, path, root))
 

@@ -22,13 +22,14 @@ from pathlib import Path
 
 import msgspec
 
-from fissile.supervisor.copies import CACHE, COMPANIONS, JOURNAL, PACKAGES, SHM, WAL, replace_private
+from fissile.supervisor.copies import CACHE, COMPANIONS, JOURNAL, PACKAGES, SHM, WAL, link_one, replace_private
 from fissile.supervisor.manifest import Manifest, manifest
 from fissile.supervisor.placing import (
     DRAFT,
     Place,
     aside,
     attest,
+    attested,
     is_elsewhere,
     is_folder,
     is_link_to,
@@ -217,6 +218,7 @@ class Gathering:
             with suppress(OSError, msgspec.DecodeError, UnicodeError):
                 raw = msgspec.json.decode((path.parent / LINKS).read_bytes(), type=list[str])
                 links = set(map(_path, raw))
+            links.update(attested(path))
             home = self._homes[path] = _Home(path, known, frozenset({"", *parents}), _Links(links))
         return home
 
@@ -251,7 +253,7 @@ class Gathering:
             home.links.add(new)
             moved.append(new)
         lost: set[str] = set()
-        for path in sorted({*gone, *(path for path in seen.made if path in home.links)}):
+        for path in sorted({*gone, *seen.made}):
             if is_elsewhere(self._place(home, path)) and not self._follow_link(home, path, seen):
                 lost.add(path)
         home.lost = lost
@@ -396,6 +398,8 @@ class Gathering:
             else:  # deleted there: who wants to make it anew is not to be in the way of itself
                 with suppress(FileNotFoundError):
                     os.unlink(link)
+                with suppress(OSError):
+                    self._place(home, path).witness.unlink()
                 home.links.discard(path)
             return
         old = leads.removeprefix(top)
@@ -508,6 +512,7 @@ class Gathering:
                 attest(place)
                 self._say_once(f"{path} was deleted by a program, and is put back: it belongs to the application")
             else:
+                place.witness.unlink(missing_ok=True)
                 home.links.discard(path)
 
     def _put_aside(self, path: str) -> None:
@@ -536,7 +541,7 @@ class Gathering:
             return
         known = home.manifest.files.get(path)
         if not os.path.lexists(target) and os.path.lexists(own):
-            target.symlink_to(own)
+            link_one(self._root, path, home.path)
         elif known is not None and not target.is_symlink() and _is_still(target, known.size, known.modified):
             put_link(self._place(home, path), own, lambda found: _is_still(found, known.size, known.modified))
         if target.is_symlink():

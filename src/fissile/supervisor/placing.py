@@ -15,7 +15,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -90,11 +90,26 @@ def put_link(place: Place, leads: Path | str, expected: Callable[[Path], bool]) 
             return False
         if expected(draft):
             return True
-        exchange(draft, made)
+        _put_back(place, str(leads))
         return False
     finally:
         if is_link_to(draft, str(leads)) or expected(draft):
             draft.unlink(missing_ok=True)
+
+
+def _put_back(place: Place, leads: str) -> None:
+    """What a program had put in the place of what was expected."""
+    made, draft = place.made, place.draft
+    try:
+        exchange(draft, made)
+    except FileNotFoundError:
+        # It has moved our link meanwhile, and meant this: the link leads to it from now on.
+        if leads == str(place.own) and is_elsewhere(place):
+            with suppress(OSError):
+                draft.replace(place.own)
+        return
+    if not is_link_to(draft, leads) and modified(draft) >= modified(made):
+        exchange(draft, made)  # it has replaced our link: that is newer
 
 
 def _bear_witness(link: Path, witness: Path) -> None:
@@ -110,11 +125,19 @@ def attest(place: Place) -> None:
         _bear_witness(place.made, place.witness)
 
 
+def attested(home: Path) -> Iterator[str]:
+    """Paths of links that have been put in a copy, whatever was written down since."""
+    witnesses = home.parent / WITNESSES
+    for folder, folders, names in os.walk(witnesses):
+        for name in [*names, *(one for one in folders if os.path.islink(os.path.join(folder, one)))]:
+            yield os.path.relpath(os.path.join(folder, name), witnesses)
+
+
 def is_elsewhere(place: Place) -> bool:
     """Whether a link that stood in the copy has been moved, so that its second name is not the only one."""
     with suppress(OSError):
         found = place.witness.lstat()
-        return found.st_nlink > (2 if is_same(place.made, place.witness) else 1)
+        return stat.S_ISLNK(found.st_mode) and found.st_nlink > (2 if is_same(place.made, place.witness) else 1)
     return False
 
 
@@ -254,6 +277,7 @@ def move_folder(place: Place, *, replaces: bool) -> bool:
         if not _emptied(place.draft):  # somebody was faster: the next look moves it
             exchange(place.draft, made)
             return False
+        shutil.rmtree(place.witness, ignore_errors=True)  # those of what was in it
         return True
     finally:
         if place.draft.is_symlink():
@@ -334,6 +358,8 @@ def _recover(place: Place) -> None:
         exchange(draft, made)
         if is_link_to(draft, str(own)):
             draft.unlink()
+    elif is_elsewhere(place) and _is_file(draft) and modified(own) <= _put(draft):
+        draft.replace(own)  # a program has moved our link, and meant this
     else:
         own.parent.mkdir(parents=True, exist_ok=True)
         if not (draft.is_symlink() and os.path.lexists(own)):
