@@ -59,7 +59,7 @@ def test_mistakes_are_named_and_nothing_is_touched(app: Chain):
         assert "there is no fissile.toml" in refused()
         assert "is not a share" in app.order("deploy", "--canary", "150%", code=1)
         assert "is not a share" in app.order("deploy", "--canary", "some", code=2)
-        assert "is no time" in app.order("deploy", "--watch", "a while", code=2)
+        assert "is not a time" in app.order("deploy", "--watch", "a while", code=2)
         assert "not kept" in app.order("rollback", "123456789abc", code=1)
         assert "not 123456789abc" in refused("--expect", "123456789abc")
         assert "no rollout is under way" in app.order("promote", code=1)
