@@ -354,6 +354,9 @@ def up(settings: Settings, options: list[str], waits: Waits) -> Endpoints:
             listener.passed_on()
         try:
             return _heard(listener, process, waits, told, folder / LOGS / f"{OURSELVES}.log")
+        except FissileError:
+            collect(folder / LOGS)  # what was printed after the supervisor's last look
+            raise
         finally:
             listener.close()
 
@@ -443,6 +446,8 @@ def clear(root: Path) -> tuple[int, list[Survivor]]:
     """
     state = StateFolder(as_named(root))
     if not root.is_dir() or not left_anywhere(state.mark().application):
+        if state.path.is_dir():
+            collect(state.path / LOGS)  # what a process printed that was killed after the supervisor's last look
         return 0, []
     state.open()
     try:

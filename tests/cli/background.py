@@ -15,9 +15,8 @@ from supervised import left_in, lives
 
 from fissile.cli.client import Client
 
-# What outlives an application: what happened, what it said, and its releases with their code. In `output` is what a
-# process that was killed at the end printed last, until somebody reads it.
-LEFT = {"journal.db", "logs", "output", "code", "releases", ".gitignore"}
+# What outlives an application: what happened, what it said, and its releases with their code.
+LEFT = {"journal.db", "logs", "code", "releases", ".gitignore"}
 
 
 class Up:

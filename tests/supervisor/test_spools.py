@@ -269,6 +269,19 @@ def test_files_are_two_at_most_and_hold_the_last_lines(tmp_path: Path):
     assert all(path.stat().st_size < FILE_BYTES_MAX + 2 * 1024 * 1024 for path in (tmp_path / "logs").iterdir())
 
 
+def test_what_was_killed_in_the_middle_of_a_step_leaves_nothing(tmp_path: Path):
+    folder = tmp_path / OUTPUT
+    os.close(make(folder, "cart"))
+    (folder / "gone~1.place").touch()
+    begun = folder / "begun~1.new"
+    begun.touch()
+    collect(tmp_path / "logs")
+    assert os.listdir(folder) == [begun.name], "it may get its name yet"
+    os.utime(begun, (0, 0))
+    collect(tmp_path / "logs")
+    assert not folder.exists()
+
+
 def test_a_line_that_is_open_when_a_file_is_full_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(spools, "FILE_BYTES_MAX", 100)
     monkeypatch.setattr(spools, "OPEN_BYTES_MAX", 1000)

@@ -22,7 +22,9 @@ from pathlib import Path
 
 from fissile.supervisor.stamps import COARSE, EXACT, SPOOL, Writing, stamp_ns, stamped, whole, whole_lines
 
-LOG, OLD, PLACE = ".log", ".old", ".place"
+LOG, OLD, PLACE, NEW = ".log", ".old", ".place", ".new"
+# A spool has its name after so long, or never gets it.
+BEGUN_SECONDS_MAX = 60.0
 # What stands between a process's name and its number.
 NUMBER = "~"
 FILE_BYTES_MAX = 32 * 1024 * 1024
@@ -52,7 +54,7 @@ def make(folder: Path, name: str) -> int:
     """A spool for a process: a descriptor to write to. Raises OSError."""
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{name}{NUMBER}{time.time_ns():x}{SPOOL}"
-    begun = path.with_suffix(".new")
+    begun = path.with_suffix(NEW)
     fd = os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
     fcntl.flock(fd, fcntl.LOCK_SH)
     os.rename(begun, path)  # a reader finds it only now that it is locked
@@ -342,8 +344,19 @@ class Collector:
                 file.close()
             self._files.clear()
         if self._folder_fd >= 0:
+            self._sweep()
             os.close(self._folder_fd)
             self._folder_fd = -1
+
+    def _sweep(self) -> None:
+        """Remove what a reader or a starter left who was killed in the middle of a step."""
+        with suppress(OSError):
+            names = set(os.listdir(self._folder))
+            for name in names:
+                path = self._folder / name
+                begun = name.endswith(NEW) and time.time() - path.stat().st_mtime > BEGUN_SECONDS_MAX
+                if begun or (name.endswith(PLACE) and name.removesuffix(PLACE) + SPOOL not in names):
+                    path.unlink()
 
     def log(self, name: str) -> LogFile:
         """The log file of this name. To be used with the lock."""
