@@ -109,9 +109,11 @@ class Editions:
     async def adopt(self) -> list[tuple[Nursery, Found]]:
         """The zygotes that outlived a dead supervisor."""
         adopted: list[tuple[Nursery, Found]] = []
-        for path in self._fleet.state.zygotes() if self.keep else []:
-            nursery = self._nursery(Load(self._fleet.settings, "", self.keep), path)
-            found = await nursery.adopt()
+        paths = self._fleet.state.zygotes() if self.keep else []
+        nurseries = [self._nursery(Load(self._fleet.settings, "", self.keep), path) for path in paths]
+        # At once: one that hangs, as in an import, takes its time to be given up.
+        told = await asyncio.gather(*(nursery.adopt() for nursery in nurseries))
+        for nursery, found in zip(nurseries, told, strict=True):
             if found is not None:
                 adopted.append((nursery, found))
                 self._fleet.nurseries[nursery.name] = nursery

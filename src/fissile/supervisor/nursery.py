@@ -554,6 +554,7 @@ class Nursery:
             if self._zygote_pid is not None:  # it hangs, and holds ports that others will want
                 self._handle = _pidfd(self._zygote_pid)
                 self._kill_zygote()
+                remove_unix(self._path)
             self._lost(wanted=True)
             return None
         self._loads, self._load = True, told.load
