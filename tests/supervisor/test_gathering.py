@@ -495,3 +495,21 @@ def test_a_next_supervisor_knows_of_links_that_were_not_written_down(place: Plac
     Releases(place.root / ".fissile", place.root).gather()
     assert (place.root / "uploads/1").read_text() == "1"
     assert place.others() == {"uploads"}
+
+
+def test_nothing_is_moved_before_it_can_be_written_down_that_it_is_no_code(place: Place) -> None:
+    """As where the disk is full."""
+    in_the_way = place.root / ".fissile/code/written.json.new"
+    in_the_way.mkdir()
+    (place.home / "made.js").write_text("1")
+    (place.home / "config.json").write_text("written")
+    assert place.look() == []
+    assert not (place.root / "made.js").exists()
+    in_the_way.rmdir()
+    place.look(at_once=False)
+    assert place.look(at_once=False) == ["config.json", "made.js"]
+    again = Releases(place.root / ".fissile", place.root)
+    assert (
+        Path(again.copy(Settings(root=str(place.root), services=SETTINGS)).root) != place.home
+    )  # config.json is none now
+    assert set(again._gathering.data) == {"config.json", "made.js"}  # pyright: ignore[reportPrivateUsage]

@@ -208,8 +208,12 @@ def write_private(path: Path, content: bytes) -> None:
 def replace_private(path: Path, content: bytes) -> None:
     """A private file, the old one or the new one whenever somebody is killed or the disk is full. Raises OSError."""
     draft = path.with_name(f"{path.name}.new")
-    write_private(draft, content)
-    draft.replace(path)
+    try:
+        write_private(draft, content)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 # -- links ------------------------------------------------------------------------------------------

@@ -234,12 +234,22 @@ class Gathering:
         recover(home.path, self._root)
         seen = self._look_at(home, at_once=at_once)
         moved: list[str] = []
-        news = [path for path in (*seen.made, *(new for _, new in seen.renamed)) if path not in home.manifest.files]
+        news = [*seen.made, *(new for _, new in seen.renamed)]
         if news:
             # Before anything is moved: a kill between would leave files of which nobody knows that they are no code.
             for path in news:
-                self._made(path)
-            self._write()
+                if path in home.manifest.files:
+                    self._known().code[path] = None
+                else:
+                    self._made(path)
+            try:
+                self._write()
+            except OSError as error:
+                home.folders.clear()
+                self._say_once(
+                    f"what programs make stays in the copy of a release: {WRITTEN} cannot be written: {error}"
+                )
+                return []
         gone = set(seen.gone).difference(old for old, _ in seen.renamed)
         for old, new in self._in_order(home, seen.renamed):
             try:
@@ -525,7 +535,8 @@ class Gathering:
         own.rename(kept)
         before = known.aside.get(path)
         known.aside[path] = os.path.join(os.path.dirname(path), kept.name)
-        self._write()
+        with suppress(OSError):
+            self._write()
         if before:
             shutil.rmtree(self._root / before, ignore_errors=True)
         self._say_once(
@@ -565,17 +576,18 @@ class Gathering:
         for paths in (known.made, known.code) if not seldom else (known.code,):
             for path in [path for path in paths if not os.path.lexists(self._root / path)]:
                 del paths[path]
-        self._write()
+        with suppress(OSError):
+            self._write()
 
     def _write(self) -> None:
+        """Raises OSError."""
         known = self._known()
         raw = Written(
             {_raw(path): None for path in known.made},
             {_raw(path): None for path in known.code},
             {_raw(path): _raw(kept) for path, kept in known.aside.items()},
         )
-        with suppress(OSError):
-            replace_private(self._code / WRITTEN, msgspec.json.encode(raw))
+        replace_private(self._code / WRITTEN, msgspec.json.encode(raw))
 
 
 def _raw(path: str) -> str:
