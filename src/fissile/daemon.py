@@ -26,6 +26,7 @@ from fissile.api.server import ApiServer
 from fissile.component.graph import Graph
 from fissile.component.topology import BUILT_IN, MONOLITH_SERVICE, Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
+from fissile.orchestrator.acts import ACTOR
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import DRAIN_SECONDS_MAX
@@ -48,7 +49,7 @@ from fissile.supervisor.service import TOKEN_BYTES
 from fissile.supervisor.sockets import listen_public, listen_tcp, url
 from fissile.supervisor.source import outside, release_of
 from fissile.supervisor.state import StateFolder, unusable
-from fissile.supervisor.supervisor import OURSELVES, Supervisor
+from fissile.supervisor.supervisor import Supervisor
 
 MONOLITH = "monolith"
 NOT_HELD = "one process serves all components: `limits`, `isolate` and `user` have no effect here; use `fissile up`"
@@ -326,7 +327,7 @@ def up(settings: Settings, options: list[str], waits: Waits) -> Endpoints:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         LogFiles(folder / LOGS)
-        log = os.open(folder / LOGS / f"{OURSELVES}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        log = os.open(folder / LOGS / f"{ACTOR}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError as error:
         raise unusable(folder, error) from None
     listener = report.Listener()
@@ -353,7 +354,7 @@ def up(settings: Settings, options: list[str], waits: Waits) -> Endpoints:
             os.close(log)
             listener.passed_on()
         try:
-            return _heard(listener, process, waits, told, folder / LOGS / f"{OURSELVES}.log")
+            return _heard(listener, process, waits, told, folder / LOGS / f"{ACTOR}.log")
         except FissileError:
             collect(folder / LOGS)  # what was printed after the supervisor's last look
             raise

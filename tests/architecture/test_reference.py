@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 
 from fissile.api.app import OPERATIONS
-from fissile.orchestrator.change import RolloutAct, ServiceAct
+from fissile.orchestrator.acts import RolloutAct, ServiceAct
 from fissile.runtime.settings import (
     CallSettings,
     LimitSettings,

@@ -5,18 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fissile.orchestrator.change import (
-    REPLICAS_MAX,
-    Change,
-    ChangeRefused,
-    Desired,
-    DesiredService,
-    GiveUpRestart,
-    RestartService,
-    ScaleService,
-    SetReplicas,
-    apply,
-)
+from fissile.orchestrator.acts import Change, GiveUpRestart, RestartService, ScaleService, SetReplicas
+from fissile.orchestrator.change import REPLICAS_MAX, ChangeRefused, Desired, DesiredService, apply
 
 DESIRED = Desired({"cart": DesiredService(2, 1, 4), "orders": DesiredService()})
 

@@ -2,11 +2,12 @@
 
 from math import inf
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fissile.orchestrator.acts import Change, GiveUpRestart
+from fissile.orchestrator.change import apply
 from fissile.orchestrator.desired import Desired, DesiredService
 from fissile.orchestrator.plan import (
     TERMINATE_SECONDS_MAX,
@@ -146,7 +147,8 @@ def test_a_restart_whose_replica_does_not_come_up_is_abandoned():
     new = replica(observed, 0, STARTING, revision=2)
     observed.observe(new, ReplicaEnded("it ended with exit code 1 before it was ready"), NOW)
     (action,) = planned(want, observed)
-    assert action == AbandonRestart(NAME, "it ended with exit code 1 before it was ready", 2)
+    why = "it ended with exit code 1 before it was ready"
+    assert action == AbandonRestart(NAME, Change("fissile", GiveUpRestart(NAME, 1, instead_of=2), why))
 
 
 def test_of_two_in_a_slot_the_newest_that_serves_stays():
@@ -283,8 +285,7 @@ def test_an_obedient_world_becomes_as_desired(world: tuple[DesiredService, Obser
                 begun = observed.begin(NAME, action.slot, action.revision, "build", now)
                 observed.observe(begun, ReplicaReady(), now)
             elif isinstance(action, AbandonRestart):
-                oldest = min(replica.revision for replica in found.replicas.values())
-                want = msgspec.structs.replace(want, revision=oldest)
+                want = apply(Desired({NAME: want}), action.change).services[NAME]
             elif isinstance(action, DrainReplica):
                 observed.drain(action.replica, now)
                 observed.observe(action.replica, ReplicaEnded("ended"), now)

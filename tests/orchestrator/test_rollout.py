@@ -3,27 +3,23 @@
 import msgspec
 import pytest
 
-from fissile.orchestrator.change import (
+from fissile.orchestrator.acts import (
     AbortRollout,
     Act,
     AdvanceRollout,
     AllKnow,
     BeginRollout,
     Change,
-    ChangeRefused,
+    ClearSets,
     EndRollout,
+    LeaveSets,
     PromoteRollout,
     ScaleService,
     SetReplicas,
-    apply,
 )
-from fissile.orchestrator.change import ClearSets as ClearAct
-from fissile.orchestrator.change import LeaveSets as LeaveAct
+from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of, set_name
-from fissile.orchestrator.rollout import AllKnow as Know
-from fissile.orchestrator.rollout import ClearSets, EnterStage, Seen, SetSeen, least, outlook, served_before
-from fissile.orchestrator.rollout import EndRollout as End
-from fissile.orchestrator.rollout import LeaveSets as Leave
+from fissile.orchestrator.rollout import Outlook, Seen, SetSeen, least, outlook, served_before
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 WAVES = (("front",), ("back",))
@@ -63,6 +59,20 @@ def seen(ready: int = 4, replicas: int = 4, **options: object) -> Seen:
     return Seen(sets, **{"told": True, **options})  # pyright: ignore[reportArgumentType]
 
 
+def step(found: Outlook) -> tuple[Stage | None, str]:
+    """The stage that it goes on to, and why."""
+    if found.change is None:
+        return None, ""
+    assert isinstance(found.change.what, AdvanceRollout)
+    return found.change.what.stage, found.change.why
+
+
+def act(found: Outlook) -> tuple[Act, str]:
+    """What is altered next, and why."""
+    assert found.change is not None
+    return found.change.what, found.change.why
+
+
 def test_names_of_replica_sets():
     assert service_of(set_name("cart", "0123456789ab")) == "cart"
     assert service_of("postgres") == "postgres"
@@ -85,22 +95,21 @@ def test_names_of_replica_sets():
 def test_the_way_up(desired: Desired, found: Seen, now: float, stage: Stage | str | None, words: str):
     result = outlook(desired, found, now)
     if stage is None:
-        assert result.step is None
+        assert result.change is None
         assert words in result.waits
     else:
-        assert isinstance(result.step, EnterStage)
-        assert result.step.stage is (Stage.RETREATING if stage == "back" else stage)
-        assert words in result.step.reason
+        entered, why = step(result)
+        assert entered is (Stage.RETREATING if stage == "back" else stage)
+        assert words in why
 
 
 @pytest.mark.parametrize("stage", [Stage.STARTING, Stage.CANARY, Stage.FILLING])
 def test_whoever_does_not_live_takes_the_release_back(stage: Stage):
     deaths = 1 if stage is Stage.STARTING else 2
     sets = {"back@2": SetSeen(1, 0, deaths, "it ended with exit code 3")}
-    step = outlook(at(stage, share=0.1), Seen(sets), 101.0).step
-    assert isinstance(step, EnterStage)
-    assert step.stage is Stage.RETREATING
-    assert "exit code 3" in step.reason
+    entered, why = step(outlook(at(stage, share=0.1), Seen(sets), 101.0))
+    assert entered is Stage.RETREATING
+    assert "exit code 3" in why
 
 
 @pytest.mark.parametrize(
@@ -120,7 +129,7 @@ def test_whoever_does_not_live_takes_the_release_back(stage: Stage):
 def test_what_is_watched(judgement: Verdict | None, now: float, back: bool, stage: Stage | None):
     desired = at(Stage.CANARY, share=0.1, watch_seconds=60.0, back_to="old" if back else "")
     found = outlook(desired, seen(judgement=Judgement(judgement, "why") if judgement else None), now)
-    assert found.step == (None if stage is None else EnterStage(stage, "why"))
+    assert step(found) == ((None, "") if stage is None else (stage, "why"))
     if stage is None:
         assert found.waits
         assert found.due == (160.0 if now < 160 else float("inf"))
@@ -131,26 +140,24 @@ def test_a_rollback_that_still_serves_is_not_taken_back_for_its_deaths(stage: St
     desired = at(stage, share=0.5, watch_seconds=1.0, back_to="old")
     good = Judgement(Verdict.AS_GOOD, "why")
     dying = outlook(desired, Seen({"back@2": SetSeen(2, 1, 2, "it died")}, told=True, judgement=good), 200.0)
-    assert dying.step is None
+    assert dying.change is None
     assert "back" in dying.waits
     gone = outlook(desired, Seen({"back@2": SetSeen(2, 0, 2, "it died")}, told=True, judgement=good), 200.0)
-    assert isinstance(gone.step, EnterStage)
-    assert gone.step.stage is Stage.RETREATING
+    assert step(gone)[0] is Stage.RETREATING
     # Where it has not begun to serve, nothing is lost.
     starting = begun(share=0.5, back_to="old")
-    step = outlook(starting, Seen({"back@2": SetSeen(2, 1, 1, "it died")}, told=True), 200.0).step
-    assert isinstance(step, EnterStage)
-    assert step.stage is Stage.RETREATING
+    entered, _ = step(outlook(starting, Seen({"back@2": SetSeen(2, 1, 1, "it died")}, told=True), 200.0))
+    assert entered is Stage.RETREATING
 
 
 def test_a_clock_that_was_set_back_prolongs_nothing():
     desired = at(Stage.CANARY, share=0.1, watch_seconds=60.0)
-    assert outlook(desired, seen(), 40.0).step == EnterStage(Stage.CANARY, "so it is")
+    assert step(outlook(desired, seen(), 40.0)) == (Stage.CANARY, "so it is")
     again = on(desired, Stage.CANARY, 40.0)
     assert again.services == desired.services
     assert outlook(again, seen(), 41.0).due == 100.0
     desired = by(at(Stage.MOVED), AllKnow(1, 100.0))
-    assert outlook(desired, seen(), 40.0).step == Know("all replicas know of it")
+    assert act(outlook(desired, seen(), 40.0)) == (AllKnow(1, 40.0), "all replicas know of it")
     assert outlook(by(desired, AllKnow(1, 40.0)), seen(), 41.0).due == 50.0
 
 
@@ -202,9 +209,11 @@ def test_a_sleeping_service_does_not_keep_a_retreat_from_its_end():
     desired = msgspec.structs.replace(DESIRED, services={"front@1": asleep, "back@1": WANT})
     altered = msgspec.structs.replace(asleep, replicas_max=5)
     desired = by(desired, BeginRollout(Rollout(1, NEW, {"back@2": WISH, "front@1": altered})), AbortRollout(0.0))
-    desired = by(desired, AllKnow(1, 1.0), ClearAct(("back@2",), 1))
+    desired = by(desired, AllKnow(1, 1.0), ClearSets(("back@2",), 1))
     assert desired.services["front@1"] == asleep
-    assert isinstance(outlook(desired, Seen({"back@1": SetSeen(4, 4)}, pinned=False, told=True), 1.0).step, End)
+    assert isinstance(
+        act(outlook(desired, Seen({"back@1": SetSeen(4, 4)}, pinned=False, told=True), 1.0))[0], EndRollout
+    )
     # One that is awake by now stays so, and is waited for.
     awake = by(DESIRED, BeginRollout(Rollout(1, NEW, {"front@1": altered})), AbortRollout(0.0), AllKnow(1, 1.0))
     assert awake.services["front@1"].replicas == 1
@@ -230,27 +239,26 @@ def test_shares_by_stage(stage: Stage, share: float, later: float):
 def test_the_way_out_waits_for_requests_and_then_for_processes(stage: Stage, gone: str):
     desired = at(stage)
     # Their time begins when nobody gives new requests their release any more, however late that is.
-    assert outlook(desired, seen(told=False), 111.0).step is None
-    assert outlook(desired, seen(), 100.0).step == Know("all replicas know of it")
+    assert outlook(desired, seen(told=False), 111.0).change is None
+    assert act(outlook(desired, seen(), 100.0)) == (AllKnow(1, 100.0), "all replicas know of it")
     desired = by(desired, AllKnow(1, 100.0))
     waiting = outlook(desired, seen(pinned=True), 101.0)
-    assert waiting.step is None
+    assert waiting.change is None
     assert waiting.due == 110.0
-    assert outlook(desired, seen(pinned=True), 110.0).step == ClearSets((gone,), "its time to finish is over")
+    assert act(outlook(desired, seen(pinned=True), 110.0)) == (ClearSets((gone,), 1), "its time to finish is over")
     # All are told that nothing of it is under way, before anything of it ends.
-    assert outlook(desired, seen(pinned=False), 101.0).step == Leave((gone,), "its requests are done")
-    desired = by(desired, LeaveAct((gone,), 1))
-    assert outlook(desired, seen(pinned=True), 101.0).step is None
-    assert outlook(desired, seen(pinned=False, told=False), 111.0).step is None
-    clear = outlook(desired, seen(pinned=False), 101.0).step
-    assert clear == ClearSets((gone,), "its requests are done")
-    desired = by(desired, ClearAct((gone,), 1))
+    assert act(outlook(desired, seen(pinned=False), 101.0)) == (LeaveSets((gone,), 1), "its requests are done")
+    desired = by(desired, LeaveSets((gone,), 1))
+    assert outlook(desired, seen(pinned=True), 101.0).change is None
+    assert outlook(desired, seen(pinned=False, told=False), 111.0).change is None
+    assert act(outlook(desired, seen(pinned=False), 101.0)) == (ClearSets((gone,), 1), "its requests are done")
+    desired = by(desired, ClearSets((gone,), 1))
     assert desired.services[gone].replicas_max == 0
-    assert outlook(desired, seen(pinned=False), 101.0).step is None
+    assert outlook(desired, seen(pinned=False), 101.0).change is None
     # Whoever has just counted it in does not bring it back.
     assert by(desired, ScaleService(gone, 3, 3)).services[gone] == desired.services[gone]
     sets = {name: found for name, found in seen().sets.items() if name != gone}
-    assert isinstance(outlook(desired, Seen(sets, pinned=False, told=True), 102.0).step, End)
+    assert isinstance(act(outlook(desired, Seen(sets, pinned=False, told=True), 102.0))[0], EndRollout)
     desired = apply(desired, Change("fissile", EndRollout(1, stage is Stage.MOVED), ""))
     assert desired.rollout is None
     if stage is Stage.MOVED:
@@ -265,15 +273,15 @@ def test_callers_end_before_those_whom_they_call():
     both = LiveRelease("new", {"front": "front@2", "back": "back@2"}, WAVES)
     rollout = Rollout(1, both, {"front@2": WISH, "back@2": WISH})
     desired = apply(DESIRED, Change("anna", BeginRollout(rollout), ""))
-    desired = by(on(desired, Stage.MOVED, 100.0), AllKnow(1, 100.0), LeaveAct(("front@1",), 1))
+    desired = by(on(desired, Stage.MOVED, 100.0), AllKnow(1, 100.0), LeaveSets(("front@1",), 1))
     found = Seen({"front@1": SetSeen(1, 1), "back@1": SetSeen(4, 4)}, pinned=False, told=True)
-    assert outlook(desired, found, 101.0).step == ClearSets(("front@1",), "its requests are done")
-    desired = by(desired, ClearAct(("front@1",), 1))
-    assert outlook(desired, found, 101.0).step is None
+    assert act(outlook(desired, found, 101.0)) == (ClearSets(("front@1",), 1), "its requests are done")
+    desired = by(desired, ClearSets(("front@1",), 1))
+    assert outlook(desired, found, 101.0).change is None
     found = Seen({"back@1": SetSeen(4, 4)}, pinned=False, told=True)
-    assert outlook(desired, found, 101.0).step == Leave(("back@1",), "its requests are done")
-    desired = by(desired, LeaveAct(("back@1",), 1))
-    assert outlook(desired, found, 101.0).step == ClearSets(("back@1",), "its requests are done")
+    assert act(outlook(desired, found, 101.0)) == (LeaveSets(("back@1",), 1), "its requests are done")
+    desired = by(desired, LeaveSets(("back@1",), 1))
+    assert act(outlook(desired, found, 101.0)) == (ClearSets(("back@1",), 1), "its requests are done")
 
 
 def test_back_and_back_again_goes_further_back():
@@ -310,8 +318,10 @@ def test_what_cannot_be_there_twice_is_replaced_where_it_is_and_back():
     assert undone.services["database"].revision == 5
     assert undone.services["database"].release == "old"
     undone = by(undone, AllKnow(1, 5.0))
-    assert outlook(undone, Seen({"database": SetSeen(1, 0)}, pinned=False, told=True), 6.0).step is None
-    assert isinstance(outlook(undone, Seen({"database": SetSeen(1, 1)}, pinned=False, told=True), 6.0).step, End)
+    assert outlook(undone, Seen({"database": SetSeen(1, 0)}, pinned=False, told=True), 6.0).change is None
+    assert isinstance(
+        act(outlook(undone, Seen({"database": SetSeen(1, 1)}, pinned=False, told=True), 6.0))[0], EndRollout
+    )
 
 
 def test_who_comes_too_late_is_told():
@@ -332,9 +342,9 @@ def test_who_comes_too_late_is_told():
     [
         AdvanceRollout(Stage.MOVED, 0.0, 1, Stage.STARTING),
         AdvanceRollout(Stage.RETREATING, 0.0, 7, Stage.RETREATING),
-        LeaveAct(("back@1",), 7),
+        LeaveSets(("back@1",), 7),
         AllKnow(7, 0.0),
-        ClearAct(("back@1",), 7),
+        ClearSets(("back@1",), 7),
         EndRollout(7, True),
     ],
 )
@@ -362,7 +372,7 @@ def test_what_does_not_come_up_again_is_not_waited_for_for_ever():
         return Seen({"db": found}, pinned=False, told=True)
 
     found = outlook(desired, seen(SetSeen()), 112.9)
-    assert (found.step, found.waits, found.due) == (None, "waiting for db", 113.0)
-    reason = "nothing of the later release is left"
-    assert outlook(desired, seen(SetSeen()), 113.0).step == End(reason, ("db",))
-    assert outlook(desired, seen(SetSeen(1, 1)), 100.0).step == End(reason)
+    assert (found.change, found.waits, found.due) == (None, "waiting for db", 113.0)
+    late = "so it is; db did not come up again, and is started again and again"
+    assert act(outlook(desired, seen(SetSeen()), 113.0)) == (EndRollout(1, False), late)
+    assert act(outlook(desired, seen(SetSeen(1, 1)), 100.0)) == (EndRollout(1, False), "so it is")

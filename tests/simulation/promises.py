@@ -6,10 +6,10 @@ import msgspec
 from machine import Phase
 from world import SETTLE_SECONDS, Broken
 
-from fissile.orchestrator.change import Act, AdvanceRollout, BeginRollout, EndRollout
+from fissile.orchestrator.acts import Act, AdvanceRollout, BeginRollout, Change, ClearSets, EndRollout
 from fissile.orchestrator.desired import Desired, Stage, service_of
 from fissile.orchestrator.replica import READY
-from fissile.orchestrator.rollout import ClearSets, EnterStage, Step, served_before
+from fissile.orchestrator.rollout import served_before
 from fissile.orchestrator.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def call_goes_astray(world: "DeployWorld", request: "Request", service: str, nam
         raise Broken(f"a request of {request.release} meets {name} of another release")
 
 
-def step_is_wrong(world: "DeployWorld", loop: "DeployLoop", step: Step) -> None:
+def step_is_wrong(world: "DeployWorld", loop: "DeployLoop", change: Change) -> None:
     """Before a step is written: nothing ends that a request needs, and a move goes to as many replicas as all need."""
-    desired, now = world.desired, world.clock.now
+    desired, now, step = world.desired, world.clock.now, change.what
     assert desired.rollout is not None
     if isinstance(step, ClearSets):
         _sets_are_missed(world, desired, step)
-    if not isinstance(step, EnterStage) or step.stage is not Stage.MOVED or desired.rollout.stage is Stage.MOVED:
+    if not isinstance(step, AdvanceRollout) or step.stage is not Stage.MOVED or desired.rollout.stage is Stage.MOVED:
         return
     for name in desired.rollout.wishes:
         want = desired.services[name]

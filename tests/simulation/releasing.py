@@ -16,7 +16,7 @@ from shell import DeployLoop
 from visits import Visits
 from world import Loop, ServicePlan, World
 
-from fissile.orchestrator.change import (
+from fissile.orchestrator.acts import (
     AbortRollout,
     Act,
     BeginRollout,

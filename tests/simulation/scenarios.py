@@ -6,7 +6,7 @@ import msgspec
 from machine import Habits, Phase
 from world import ServicePlan, World
 
-from fissile.orchestrator.change import Change, RestartService, ScaleService
+from fissile.orchestrator.acts import Change, RestartService, ScaleService
 from fissile.orchestrator.desired import DesiredService
 
 FAULT_SECONDS = 40.0

@@ -14,25 +14,13 @@ from promises import replicas_know_less, step_is_wrong, watch_is_too_long
 from routing import Beat, Routing
 from world import HEARTBEAT_SECONDS, Loop
 
+from fissile.orchestrator.acts import Change, EndRollout, SetReplicas
 from fissile.orchestrator.autoscale import Demand, ScalingPolicy
-from fissile.orchestrator.change import (
-    AdvanceRollout,
-    AllKnow,
-    Change,
-    ChangeRefused,
-    ClearSets,
-    EndRollout,
-    LeaveSets,
-    SetReplicas,
-    apply,
-)
+from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.desired import Desired, DesiredService, Rollout, Stage
 from fissile.orchestrator.plan import Action, StartReplica
 from fissile.orchestrator.replica import READY, ReplicaState
-from fissile.orchestrator.rollout import AllKnow as KnowStep
-from fissile.orchestrator.rollout import ClearSets as ClearStep
-from fissile.orchestrator.rollout import EnterStage, Seen, SetSeen, Step, least, outlook
-from fissile.orchestrator.rollout import LeaveSets as LeaveStep
+from fissile.orchestrator.rollout import Seen, SetSeen, least, outlook
 from fissile.orchestrator.verdict import Judgement
 
 if TYPE_CHECKING:
@@ -239,27 +227,13 @@ class DeployLoop(Loop):
         if rollout is None:
             self._looking = False
             return
-        step = outlook(world.desired, self._seen(rollout), world.wall()).step
-        if step is None:
+        change = outlook(world.desired, self._seen(rollout), world.wall()).change
+        if change is None:
             self._look_later()
             return
-        step_is_wrong(world, self, step)
-        world.log("", f"rollout {rollout.number}: {step}")
-        self._do(rollout, step)
-
-    def _do(self, rollout: Rollout, step: Step) -> None:
-        gone: tuple[str, ...] = ()
-        if isinstance(step, EnterStage):
-            act = AdvanceRollout(step.stage, self.world.wall(), rollout.number, rollout.stage)
-        elif isinstance(step, KnowStep):
-            act = AllKnow(rollout.number, self.world.wall())
-        elif isinstance(step, LeaveStep):
-            act = LeaveSets(step.sets, rollout.number)
-        elif isinstance(step, ClearStep):
-            act = ClearSets(step.sets, rollout.number)
-        else:
-            gone = self.world.desired.leaving()
-            act = EndRollout(rollout.number, rollout.stage is Stage.MOVED)
+        step_is_wrong(world, self, change)
+        world.log("", f"rollout {rollout.number}: {change.what}")
+        gone = world.desired.leaving() if isinstance(change.what, EndRollout) else ()
 
         def then() -> None:
             for name in gone:
@@ -267,7 +241,7 @@ class DeployLoop(Loop):
                 self._sent.pop(name, None)
             self._look()
 
-        self.submit(Change("fissile", act, step.reason), then, self._look_later)
+        self.submit(change, then, self._look_later)
 
     def _seen(self, rollout: Rollout) -> Seen:
         world, desired = self.world, self.world.desired

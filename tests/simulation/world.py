@@ -12,8 +12,9 @@ import msgspec
 from machine import Clock, Habits, Machine, Phase, Process
 
 from fissile.orchestrator import change as changes
+from fissile.orchestrator.acts import Change
 from fissile.orchestrator.autoscale import Autoscaler, Demand, ScalingPolicy
-from fissile.orchestrator.change import Change, apply
+from fissile.orchestrator.change import apply
 from fissile.orchestrator.desired import Desired, DesiredService, service_of
 from fissile.orchestrator.plan import (
     AbandonRestart,
@@ -353,11 +354,9 @@ class Loop:
             )
             return
         if isinstance(action, AbandonRestart):
-            oldest = min(r.revision for r in self.observed.service(action.service).replicas.values() if r.lives())
-            world.log(action.service, f"restart abandoned: {action.reason}")
+            world.log(action.service, f"restart abandoned: {action.change.why}")
             self.abandoning.add(action.service)
-            act = changes.GiveUpRestart(action.service, oldest, action.revision)
-            self._give_up(Change("fissile", act, action.reason), action.service)
+            self._give_up(action.change, action.service)
             return
         replica = action.replica
         process = self.by_serial[replica.serial][1]

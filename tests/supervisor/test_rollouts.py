@@ -12,7 +12,7 @@ import pytest
 
 from fissile.errors import ConfigError
 from fissile.journal.journal import JournalError
-from fissile.orchestrator.change import (
+from fissile.orchestrator.acts import (
     AbortRollout,
     AdvanceRollout,
     AllKnow,
@@ -22,8 +22,8 @@ from fissile.orchestrator.change import (
     EndRollout,
     LeaveSets,
     PromoteRollout,
-    apply,
 )
+from fissile.orchestrator.change import apply
 from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage
 from fissile.orchestrator.release import Release, build_of
 from fissile.orchestrator.replica import ReplicaReady

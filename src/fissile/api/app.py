@@ -20,8 +20,8 @@ from starlette.routing import Route
 from fissile.component.values import UNDECODABLE
 from fissile.errors import CallError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry
+from fissile.orchestrator.acts import Named, Who, Why
 from fissile.orchestrator.callers import Called
-from fissile.orchestrator.change import Named, Who, Why
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
 from fissile.rpc.openapi import DOOR_PLAIN

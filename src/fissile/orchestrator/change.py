@@ -3,140 +3,33 @@
 A `Change` says who, what and why; `apply` is the only function that makes another `Desired` of one.
 """
 
-from typing import Annotated
-
 import msgspec
 
 from fissile.errors import FissileError
 from fissile.orchestrator import rollout as rollouts
-from fissile.orchestrator.desired import REPLICAS_MAX, Desired, DesiredService, Rollout, Stage, service_of
+from fissile.orchestrator.acts import (
+    AbortRollout,
+    AdvanceRollout,
+    AllKnow,
+    BeginRollout,
+    Change,
+    ClearSets,
+    EndRollout,
+    GiveUpRestart,
+    LeaveSets,
+    PromoteRollout,
+    RestartService,
+    RolloutAct,
+    ScaleService,
+    ServiceAct,
+    SetReplicas,
+)
+from fissile.orchestrator.desired import REPLICAS_MAX, Desired, DesiredService, Stage, service_of
 from fissile.rpc.absence import back
-
-WHO_CHARACTERS_MAX = 200
-WHY_CHARACTERS_MAX = 2_000
-# As others send them. They are shown on terminals, so there are no control characters in them (ECMA-48); a reason may
-# have lines.
-Who = Annotated[str, msgspec.Meta(max_length=WHO_CHARACTERS_MAX, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
-Why = Annotated[str, msgspec.Meta(max_length=WHY_CHARACTERS_MAX, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
-Named = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class ChangeRefused(FissileError):
     """A change that cannot be: the fault of whoever asked for it. Nothing was altered."""
-
-
-class ScaleService(msgspec.Struct, frozen=True, tag=True):
-    """So many replicas, or as many as the autoscaler finds right between two bounds.
-
-    0..0 is none until somebody scales it again; the bounds that it had stay.
-    """
-
-    service: str
-    replicas_min: int
-    replicas_max: int
-
-
-class SetReplicas(msgspec.Struct, frozen=True, tag=True):
-    """The autoscaler's own: so many replicas now, within the bounds."""
-
-    service: str
-    replicas: int
-
-
-class RestartService(msgspec.Struct, frozen=True, tag=True):
-    """New replicas instead of those that are there. revision: above that of all there are.
-
-    zygote: by which they are made; "": by the same as so far.
-    """
-
-    service: str
-    revision: int
-    zygote: str = ""
-
-
-class GiveUpRestart(msgspec.Struct, frozen=True, tag=True):
-    """The replicas that are there stay, because new ones do not come up.
-
-    revision: of the former. instead_of: of the latter; a restart that somebody has wanted since goes on.
-    """
-
-    service: str
-    revision: int
-    instead_of: int
-
-
-class BeginRollout(msgspec.Struct, frozen=True, tag=True):
-    """Move the requests to another release."""
-
-    rollout: Rollout
-
-
-class AdvanceRollout(msgspec.Struct, frozen=True, tag=True):
-    """It goes on to another stage. now: seconds of the wall clock. number and leaves: which rollout is meant, in
-    which stage: what was decided of another state of things is refused.
-    """
-
-    stage: Stage
-    now: float
-    number: int
-    leaves: Stage
-
-
-class PromoteRollout(msgspec.Struct, frozen=True, tag=True):
-    """A person says that what is watched is good. number: of the rollout that is meant; None: of any."""
-
-    now: float
-    number: int | None = None
-
-
-class AbortRollout(msgspec.Struct, frozen=True, tag=True):
-    """A person, or a newer deploy, gives it up. number: of the rollout that is meant; None: of any."""
-
-    now: float
-    number: int | None = None
-
-
-class AllKnow(msgspec.Struct, frozen=True, tag=True):
-    """No new request gets the release that goes: those that it has may take their time from `now` on (wall clock)."""
-
-    number: int
-    now: float
-
-
-class LeaveSets(msgspec.Struct, frozen=True, tag=True):
-    """No request calls these sets of the release that goes any more: what does so in its name takes the usual way."""
-
-    sets: tuple[str, ...]
-    number: int
-
-
-class ClearSets(msgspec.Struct, frozen=True, tag=True):
-    """These replica sets of the release that goes are to end."""
-
-    sets: tuple[str, ...]
-    number: int
-
-
-class EndRollout(msgspec.Struct, frozen=True, tag=True):
-    """It is over. done: all requests are with the later release; else nothing is left of that."""
-
-    number: int
-    done: bool
-
-
-RolloutAct = (
-    BeginRollout | AdvanceRollout | PromoteRollout | AbortRollout | AllKnow | LeaveSets | ClearSets | EndRollout
-)
-ServiceAct = ScaleService | SetReplicas | RestartService | GiveUpRestart
-Act = ServiceAct | RolloutAct
-
-
-class Change(msgspec.Struct, frozen=True):
-    """Who alters what, and why."""
-
-    who: str
-    what: Act
-    why: str
 
 
 def apply(desired: Desired, change: Change) -> Desired:

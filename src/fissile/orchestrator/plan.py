@@ -10,6 +10,7 @@ from math import inf
 
 import msgspec
 
+from fissile.orchestrator.acts import ACTOR, Change, GiveUpRestart
 from fissile.orchestrator.desired import Desired, DesiredService
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedService, Replica
 
@@ -51,11 +52,10 @@ class KillReplica(msgspec.Struct, frozen=True):
 
 
 class AbandonRestart(msgspec.Struct, frozen=True):
-    """Keep the replicas that are there: the new one, of this revision, did not come up."""
+    """Change what is desired: the new replicas of a set do not come up, and those that are there stay."""
 
     service: str
-    reason: str
-    revision: int
+    change: Change
 
 
 Action = StartReplica | DrainReplica | StopReplica | KillReplica | AbandonRestart
@@ -263,7 +263,10 @@ class _Step:
             return may_start
         if memory is not None and memory.failed_revision == revision:
             if not self._abandoned:
-                self.actions.append(AbandonRestart(self._name, memory.last_trouble, revision))
+                # The replicas that are there are as good as any.
+                oldest = min(replica.revision for replica in self._service.replicas.values() if replica.lives())
+                act = GiveUpRestart(self._name, oldest, revision)
+                self.actions.append(AbandonRestart(self._name, Change(ACTOR, act, memory.last_trouble)))
             self._abandoned = True
         elif may_start and not self._abandoned:
             self.actions.append(StartReplica(self._name, slot, revision, "a restart is wanted"))

@@ -10,6 +10,16 @@ from math import ceil, inf
 
 import msgspec
 
+from fissile.orchestrator.acts import (
+    ACTOR,
+    AdvanceRollout,
+    AllKnow,
+    Change,
+    ClearSets,
+    EndRollout,
+    LeaveSets,
+    RolloutAct,
+)
 from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of
 from fissile.orchestrator.verdict import Judgement, Verdict
 
@@ -49,50 +59,13 @@ class Seen(msgspec.Struct, frozen=True):
     judgement: Judgement | None = None
 
 
-class EnterStage(msgspec.Struct, frozen=True):
-    """Go on to another stage."""
-
-    stage: Stage
-    reason: str
-
-
-class AllKnow(msgspec.Struct, frozen=True):
-    """No new request gets the release that goes: the time of those that it has begins."""
-
-    reason: str
-
-
-class LeaveSets(msgspec.Struct, frozen=True):
-    """No request calls these sets any more: whoever may still call in their release's name is to know of it first."""
-
-    sets: tuple[str, ...]
-    reason: str
-
-
-class ClearSets(msgspec.Struct, frozen=True):
-    """Let these sets' replicas finish and end."""
-
-    sets: tuple[str, ...]
-    reason: str
-
-
-class EndRollout(msgspec.Struct, frozen=True):
-    """It is over: done, or given up and nothing is left of it. missing: services that did not come up again."""
-
-    reason: str
-    missing: tuple[str, ...] = ()
-
-
-Step = EnterStage | AllKnow | LeaveSets | ClearSets | EndRollout
-
-
 class Outlook(msgspec.Struct, frozen=True):
-    """What to do now, if anything; what it waits for; and when to ask again at the latest (wall clock).
+    """What to change now, if anything; what it waits for; and when to ask again at the latest (wall clock).
 
     undecided: it waits for a person, or for something that may never come.
     """
 
-    step: Step | None
+    change: Change | None
     waits: str = ""
     due: float = inf
     undecided: bool = False
@@ -104,27 +77,32 @@ def outlook(desired: Desired, seen: Seen, now: float) -> Outlook:
     assert rollout is not None
     if rollout.stage is Stage.MIGRATING:
         if seen.migration_trouble:
-            return _retreat(f"a migration failed: {seen.migration_trouble}")
+            return _enter(rollout, Stage.RETREATING, f"a migration failed: {seen.migration_trouble}", now)
         if not seen.migrated:
             return Outlook(None, "migrations run")
-        return Outlook(EnterStage(Stage.STARTING, "all migrations are done"))
+        return _enter(rollout, Stage.STARTING, "all migrations are done", now)
     if rollout.stage in (Stage.STARTING, Stage.FILLING):
-        return _coming_up(desired, rollout, seen)
+        return _coming_up(desired, rollout, seen, now)
     if rollout.stage is Stage.CANARY:
         return _watched(rollout, seen, now)
     return _leaving(desired, rollout, seen, now)
 
 
-def _retreat(reason: str) -> Outlook:
-    return Outlook(EnterStage(Stage.RETREATING, reason))
+def _step(act: RolloutAct, reason: str) -> Outlook:
+    return Outlook(Change(ACTOR, act, reason))
 
 
-def _coming_up(desired: Desired, rollout: Rollout, seen: Seen) -> Outlook:
+def _enter(rollout: Rollout, stage: Stage, reason: str, now: float) -> Outlook:
+    """Go on to another stage."""
+    return _step(AdvanceRollout(stage, now, rollout.number, rollout.stage), reason)
+
+
+def _coming_up(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outlook:
     missing: list[str] = []
     for name in rollout.wishes:
         found, want = seen.sets.get(name, SetSeen()), desired.services[name]
         if _given_up(rollout, found):
-            return _retreat(f"{service_of(name)} does not come up: {found.trouble}")
+            return _enter(rollout, Stage.RETREATING, f"{service_of(name)} does not come up: {found.trouble}", now)
         if found.ready < want.replicas:
             missing.append(f"{service_of(name)} ({found.ready} of {want.replicas} ready)")
     if missing:
@@ -133,8 +111,8 @@ def _coming_up(desired: Desired, rollout: Rollout, seen: Seen) -> Outlook:
         return Outlook(None, "telling all replicas about the new ones")
     if rollout.stage is Stage.STARTING and rollout.share < 1.0:
         reason = f"{rollout.share * 100:g} % of the requests go to the new release"
-        return Outlook(EnterStage(Stage.CANARY, reason))
-    return Outlook(EnterStage(Stage.MOVED, "all replicas are ready: every new request goes to the new release"))
+        return _enter(rollout, Stage.CANARY, reason, now)
+    return _enter(rollout, Stage.MOVED, "all replicas are ready: every new request goes to the new release", now)
 
 
 def _given_up(rollout: Rollout, found: SetSeen) -> bool:
@@ -149,23 +127,23 @@ def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
     for name in rollout.wishes:
         found = seen.sets.get(name, SetSeen())
         if _given_up(rollout, found):
-            return _retreat(f"{service_of(name)} {found.trouble}")
+            return _enter(rollout, Stage.RETREATING, f"{service_of(name)} {found.trouble}", now)
         if found.deaths >= DEATHS_MAX:
             dying = f"{service_of(name)} {found.trouble}"
     if dying:
         return Outlook(None, f"a rollback is not taken back by itself: {dying}; {DECIDES}", undecided=True)
     if rollout.since > now:
         # The clock was set back: it begins now, or it would last for longer by as much.
-        return Outlook(EnterStage(rollout.stage, rollout.reason))
+        return _enter(rollout, rollout.stage, rollout.reason, now)
     judgement = seen.judgement
     over = rollout.since + rollout.watch_seconds
     if judgement is not None and judgement.verdict is Verdict.WORSE and not rollout.back_to:
-        return _retreat(judgement.reason)
+        return _enter(rollout, Stage.RETREATING, judgement.reason, now)
     if now < over:
         said = judgement.reason if judgement is not None else "nothing is known yet"
         return Outlook(None, f"watching for {over - now:.0f} s more: {said}", over)
     if judgement is not None and judgement.verdict is Verdict.AS_GOOD:
-        return Outlook(EnterStage(Stage.FILLING, judgement.reason))
+        return _enter(rollout, Stage.FILLING, judgement.reason, now)
     why = judgement.reason if judgement is not None else "nothing is known about the requests"
     return Outlook(None, f"inconclusive, so it stops here: {why}; {DECIDES}", undecided=True)
 
@@ -177,7 +155,7 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
         # However long that takes: whoever has not heard of it goes on giving requests the release that goes.
         return Outlook(None, "requests for the outgoing release may still arrive: telling all replicas")
     if not 0.0 < rollout.known_at <= now:  # not yet, or the clock was set back
-        return Outlook(AllKnow("all replicas know of it"))
+        return _step(AllKnow(rollout.number, now), "all replicas know of it")
     limit = rollout.known_at + rollout.settle_seconds_max
     if seen.pinned and now < limit:
         return Outlook(None, "requests of the outgoing release are still in flight", limit)
@@ -191,8 +169,11 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
             seconds_max = rollout.settle_seconds_max + max(desired.services[n].start_seconds_max for n in restored)
             if now < rollout.known_at + seconds_max:
                 return Outlook(None, f"waiting for {', '.join(missing)}", rollout.known_at + seconds_max)
-        reason = "all of the earlier release has ended" if moved else "nothing of the later release is left"
-        return Outlook(EndRollout(reason, missing))
+        # Of one that was given up, why it was is what people want to know.
+        reason = "all of the earlier release has ended" if moved else rollout.reason
+        if missing:
+            reason = f"{reason}; {', '.join(missing)} did not come up again, and is started again and again"
+        return _step(EndRollout(rollout.number, moved), reason)
     going = desired.going()
     assert going is not None
     for wave in going.waves:
@@ -208,8 +189,11 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
 def _clear(rollout: Rollout, names: tuple[str, ...], seen: Seen) -> Outlook:
     """End sets whose callers of their own release have ended; tasks that were begun in requests may still call them."""
     if not seen.pinned and not set(names) <= set(rollout.left):
-        return Outlook(LeaveSets(names, "its requests are done"))
-    return Outlook(ClearSets(names, "its requests are done" if not seen.pinned else "its time to finish is over"))
+        return _step(LeaveSets(names, rollout.number), "its requests are done")
+    return _step(
+        ClearSets(names, rollout.number),
+        "its requests are done" if not seen.pinned else "its time to finish is over",
+    )
 
 
 def _remains(desired: Desired, name: str, seen: Seen) -> bool:

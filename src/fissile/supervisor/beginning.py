@@ -12,7 +12,7 @@ import msgspec
 
 from fissile.errors import ConfigError, ProcessError
 from fissile.journal.journal import Entry, Journal, JournalError
-from fissile.orchestrator.change import EndRollout
+from fissile.orchestrator.acts import EndRollout
 from fissile.orchestrator.desired import Desired, Stage
 from fissile.orchestrator.rollout import ended
 from fissile.supervisor.releases import Kept, Releases

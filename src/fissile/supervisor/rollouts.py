@@ -19,38 +19,30 @@ import msgspec
 
 from fissile.errors import ConfigError, FissileError, InvalidArgument
 from fissile.journal.journal import JournalError
-from fissile.orchestrator.canary import CanaryWatch
-from fissile.orchestrator.change import (
+from fissile.orchestrator.acts import (
     AbortRollout,
     AdvanceRollout,
-    AllKnow,
     BeginRollout,
     Change,
-    ChangeRefused,
-    ClearSets,
     EndRollout,
-    LeaveSets,
     Named,
     PromoteRollout,
     ScaleService,
     Who,
     Why,
 )
+from fissile.orchestrator.canary import CanaryWatch
+from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.desired import DesiredService, Rollout, Stage, service_of
 from fissile.orchestrator.packages import differences, listed
 from fissile.orchestrator.release import FORCED, ContractBreak, Difference, Surroundings, difference, parted
 from fissile.orchestrator.rollout import (
     UNDECIDED,
-    EnterStage,
     Seen,
     outlook,
     rescaled,
     served_before,
 )
-from fissile.orchestrator.rollout import AllKnow as KnowStep
-from fissile.orchestrator.rollout import ClearSets as ClearStep
-from fissile.orchestrator.rollout import EndRollout as EndStep
-from fissile.orchestrator.rollout import LeaveSets as LeaveStep
 from fissile.orchestrator.rollout_status import all_applied, pinned, sets_seen
 from fissile.runtime.settings import Settings, load
 from fissile.supervisor.doors import Doors
@@ -64,7 +56,6 @@ from fissile.supervisor.restarts import check, explained, installed_now, lost
 from fissile.supervisor.unreleased import changed
 
 LOOK_SECONDS = 0.05
-OURSELVES = "fissile"
 HISTORY_MAX = 1000
 OUTCOMES_MAX = 100
 # Of what would be different across a wire, a deploy shows so many.
@@ -606,24 +597,19 @@ class Rollouts:
         await self._migrate(rollout)
         found = outlook(fleet.desired, self._seen(rollout), time.time())
         self.waits, self._undecided = found.waits, found.undecided
-        step = found.step
-        if step is None:
+        change = found.change
+        if change is None:
             return False
-        if isinstance(step, EnterStage):
-            if step.stage is Stage.RETREATING:
-                self._remember_printed(rollout, step.reason)
-            act = AdvanceRollout(step.stage, time.time(), rollout.number, rollout.stage)
-            await self._office.change(Change(OURSELVES, act, step.reason))
-            self._office.say(f"rollout {rollout.number} is {step.stage}: {step.reason}")
-        elif isinstance(step, KnowStep):
-            await self._office.change(Change(OURSELVES, AllKnow(rollout.number, time.time()), step.reason))
-        elif isinstance(step, LeaveStep):
-            await self._office.change(Change(OURSELVES, LeaveSets(step.sets, rollout.number), step.reason))
-        elif isinstance(step, ClearStep):
-            await self._office.change(Change(OURSELVES, ClearSets(step.sets, rollout.number), step.reason))
-        else:
+        if isinstance(change.what, EndRollout):
             async with self._turn:
-                await self._end(rollout, step)
+                await self._end(rollout, change)
+            return True
+        entered = change.what.stage if isinstance(change.what, AdvanceRollout) else None
+        if entered is Stage.RETREATING:
+            self._remember_printed(rollout, change.why)
+        await self._office.change(change)
+        if entered is not None:
+            self._office.say(f"rollout {rollout.number} is {entered}: {change.why}")
         return True
 
     def _remember_printed(self, rollout: Rollout, reason: str) -> None:
@@ -661,14 +647,12 @@ class Rollouts:
             self._migrating = None  # begun again with the next look: a disk may have room by then
         return task.result()
 
-    async def _end(self, rollout: Rollout, step: EndStep) -> None:
+    async def _end(self, rollout: Rollout, change: Change) -> None:
         fleet = self._fleet
         moved = rollout.stage is Stage.MOVED
         gone = fleet.desired.leaving()
-        why = step.reason if moved else rollout.reason
-        if step.missing:
-            why = f"{why}; {', '.join(step.missing)} did not come up again, and is started again and again"
-        await self._office.change(Change(OURSELVES, EndRollout(rollout.number, moved), why))
+        why = change.why
+        await self._office.change(change)
         self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why, "", *self._printed(rollout.number))
         self._outcomes.pop(rollout.number - OUTCOMES_MAX, None)  # the journal has those before
         self.waits, self._undecided = "", False

@@ -26,22 +26,21 @@ import msgspec
 from fissile.errors import ConfigError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator import replica as known
-from fissile.orchestrator.autoscale import Autoscaler, Decision, Held
-from fissile.orchestrator.awaited import Awaited, awaited
-from fissile.orchestrator.balance import Holder, shifts
-from fissile.orchestrator.callers import Called
-from fissile.orchestrator.change import (
+from fissile.orchestrator.acts import (
+    ACTOR,
     Act,
     BeginRollout,
     Change,
-    ChangeRefused,
-    GiveUpRestart,
     RestartService,
     ScaleService,
     ServiceAct,
     SetReplicas,
-    apply,
 )
+from fissile.orchestrator.autoscale import Autoscaler, Decision, Held
+from fissile.orchestrator.awaited import Awaited, awaited
+from fissile.orchestrator.balance import Holder, shifts
+from fissile.orchestrator.callers import Called
+from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.demand import demands, policies
 from fissile.orchestrator.desired import Desired, DesiredService, service_of, set_name
 from fissile.orchestrator.plan import (
@@ -108,7 +107,6 @@ from fissile.supervisor.sockets import HOST, listen_unix, remove_unix, restore
 from fissile.supervisor.state import StateFolder
 from fissile.supervisor.status import SupervisorStatus, status_of
 
-OURSELVES = "fissile"
 # What the journal keeps them by.
 DIFFERENCES = "differences"
 PORT = "port"
@@ -311,7 +309,7 @@ class Supervisor:
                     raise
                 await self._end_unknown(adopted, error)
                 return self.endpoints()
-            beginning = Beginning(journal, self._store, self.say, OURSELVES)
+            beginning = Beginning(journal, self._store, self.say, ACTOR)
             if not adopted:
                 self._touched = True
                 ended = await self._end_orphans()
@@ -438,7 +436,7 @@ class Supervisor:
         fleet.desired = begun_again(before, live, wishes, goes_on=last is not None)
         for name in live.sets:
             fleet.secrets.add(name)
-        self._logs.width = max(len(name) for name in [*live.sets, OURSELVES])
+        self._logs.width = max(len(name) for name in [*live.sets, ACTOR])
         asked, bound = _kept_port(self.journal) if last is not None else (None, 0)
         self._port = self._port if self._port is not None else asked
         await self._doors.open(edition, self._port, bound)
@@ -546,7 +544,7 @@ class Supervisor:
             await self._doors.open(edition, asked, bound)
             if self._port not in (None, 0, self._doors.port_of(edition)):
                 self.say(f"--port {self._port} is not heeded: what runs keeps its ports; `fissile down` ends it")
-        self._logs.width = max(len(name) for name in [*fleet.names(), OURSELVES])
+        self._logs.width = max(len(name) for name in [*fleet.names(), ACTOR])
         children = [one for _, found in adopted for one in found.children]
         buried = [one for _, found in adopted for one in found.buried]
         self._count_on([spec for _, spec in children], [spec for spec, _ in buried])
@@ -700,7 +698,7 @@ class Supervisor:
         why = "its sockets were removed by somebody"
         self.say(f"{service_of(name)} is restarted: {why}")
         try:
-            await self.restart_set(name, OURSELVES, why)
+            await self.restart_set(name, ACTOR, why)
         except (FissileError, KeyError) as error:
             self.say(f"{service_of(name)} takes no new connections of other services: {error}")
 
@@ -716,7 +714,7 @@ class Supervisor:
                 self._fleet.secrets.add(name)
         if self._server is not None:
             self._server.access = self._desk.access(self._fleet.secrets.control)
-        self._logs.width = max(len(name) for name in [*self._fleet.secrets.services, OURSELVES])
+        self._logs.width = max(len(name) for name in [*self._fleet.secrets.services, ACTOR])
 
     async def dismiss(self) -> None:
         """Forget the tokens of services that no live release has."""
@@ -846,7 +844,8 @@ class Supervisor:
         elif isinstance(action, DrainReplica):
             self._drain(action, now)
         elif isinstance(action, AbandonRestart):
-            self._abandon(action)
+            self._abandoning.add(action.service)
+            self._spawn(self._give_up(action.change, action.service))
         elif isinstance(action, StopReplica):
             self._fleet.observed.stop(action.replica)
             process = self._fleet.processes.get(action.replica.serial)
@@ -1139,14 +1138,6 @@ class Supervisor:
         self.say(f"{service_of(replica.service)}.{replica.slot}: killed: {reason}")
         self._signal(replica, signal.SIGKILL)
 
-    def _abandon(self, action: AbandonRestart) -> None:
-        """The restart is taken back: the replicas that are there are as good as any."""
-        self._abandoning.add(action.service)
-        service = self._fleet.observed.service(action.service)
-        oldest = min((r.revision for r in service.replicas.values() if r.lives()), default=1)
-        change = Change(OURSELVES, GiveUpRestart(action.service, oldest, action.revision), action.reason)
-        self._spawn(self._give_up(change, action.service))
-
     async def _give_up(self, change: Change, name: str) -> None:
         """Through the one door, however often it has to be tried; meanwhile the replicas that are there serve."""
         try:
@@ -1308,12 +1299,12 @@ class Supervisor:
 
     def say(self, text: str) -> None:
         """In the log."""
-        self._logs.say(OURSELVES, text)
+        self._logs.say(ACTOR, text)
 
     def _note(self, what: str, service: str, reason: str, **data: Any) -> None:
         """Record an observation."""
         if self._journal is not None:
-            self._journal.observe(Entry("observation", OURSELVES, what, service, reason, data))
+            self._journal.observe(Entry("observation", ACTOR, what, service, reason, data))
 
     async def _record(self, what: str, reason: str, **more: bytes) -> None:
         """Record a change of the whole application, with all that a successor needs. more: to be kept, too."""
@@ -1322,7 +1313,7 @@ class Supervisor:
             "secrets": msgspec.msgpack.encode(self._fleet.secrets),
             **more,
         }
-        entry = Entry("change", OURSELVES, what, "", reason, {"pid": os.getpid()})
+        entry = Entry("change", ACTOR, what, "", reason, {"pid": os.getpid()})
         await asyncio.to_thread(self.journal.change, entry, kept)
 
     async def change(self, change: Change, *, secrets: bool = False) -> None:
