@@ -219,7 +219,7 @@ def test_a_project_that_is_installed_where_it_is_runs_from_the_copy(fill: Fill) 
 
 @pytest.mark.parametrize("patterns", [["\\"], ["!index.js"], ["index.js", "!index.js"]])
 def test_patterns_that_are_none_or_leave_nothing_are_mistakes_of_the_file(fill: Fill, patterns: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"is no pattern|leaves no file"):
+    with pytest.raises(ConfigError, match=r"is not a pattern|leaves no file"):
         listed(fill("index.js"), code=patterns)
 
 

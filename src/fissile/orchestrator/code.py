@@ -117,6 +117,11 @@ class Slice:
         self._follow([(module, WHOLE, USE) for module in self._modules])
 
     @property
+    def modules(self) -> set[str]:
+        """The names of those that are reached."""
+        return {name for name, _, _ in self._seen if name in self._modules}
+
+    @property
     def parts(self) -> dict[str, str]:
         """Digests by place, as "shop/cart.py: Cart"."""
         texts: dict[str, list[str]] = {}

@@ -133,6 +133,10 @@ class Modules:
                 self._parsed[name] = None
         return self._parsed[name]
 
+    def path(self, name: str) -> str:
+        """Of the file of a module. Raises KeyError where there is none."""
+        return self._paths[name]
+
     def named(self, text: str) -> str:
         """The module that a text names, as "shop.plugins:load"; "" if none. A single word is a word."""
         parts = text.replace(":", ".").split(".")

@@ -167,6 +167,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The settings of a service, or the defaults."""
         return self.services.get(name, ServiceSettings())
 
+    @property
+    def lone_guest(self) -> ServiceSettings | None:
+        """The asgi or wsgi service that is all there is: it is imported by the zygote, in its own environment."""
+        services = list(self.services.values())
+        return services[0] if not self.app and len(services) == 1 and services[0].guest else None
+
 
 _TOP = ("app", "topology", "calls", "machine", "releases", "topologies", "services", "components", "profiles")
 _PROFILE = tuple(key for key in _TOP if key not in ("app", "profiles"))

@@ -131,6 +131,8 @@ def listing_of(root: Path, name: str, settings: ServiceSettings, data: Collectio
     folder = root / settings.folder
     if settings.code is not None:
         found = _by_patterns(root, name, settings.code, frozenset(data))
+        if settings.guest:
+            found = msgspec.structs.replace(found, rule=f"{found.rule}, beside the modules that it imports")
     elif server := data_server(settings.command, folder):
         return Listing(f"because {server} is a data server: say `code = [...]` for more")
     else:

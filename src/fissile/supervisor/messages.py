@@ -18,7 +18,7 @@ from fissile.orchestrator.packages import Installed, Missing
 from fissile.orchestrator.release import Release
 from fissile.runtime.control import ReplicaSpec, Routes
 from fissile.runtime.forked import receive_descriptors
-from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.runtime.settings import Settings
 from fissile.supervisor.environment import Environment
 from fissile.supervisor.walls import Walls
 
@@ -62,7 +62,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
     def begin(self) -> "Begin":
         """What the zygote itself is told of it."""
-        settings, guest = self.settings, lone_guest(self.settings)
+        settings, guest = self.settings, self.settings.lone_guest
         if guest is None:
             common, own = shared_environment(settings, self.topology)
             return Begin(settings.app, settings.root, self.keep, self.source, environment=common, own=own)
@@ -84,12 +84,6 @@ def shared_environment(settings: Settings, topology: str) -> tuple[dict[str, str
     common = {name: value for name, value in first.items() if all(one.get(name) == value for one in others)}
     own = [one.environment for one in settings.services.values() if not (one.spawn or one.foreign)]
     return common, tuple(sorted({name for variables in own for name in variables} - common.keys()))
-
-
-def lone_guest(settings: Settings) -> ServiceSettings | None:
-    """The guest that is all there is: it is imported by the zygote, in its own environment."""
-    services = list(settings.services.values())
-    return services[0] if not settings.app and len(services) == 1 and services[0].guest else None
 
 
 class Settled(msgspec.Struct, frozen=True):

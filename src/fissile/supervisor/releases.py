@@ -26,6 +26,7 @@ from fissile.supervisor.gathering import Gathering
 from fissile.supervisor.listing import shown
 from fissile.supervisor.manifest import MANIFEST, manifest
 from fissile.supervisor.placing import BESIDE, make_folders
+from fissile.supervisor.source import uncounted
 from fissile.supervisor.state import CODE
 
 RELEASES = "releases"
@@ -263,7 +264,12 @@ class Releases:
         known = manifest(Path(settings.root))
         services = known.services if known is not None else {}
         found = [f"code of {name}: {one.words}" for name, one in services.items()]
-        return (*found, *dict.fromkeys(note for one in services.values() for note in one.notes))
+        notes = dict.fromkeys(note for one in services.values() for note in one.notes)
+        return (*found, *notes, *self.unnamed(settings))
+
+    def unnamed(self, settings: Settings) -> tuple[str, ...]:
+        """What programs of a copy run that is in no release, because their `code` does not name it, in words."""
+        return tuple(uncounted(Path(settings.root), settings))
 
     def find(self, name: str) -> Kept:
         """A release by its name or the beginning of it. Raises ConfigError."""

@@ -385,7 +385,8 @@ class Rollouts:
     async def _begin(self, edition: Edition, order: DeployOrder) -> Deploy:
         deploy = self._compared(edition, order)
         if order.plan:
-            return deploy
+            code = await asyncio.to_thread(self._store.told, edition.settings)
+            return msgspec.structs.replace(deploy, code=code)
         await self._clear_the_way(order)
         async with self._turn:
             # What was waited for may have become the release that serves.
@@ -395,7 +396,9 @@ class Rollouts:
                 await self._only_scale(edition, order)
                 if order.release:
                     return deploy
-                return msgspec.structs.replace(deploy, stale=await asyncio.to_thread(self._stale))
+                unnamed = await asyncio.to_thread(self._store.unnamed, edition.settings)
+                stale = await asyncio.to_thread(self._stale)
+                return msgspec.structs.replace(deploy, stale=stale, warnings=(*deploy.warnings, *unnamed))
             return msgspec.structs.replace(deploy, rollout=await self._roll(edition, order))
 
     def _compared(self, edition: Edition, order: DeployOrder) -> Deploy:
@@ -419,15 +422,7 @@ class Rollouts:
             *_unsticky(order, earlier, edition),
             *self._different(earlier, edition),
         )
-        return Deploy(
-            None,
-            edition.release.name,
-            earlier.release.name,
-            edition.release.topology,
-            found,
-            warnings,
-            code=self._store.told(edition.settings),
-        )
+        return Deploy(None, edition.release.name, earlier.release.name, edition.release.topology, found, warnings)
 
     def _around(self, earlier: Edition, edition: Edition) -> Surroundings:
         """What decides whether a break can meet a caller."""

@@ -12,6 +12,8 @@ import sysconfig
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from importlib.machinery import EXTENSION_SUFFIXES
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -22,12 +24,13 @@ from fissile.component.graph import Component, Graph
 from fissile.errors import ConfigError
 from fissile.orchestrator.code import Slice, data_parts, digest
 from fissile.orchestrator.effects import Effects
+from fissile.orchestrator.imports import imported
 from fissile.orchestrator.module import Modules
 from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.reading import Paths
 from fissile.orchestrator.release import FORCED, Build, Release, build_of
 from fissile.runtime.settings import ServiceSettings, Settings
-from fissile.supervisor.commands import EXECUTABLE
+from fissile.supervisor.commands import EXECUTABLE, SOURCES, data_server, named_files, segments
 from fissile.supervisor.installed import installed, working_folder
 from fissile.supervisor.listing import DATA_SUFFIXES, SET_ASIDE, Listing, listing_of, shown, stays_within
 from fissile.supervisor.manifest import manifest
@@ -42,6 +45,8 @@ DEPTH_MAX = 3
 LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml", "requirements.txt")
 # Settings that a supervisor applies to what runs: no process starts anew for them.
 APPLIED = frozenset({"replicas", "scale"})
+# Of modules that are no text.
+EXTENSIONS = tuple(EXTENSION_SUFFIXES)
 PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 
 
@@ -64,7 +69,8 @@ def release_of(
     contracts: Contracts = {}
     for component in components.values():
         contracts |= contracts_of(component.interface)
-    slices = _slices(root, files, settings, components, services)
+    reader = _reader(root, files, settings)
+    slices = _slices(reader, settings, components, services)
     found = found or installed(settings.root, working_folder())
     common = {**_locks(root), **found.files, "installed packages": found.content()}
     forced = forced or {}
@@ -86,7 +92,11 @@ def release_of(
         if own.guest and own.code is None:
             # It finds its modules in its own way.
             parts |= {path: digest(content) for path, content in files.items()} | copied
-        if members or listing is None or listing.files:
+        elif own.guest:
+            parts |= {path: digest(files[path]) for path in _imported(root, reader, settings, own)}
+        if not own.command:
+            parts |= {path: digest(content) for path, content in files.items() if path.endswith(EXTENSIONS)}
+        if members or own.guest or listing is None or listing.files:
             parts |= common
         parts[f"[services.{service}]"] = _settings_digest(own)
         if members:
@@ -109,17 +119,59 @@ def release_of(
     return Release(name, topology, dict(services), builds, contracts, references, programs)
 
 
+Reader = tuple[Modules, Effects, Paths]
+
+
+def _reader(root: Path, files: Mapping[str, bytes], settings: Settings) -> Reader:
+    folders = [*_import_folders(root), *(one.folder for one in settings.services.values() if one.guest)]
+    modules = Modules(files, dict.fromkeys(folders))
+    return modules, Effects(modules), Paths(modules)
+
+
+def _imported(root: Path, reader: Reader, settings: Settings, own: ServiceSettings) -> set[str]:
+    """The files that a service imports which knows nothing of Fissile, or may import; all, where it is installed."""
+    target = getattr(own, own.guest)
+    names = [target, *own.environment.values(), *(one for one in os.environ.values() if "." in one)]
+    if settings.lone_guest is own:  # nothing else of the application was imported here
+        top = f"{root}/"
+        names += [
+            name for name, module in [*sys.modules.items()] if (getattr(module, "__file__", None) or "").startswith(top)
+        ]
+    return imported(*reader, names) if imported(*reader, [target]) else set(map(reader[0].path, reader[0]))
+
+
+def uncounted(root: Path, settings: Settings) -> Iterator[str]:
+    """What programs run that is no part of their releases because `code` does not name it, in words."""
+    files: dict[str, bytes] = {}
+    for name, own in settings.services.items():
+        folder = root / own.folder
+        if not own.command or own.code is None or data_server(own.command, folder):
+            continue
+        files = files or dict(read_files(root))
+        listing = listings_of(root, settings).get(name)
+        base = os.path.relpath(folder, root)
+        named = {os.path.normpath(os.path.join(base, word)) for word in named_files(own.command, folder)}
+        run = {path for path in named if os.path.splitext(path)[1] in SOURCES}
+        words = [word for one in segments(own.command) for word in one[1:]]
+        folders = [base, *(os.path.join(base, word) for word in ("src", *words) if (folder / word).is_dir())]
+        modules = Modules(files, dict.fromkeys(map(os.path.normpath, (*folders, *map(os.path.dirname, run)))))
+        texts = [word for before, word in pairwise(["", *words]) if before == "-m" or "." in word or ":" in word]
+        begun = [one for one in modules if modules.path(one) in run]
+        run |= imported(modules, Effects(modules), Paths(modules), [*texts, *begun])
+        missing = sorted(run.difference(listing.files if listing is not None else ()))
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            yield f"{name} runs {shown(missing[0])}{more}, not named by its `code`: edits there are in no release"
+
+
 def _slices(
-    root: Path,
-    files: Mapping[str, bytes],
+    reader: Reader,
     settings: Settings,
     components: Mapping[str, Component],
     services: Mapping[str, tuple[str, ...]],
 ) -> dict[str, Slice]:
     """The code that each service consists of."""
-    folders = [*_import_folders(root), *(one.folder for one in settings.services.values() if one.guest)]
-    modules = Modules(files, dict.fromkeys(folders))
-    effects, paths = Effects(modules), Paths(modules)
+    modules, effects, paths = reader
     classes = [(c.cls.__module__, c.cls.__qualname__) for c in components.values()]
     found: dict[str, Slice] = {}
     for service, members in services.items():
@@ -193,7 +245,7 @@ def code_files(root: Path) -> list[str]:
     copied = manifest(root)
     if copied is not None:
         return list(copied.python)
-    found = [path for path in _walk(root) if _top(path) or path.endswith(".py")]
+    found = [path for path in _walk(root) if _top(path) or path.endswith((".py", *EXTENSIONS))]
     if len(found) > FILES_MAX:
         counts = Counter(map(_top, found))
         raise ConfigError(

@@ -89,7 +89,6 @@ from fissile.supervisor.limits import over, verdict
 from fissile.supervisor.listeners import listens
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
-from fissile.supervisor.messages import lone_guest
 from fissile.supervisor.nursery import Child, Found, Nursery
 from fissile.supervisor.orphans import end as end_orphans
 from fissile.supervisor.orphans import marked
@@ -1051,7 +1050,7 @@ class Supervisor:
     def _is_prepared(self, replica: Replica) -> bool:
         """Whether its zygote may import for its next ones: not where an import could miss the service's variables."""
         own = self._fleet.service(replica.service).settings
-        if own.environment and lone_guest(self._fleet.edition_of(replica.service).settings) is None:
+        if own.environment and self._fleet.edition_of(replica.service).settings.lone_guest is None:
             return False
         return not own.spawn
 
