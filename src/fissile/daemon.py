@@ -240,6 +240,7 @@ async def _run_services(
         return supervisor.endpoints()
 
     async def stop() -> None:
+        supervisor.takes_no_orders()
         await api.close()
         if not given_up:
             await supervisor.stop()

@@ -114,6 +114,17 @@ def test_from_outside(tmp_path: Path):
     assert mistake.stderr.startswith("fissile: fissile has no command stauts; did you mean status?")
 
 
+@pytest.mark.parametrize("columns", [80, 46])
+def test_the_help_of_all_fits_the_terminal(columns: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    wide = overview()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    narrow = overview()
+    examples = narrow.index("Examples:")
+    assert max(map(len, narrow[:examples].splitlines())) <= columns
+    assert narrow.split() == wide.split()
+
+
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path):
     command = f"{sys.executable} -m fissile --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

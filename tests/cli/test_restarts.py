@@ -1,10 +1,12 @@
 """`fissile restart` brings rotated secrets to the same code, and no two replicas of a service differ in them."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from background import Up, background, wait_until
 from commands import WAIT_SECONDS_MAX, fissile
 
 from fissile.cli.client import Client
+from fissile.cli.progress import replacing
 
 APPLICATION = """
 import os
@@ -183,6 +186,26 @@ def test_an_import_that_hangs_is_seen_by_whoever_did_not_ask_for_it(tmp_path: Pa
         (app.seen_folder / "go on").touch()
         wait_until(lambda: app.pids("front") not in ([], before), "it goes on")
         assert "under way" not in fissile("status", "-C", app.folder).stdout
+
+
+def test_a_restart_that_waits_behind_one_that_hangs_says_so(tmp_path: Path):
+    with rotated(tmp_path) as app, ThreadPoolExecutor() as pool:
+        before = app.pids("back")
+        app.write("hangs")
+        first = pool.submit(app.restart, "front")
+        wait_until(lambda: app.status()["restarts"], "the first is under way")
+        second = pool.submit(app.restart, "back")
+        wait_until(lambda: len(app.status()["restarts"]) == 2, "the second waits")
+        shown = fissile("status", "-C", app.folder).stdout
+        assert re.search(r"^restart of front by \w+ is under way$", shown, re.MULTILINE), shown
+        assert re.search(r"^restart of back by \w+ waits for the one before it$", shown, re.MULTILINE), shown
+        told = replacing(app.status(), "back")
+        assert re.fullmatch(r"waiting for the restart of front by \w+ to end", told), told
+        assert "restart of" not in replacing(app.status(), "front")
+        assert app.pids("back") == before
+        (app.seen_folder / "go on").touch()
+        assert (first.result().returncode, second.result().returncode) == (0, 0)
+        assert not app.status()["restarts"]
 
 
 @pytest.mark.parametrize("secret", ["broken", "too late"])

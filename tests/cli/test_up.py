@@ -4,8 +4,10 @@ import json
 import os
 import signal
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,24 @@ from background import LEFT, background, text_at, wait_until
 from commands import fissile
 from supervised import left_in, lives
 
+from fissile.cli import down
 from fissile.cli.client import Client, Refused
+from fissile.supervisor.endpoints import NotServed, read_endpoints
+
+SLOW_TO_END = """
+import os, signal, socket, sys, time
+from pathlib import Path
+
+def end(*_):
+    while not Path("enough").exists():
+        time.sleep(0.02)
+    sys.exit()
+
+signal.signal(signal.SIGTERM, end)
+with socket.create_server(("127.0.0.1", int(os.environ["PORT"]))) as door:
+    while True:
+        door.accept()[0].close()
+"""
 
 
 def test_up_status_scale_restart_history_logs_down(folder: Path):
@@ -43,6 +62,49 @@ def test_up_status_scale_restart_history_logs_down(folder: Path):
         afterwards = fissile("history", "back", "--path", folder)
         assert "nothing runs in" in afterwards.stderr
         assert "a sale" in afterwards.stdout
+
+
+def test_whoever_comes_while_it_stops_is_told_so_and_afterwards_that_nothing_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "slow.py").write_text(SLOW_TO_END)
+    (tmp_path / "fissile.toml").write_text(
+        f'[services.slow]\ncommand = "{sys.executable} slow.py"\ndrain_seconds = 20\n'
+    )
+    wait = down._wait
+    with background(tmp_path), ThreadPoolExecutor() as pool:
+        assert fissile("up", tmp_path).returncode == 0
+        (slow,) = Client(tmp_path).get("/status")["services"]
+        assert slow["limits"]["concurrency"] is None, "nobody counts its calls"
+        assert {slow["replicas"][0][name] for name in ("lag_seconds", "in_flight")} == {None}
+        early = Client(tmp_path)
+        first = pool.submit(fissile, "down", "-C", tmp_path)
+        wait_until(lambda: read_endpoints(tmp_path).stopping, "it stops")
+        for words in (("deploy",), ("restart",), ("scale", "slow", "2"), ("status",)):
+            done = fissile(*words, "-C", tmp_path)
+            assert done.returncode == 2, done
+            assert " is stopping (pid " in done.stderr, done
+        with pytest.raises(NotServed, match="is stopping"):
+            early.get("/status")
+
+        def waited(*given: Any) -> None:
+            (tmp_path / "enough").touch()
+            wait(*given)
+
+        monkeypatch.setattr(down, "_wait", waited)
+        down.down(tmp_path, why="a second one waits with the first")
+        assert first.result().returncode == 0, first.result()
+        with pytest.raises(NotServed, match="nothing runs in"):
+            early.get("/status")
+
+
+def test_whoever_asks_a_supervisor_that_has_just_died_is_told_so(folder: Path):
+    with background(folder) as app:
+        app.up()
+        early = Client(folder)
+        app.kill(app.supervisor())
+        with pytest.raises(NotServed, match="died; its services go on without it"):
+            early.get("/status")
 
 
 def test_the_next_up_adopts_what_a_killed_supervisor_left(folder: Path):

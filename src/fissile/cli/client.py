@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ CONNECT_SECONDS_MAX = 5
 ANSWER_SECONDS_MAX = 300.0
 # What is only looked at is there at once.
 LOOK_SECONDS_MAX = 15.0
+# From the closing of its sockets to the end of a process that was killed.
+DEATH_SECONDS_MAX = 0.5
+POLL_SECONDS = 0.02
 
 
 class Refused(ProcessError):
@@ -44,6 +48,7 @@ class Client:
     """The API of the supervisor in a folder. Raises ConfigError where there is none."""
 
     def __init__(self, root: Path) -> None:
+        self._root = root
         self.endpoints = supervised(root)
 
     def _open(self, verb: str, path: str, body: Any, seconds_max: float) -> Answer:
@@ -62,7 +67,8 @@ class Client:
 
     @contextmanager
     def _told(self, seconds_max: float) -> Generator[None]:
-        """Within it, a supervisor that does not answer is Refused."""
+        """Within it, a supervisor that does not answer is Refused; one that has ended meanwhile, or is about to, is
+        NotServed."""
         try:
             yield
         except TimeoutError:
@@ -72,10 +78,19 @@ class Client:
                 "starts another supervisor, `fissile down` ends the rest",
             ) from None
         except (OSError, Broken, msgspec.DecodeError) as error:
+            self._look_again()
             raise Refused(
                 f"the supervisor (pid {self.endpoints.pid}) does not answer: {error or type(error).__name__}",
                 remedy="see .fissile/logs/fissile.log; `fissile up` after its death starts another",
             ) from None
+
+    def _look_again(self) -> None:
+        """Raises NotServed where the supervisor takes no orders any more. One that was killed lets go of its sockets
+        before it counts as dead."""
+        limit = time.monotonic() + DEATH_SECONDS_MAX
+        while time.monotonic() < limit:
+            supervised(self._root)
+            time.sleep(POLL_SECONDS)
 
     def _connected(self) -> tuple[socket.socket, dict[str, str]]:
         """A connection, and what proves us there. Raises OSError."""

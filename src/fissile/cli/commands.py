@@ -30,6 +30,8 @@ BY_LINES = frozenset({"logs", "history"})
 COMPLETE = "complete"
 COMMANDS = {name: module or name for group in (*GROUPS.values(), HIDDEN) for name, module in group.items()}
 
+# What an explanation has beside its name, however narrow the terminal is.
+ROOM_COLUMNS_MIN = 20
 USAGE = "Usage: fissile [-C DIR] COMMAND [OPTIONS]"
 ABOUT = "One Python application, run as a monolith, as microservices, or anything between."
 OPTIONS = (
@@ -129,15 +131,27 @@ def named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 
 def overview() -> str:
-    """The help of all."""
+    """The help of all, as wide as the terminal."""
+    import shutil
+    import textwrap
+
+    columns = shutil.get_terminal_size().columns
+
+    def row(first: str, second: str, wide: int) -> str:
+        begin = f"  {first:<{wide}}  "
+        room = max(columns, len(begin) + ROOM_COLUMNS_MIN)
+        return textwrap.fill(
+            second, room, initial_indent=begin, subsequent_indent=" " * len(begin), break_on_hyphens=False
+        )
+
     width = max(len(name) for group in GROUPS.values() for name in group)
-    lines = [USAGE, "", ABOUT]
+    lines = [USAGE, "", textwrap.fill(ABOUT, columns)]
     for title, group in GROUPS.items():
         lines += ["", f"{title}:"]
-        lines += [f"  {name:<{width}}  {_summary(name)}" for name in group]
+        lines += [row(name, _summary(name), width) for name in group]
     for title, rows in (("Options", OPTIONS), ("Examples", EXAMPLES)):
         wide = max(len(first) for first, _ in rows)
-        lines += ["", f"{title}:", *(f"  {first:<{wide}}  {second}" for first, second in rows)]
+        lines += ["", f"{title}:", *(row(first, second, wide) for first, second in rows)]
     return "\n".join(lines)
 
 

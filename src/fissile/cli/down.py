@@ -33,7 +33,7 @@ def down(folder: Path, why: str) -> None:
     from fissile.cli.output import say, user
     from fissile.cli.progress import Waits, goes_on
     from fissile.errors import ConfigError
-    from fissile.supervisor.endpoints import read_endpoints
+    from fissile.supervisor.endpoints import NotServed, read_endpoints
 
     def clear() -> int:
         try:
@@ -69,7 +69,11 @@ def down(folder: Path, why: str) -> None:
         goes_on("the application stops all the same: `fissile status` shows whether anything still runs"),
         Waits() as waits,
     ):
-        Client(folder).post("/down", {"who": user(), "why": why}, seconds_max=LOOK_SECONDS_MAX)
+        try:
+            Client(folder).post("/down", {"who": user(), "why": why}, seconds_max=LOOK_SECONDS_MAX)
+        except NotServed as error:
+            if error.state not in ("stopping", "stopped"):
+                raise  # else somebody has asked for it just before
         _wait(endpoints, waits)
     clear()
     say(f"{endpoints.application} is stopped")

@@ -1,6 +1,7 @@
 """`fissile history`: who changed what, and what was seen."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ TITLES = ("TIME", "SERVICE", "WHAT", "BY", "WHY")
 WIDTHS = (14, 16, 16, 10, 0)
 # What a rollout notes between its stages, so that another supervisor can go on with it.
 STEPS = frozenset({"AllKnow", "LeaveSets", "ClearSets"})
+# Of so many entries, the newest, the oldest of them first.
+Ask = Callable[[int], list[dict[str, Any]]]
 
 
 def arguments(parser: Parser) -> None:
@@ -48,12 +51,14 @@ def history(service: str, folder: Path, limit: int, follow: bool, json: bool) ->
     try:
         client = Client(folder)
     except ConfigError as error:
-        entries = _kept(folder, service, limit)
-        if entries is None:
+        kept = _kept(folder, service)
+        if kept is None:
             raise
+        ask = kept
         note(f"{error.message}; this is what was recorded")
     else:
-        service, entries = _found(client, service, limit)
+        service, ask = _found(client, service)
+    entries = ask(limit) if json else newest_shown(ask, limit)
     if not json and (entries or follow):
         _print_line(*TITLES, style="title")
     for entry in entries:
@@ -64,8 +69,20 @@ def history(service: str, folder: Path, limit: int, follow: bool, json: bool) ->
             show(entry, one_line=True) if json else _print(entry)
 
 
-def _found(client: "Client", given: str, limit: int) -> tuple[str, list[dict[str, Any]]]:
-    """The service that is meant, and its entries. One that runs no more has some as well. Raises ConfigError."""
+def newest_shown(ask: Ask, limit: int) -> list[dict[str, Any]]:
+    """So many entries that people see, where there are as many: steps between stages count for none."""
+    wanted = limit
+    while True:
+        entries = ask(wanted)
+        shown = [one for one in entries if one["what"] not in STEPS]
+        if len(shown) >= limit or len(entries) < wanted or wanted == ENTRIES_MAX:
+            return shown[-limit:]
+        wanted = min(2 * wanted, ENTRIES_MAX)
+
+
+def _found(client: "Client", given: str) -> tuple[str, Ask]:
+    """The service that is meant, and who has its entries. One that runs no more has some as well. Raises
+    ConfigError."""
     from fissile.errors import ConfigError
 
     unknown = None
@@ -73,14 +90,17 @@ def _found(client: "Client", given: str, limit: int) -> tuple[str, list[dict[str
         service = client.service(given) if given else ""
     except ConfigError as error:
         service, unknown = given, error
-    entries = client.get(f"/history?limit={limit}&service={service}")
-    if unknown is not None and not entries:
+
+    def ask(limit: int) -> list[dict[str, Any]]:
+        return client.get(f"/history?limit={limit}&service={service}")
+
+    if unknown is not None and not ask(1):
         raise unknown
-    return service, entries
+    return service, ask
 
 
-def _kept(folder: Path, service: str, limit: int) -> list[dict[str, Any]] | None:
-    """What the journal of an application holds that nobody supervises; None where there is none."""
+def _kept(folder: Path, service: str) -> Ask | None:
+    """Who has what the journal of an application holds that nobody supervises; None where there is none."""
     import msgspec
 
     from fissile.journal.journal import Journal
@@ -89,12 +109,16 @@ def _kept(folder: Path, service: str, limit: int) -> list[dict[str, Any]] | None
     file = state_of(folder) / JOURNAL
     if not file.is_file():
         return None
-    journal = Journal(file)
-    journal.open()
-    try:
-        return msgspec.to_builtins(journal.history(service=service, limit=limit))
-    finally:
-        journal.close()
+
+    def ask(limit: int) -> list[dict[str, Any]]:
+        journal = Journal(file)
+        journal.open()
+        try:
+            return msgspec.to_builtins(journal.history(service=service, limit=limit))
+        finally:
+            journal.close()
+
+    return ask
 
 
 def _print(entry: dict[str, Any]) -> None:

@@ -161,6 +161,11 @@ def _prepares(status: dict[str, Any]) -> str:
 
 def replacing(status: dict[str, Any], service: str = "") -> str:
     """What a restart waits for. service: "" for all."""
+    asked = status.get("restarts", ())  # not said by a supervisor of an earlier version
+    own = next((one for one in asked if one["service"] == service), None)
+    if own is not None and own["waiting"]:
+        first = asked[0]
+        return f"waiting for the restart of {first['service'] or 'all services'} by {first['who']} to end"
     found: dict[str, list[str]] = {}
     for one in status["services"]:
         for replica in one["replicas"]:

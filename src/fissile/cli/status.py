@@ -1,7 +1,7 @@
 """`fissile status`: the services of a running application and their processes."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,20 @@ def _head(found: dict[str, Any], colour: bool) -> list[str]:
         lines.append(_trouble(supervisor["trouble"], colour))
     if found["preparing"]:
         lines.append(f"under way: {in_line(found['preparing'])}; nothing is touched yet")
+    lines += told_of(found.get("restarts", ()))  # not said by a supervisor of an earlier version
     if rollout is not None:
         lines.append(
             f"rollout {rollout['number']}: release {rollout['earlier']} → {rollout['later']}, {rollout['stage']}: "
             f"{rollout['share']:.0%} of new requests; {rollout['waits'] or rollout['reason']}"
         )
     return lines
+
+
+def told_of(restarts: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Which restart is under way, and which wait for it."""
+    for one in restarts:
+        stands = "waits for the one before it" if one["waiting"] else "is under way"
+        yield f"restart of {one['service'] or 'all services'} by {in_line(one['who'])} {stands}"
 
 
 def _trouble(text: str, colour: bool) -> str:
@@ -145,14 +153,15 @@ def _notes(service: dict[str, Any], colour: bool) -> Iterable[str]:
 def _replica(service: dict[str, Any]) -> Callable[[dict[str, Any]], Row]:
     def row(replica: dict[str, Any]) -> Row:
         age, memory = replica["age_seconds"], replica["memory_bytes"]
+        load, lag = replica["in_flight"], replica["lag_seconds"]
         return (
             f"{service['name']}.{replica['slot']}",
             Cell(replica["state"], STATES.get(replica["state"], "")),
             duration(age) if age is not None else "",
             str(replica["pid"] or "-"),
             replica["build"],
-            f"{replica['in_flight']:.0f}",
-            f"{replica['lag_seconds'] * 1000:.0f} ms",
+            f"{load:.0f}" if load is not None else "",
+            f"{lag * 1000:.0f} ms" if lag is not None else "",
             f"{memory / 2**20:.0f} MiB" if memory else "",
             Cell(in_line(replica["stuck"] or replica["listener"]), "bad" if replica["stuck"] else ""),
         )

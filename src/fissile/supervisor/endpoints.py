@@ -21,7 +21,8 @@ JOURNAL = "journal.db"
 class NotServed(ConfigError):
     """An application that takes no orders.
 
-    state: "stopped"; "starting"; "unsupervised", where its services go on without a supervisor; or "foreground".
+    state: "stopped"; "starting"; "stopping"; "unsupervised", where its services go on without a supervisor; or
+    "foreground".
     """
 
     def __init__(self, message: str, *, remedy: str, state: str) -> None:
@@ -73,6 +74,8 @@ class Endpoints(msgspec.Struct, frozen=True):
     zygote_born: int | None = None
     # Of the folder where it was written, as the mark has it: in a copy of that one it tells of somebody else.
     folder: str = ""
+    # It takes no orders any more: the application is being stopped.
+    stopping: bool = False
 
     def supervisor_lives(self) -> bool:
         """Whether the process that wrote it is there still."""
@@ -180,6 +183,12 @@ def supervised(root: Path) -> Endpoints:
             if adopted
             else "`fissile up` ends them in order and starts them anew; `fissile down` ends them",
             state="unsupervised",
+        )
+    if found.stopping:
+        raise NotServed(
+            f"{found.application} is stopping (pid {found.pid}), and takes no orders any more",
+            remedy="`fissile down` waits until all has ended; `fissile up` starts it then",
+            state="stopping",
         )
     if not found.api and (found.background or found.zygote):
         raise NotServed(

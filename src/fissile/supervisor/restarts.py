@@ -7,6 +7,8 @@ the release go on with the zygote that they were made by, for their replicas wou
 
 import asyncio
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import msgspec
@@ -20,6 +22,7 @@ from fissile.supervisor.environment import Environment
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.installed import installed, is_uvs, path_now, working_folder
 from fissile.supervisor.nursery import Nursery
+from fissile.supervisor.status import RestartOrder
 from fissile.supervisor.unreleased import changed
 
 
@@ -67,6 +70,14 @@ class Restarts:
         self._office = office
         self._preparing = preparing
         self._turn = asyncio.Lock()
+        # By order of arrival; the lock is fair, so whoever is first has the turn.
+        self._asked: dict[object, tuple[str, str]] = {}
+
+    def asked(self) -> tuple[RestartOrder, ...]:
+        """Those that are not over: first the one that is under way, then those that wait for it."""
+        return tuple(
+            RestartOrder(service, who, waiting=bool(place)) for place, (service, who) in enumerate(self._asked.values())
+        )
 
     async def restart(
         self, services: list[str], who: str, why: str, environment: Environment | None = None, *, packages: bool = False
@@ -76,7 +87,7 @@ class Restarts:
         environment: another than they have had so far. packages: though they are others than the release was made
         with. Raises FissileError; what was not replaced serves on.
         """
-        async with self._turn:
+        async with self._in_turn(services, who):
             fresh = await self._fresh(services, environment, packages=packages)
             before = {name: edition.nursery for name, (edition, _) in fresh.items()}
             for edition, nursery in fresh.values():
@@ -90,6 +101,16 @@ class Restarts:
             finally:
                 await self._settle(before)
             return self._told(done, asleep, fresh)
+
+    @asynccontextmanager
+    async def _in_turn(self, services: list[str], who: str) -> AsyncGenerator[None]:
+        order = object()
+        self._asked[order] = services[0] if len(services) == 1 else "", who
+        try:
+            async with self._turn:
+                yield
+        finally:
+            del self._asked[order]
 
     async def _replace(
         self, service: str, fresh: dict[str, tuple[Edition, Nursery]], who: str, why: str, *, before: list[str]

@@ -16,7 +16,8 @@ from fissile.supervisor.walls import NONE, standing
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
-    """One replica. state: starting, ready, draining. lag_seconds, in_flight: by its last heartbeat.
+    """One replica. state: starting, ready, draining. lag_seconds, in_flight: by its last heartbeat; None
+    before the first one, and of a program, which sends none.
 
     pid: None while it has no process so far. age_seconds: of that process, None where that is not known. listener: who
     answers at a program's port, where it cannot be seen that it is the program itself.
@@ -28,8 +29,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     state: str
     build: str
     revision: int
-    lag_seconds: float = 0.0
-    in_flight: float = 0.0
+    lag_seconds: float | None = None
+    in_flight: float | None = None
     memory_bytes: int | None = None
     stuck: str = ""
     listener: str = ""
@@ -97,10 +98,19 @@ class RolloutStatus(msgspec.Struct, frozen=True):
     waits: str = ""
 
 
+class RestartOrder(msgspec.Struct, frozen=True):
+    """A restart that somebody has asked for. service: "" for all. waiting: for those before it, one at a time."""
+
+    service: str
+    who: str
+    waiting: bool
+
+
 class SupervisorStatus(msgspec.Struct, frozen=True):
     """What runs now. release: that which gets most of the requests. journal: what is wrong with it, or "".
 
-    preparing: what is done for a release before its rollout begins, as "importing shop:app"; "": nothing.
+    preparing: what is done for a release before its rollout begins, as "importing shop:app"; "": nothing. restarts:
+    those that were asked for and are not over; one is under way, the others wait for it.
     """
 
     supervisor: SupervisorProcess
@@ -111,9 +121,18 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
     journal: str = ""
     rollout: RolloutStatus | None = None
     preparing: str = ""
+    restarts: tuple[RestartOrder, ...] = ()
 
 
-def status_of(fleet: Fleet, *, journal: str, waits: str, zygote: str = "", preparing: str = "") -> SupervisorStatus:
+def status_of(
+    fleet: Fleet,
+    *,
+    journal: str,
+    waits: str,
+    zygote: str = "",
+    preparing: str = "",
+    restarts: tuple[RestartOrder, ...] = (),
+) -> SupervisorStatus:
     """The status of a fleet. journal, zygote: what is wrong with them, or "". waits: what the rollout waits for."""
     edition = fleet.edition
     return SupervisorStatus(
@@ -125,6 +144,7 @@ def status_of(fleet: Fleet, *, journal: str, waits: str, zygote: str = "", prepa
         journal=journal,
         rollout=_rollout_status(fleet, waits),
         preparing=preparing,
+        restarts=restarts,
     )
 
 
@@ -163,7 +183,8 @@ def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
         components=main.components,
         scale=Scale(want.replicas, want.replicas_min, want.replicas_max, want.zero_by),
         limits={
-            "concurrency": main.settings.concurrency,
+            # A program is called by nobody who counts.
+            "concurrency": None if main.settings.command else main.settings.concurrency,
             **limits.shown(),
             "enforced_by": _enforced_by(fleet, limits),
         },
@@ -203,8 +224,8 @@ def _replica_status(fleet: Fleet, replica: Replica) -> ReplicaStatus:
         state=replica.state.value,
         build=replica.build,
         revision=replica.revision,
-        lag_seconds=replica.report.lag_seconds if replica.report is not None else 0.0,
-        in_flight=replica.load,
+        lag_seconds=replica.report.lag_seconds if replica.report is not None else None,
+        in_flight=replica.load if replica.report is not None else None,
         memory_bytes=resident_bytes(replica.pid) if replica.pid else None,
         stuck=replica.stuck,
         listener=fleet.listeners.get(replica.serial, ""),

@@ -205,6 +205,7 @@ class Supervisor:
         self._abandoning: set[str] = set()
         self._autoscaler = Autoscaler()
         self._api = self._api_socket = ""
+        self._stopping = False
         # By serial.
         self._migrating: set[int] = set()
         # What those that start print.
@@ -1523,6 +1524,7 @@ class Supervisor:
             resumed=self._resumed,
             warnings=tuple(dict.fromkeys(self._warnings())),
             background=self._keep,
+            stopping=self._stopping,
         )
 
     def _warnings(self) -> Iterator[str]:
@@ -1576,6 +1578,7 @@ class Supervisor:
             waits=self._rollouts.waits,
             zygote=self._editions.trouble,
             preparing=self._editions.doing,
+            restarts=self._restarts.asked(),
         )
 
     # -- the end ----------------------------------------------------------------------------------
@@ -1588,6 +1591,11 @@ class Supervisor:
             await asyncio.to_thread(self.journal.change, entry, {DOWN: STOPPED})
         except JournalError as error:  # a full disk keeps nobody from stopping
             self.say(f"that it was stopped on purpose is not remembered: {error}")
+
+    def takes_no_orders(self) -> None:
+        """It is being stopped: whoever comes now is told so."""
+        self._stopping = True
+        self._publish()
 
     async def give_up(self, why: str) -> bool:
         """Undo a start, whether it is over or was cancelled: end what it began, and let go of what it took over.
