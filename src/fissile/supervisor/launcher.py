@@ -11,7 +11,7 @@ from fissile.orchestrator.replica import Replica
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor import sealed, withheld
-from fissile.supervisor.commands import SEARCHED, import_folders, in_copy
+from fissile.supervisor.commands import SEARCHED, editable, environments, import_folders, in_copy
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.isolation import environment, raise_walls
@@ -153,9 +153,11 @@ class Launcher:
         """The environment of a program, with which it finds its code in the copy of it."""
         fleet = self._fleet
         copy = Path(fleet.nursery_of(service.set).root)
-        folders = [*import_folders(works_in(copy, fleet.root, service.name)), environment.get("PYTHONPATH", "")]
+        roots, home, own = (fleet.root, Path(fleet.named)), works_in(copy, fleet.root, service.name), service.settings
+        packages = environments(own.command, home / own.folder, fleet.root, environment)
+        projects = editable(packages, roots) if home == copy else ()
+        folders = [*import_folders(home, projects), environment.get("PYTHONPATH", "")]
         found = environment | ({"PYTHONPATH": path} if (path := os.pathsep.join(filter(None, folders))) else {})
-        roots = (fleet.root, Path(fleet.named))
         return found | {name: in_copy(found[name], roots, copy) for name in SEARCHED if name in found}
 
     def _spec(self, service: Service, replica: Replica, edition: Edition | None = None) -> ReplicaSpec:
