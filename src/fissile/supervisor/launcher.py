@@ -110,8 +110,7 @@ class Launcher:
         self, edition: Edition, service: str, names: tuple[str, ...], serial: int, out: int, err: int
     ) -> Child:
         """A process that runs the migrations of a service's components in a release. Raises ForkError."""
-        live = edition.live()
-        found = edition.services[live.sets[service]]
+        found = edition.services[edition.spec.sets[service]]
         replica = Replica(serial, found.set, 0, 0, edition.release.builds[service].name, 0.0)
         spec = msgspec.structs.replace(self._spec(found, replica, edition), migrate=names, stacks="")
         address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
@@ -138,11 +137,12 @@ class Launcher:
         if service.settings.user:
             found.pop("XDG_RUNTIME_DIR", None)  # of the supervisor's user
         found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
-        for name, set_name in edition.live().sets.items():
+        called = set(edition.spec.services[service.name].calls)
+        for name, set_name in edition.spec.sets.items():
             other = edition.services[set_name]
             if name == service.name:
                 continue
-            if other.gateway is not None and set(edition.calls(service.name)).intersection(other.components):
+            if other.gateway is not None and called.intersection(other.components):
                 found[f"FISSILE_PEER_{name}".upper().replace("-", "_")] = url(other.gateway)
             elif other.settings.command and not other.components:
                 peer = f"{HOST}:{self._fleet.port_of(set_name)}"
