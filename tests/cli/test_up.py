@@ -132,6 +132,20 @@ def test_the_next_up_adopts_what_a_killed_supervisor_left(folder: Path):
         app.down()
 
 
+def test_an_up_that_is_refused_leaves_what_runs_to_the_next_one(folder: Path):
+    with background(folder) as app:
+        app.up()
+        before = {name: app.pids(name) for name in ("back", "pages")}
+        app.kill(app.supervisor())
+        for _ in range(2):
+            refused = fissile("up", folder, "--topology", "monolith")
+            assert refused.returncode == 2
+            assert "runs as microservices already, and not as monolith" in refused.stderr
+        app.up()
+        assert {name: app.pids(name) for name in ("back", "pages")} == before
+        app.down()
+
+
 def test_after_a_take_over_the_endpoints_have_all_process_numbers(folder: Path):
     with background(folder) as app:
         app.up()

@@ -195,12 +195,17 @@ class Editions:
         """Leave all zygotes as they are, and know of them no more."""
         for nursery in self.all():
             nursery.let_go()
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was let go of is not closed after that: the sockets at which it is found are the next supervisor's."""
+        self._fleet.editions.clear()
+        self._fleet.nurseries.clear()
+        self._loading.clear()
+        self._retired.clear()
 
     async def close(self) -> None:
         """End all zygotes, and whatever lives of them."""
         for nursery in self.all():
             await nursery.close()
-        self._fleet.editions.clear()
-        self._fleet.nurseries.clear()
-        self._loading.clear()
-        self._retired.clear()
+        self._forget()
