@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from fissile.formats import RELEASE
 from fissile.orchestrator.release import Release, build_of
 from fissile.runtime.settings import Settings
-from fissile.supervisor.releases import Releases
+from fissile.supervisor.releases import OtherRelease, Releases
 from fissile.supervisor.source import code_files, read_files
 
 
@@ -188,3 +189,28 @@ def test_a_release_that_never_served_is_not_kept_and_one_of_an_earlier_fissile_i
     known = json.loads(file.read_text())
     file.write_text(json.dumps({key: known[key] for key in known if key not in ("served", "deployed")}))
     assert kept.prune(5, [], []) == [release(3).name]
+
+
+@pytest.mark.parametrize(("number", "age"), [(RELEASE.number + 1, "a newer"), (RELEASE.oldest - 1, "an older")])
+def test_a_release_of_another_fissile_is_refused_in_words_and_stays(root: Path, number: int, age: str):
+    kept = store(root)
+    other = kept.copy(settings(root))
+    kept.record(release(1), other)
+    kept.serve(release(1).name)
+    (root / "shop/__init__.py").write_text("X = 2\n")
+    kept.record(release(2), kept.copy(settings(root)))
+    file = root / f".fissile/releases/{release(1).name}.json"
+    record = json.loads(file.read_text()) | {"format": number, "fissile": "7.0"}
+    file.write_text(json.dumps(record))
+    assert [one.name for one in kept.all()] == [release(2).name]
+    with pytest.raises(
+        OtherRelease, match=rf"{age} Fissile \(7\.0\), in format {number} of releases(.|\n)*that version"
+    ):
+        kept.find(release(1).name[:6])
+    kept.prune(0, [release(2).name], [])
+    kept.forget(other, [])
+    assert json.loads(file.read_text()) == record
+    assert Path(other.root, "shop/__init__.py").read_text() == "X = 1\n"
+    file.write_text(json.dumps({"format": number}))  # of whose code nobody knows where it is
+    kept.prune(0, [release(2).name], [])
+    assert Path(other.root, "shop/__init__.py").read_text() == "X = 1\n"

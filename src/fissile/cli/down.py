@@ -33,7 +33,7 @@ def down(folder: Path, why: str) -> None:
     from fissile.cli.output import say, user
     from fissile.cli.progress import Waits, goes_on
     from fissile.errors import ConfigError
-    from fissile.supervisor.endpoints import NotServed, read_endpoints
+    from fissile.supervisor.endpoints import NotServed, OtherEndpoints, read_endpoints
 
     def clear() -> int:
         try:
@@ -49,7 +49,14 @@ def down(folder: Path, why: str) -> None:
 
     try:
         endpoints = read_endpoints(folder)
-    except ConfigError:
+    except ConfigError as error:
+        if isinstance(error, OtherEndpoints):
+            if error.supervised:
+                raise
+            daemon.down(folder, who=user(), why=why)  # gently, though in no order
+            clear()
+            say(f"{error.message}; it is stopped")
+            return
         if not clear():
             raise
         say("what was left of the application is stopped")

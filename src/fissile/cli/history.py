@@ -112,7 +112,7 @@ def _kept(folder: Path, service: str) -> Ask | None:
 
     def ask(limit: int) -> list[dict[str, Any]]:
         journal = Journal(file)
-        journal.open()
+        journal.open(only_read=True)
         try:
             return msgspec.to_builtins(journal.history(service=service, limit=limit))
         finally:

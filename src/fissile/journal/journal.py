@@ -8,6 +8,9 @@ bounded, until there is room again, so that what runs is looked after all the sa
 Damage is found when the file is opened (see sums). What cannot be opened is refused. What can be, says what is lost of
 it: entries (`loss`) are only said to be; values that are kept (`damage`) cannot be read before they are written anew.
 
+Each value that is kept carries the number of its format and the version of the Fissile that wrote it. What another
+Fissile wrote is refused before anything is altered, so that the other one can still go on with it.
+
 Format: https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synchronous.
 """
 
@@ -23,9 +26,9 @@ from typing import Any
 import msgspec
 
 from fissile.errors import FissileError
+from fissile.formats import FISSILE, FOUND_ANEW, JOURNAL, KEPT, OF_LAST_RUN
 from fissile.journal.sums import SUM_BYTES, Tally, Tip, sum_of
 
-SCHEMA_VERSION = 2
 # Of what was changed on purpose: whatever floods the rest, it is there for those who ask who did what.
 CHANGES_MAX = 20_000
 # Of what was seen, and what the autoscaler did of it.
@@ -48,8 +51,13 @@ create table entries (
     sum integer not null default 0
 );
 create index entries_by_service on entries (service, id);
-create table kept (name text primary key, value blob not null);
+create table kept (
+    name text primary key, value blob not null, format integer not null default 1, fissile text not null default ''
+);
 """
+# The first whose values carry their number, and one that a reader does without an upgrade.
+_NUMBERED, _READABLE = 3, 2
+_KEEP = "insert or replace into kept (name, value, format, fissile) values (?, ?, ?, ?)"
 
 
 _COLUMNS = "at, kind, who, what, service, reason, data"
@@ -96,10 +104,16 @@ class Journal:
         # What was found to be lost when it was opened: entries, in words; and names of what is kept and cannot be read.
         self.loss = ""
         self.damage: tuple[str, ...] = ()
+        # What another Fissile has kept and is done without: by name, in words.
+        self.strange: dict[str, str] = {}
 
-    def open(self) -> None:
-        """Open the file, or make it. Raises JournalError, and then leaves the file as it is."""
-        self._thread.submit(self._open).result()
+    def open(self, *, anew: bool = False, only_read: bool = False) -> None:
+        """Open the file, or make it. Raises JournalError, and then leaves the file as it is.
+
+        anew: what ran last need not be readable, and is forgotten if it is not. only_read: the file stays of the format
+        that it is of, for the Fissile that wrote it may go on with it.
+        """
+        self._thread.submit(self._open, anew, only_read).result()
 
     def damaged(self) -> JournalError:
         """The error of whoever needs what is kept, where there is `damage`."""
@@ -119,7 +133,7 @@ class Journal:
             self._connection.executemany("delete from kept where name = ?", [(name,) for name in self.damage])
         self.damage = ()
 
-    def _open(self) -> None:
+    def _open(self, anew: bool, only_read: bool) -> None:
         try:
             self._make()
             connection = self._connected(self.file)
@@ -127,20 +141,23 @@ class Journal:
             raise self._error(error) from None
         try:
             (version,) = connection.execute("pragma user_version").fetchone()
-            if version > SCHEMA_VERSION:
-                raise JournalError(
-                    f"{self.file} was written by a newer Fissile (format {version}, this one knows {SCHEMA_VERSION})",
-                    remedy="use that version, or move the file away: what runs goes on, its history stays in the file",
-                )
+            if version > JOURNAL.number:
+                raise self._refused(JOURNAL.strange(version, _writer(connection)))
             (verdict,) = connection.execute("pragma integrity_check(1)").fetchone()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
             if version < 1:
                 raise sqlite3.DatabaseError("it is no journal")
             connection.execute("pragma journal_mode = wal")
-            if version < SCHEMA_VERSION:
-                _upgrade(connection)
-            self._look(connection)
+            if only_read and version < _READABLE:
+                raise self._refused(JOURNAL.strange(version, ""))
+            kept = _kept(connection, version)
+            if not only_read:
+                self.strange = self._compare(kept, anew=anew)
+            if version < JOURNAL.number and not only_read:
+                _upgrade(connection, version, kept)
+                kept = _kept(connection, JOURNAL.number)
+            self._look(connection, kept)
         except sqlite3.Error as error:
             connection.close()
             raise self._error(error) from None
@@ -148,6 +165,26 @@ class Journal:
             connection.close()
             raise
         self._connection = connection
+
+    def _refused(self, by: str) -> JournalError:
+        return JournalError(
+            f"{self.file} was written by {by}",
+            remedy="use that version: nothing was altered, and what runs goes on; or end it with the `fissile down` of "
+            "that one, and move the file away: its history stays in it",
+        )
+
+    def _compare(self, kept: "list[_Kept]", *, anew: bool) -> dict[str, str]:
+        """What is kept and not understood, by name, in words. Raises JournalError where nobody can do without it."""
+        strange: dict[str, str] = {}
+        for one in kept:
+            form = KEPT.get(one.name)
+            if one.value is None or form is None or form.reads(one.format):
+                continue
+            by = form.strange(one.format, one.fissile)
+            if one.name not in FOUND_ANEW and not (anew and one.name in OF_LAST_RUN):
+                raise self._refused(by)
+            strange[one.name] = f"{self.file}: {one.name} begins anew: it was written by {by}"
+        return strange
 
     def _make(self) -> None:
         """Make a file that is not there. While it is half made it has another name, so none is ever empty."""
@@ -164,8 +201,8 @@ class Journal:
             draft.touch(mode=0o600)
             connection = self._connected(draft)
             try:
-                connection.executescript(f"begin; {_SCHEMA} pragma user_version = {SCHEMA_VERSION}; commit;")
-                connection.execute("insert into kept values (?, ?)", (TALLY, _stored(TALLY, _encode(Tally()))))
+                connection.executescript(f"begin; {_SCHEMA} pragma user_version = {JOURNAL.number}; commit;")
+                connection.execute(_KEEP, _row(TALLY, _encode(Tally())))
             finally:
                 connection.close()
             draft.rename(self.file)
@@ -179,11 +216,10 @@ class Journal:
         connection.text_factory = _text
         return connection
 
-    def _look(self, connection: sqlite3.Connection) -> None:
+    def _look(self, connection: sqlite3.Connection, kept: "list[_Kept]") -> None:
         """See whether all is there that was written, as it was written."""
-        kept = connection.execute("select name, value from kept").fetchall()
-        damage = [str(name) for name, value in kept if _value(name, value) is None and name != TALLY]
-        found = next((_value(name, value) for name, value in kept if name == TALLY), None)
+        damage = [one.name for one in kept if one.value is None and one.name != TALLY]
+        found = next((one.value for one in kept if one.name == TALLY), None)
         count = last = wrong = 0
         for *values, total, number in connection.execute(f"select {_COLUMNS}, sum, id from entries"):
             count, last, wrong = count + 1, max(last, number), wrong + (sum_of(*values) != total)
@@ -229,6 +265,7 @@ class Journal:
         if connection is None:
             raise JournalError("the journal is closed")
         recorded: list[Entry] = []
+        rows = [_row(name, value) for name, value in kept.items()]
         before = msgspec.structs.replace(self._tally)
         try:
             connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
@@ -236,17 +273,18 @@ class Journal:
             for entry in [*self._unwritten, *entries]:
                 entry = msgspec.structs.replace(entry, at=entry.at or time.time())
                 data = msgspec.json.encode(entry.data).decode()
-                row = (entry.at, entry.kind, entry.who, entry.what, entry.service, entry.reason, data)
+                columns = (entry.at, entry.kind, entry.who, entry.what, entry.service, entry.reason, data)
                 cursor = connection.execute(
-                    f"insert into entries ({_COLUMNS}, sum) values (?, ?, ?, ?, ?, ?, ?, ?)", (*row, sum_of(*row))
+                    f"insert into entries ({_COLUMNS}, sum) values (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*columns, sum_of(*columns)),
                 )
                 recorded.append(msgspec.structs.replace(entry, id=cursor.lastrowid or 0))
             self._tally.writes += 1
             self._tally.changes += durable
             self._tally.entries += len(recorded)
             self._tally.last = max([self._tally.last, *(entry.id for entry in recorded)])
-            for name, value in {**kept, TALLY: _encode(self._tally)}.items():
-                connection.execute("insert or replace into kept values (?, ?)", (name, _stored(name, value)))
+            for row in (*rows, _row(TALLY, _encode(self._tally))):
+                connection.execute(_KEEP, row)
             connection.execute("commit")
         except sqlite3.Error as error:
             self._tally = before
@@ -274,8 +312,7 @@ class Journal:
                     self._tally.entries -= connection.execute(
                         f"delete from entries where {which} and id <= ({oldest})", (most,)
                     ).rowcount
-                row = (TALLY, _stored(TALLY, _encode(self._tally)))
-                connection.execute("insert or replace into kept values (?, ?)", row)
+                connection.execute(_KEEP, _row(TALLY, _encode(self._tally)))
                 connection.execute("commit")
             except sqlite3.Error:
                 self._tally.entries = before
@@ -291,9 +328,11 @@ class Journal:
         self._thread.submit(self._write, [], {name: value}, True).result()
 
     def kept(self, name: str) -> bytes | None:
-        """What is kept under a name. Raises JournalError, also where it is damaged."""
-        row = self._read("select value from kept where name = ?", (name,))
-        value = _value(name, row[0][0]) if row else None
+        """What is kept under a name; None also of what is `strange`. Raises JournalError, also where it is damaged."""
+        row = self._read("select value, format from kept where name = ?", (name,))
+        if row and name in self.strange and not KEPT[name].reads(row[0][1]):
+            return None
+        value = _value(name, *row[0]) if row else None
         if row and value is None:
             raise JournalError(
                 f"{self.file} is damaged: {name} cannot be read",
@@ -369,14 +408,15 @@ def _encode(tally: Tally) -> bytes:
     return msgspec.msgpack.encode(tally)
 
 
-def _stored(name: str, value: bytes) -> bytes:
-    """A value as it is kept: behind its checksum."""
-    return sum_of(name, value).to_bytes(SUM_BYTES) + value
+def _stored(value: bytes, *known: Any) -> bytes:
+    """A value as it is kept: behind its checksum. known: what belongs to it."""
+    return sum_of(*known, value).to_bytes(SUM_BYTES) + value
 
 
-def _value(name: object, stored: object) -> bytes | None:
-    """What was kept; None where it is damaged."""
-    if not isinstance(stored, bytes) or int.from_bytes(stored[:SUM_BYTES]) != sum_of(name, stored[SUM_BYTES:]):
+def _value(name: object, stored: object, number: object) -> bytes | None:
+    """What was kept; None where it is damaged. number: of its format; None before there were any."""
+    known = (name,) if number is None else (name, number)
+    if not isinstance(stored, bytes) or int.from_bytes(stored[:SUM_BYTES]) != sum_of(*known, stored[SUM_BYTES:]):
         return None
     return stored[SUM_BYTES:]
 
@@ -390,16 +430,58 @@ def _entry(*row: Any) -> Entry:
     return Entry(kind, who, what, service, reason, msgspec.json.decode(data), at, number)
 
 
-def _upgrade(connection: sqlite3.Connection) -> None:
-    """From format 1, which had no checksums: what is there now counts as what was written."""
+def _row(name: str, value: bytes) -> tuple[str, bytes, int, str]:
+    """A row of the table of what is kept."""
+    number = KEPT[name].number
+    return name, _stored(value, name, number), number, FISSILE
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A row as it was found. value: None where it is damaged."""
+
+    name: str
+    value: bytes | None
+    format: int
+    fissile: str
+
+
+def _kept(connection: sqlite3.Connection, version: int) -> list[_Kept]:
+    """All that is kept. Without a number it is of format 1, and without a checksum it is not damaged."""
+    if version < _READABLE:
+        rows = connection.execute("select name, value from kept").fetchall()
+        return [_Kept(name, value, 1, "") for name, value in rows]
+    columns = "format, fissile" if version >= _NUMBERED else "null, ''"
+    rows = connection.execute(f"select name, value, {columns} from kept").fetchall()
+    return [
+        _Kept(str(name), _value(name, value, number), number if isinstance(number, int) else 1, str(by))
+        for name, value, number, by in rows
+    ]
+
+
+def _writer(connection: sqlite3.Connection) -> str:
+    """The version of the Fissile that wrote last, whatever else it has altered; "" where that is not known."""
+    with suppress(sqlite3.Error, TypeError):
+        (found,) = connection.execute("select fissile from kept where name = ?", (TALLY,)).fetchone()
+        return str(found)
+    return ""
+
+
+def _upgrade(connection: sqlite3.Connection, version: int, kept: list[_Kept]) -> None:
+    """From format 1, which had no checksums: what is there now counts as what was written. From 2: without numbers."""
     connection.execute("begin immediate")
-    connection.execute("alter table entries add column sum integer not null default 0")
-    rows = connection.execute(f"select {_COLUMNS}, id from entries").fetchall()
-    sums = [(sum_of(*values), number) for *values, number in rows]
-    connection.executemany("update entries set sum = ? where id = ?", sums)
-    kept = connection.execute("select name, value from kept").fetchall()
-    tally = Tally(0, 0, len(rows), max((number for _, number in sums), default=0))
-    for name, value in [*kept, (TALLY, _encode(tally))]:
-        connection.execute("insert or replace into kept values (?, ?)", (name, _stored(name, value)))
-    connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+    if version < _READABLE:
+        connection.execute("alter table entries add column sum integer not null default 0")
+        rows = connection.execute(f"select {_COLUMNS}, id from entries").fetchall()
+        sums = [(sum_of(*values), number) for *values, number in rows]
+        connection.executemany("update entries set sum = ? where id = ?", sums)
+        tally = Tally(0, 0, len(rows), max((number for _, number in sums), default=0))
+        connection.execute("insert or replace into kept values (?, ?)", (TALLY, b""))
+        kept = [*kept, _Kept(TALLY, _encode(tally), 1, "")]
+    connection.execute("alter table kept add column format integer not null default 1")
+    connection.execute("alter table kept add column fissile text not null default ''")
+    for one in kept:
+        if one.value is not None:  # what is damaged stays so
+            stored = _stored(one.value, one.name, one.format)
+            connection.execute("update kept set value = ? where name = ?", (stored, one.name))
+    connection.execute(f"pragma user_version = {JOURNAL.number}")
     connection.execute("commit")

@@ -15,7 +15,7 @@ from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator.acts import EndRollout
 from fissile.orchestrator.desired import Desired, Stage
 from fissile.orchestrator.rollout import ended
-from fissile.supervisor.releases import Kept, Releases
+from fissile.supervisor.releases import Kept, OtherRelease, Releases
 
 # Under which name the journal keeps why the next start does not go on with what ran last.
 DOWN = "down"
@@ -70,6 +70,8 @@ class Beginning:
             return None
         try:
             found = self._store.find(before.current.name)
+        except OtherRelease as error:
+            raise StartError(error.message, remedy=f"{error.remedy}: `fissile up --fresh`") from None
         except ConfigError as error:
             self._say(f"the code in the folder is started instead of what ran last: {error}")
             return None

@@ -107,14 +107,19 @@ class Editions:
         self._fleet.nurseries[nursery.name] = nursery
 
     async def adopt(self) -> list[tuple[Nursery, Found]]:
-        """The zygotes that outlived a dead supervisor."""
+        """The zygotes that outlived a dead supervisor. Raises OtherFissile, and leaves all of them alone."""
         adopted: list[tuple[Nursery, Found]] = []
         paths = self._fleet.state.zygotes() if self.keep else []
         nurseries = [self._nursery(Load(self._fleet.settings, "", self.keep), path) for path in paths]
         # At once: one that hangs, as in an import, takes its time to be given up.
-        told = await asyncio.gather(*(nursery.adopt() for nursery in nurseries))
+        told = await asyncio.gather(*(nursery.adopt() for nursery in nurseries), return_exceptions=True)
+        for refused in told:
+            if isinstance(refused, BaseException):
+                for nursery in nurseries:
+                    nursery.let_go()
+                raise refused
         for nursery, found in zip(nurseries, told, strict=True):
-            if found is not None:
+            if isinstance(found, Found):
                 adopted.append((nursery, found))
                 self._fleet.nurseries[nursery.name] = nursery
         # The newest first: it is the one that its release is made by, where nothing else is said.

@@ -9,6 +9,8 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.formats import ENDPOINTS as FORMAT
+from fissile.formats import FISSILE
 from fissile.runtime.named import as_named
 from fissile.supervisor.descent import application_of, born, still_there
 
@@ -28,6 +30,21 @@ class NotServed(ConfigError):
     def __init__(self, message: str, *, remedy: str, state: str) -> None:
         super().__init__(message, remedy=remedy)
         self.state = state
+
+
+class OtherEndpoints(NotServed):
+    """What runs was started by another version of Fissile. supervised: whether its supervisor lives."""
+
+    def __init__(self, file: Path, by: str, pid: int, *, supervised: bool) -> None:
+        super().__init__(
+            f"what runs was started by {by}: see {file}",
+            remedy=f"use that version; or end it in order with `kill {pid}`, and start it with this one"
+            if supervised
+            else "use that version, whose `up` takes it over; or end it with the `fissile down` of that one (in order) "
+            "or of this one (in no order)",
+            state="other version",
+        )
+        self.supervised = supervised
 
 
 class ServiceEndpoints(msgspec.Struct, frozen=True):
@@ -76,6 +93,9 @@ class Endpoints(msgspec.Struct, frozen=True):
     folder: str = ""
     # It takes no orders any more: the application is being stopped.
     stopping: bool = False
+    # See `formats`. fissile: the version that wrote it.
+    format: int = FORMAT.number
+    fissile: str = FISSILE
 
     def supervisor_lives(self) -> bool:
         """Whether the process that wrote it is there still."""
@@ -88,6 +108,28 @@ class Endpoints(msgspec.Struct, frozen=True):
     def copied_to(self, state: Path) -> bool:
         """Whether it came into this state folder with a copy of another one. Raises OSError."""
         return self.folder not in ("", identity_of(state))
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What every version says, with the same meaning. One without a format is of the first."""
+
+    format: int = 1
+    fissile: str = ""
+    pid: int = 0
+    born: int | None = None
+    zygote: int | None = None
+    zygote_born: int | None = None
+    births: dict[int, int] = {}
+
+    def refuse(self, file: Path, root: Path) -> None:
+        """Raises OtherEndpoints where another version wrote it; NotServed where nothing of that is left."""
+        if FORMAT.reads(self.format):
+            return
+        supervised = bool(self.pid) and lives(self.pid, self.born)
+        adopted = self.zygote is not None and lives(self.zygote, self.zygote_born)
+        if not supervised and not adopted and not still_there(self.births):
+            raise nothing_runs(root)
+        raise OtherEndpoints(file, FORMAT.strange(self.format, self.fissile), self.pid, supervised=supervised)
 
 
 def state_of(folder: Path) -> Path:
@@ -129,13 +171,15 @@ def nothing_runs(root: Path) -> ConfigError:
 
 
 def read_endpoints(root: Path) -> Endpoints:
-    """What runs in an application's folder. Raises ConfigError if nothing does.
+    """What runs in an application's folder. Raises ConfigError if nothing does, or another version started it.
 
     Its supervisor may be dead: see `supervised`.
     """
     file = state_of(root) / ENDPOINTS
     try:
-        found = msgspec.json.decode(file.read_bytes(), type=Endpoints)
+        data = file.read_bytes()
+        msgspec.json.decode(data, type=_Head).refuse(file, root)
+        found = msgspec.json.decode(data, type=Endpoints)
     except (FileNotFoundError, NotADirectoryError):
         raise nothing_runs(root) from None
     except PermissionError:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from fissile.component.topology import BUILT_IN, MONOLITH_SERVICE
+from fissile.formats import FISSILE, PROCESSES
 from fissile.orchestrator.packages import Installed, Missing
 from fissile.orchestrator.release import Release
 from fissile.runtime.control import ReplicaSpec, Routes
@@ -217,6 +218,25 @@ class Enquire(msgspec.Struct, frozen=True, tag="enquire"):
     """A new supervisor asks what there is. Answered by Known and Kept for each, then Told."""
 
 
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """What a zygote says first to whoever supervises it. Neither its layout alters, nor that of a message as such.
+
+    format: that of PROCESSES (see formats); fissile: the version of its package. All that supervisor, zygote and
+    replicas say to each other, letters too, is of that format: a supervisor of another goes no further.
+    """
+
+    format: int = PROCESSES.number
+    fissile: str = FISSILE
+
+
+class _First(msgspec.Struct):
+    """The first message of any zygote, as far as all have it."""
+
+    type: str = ""
+    format: int = 1
+    fissile: str = ""
+
+
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """Only in a letter: the application as the supervisor needs to know it, without code: names and checked values.
 
@@ -310,7 +330,7 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
 
 
 ToZygote = Begin | Fork | Exec | Import | Keep | Listen | Drop | Retire | Foster | Noted | Ping | Enquire
-FromZygote = Examined | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Pong | Told
+FromZygote = Hello | Examined | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Pong | Told
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_to_zygote = msgspec.msgpack.Decoder(ToZygote).decode
@@ -323,6 +343,19 @@ def encode(message: ToZygote | FromZygote) -> bytes:
     if len(body) > MESSAGE_BYTES_MAX:
         raise TooLarge(len(body))
     return body
+
+
+def stranger(body: bytes) -> str:
+    """Of whose Fissile a zygote is that begins with this message, if not of this one, in words; else "".
+
+    One that does not say hello is of format 1.
+    """
+    try:
+        first = msgspec.msgpack.decode(body, type=_First)
+    except msgspec.DecodeError:
+        first = _First()
+    number, by = (first.format, first.fissile) if first.type == "hello" else (1, "")
+    return "" if PROCESSES.reads(number) else PROCESSES.strange(number, by)
 
 
 def clipped(text: str) -> str:
@@ -340,7 +373,7 @@ def send(sock: socket.socket, message: ToZygote | FromZygote, fds: list[int] | N
 def receive(sock: socket.socket) -> tuple[ToZygote, list[int]] | None:
     """The next message on a blocking socket with its file descriptors; None at the end.
 
-    Raises OSError, or TooLarge of one that was read past: the next may be received after it.
+    Raises OSError, or TooLarge or msgspec.DecodeError of one that was read past: the next may be received after it.
     """
     head, fds = receive_descriptors(sock, HEAD.size, FDS_MAX)
     if len(head) < HEAD.size:
@@ -358,7 +391,12 @@ def receive(sock: socket.socket) -> tuple[ToZygote, list[int]] | None:
         if count == 0:
             return None
         got += count
-    return decode_to_zygote(body), fds
+    try:
+        return decode_to_zygote(body), fds
+    except msgspec.DecodeError:
+        for fd in fds:
+            os.close(fd)
+        raise
 
 
 def _pass_over(sock: socket.socket, size: int) -> None:

@@ -53,6 +53,7 @@ from fissile.supervisor.messages import (
     ForkFailed,
     Foster,
     FromZygote,
+    Hello,
     Import,
     Keep,
     Kept,
@@ -72,6 +73,7 @@ from fissile.supervisor.messages import (
     decode_from_zygote,
     encode,
     public,
+    stranger,
 )
 from fissile.supervisor.sockets import listen_unix, remove_unix
 from fissile.supervisor.unreleased import settings_files
@@ -112,6 +114,10 @@ class LoadDied(ForkError, StartError):
 
 class ZygoteHung(ForkError):
     """The zygote did not answer, and was killed before it took the order."""
+
+
+class OtherFissile(ForkError, ConfigError):
+    """A zygote and its replicas were started by another version of Fissile. Nothing of them was touched."""
 
 
 UNCONFINED = Confinement()
@@ -271,6 +277,8 @@ class Nursery:
         self._closed = False
         # Whether its code can be loaded: then a zygote that is gone is replaced.
         self._loads = False
+        # Whether it has said hello.
+        self._greeted = False
         self._handle: int | None = None
         self._vigil = Vigil()
         # Zygotes that hung, since when (monotonic seconds).
@@ -476,7 +484,7 @@ class Nursery:
         self._listen(ours)
         try:
             answer = await self._examined(self._loaded)
-        except ZygoteHung:
+        except (ZygoteHung, OtherFissile):
             raise
         except ForkError:
             known = places(self._load.settings.root, self._load.source)
@@ -531,7 +539,7 @@ class Nursery:
         self._vigil, self._importing = Vigil(), 0
 
     async def adopt(self) -> Found | None:
-        """Take over the zygote of a dead supervisor; None if there is none."""
+        """Take over the zygote of a dead supervisor; None if there is none. Raises OtherFissile, and lets it go on."""
         if self._path is None:
             return None
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -549,6 +557,8 @@ class Nursery:
             await self._send(Enquire(), [])
             async with asyncio.timeout(ADOPT_SECONDS_MAX):
                 told = await self._told
+        except OtherFissile:
+            raise
         except (ForkError, TimeoutError):
             self._zygote_pid = _listener_pid(sock)
             if self._zygote_pid is not None:  # it hangs, and holds ports that others will want
@@ -570,6 +580,7 @@ class Nursery:
 
     def _listen(self, sock: socket.socket) -> None:
         sock.setblocking(False)
+        self._greeted = False
         self._socket = sock
         asyncio.get_running_loop().add_reader(sock.fileno(), self._readable, sock)
 
@@ -745,7 +756,31 @@ class Nursery:
                 return
             body = bytes(self._data[HEAD.size : size])
             del self._data[:size]
-            self._act(decode_from_zygote(body))
+            self._hear(body)
+
+    def _hear(self, body: bytes) -> None:
+        """A message has come. The first one says whose Fissile it is."""
+        by = "" if self._greeted else stranger(body)
+        try:
+            if not by:
+                self._greeted = True
+                self._act(decode_from_zygote(body))
+        except msgspec.DecodeError as error:
+            by = f"another Fissile ({error})"
+        if by:
+            self._lost(self._other(by), wanted=True)
+
+    def _other(self, by: str) -> OtherFissile:
+        if self._told is not None and not self._told.done():
+            return OtherFissile(
+                f"what runs was started by {by}",
+                remedy="nothing was touched: use that version; or end it with the `fissile down` of that (in order) "
+                "or of this one (in no order)",
+            )
+        return OtherFissile(
+            f"another Fissile was installed since this supervisor began: a zygote of it is {by}",
+            remedy="install that one again; or `fissile down`, and `fissile up` with the new one",
+        )
 
     def _act(self, message: FromZygote) -> None:
         if isinstance(message, Forked):
@@ -787,6 +822,8 @@ class Nursery:
                 order, answer = letters
                 self._told.set_result(Memory(message.pid, sealed.read(order, Load), sealed.read(answer, Loaded)))
             close_all(letters)
+        elif isinstance(message, Hello):
+            pass
         elif self._loaded is not None and not self._loaded.done():
             self._loaded.set_result(message)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.formats import FISSILE, RELEASE
 from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.release import Release
 from fissile.runtime.settings import Settings
@@ -36,11 +37,16 @@ NOTHING = Installed()
 FOLLOW_SECONDS = 2.0
 
 
+class OtherRelease(ConfigError):
+    """A release was deployed by another version of Fissile."""
+
+
 class Kept(msgspec.Struct, frozen=True):
     """A release that is kept. made, deployed: when it was first and last begun with, in seconds of the wall clock.
 
     served: whether it ever had all requests; a record of an earlier Fissile does not say. code: the digest of its
-    files. installed: what it was made with, which lies elsewhere.
+    files. installed: what it was made with, which lies elsewhere. format: see `formats`; fissile: the version that
+    deployed it.
     """
 
     release: Release
@@ -52,6 +58,8 @@ class Kept(msgspec.Struct, frozen=True):
     installed: Installed = Installed()
     deployed: float = 0.0
     served: bool = True
+    format: int = RELEASE.number
+    fissile: str = FISSILE
 
     @property
     def name(self) -> str:
@@ -100,6 +108,25 @@ class _Line(msgspec.Struct, frozen=True):
     code: str
     deployed: float = 0.0
     served: bool = True
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What every version says of a release. One without a format is of the first. code: "" where it cannot be told."""
+
+    format: int = 1
+    fissile: str = ""
+    code: str = ""
+
+    @property
+    def strange(self) -> str:
+        """By whom it was written, in words, if not by one of this format; else ""."""
+        return "" if RELEASE.reads(self.format) else RELEASE.strange(self.format, self.fissile)
+
+
+def _head(data: bytes) -> _Head:
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(data, type=_Head)
+    return _Head()
 
 
 class Releases:
@@ -235,8 +262,25 @@ class Releases:
 
     def _read(self, name: str) -> Kept | None:
         with suppress(OSError, msgspec.DecodeError):
-            return msgspec.json.decode((self._folder / f"{name}.json").read_bytes(), type=Kept)
+            data = (self._folder / f"{name}.json").read_bytes()
+            return None if _head(data).strange else msgspec.json.decode(data, type=Kept)
         return None
+
+    def _others(self) -> dict[Path, _Head]:
+        """Records that another version wrote: they stay, and the code that they are of."""
+        found: dict[Path, _Head] = {}
+        for file in self._folder.glob("*.json"):
+            with suppress(OSError):
+                head = _head(file.read_bytes())
+                if head.strange:
+                    found[file] = head
+        return found
+
+    def _spared(self, found: set[str]) -> bool:
+        """Add the copies that other versions' releases are of; whether it is known which those are."""
+        others = {head.code for head in self._others().values()}
+        found |= others
+        return "" not in others
 
     def _write(self, kept: Kept) -> None:
         try:
@@ -254,7 +298,10 @@ class Releases:
         found: list[KeptLine] = []
         for file in self._folder.glob("*.json"):
             with suppress(OSError, msgspec.DecodeError):
-                line = msgspec.json.decode(file.read_bytes(), type=_Line)
+                data = file.read_bytes()
+                line = msgspec.json.decode(data, type=_Line)
+                if _head(data).strange:
+                    continue
                 deployed = line.deployed or line.made
                 found.append(KeptLine(file.stem, line.release, line.made, line.code, deployed, line.served))
         return sorted(found, key=lambda kept: kept.made, reverse=True)
@@ -272,13 +319,20 @@ class Releases:
         return tuple(uncounted(Path(settings.root), settings))
 
     def find(self, name: str) -> Kept:
-        """A release by its name or the beginning of it. Raises ConfigError."""
+        """A release by its name or the beginning of it. Raises OtherRelease, or ConfigError."""
         kept = self.all()
         found = [one for one in kept if one.name.startswith(name) and len(name) >= NAME_CHARACTERS_MIN]
         if len(found) == 1:
             whole = self._read(found[0].name)
             if whole is not None:
                 return whole
+        if not found and len(name) >= NAME_CHARACTERS_MIN:
+            for file, head in self._others().items():
+                if file.stem.startswith(name) and head.strange:
+                    raise OtherRelease(
+                        f"release {file.stem} was deployed by {head.strange}: see {file}",
+                        remedy="go back to it with that version, or deploy its code with this one",
+                    )
         known = ", ".join(one.name for one in kept) or "none"
         why = "is the beginning of several" if found else "is not kept: it never was deployed, or it was pruned"
         raise ConfigError(f"release {name!r} {why}", remedy=f"those that are kept: {known} (see `fissile releases`)")
@@ -304,16 +358,18 @@ class Releases:
         left = {one.code for one in kept if one not in spare} | used
         for one in spare:
             (self._folder / f"{one.name}.json").unlink(missing_ok=True)
+        known = self._spared(left)
         for folder in self._code.glob("*"):
-            if folder.name not in left and folder.is_dir():
+            if known and folder.name not in left and folder.is_dir():
                 self._remove_copy(folder.name)
         return [one.name for one in spare]
 
     def forget(self, settings: Settings, roots: Iterable[str]) -> None:
         """Remove a copy that no release came of, if nobody reads from it (roots)."""
         left = {one.code for one in self.all()} | self._copies(roots)
-        for code in self._copies([settings.root]) - left:
-            self._remove_copy(code)
+        if self._spared(left):
+            for code in self._copies([settings.root]) - left:
+                self._remove_copy(code)
 
     def _remove_copy(self, code: str) -> None:
         """What was made in it is the application's first of all."""

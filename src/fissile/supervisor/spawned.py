@@ -1,6 +1,7 @@
 """A replica that is started by exec instead of a fork: for code that cannot be forked (`spawn = true`).
 
-Its order, tokens included, comes in a letter, inherited as descriptor 3; its listening sockets follow.
+Its order, tokens included, comes in a letter, inherited as descriptor 3; its listening sockets follow. Its
+argument is the number of the letter's format: another Fissile may have been installed since its supervisor began.
 """
 
 import os
@@ -8,6 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
+from fissile.formats import PROCESSES
 from fissile.runtime import replica
 from fissile.runtime.forked import keep_from_programs
 from fissile.runtime.loading import import_from_copy
@@ -20,6 +22,15 @@ from fissile.supervisor.zygote import LISTEN_FDS_START
 
 def main() -> int:
     """The program."""
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    if not PROCESSES.reads(number):
+        print(
+            f"this replica was ordered by {PROCESSES.strange(number, '')}: another Fissile was installed meanwhile\n"
+            "  → install that one again; or `fissile down`, and `fissile up` with the new one",
+            file=sys.stderr,
+            flush=True,
+        )
+        return 1
     order = sealed.read(LISTEN_FDS_START, Fork)
     os.close(LISTEN_FDS_START)
     count = int(os.environ.pop("LISTEN_FDS", "1"))

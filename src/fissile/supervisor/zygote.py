@@ -66,6 +66,7 @@ from fissile.supervisor.messages import (
     ForkFailed,
     Foster,
     FromZygote,
+    Hello,
     Import,
     Keep,
     Kept,
@@ -182,6 +183,7 @@ class Zygote:
         """Returns in a child with what it is for; in the zygote with None, at the end."""
         if self._connection is not None:
             self._poll.register(self._connection, select.POLLIN)
+            self._tell(Hello())
         self._poll.register(self._wake_read, select.POLLIN)
         if self._listener is not None:
             self._poll.register(self._listener, select.POLLIN)
@@ -215,7 +217,7 @@ class Zygote:
         received = None
         try:
             received = receive(self._connection) if self._connection is not None else None
-        except TooLarge as error:
+        except (TooLarge, msgspec.DecodeError) as error:
             # Whoever waits for an answer to it waits in vain; but all that lives here goes on.
             self._complaints.about(f"an order was passed over: {error}", time.monotonic())
             return None
@@ -270,6 +272,7 @@ class Zygote:
         self._forsaken()
         self._connection = connection
         self._poll.register(connection, select.POLLIN)
+        self._tell(Hello())
 
     def _obey(self, message: ToZygote, fds: list[int]) -> Birth | None:
         if isinstance(message, (Fork, Exec)):
