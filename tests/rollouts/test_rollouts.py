@@ -121,7 +121,7 @@ def test_nothing_ends_before_whoever_calls_it_knows_of_the_move(app: Chain):
         wait_until(lambda: app.status()["rollout"]["stage"] == "moved", "it has moved")
         time.sleep(0.5)
         assert not [e for e in app.history() if e["what"] == "ClearSets"]
-        assert "requests of the release that goes" in app.status()["rollout"]["waits"]
+        assert "requests for the outgoing release" in app.status()["rollout"]["waits"]
     finally:
         os.kill(front, signal.SIGCONT)
     wait_until(lambda: app.status()["rollout"] is None, "it is over")

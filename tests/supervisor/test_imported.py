@@ -1,13 +1,19 @@
 """With a `code` that is too narrow: what a service imports counts for all that, and of a program it is said."""
 
+import shutil
+import sys
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from types import ModuleType
 
+import msgspec
 import pytest
 
 from fissile.orchestrator.release import Build
+from fissile.runtime.loading import import_from_copy
 from fissile.runtime.settings import settings_from
+from fissile.supervisor.commands import editable, environments, import_folders
 from fissile.supervisor.copies import survey
 from fissile.supervisor.source import release_of, uncounted
 
@@ -117,3 +123,58 @@ def test_what_a_program_runs_and_code_does_not_name_is_said(
     service = {"command": command, "code": ["package.json"]} | own
     found = list(uncounted(root, settings_from({"services": {"api": service}}, root / "fissile.toml")))
     assert found == ([f"api runs {first}, not named by its `code`: edits there are in no release"] if first else [])
+
+
+def test_a_member_of_a_workspace_is_code_however_deep_it_lies(fill: Fill) -> None:
+    own = {"packages/python/foo/pyproject.toml": "", "packages/python/foo/src/foo/__init__.py": ""}
+    root = fill({"main.py": "", "data/a/b/c/d/sent.py": ""} | own)
+    found = survey(root, settings_from({"app": "main:app"}, root / "fissile.toml")).paths
+    assert {"main.py", "packages/python/foo/src/foo/__init__.py"} <= found
+    assert "data/a/b/c/d/sent.py" not in found
+
+
+def test_projects_that_are_installed_where_they_are_run_from_the_copy(
+    fill: Fill, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = fill({"libs/foo/src/foo/__init__.py": "", "libs/b r/bar/__init__.py": "", ".venv/pyvenv.cfg": ""})
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    packages = root / ".venv/lib/python3.12/site-packages"
+    for name, url, told in (
+        ("foo", f"file://{root}/libs/foo", {"editable": True}),
+        ("bar", f"file://{root}/libs/b%20r", {"editable": True}),
+        ("copied", f"file://{root}/libs/copied", {}),
+        ("other", f"file://{elsewhere}", {"editable": True}),
+    ):
+        (packages / f"{name}-1.dist-info").mkdir(parents=True)
+        document = msgspec.json.encode({"url": url, "dir_info": told})
+        (packages / f"{name}-1.dist-info/direct_url.json").write_bytes(document)
+    for command, environment in (
+        ("python main.py", {}),
+        ("../.venv/bin/python main.py", {}),
+        ("uvicorn main:app", {"PATH": f"{root}/.venv/bin"}),
+    ):
+        top = elsewhere if environment or "/" in command else root
+        assert packages in environments(command, root / "libs", top, environment), command
+    assert editable([packages], [root]) == ["libs/b r", "libs/foo"]
+    assert import_folders(root, ["libs/b r", "libs/foo", "gone"]) == [
+        str(root / one) for one in ("libs/b r", "libs/foo/src", "libs/foo")
+    ]
+    (packages / "foo-1.dist-info/direct_url.json").unlink()
+    (packages / "foo-1.dist-info").rmdir()
+    assert editable([packages], [root]) == ["libs/b r"]
+
+
+def test_packages_that_a_finder_knows_are_imported_from_the_copy(
+    fill: Fill, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = fill({"foo/__init__.py": "", "one.py": "", "left/__init__.py": ""})
+    copy = tmp_path_factory.mktemp("copy")
+    shutil.copytree(root, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("left"))
+    finder = ModuleType("__editable___foo_1_finder")
+    given = {"foo": f"{root}/foo", "one": f"{root}/one", "left": f"{root}/left", "json": "/usr/lib/json"}
+    vars(finder).update(MAPPING=dict(given), NAMESPACES={"space": [f"{root}/foo"]})
+    monkeypatch.setitem(sys.modules, finder.__name__, finder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    import_from_copy(root, copy)
+    assert vars(finder)["MAPPING"] == given | {"foo": f"{copy}/foo", "one": f"{copy}/one"}
+    assert vars(finder)["NAMESPACES"] == {"space": [f"{copy}/foo"]}

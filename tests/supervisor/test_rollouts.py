@@ -24,13 +24,14 @@ from fissile.orchestrator.acts import (
     PromoteRollout,
 )
 from fissile.orchestrator.change import apply
+from fissile.orchestrator.deploy_rules import DeployOrder
 from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage
 from fissile.orchestrator.release import Release, build_of
 from fissile.orchestrator.replica import ReplicaReady
 from fissile.runtime.settings import Settings
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.messages import Loaded
-from fissile.supervisor.rollouts import DeployOrder, Rollouts
+from fissile.supervisor.rollouts import Rollouts
 from fissile.supervisor.state import StateFolder
 
 WANT = DesiredService(release="old")

@@ -7,9 +7,9 @@ import msgspec
 from supervised import Running, running, until
 
 from fissile.cli.status import as_text
+from fissile.orchestrator.deploy_rules import DeployOrder
 from fissile.runtime.control import WireDifference
 from fissile.supervisor.differences import DIFFERENCES_MAX, Differences
-from fissile.supervisor.rollouts import DeployOrder
 from fissile.supervisor.status import ServiceStatus
 
 FOUND = "WireDifferenceFound"

@@ -20,15 +20,16 @@ from starlette.routing import Route
 from fissile.component.values import UNDECODABLE
 from fissile.errors import CallError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry
-from fissile.orchestrator.acts import Named, Who, Why
+from fissile.orchestrator.acts import Named, Sent, Who, Why
 from fissile.orchestrator.callers import Called
+from fissile.orchestrator.deploy_rules import DeployOrder
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
 from fissile.rpc.openapi import DOOR_PLAIN
 from fissile.supervisor.beginning import StartError
-from fissile.supervisor.environment import Sent, sent
+from fissile.supervisor.environment import sent
 from fissile.supervisor.restarts import Restarted, StartFailed
-from fissile.supervisor.rollouts import Deploy, DeployOrder, Outcome
+from fissile.supervisor.rollouts import Deploy, Outcome
 from fissile.supervisor.status import SupervisorStatus
 from fissile.supervisor.supervisor import Supervisor
 

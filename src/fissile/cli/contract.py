@@ -35,8 +35,9 @@ def diff(release: str, folder: Path, profile: str | None, json: bool) -> int:
     from fissile.cli.client import Client
     from fissile.cli.output import say, show
     from fissile.orchestrator.callers import Called
+    from fissile.orchestrator.deploy_rules import in_place
     from fissile.orchestrator.release import Surroundings, difference
-    from fissile.supervisor.fleet import in_place
+    from fissile.supervisor.fleet import spec_of
 
     client, settings = Client(folder), daemon.settings_of(folder, profile=profile)
     running = daemon.release_from(client.get("/release"))
@@ -45,7 +46,8 @@ def diff(release: str, folder: Path, profile: str | None, json: bool) -> int:
     else:
         later = daemon.release_here(settings, running.topology)
     calls = msgspec.convert(client.get("/callers"), dict[str, Called])
-    found = difference(running, later, Surroundings(calls, in_place(running, later, settings), time.time()))
+    anew = in_place(spec_of(running, settings), spec_of(later, settings))
+    found = difference(running, later, Surroundings(calls, frozenset(anew), time.time()))
     if json:
         show(msgspec.to_builtins(found.breaks))
     else:

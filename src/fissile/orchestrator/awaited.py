@@ -1,9 +1,16 @@
-"""What a start waits for, in words."""
+"""What a start waits for, and in words; and whether it can still succeed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
+from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.replica import Observed
+
+# In a row, of one slot; then its service cannot be started.
+START_ATTEMPTS_MAX = 3
+# Of a process that runs migrations.
+NO_SLOT = -1
 # The others are counted.
 NAMED_MAX = 3
 
@@ -47,3 +54,33 @@ def _told(one: Awaited) -> str:
 def _brief(trouble: str) -> str:
     """Its first line: the rest, and what to do about it, is said with the error."""
     return trouble.removeprefix("cannot start: ").partition("\n")[0].rstrip(":")
+
+
+def missing(sets: Iterable[str], desired: Desired, observed: Observed, held: Collection[str] = ()) -> list[str]:
+    """Which of these replica sets have fewer ready replicas than are wanted. held: those that may not have any yet."""
+    wanted = desired.services
+    return [name for name in sets if name in held or observed.service(name).ready() < wanted[name].replicas]
+
+
+def cannot_start(sets: Iterable[str], observed: Observed, failed: Mapping[str, str]) -> tuple[str, int, str] | None:
+    """The first of these replica sets that nobody waits for any more, its slot, and why; None where all may come up.
+
+    failed: by replica set, why its migrations failed, which have no slot.
+    """
+    for name in sets:
+        if name in failed:
+            return name, NO_SLOT, failed[name]
+        for slot, memory in observed.service(name).slots.items():
+            if memory.deaths.in_a_row >= START_ATTEMPTS_MAX or memory.mistake:
+                return name, slot, memory.last_trouble.removeprefix("cannot start: ")
+    return None
+
+
+def may_stay(desired: Desired, observed: Observed) -> bool:
+    """Whether replicas that nobody could adopt may serve until others do in their place, and so beside them."""
+    return all(want.overlap for name, want in desired.services.items() if _lives(observed, name) < want.replicas)
+
+
+def _lives(observed: Observed, name: str) -> int:
+    """How many replicas a set has, those included that have not reported yet."""
+    return sum(1 for replica in observed.service(name).replicas.values() if replica.lives())

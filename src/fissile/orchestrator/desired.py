@@ -154,6 +154,23 @@ class Desired(msgspec.Struct, frozen=True):
             share = rollout.share
         return {self.current.name: 1.0 - share, rollout.later.name: share}
 
+    def main(self) -> str:
+        """The release that most new requests get."""
+        shares = self.shares()
+        return max(shares, key=lambda name: shares[name])
+
+    def set_of(self, service: str) -> str:
+        """The replica set that is meant by a service's name: the main release's, if it has one. Raises KeyError."""
+        main = self.main()
+        for release in sorted(self.releases(), key=lambda one: one.name != main):
+            if service in release.sets:
+                return release.sets[service]
+        raise KeyError(service)
+
+    def sets_of(self, service: str) -> tuple[str, ...]:
+        """A service's replica sets that are not about to end."""
+        return tuple(name for name, want in self.services.items() if service_of(name) == service and want.replicas_max)
+
     def going(self) -> LiveRelease | None:
         """The release that is to have no requests any more."""
         rollout = self.rollout

@@ -5,16 +5,19 @@ from collections.abc import Mapping
 import msgspec
 
 from fissile.component.contract import Contracts, accepted
+from fissile.orchestrator.desired import REPLICAS_MAX
 
 
 class ScalingSpec(msgspec.Struct, frozen=True):
     """By what a service is scaled. target: calls in flight for each replica. weight: of the cores that are shared out.
-    idle_seconds: after so long without a call it may go to zero.
+    idle_seconds: after so long without a call it may go to zero. replicas_min, replicas_max: what it is scaled between.
     """
 
     target: float = 10.0
     weight: float = 1.0
     idle_seconds: float = 60.0
+    replicas_min: int = 1
+    replicas_max: int = 1
 
 
 class ServiceSpec(msgspec.Struct, frozen=True):
@@ -22,7 +25,11 @@ class ServiceSpec(msgspec.Struct, frozen=True):
 
     components: that it consists of. calls: components of others that it may call. doors: the names of its public
     doors, beside that of HTTP/JSON. program: whether it is a command that knows nothing of us. places: calls that a
-    replica takes at once; 0 where that is not known.
+    replica takes at once; 0 where that is not known. replicas: to begin with; replicas_most: so many may be at all.
+    after: services that are to serve before it starts. port: where its program always listens, 0 for a free one; ports:
+    a port for "each" replica, or one that all have ("inherited", "reuseport"). overlap: whether a new replica may run
+    beside the one that it replaces; None: where no fixed port forbids it. The seconds are limits, as of
+    `DesiredService`.
     """
 
     components: tuple[str, ...] = ()
@@ -31,12 +38,34 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     program: bool = False
     places: int = 0
     scaling: ScalingSpec | None = None
+    replicas: int = 1
+    replicas_most: int = REPLICAS_MAX
+    after: tuple[str, ...] = ()
+    port: int = 0
+    ports: str = "each"
+    overlap: bool | None = None
+    start_seconds: float = 30.0
+    drain_seconds: float = 10.0
+    stuck_seconds: float = 30.0
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether a new replica may run beside the one that it replaces."""
+        fixed = self.program and self.port and self.ports == "each"
+        return not fixed if self.overlap is None else self.overlap
+
+    @property
+    def alone(self) -> bool:
+        """Whether two builds of it cannot be there at once: they would listen at one port, or must not overlap."""
+        shared_port = self.program and (self.ports != "each" or self.port)
+        return bool(shared_port) or not self.overlaps
 
 
 class ReleaseSpec(msgspec.Struct, frozen=True, eq=False):
     """A release: its services, the replica set of each, and who calls whom.
 
-    references: components that a component calls.
+    references: components that a component calls. builds: their names, by service. keeps: what components keep in
+    memory alone. warnings: of its import. unheld: services that the settings wall in, and the topology does not have.
     """
 
     name: str
@@ -44,6 +73,11 @@ class ReleaseSpec(msgspec.Struct, frozen=True, eq=False):
     sets: dict[str, str] = {}
     references: dict[str, tuple[str, ...]] = {}
     contracts: Contracts = {}
+    topology: str = ""
+    builds: dict[str, str] = {}
+    keeps: dict[str, str] = {}
+    warnings: tuple[str, ...] = ()
+    unheld: tuple[str, ...] = ()
     # Indices, and what was worked out already: a release never changes.
     _places: dict[str, str] = {}
     _made: dict[str, ServiceSpec] = {}

@@ -4,9 +4,10 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, cast
 
 from fissile.component.graph import Graph
 from fissile.errors import ConfigError, DeclarationError
@@ -48,6 +49,33 @@ def import_from_copy(source: Path, copy: Path) -> None:
         inside = path.relative_to(source) if path.is_relative_to(source) else None
         if inside is not None and (copy / inside).is_dir() and not any(p in NOT_COPIED for p in inside.parts):
             sys.path[number] = str(copy / inside)
+    for places in _editable():
+        for name, place in places.items():
+            places[name] = _moved(place, source, copy)
+
+
+def _editable() -> Iterator[dict[str, Any]]:
+    """Where packages are imported from that `pip install -e` has put into no folder of the path, by name.
+
+    As setuptools and the library `editables` keep it.
+    """
+    for name, module in [*sys.modules.items()]:
+        if name.startswith("__editable__"):
+            yield from (getattr(module, places, {}) for places in ("MAPPING", "NAMESPACES"))
+    redirector = getattr(sys.modules.get("editables.redirector"), "RedirectingFinder", None)
+    yield getattr(redirector, "_redirections", {})
+
+
+def _moved(place: Any, source: Path, copy: Path) -> Any:
+    """A path, or a list of them, in the copy, if it is there."""
+    if isinstance(place, list):
+        return [_moved(one, source, copy) for one in cast(list[Any], place)]
+    path = Path(place).resolve()
+    if path.is_relative_to(source):
+        moved = copy / path.relative_to(source)
+        if moved.exists() or moved.with_suffix(".py").exists():
+            return str(moved)
+    return place
 
 
 def load_application(target: str, root: Path) -> Graph:

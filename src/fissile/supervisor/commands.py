@@ -3,9 +3,12 @@
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from urllib.parse import unquote
 
 import msgspec
 
@@ -58,6 +61,21 @@ SOURCES = frozenset(
 )
 # Variables with folders in which programs and their code are looked for.
 SEARCHED = ("PATH", "PYTHONPATH", "NODE_PATH", "RUBYLIB", "PERL5LIB", "CLASSPATH")
+
+
+class Folder(msgspec.Struct, frozen=True):
+    """Where a package was installed from."""
+
+    editable: bool = False
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What is read of a direct_url.json."""
+
+    url: str = ""
+    dir_info: Folder = Folder()
+
+
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _VERSION = re.compile(r"[-.]?\d[\d.]*$")
 _OPERATORS = frozenset("();<>|&\n")
@@ -208,11 +226,52 @@ def _in_copy(folder: str, roots: Collection[Path], copy: Path) -> str:
     return folder
 
 
-def import_folders(home: Path) -> list[str]:
+def import_folders(home: Path, projects: Iterable[str] = ()) -> list[str]:
     """Where Python is to look for a project's own modules first, in the copy of it.
 
     Where the project itself is installed (`pip install -e`), they would be imported from the folder that is edited.
+    projects: more of them, from the application's folder on, which are.
     """
-    if not any((home / name).is_file() for name in PROJECTS):
-        return []
-    return [str(folder) for folder in (home / "src", home) if folder.is_dir() and not folder.is_symlink()]
+    found = [home] if any((home / name).is_file() for name in PROJECTS) else []
+    found += [home / project for project in projects if home / project not in found]
+    folders = [folder for one in found for folder in (one / "src", one)]
+    return [str(folder) for folder in folders if folder.is_dir() and folder.resolve().is_relative_to(home.resolve())]
+
+
+def environments(command: str, folder: Path, root: Path, environment: Mapping[str, str]) -> Iterator[Path]:
+    """The folders of installed packages that a command may import from. folder: where it runs."""
+    programs = [Path(os.path.normpath(folder / words[0])) for words in segments(command) if "/" in words[0]]
+    programs += [Path(one) / "python" for one in environment.get("PATH", os.defpath).split(os.pathsep)]
+    active = environment.get("VIRTUAL_ENV")
+    prefixes = [Path(sys.prefix), *(one.parent.parent for one in programs), *([Path(active)] if active else [])]
+    for prefix in dict.fromkeys((*prefixes, root / ".venv", root / "venv")):
+        if (prefix / "pyvenv.cfg").is_file():
+            yield from sorted(prefix.glob("lib/python3*/site-packages"))
+
+
+def editable(packages: Iterable[Path], roots: Collection[Path]) -> list[str]:
+    """The projects within the application's folder (roots) that are installed where they are, from there on.
+
+    packages: folders of installed packages.
+    """
+    found: dict[str, None] = {}
+    for folder in dict.fromkeys(packages):
+        with suppress(OSError):
+            for place in _editable(str(folder), folder.stat().st_mtime_ns):
+                path = Path(place)
+                inside = next((path.relative_to(root) for root in roots if path.is_relative_to(root)), None)
+                if inside is not None:
+                    found[str(inside)] = None
+    return list(found)
+
+
+@cache
+def _editable(folder: str, altered: int) -> tuple[str, ...]:
+    """As direct_url.json says it (PEP 610). altered: when the folder was, by which it is asked again."""
+    found: list[str] = []
+    for file in sorted(Path(folder).glob("*.dist-info/direct_url.json")):
+        with suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+            told = msgspec.json.decode(file.read_bytes(), type=Origin)
+            if told.dir_info.editable:
+                found.append(unquote(told.url.removeprefix("file://")))
+    return tuple(found)

@@ -47,7 +47,7 @@ class Doors:
         loaded, before = edition.loaded, dict(self.kept)
         made: dict[str, Service] = {}
         try:
-            for name, set_name in edition.live().sets.items():
+            for name, set_name in edition.spec.sets.items():
                 settings, components = edition.settings.service(name), loaded.services[name]
                 http = tuple(component for component in components if component in loaded.http)
                 service = made[set_name] = Service(set_name, name, components, http, settings)

@@ -8,7 +8,6 @@ import base64
 import os
 import time
 from collections.abc import Mapping
-from typing import Annotated
 
 import msgspec
 
@@ -16,8 +15,6 @@ from fissile.supervisor import withheld
 from fissile.supervisor.descent import VARIABLE
 
 BY_UP = "up"
-# As people send it: the block in Base64 (RFC 4648). It need be no text, and nobody reads it by accident. "": none.
-Sent = Annotated[str, msgspec.Meta(max_length=2 * 1024 * 1024)]
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -80,7 +77,7 @@ def taken() -> Environment:
 
 
 def sent(text: str, by: str) -> Environment | None:
-    """One that a person has sent, see `Sent`; None where there is none. Raises ValueError where it cannot be read."""
+    """One that a person has sent (`acts.Sent`); None where there is none. Raises ValueError where it cannot be read."""
     if not text:
         return None
     block = base64.b64decode(text, validate=True)

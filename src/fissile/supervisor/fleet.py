@@ -7,14 +7,15 @@ Everything is kept by replica set; a service has one, or two while a rollout rep
 import os
 import signal
 import time
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
 from fissile.errors import ConfigError
-from fissile.orchestrator.desired import Desired, LiveRelease, service_of, set_name
-from fissile.orchestrator.order import stop_waves
+from fissile.orchestrator.deploy_rules import live_release, sets_of
+from fissile.orchestrator.desired import Desired, LiveRelease, service_of
 from fissile.orchestrator.plan import waits_for
 from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import READY, Observed, Replica
@@ -23,7 +24,7 @@ from fissile.orchestrator.routing import Router, SetRoutes, Target
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.rpc.access import Access, token_digest
 from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Routes
-from fissile.runtime.settings import FILE_NAME, ServiceSettings, Settings
+from fissile.runtime.settings import FILE_NAME, Settings, ready_before
 from fissile.supervisor.callers import Callers
 from fissile.supervisor.desk import Link
 from fissile.supervisor.differences import Differences
@@ -79,70 +80,58 @@ class Edition:
     @cached_property
     def spec(self) -> ReleaseSpec:
         """What decisions have to know of it."""
-        services = {name: self._service_spec(name) for name in self.loaded.services}
-        contracts = self.release.contracts
-        return ReleaseSpec(self.release.name, services, self.live().sets, self.loaded.references, contracts)
-
-    def _service_spec(self, name: str) -> ServiceSpec:
-        settings, components = self.settings.service(name), self.loaded.services[name]
-        scale = settings.scale
-        return ServiceSpec(
-            components=components,
-            calls=tuple(self.calls(name)),
-            doors=(name,) if settings.guest else tuple(one for one in components if one in self.loaded.http),
-            program=bool(settings.command),
-            places=0 if settings.foreign else settings.concurrency,
-            scaling=ScalingSpec(scale.target, scale.weight, scale.idle_seconds) if scale is not None else None,
-        )
-
-    def warnings(self) -> tuple[str, ...]:
-        """What people should know of it, though it is no mistake: what its import leaves, and walls around nobody."""
-        held = self.settings.services.items()
-        unheld = [
-            name
-            for name, one in held
-            if name not in self.loaded.services and (one.isolate or one.user or one.limits.disk)
-        ]
-        walls = (
-            f"{self.release.topology} has no service {' or '.join(unheld)}: `isolate`, `user` and `disk` of it have "
-            f"no effect; write them for {', '.join(self.loaded.services)}"
-            if unheld
-            else ""
-        )
-        return tuple(filter(None, (*self.loaded.warnings, walls)))
+        loaded = self.loaded
+        # What is kept of a release, and not imported just now, is not believed: it says who may call whom.
+        release = msgspec.structs.replace(self.release, services=loaded.services, references=loaded.references)
+        found = spec_of(release, self.settings, loaded.http)
+        return msgspec.structs.replace(found, keeps=loaded.keeps, warnings=loaded.warnings)
 
     def live(self) -> LiveRelease:
-        """As the orchestrator knows it."""
-        builds = self.release.builds
-        sets = {name: set_of(name, builds[name].name, self.settings.service(name)) for name in self.loaded.services}
-        return LiveRelease(self.release.name, sets, tuple(self.waves()))
-
-    def waves(self) -> list[tuple[str, ...]]:
-        """In which order services stop: callers before those whom they call, what all stand on last."""
-        services = self.loaded.services
-        alone = tuple(n for n, components in services.items() if self.settings.service(n).command and not components)
-        members = {name: components for name, components in services.items() if name not in alone}
-        waves = stop_waves(members, {name: set(to) for name, to in self.loaded.references.items()})
-        return [*waves, alone]
-
-    def calls(self, service: str) -> list[str]:
-        """The components that a service may call."""
-        called = [target for name in self.loaded.services[service] for target in self.loaded.references[name]]
-        return [*called, *self.settings.service(service).calls]
+        """As it is desired."""
+        return live_release(self.spec)
 
 
-def set_of(service: str, build: str, settings: ServiceSettings) -> str:
-    """The replica set of a service; what cannot be there twice has one for all builds."""
-    shared_port = settings.command and (settings.ports != "each" or settings.port)
-    alone = shared_port or not Service("", service, (), (), settings).overlap
-    return service if alone else set_name(service, build)
+def spec_of(release: Release, settings: Settings, http: Collection[str] = ()) -> ReleaseSpec:
+    """What decisions have to know of a release with these settings. http: components with a door of their own."""
+    after = ready_before(settings, release.services)
+    services = {name: _service_spec(name, release, settings, http, after[name]) for name in release.services}
+    builds = {name: build.name for name, build in release.builds.items()}
+    walled = [name for name, one in settings.services.items() if one.isolate or one.user or one.limits.disk]
+    return ReleaseSpec(
+        name=release.name,
+        services=services,
+        sets=sets_of(builds, services),
+        references=release.references,
+        contracts=release.contracts,
+        topology=release.topology,
+        builds=builds,
+        unheld=tuple(name for name in walled if name not in services),
+    )
 
 
-def in_place(earlier: Release, later: Release, settings: Settings) -> frozenset[str]:
-    """The services that are replaced where they are, if these settings hold for both releases."""
-    builds = {name: build.name for name, build in later.builds.items()}
-    anew = [name for name, build in earlier.builds.items() if builds.get(name, build.name) != build.name]
-    return frozenset(name for name in anew if set_of(name, builds[name], settings.service(name)) == name)
+def _service_spec(
+    name: str, release: Release, settings: Settings, http: Collection[str], after: Iterable[str]
+) -> ServiceSpec:
+    own, components = settings.service(name), release.services[name]
+    scale = own.scale
+    called = [target for one in components for target in release.references[one]]
+    return ServiceSpec(
+        components=components,
+        calls=(*called, *own.calls),
+        doors=(name,) if own.guest else tuple(one for one in components if one in http),
+        program=bool(own.command),
+        places=0 if own.foreign else own.concurrency,
+        scaling=ScalingSpec(scale.target, scale.weight, scale.idle_seconds, scale.min, scale.max) if scale else None,
+        replicas=own.replicas,
+        replicas_most=own.replicas_most,
+        after=tuple(after),
+        port=own.port,
+        ports=own.ports,
+        overlap=own.overlap,
+        start_seconds=own.start_seconds,
+        drain_seconds=own.drain_seconds,
+        stuck_seconds=own.stuck_seconds,
+    )
 
 
 class Fleet:
@@ -184,8 +173,7 @@ class Fleet:
     @property
     def edition(self) -> Edition | None:
         """The release that new requests get, or most of them; None before anything is loaded."""
-        shares = self.desired.shares()
-        return self.editions.get(max(shares, key=lambda name: shares[name]))
+        return self.editions.get(self.desired.main())
 
     @property
     def settings(self) -> Settings:
@@ -218,15 +206,6 @@ class Fleet:
         want = self.desired.services[name]
         return self.nurseries.get(want.zygote) or self.editions[want.release].nursery
 
-    def current(self, service: str) -> str:
-        """The replica set that is meant by a service's name. Raises KeyError."""
-        edition = self.edition
-        live = [release for release in self.desired.releases() if edition and release.name == edition.release.name]
-        for release in [*live, *self.desired.releases()]:
-            if service in release.sets:
-                return release.sets[service]
-        raise KeyError(service)
-
     def known(self, service: str) -> bool:
         """Whether a live release has this service."""
         return any(service in release.sets for release in self.desired.releases())
@@ -234,12 +213,6 @@ class Fleet:
     def names(self) -> tuple[str, ...]:
         """All services, in the order in which they were made."""
         return tuple(dict.fromkeys(service.name for service in self.services.values()))
-
-    def sets(self, service: str) -> tuple[str, ...]:
-        """A service's replica sets that are not about to end."""
-        return tuple(
-            name for name, want in self.desired.services.items() if service_of(name) == service and want.replicas_max
-        )
 
     def roots(self) -> set[str]:
         """The folders of code that are needed: those of loaded releases, and those that processes came from."""

@@ -12,7 +12,7 @@ from fissile.orchestrator.replica import Replica
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor import sealed, withheld
-from fissile.supervisor.commands import SEARCHED, import_folders, in_copy
+from fissile.supervisor.commands import SEARCHED, editable, environments, import_folders, in_copy
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.isolation import environment, raise_walls
@@ -111,8 +111,7 @@ class Launcher:
         self, edition: Edition, service: str, names: tuple[str, ...], serial: int, out: int, err: int
     ) -> Child:
         """A process that runs the migrations of a service's components in a release. Raises ForkError."""
-        live = edition.live()
-        found = edition.services[live.sets[service]]
+        found = edition.services[edition.spec.sets[service]]
         replica = Replica(serial, found.set, 0, 0, edition.release.builds[service].name, 0.0)
         spec = msgspec.structs.replace(self._spec(found, replica, edition), migrate=names, stacks="")
         address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
@@ -139,11 +138,12 @@ class Launcher:
         if service.settings.user:
             found.pop("XDG_RUNTIME_DIR", None)  # of the supervisor's user
         found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
-        for name, set_name in edition.live().sets.items():
+        called = set(edition.spec.services[service.name].calls)
+        for name, set_name in edition.spec.sets.items():
             other = edition.services[set_name]
             if name == service.name:
                 continue
-            if other.gateway is not None and set(edition.calls(service.name)).intersection(other.components):
+            if other.gateway is not None and called.intersection(other.components):
                 found[f"FISSILE_PEER_{name}".upper().replace("-", "_")] = url(other.gateway)
             elif other.settings.command and not other.components:
                 peer = f"{HOST}:{self._fleet.port_of(set_name)}"
@@ -154,9 +154,11 @@ class Launcher:
         """The environment of a program, with which it finds its code in the copy of it."""
         fleet = self._fleet
         copy = Path(fleet.nursery_of(service.set).root)
-        folders = [*import_folders(works_in(copy, fleet.root, service.name)), environment.get("PYTHONPATH", "")]
+        roots, home, own = (fleet.root, Path(fleet.named)), works_in(copy, fleet.root, service.name), service.settings
+        packages = environments(own.command, home / own.folder, fleet.root, environment)
+        projects = editable(packages, roots) if home == copy else ()
+        folders = [*import_folders(home, projects), environment.get("PYTHONPATH", "")]
         found = environment | ({"PYTHONPATH": path} if (path := os.pathsep.join(filter(None, folders))) else {})
-        roots = (fleet.root, Path(fleet.named))
         return found | {name: in_copy(found[name], roots, copy) for name in SEARCHED if name in found}
 
     def _spec(self, service: Service, replica: Replica, edition: Edition | None = None) -> ReplicaSpec:

@@ -117,7 +117,7 @@ class Restarts:
     ) -> int:
         """One service's replicas; how many. before: services that were restarted already."""
         count = 0
-        for name in self._fleet.sets(service):
+        for name in self._fleet.desired.sets_of(service):
             found = fresh.get(self._fleet.desired.services[name].release)
             try:
                 count += await self._office.restart_set(name, who, why, found[1].name if found is not None else "")
@@ -164,7 +164,7 @@ class Restarts:
                     remedy="stop it with Ctrl-C, and start it in the new one; or use `fissile up`",
                 )
             return []
-        sets = [name for service in services for name in fleet.sets(service)]
+        sets = [name for service in services for name in fleet.desired.sets_of(service)]
         imported = [name for name in sets if environment is not None or not fleet.command(name)]
         return list(dict.fromkeys(fleet.desired.services[name].release for name in imported))
 
@@ -205,7 +205,7 @@ class Restarts:
         await self._editions.tidy()
 
     def _sleeps(self, service: str) -> bool:
-        return any(self._fleet.desired.services[name].zero_by for name in self._fleet.sets(service))
+        return any(self._fleet.desired.services[name].zero_by for name in self._fleet.desired.sets_of(service))
 
     def _told(self, done: dict[str, int], asleep: list[str], fresh: dict[str, tuple[Edition, Nursery]]) -> Restarted:
         fleet = self._fleet
@@ -215,14 +215,14 @@ class Restarts:
             if service not in done and not self._sleeps(service) and self._is_behind(service, fresh)
         ]
         read = {path: None for _, nursery in fresh.values() for path in nursery.load.files}
-        given = [str(fleet.nursery_of(name).environment) for one in done for name in fleet.sets(one)]
+        given = [str(fleet.nursery_of(name).environment) for one in done for name in fleet.desired.sets_of(one)]
         shown = given[0] if given and self._editions.keep else ""
         warnings = tuple(dict.fromkeys(one for _, nursery in fresh.values() for one in nursery.loaded.warnings))
         return Restarted(sum(done.values()), done, tuple(read), shown, tuple(asleep), tuple(others), warnings)
 
     def _is_behind(self, service: str, fresh: dict[str, tuple[Edition, Nursery]]) -> bool:
         """Whether a service runs with other files of settings, or another environment, than were read just now."""
-        for name in self._fleet.sets(service):
+        for name in self._fleet.desired.sets_of(service):
             found = fresh.get(self._fleet.desired.services[name].release)
             if found is None:
                 continue

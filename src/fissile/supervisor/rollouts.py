@@ -11,13 +11,12 @@ import time
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
-from math import inf
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from fissile.errors import ConfigError, FissileError, InvalidArgument
+from fissile.errors import ConfigError, InvalidArgument
 from fissile.journal.journal import JournalError
 from fissile.orchestrator.acts import (
     AbortRollout,
@@ -25,29 +24,38 @@ from fissile.orchestrator.acts import (
     BeginRollout,
     Change,
     EndRollout,
-    Named,
     PromoteRollout,
-    ScaleService,
-    Who,
-    Why,
 )
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.change import ChangeRefused
-from fissile.orchestrator.desired import DesiredService, Rollout, Stage, service_of
+from fissile.orchestrator.deploy_rules import (
+    DeployOrder,
+    back_to,
+    check_contracts,
+    check_expected,
+    check_order,
+    deploy_warnings,
+    in_place,
+    newest_release,
+    rescalings,
+    rollout_to,
+    split_warnings,
+    strangeness,
+    wishes,
+)
+from fissile.orchestrator.desired import Rollout, Stage, service_of
 from fissile.orchestrator.packages import differences, listed
-from fissile.orchestrator.release import FORCED, ContractBreak, Difference, Surroundings, difference, parted
+from fissile.orchestrator.release import FORCED, Difference, Surroundings, difference
 from fissile.orchestrator.rollout import (
     UNDECIDED,
     Seen,
     outlook,
-    rescaled,
-    served_before,
 )
 from fissile.orchestrator.rollout_status import all_applied, pinned, sets_seen
 from fissile.runtime.settings import Settings, load
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
-from fissile.supervisor.environment import Sent, sent
+from fissile.supervisor.environment import sent
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.messages import Settled
 from fissile.supervisor.migrations import Launch, Migrations
@@ -58,45 +66,11 @@ from fissile.supervisor.unreleased import changed
 LOOK_SECONDS = 0.05
 HISTORY_MAX = 1000
 OUTCOMES_MAX = 100
-# Of what would be different across a wire, a deploy shows so many.
-DIFFERENCES_SHOWN = 20
 IDLE_SECONDS = 5.0
 # Before the next look, when a step could not be made, as on a full disk.
 TROUBLE_SECONDS = 1.0
-DEFAULT_WATCH_SECONDS = 60.0
-DEFAULT_CANARY = 0.1
 ROLLED_BACK = "its code runs with those of now then, as another release"
 TOLD_MAX = 1000
-
-
-class ContractBroken(FissileError):
-    """A deploy that callers could not live with: its author's to mend. Nothing was touched."""
-
-
-class DeployOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is to be deployed, and how.
-
-    topology: None: the one that runs. release: an earlier one, by its name or the beginning of it, instead of the
-    code in the folder. canary: share of new requests that it gets while it is watched, in (0, 1); None: all at once.
-    watch_seconds: how long it is watched. sticky: "cookie", or the header by which a client stays in a release.
-    breaks: go on though callers cannot live with it. expect: the release that is thought to run; another is an error.
-    plan: only say what would be done. force: all services start anew, though nothing may have changed. environment: of
-    whoever orders it; "": as so far. packages: go back to a release though others are installed than it was made with.
-    """
-
-    topology: Named | None = None
-    release: Named = ""
-    canary: float | None = None
-    watch_seconds: float | None = None
-    sticky: Named = ""
-    breaks: bool = False
-    expect: Named = ""
-    plan: bool = False
-    force: bool = False
-    environment: Sent = ""
-    packages: bool = False
-    who: Who = "operator"
-    why: Why = ""
 
 
 class Deploy(msgspec.Struct, frozen=True):
@@ -144,10 +118,6 @@ class Office(Launch, Protocol):
         """Forget the tokens of services that no live release has."""
         ...
 
-    def wish(self, edition: Edition, name: str) -> DesiredService:
-        """How a service should be by a release's own settings."""
-        ...
-
     async def change(self, change: Change, *, secrets: bool = False) -> None:
         """Through the one door."""
         ...
@@ -193,7 +163,7 @@ class Rollouts:
 
         Raises FissileError, and then nothing was touched.
         """
-        _check(order)
+        check_order(order)
         if order.release:
             order = msgspec.structs.replace(order, release=self._store.find(order.release).name)
         async with self.preparing:
@@ -220,18 +190,12 @@ class Rollouts:
 
         Raises ConfigError where there is none.
         """
-        desired = self._fleet.desired
-        if not order.release and desired.rollout is not None and desired.rollout.stage is not Stage.MOVED:
-            if desired.rollout.stage in UNDECIDED:
-                await self.abort(who=order.who, why=order.why or "a rollback was asked for")
-            return None
-        name = order.release or served_before(desired)
-        if not name:
-            raise ConfigError(
-                "there is no earlier release",
-                remedy="say which: `fissile rollback RELEASE`; `fissile releases` lists them",
-            )
-        return await self.deploy(msgspec.structs.replace(order, release=name))
+        found = back_to(self._fleet.desired, order.release)
+        if found.release:
+            return await self.deploy(msgspec.structs.replace(order, release=found.release))
+        if found.gives_up:
+            await self.abort(who=order.who, why=order.why or "a rollback was asked for")
+        return None
 
     async def promote(self, number: int | None = None, *, who: str = "operator", why: str = "") -> None:
         """What is watched is good. number: of the rollout that is meant. Raises ChangeRefused or JournalError."""
@@ -374,13 +338,8 @@ class Rollouts:
         return found
 
     def _newest(self) -> Edition:
-        """The release that a deploy is compared with: what serves, once the rollout under way has ended."""
-        edition = self._fleet.edition
-        desired = self._fleet.desired
-        if desired.rollout is not None and desired.rollout.stage is not Stage.MOVED:
-            edition = self._fleet.editions[desired.current.name]
-        assert edition is not None
-        return edition
+        """The release that a deploy is compared with."""
+        return self._fleet.editions[newest_release(self._fleet.desired)]
 
     async def _begin(self, edition: Edition, order: DeployOrder) -> Deploy:
         deploy = self._compared(edition, order)
@@ -404,57 +363,35 @@ class Rollouts:
     def _compared(self, edition: Edition, order: DeployOrder) -> Deploy:
         """What a deploy would do to the release that serves. Raises ConfigError or ContractBroken."""
         earlier = self._newest()
-        if order.expect and not earlier.release.name.startswith(order.expect):
-            raise ConfigError(
-                f"release {earlier.release.name} runs, not {order.expect}: somebody else has deployed in the meantime",
-                remedy="see `fissile history`, and deploy again if you still want to",
-            )
+        check_expected(order, earlier.release.name)
         found = difference(earlier.release, edition.release, self._around(earlier, edition))
-        if found.refused and not (order.breaks or order.plan or order.release):
-            raise ContractBroken(
-                "\n".join(["callers that run now could not live with this code:", *map(_told, found.refused)]),
-                remedy=_way_out(found, earlier, edition),
-            )
-        warnings = (
+        check_contracts(order, found, earlier.spec, edition.spec)
+        told = (
             *self._strange(edition, order),
-            *(_met(one) for one in found.refused if not order.plan),
-            *_warnings(found, earlier, edition),
-            *_unsticky(order, earlier, edition),
+            *deploy_warnings(order, found, earlier.spec, edition.spec),
             *self._different(earlier, edition),
         )
-        return Deploy(None, edition.release.name, earlier.release.name, edition.release.topology, found, warnings)
+        return Deploy(None, edition.release.name, earlier.release.name, edition.release.topology, found, told)
 
     def _around(self, earlier: Edition, edition: Edition) -> Surroundings:
         """What decides whether a break can meet a caller."""
         callers = self._fleet.outside
         callers.watch(self._fleet.methods())
-        return Surroundings(callers.calls, frozenset(_in_place(earlier, edition)), time.time())
+        return Surroundings(callers.calls, frozenset(in_place(earlier.spec, edition.spec)), time.time())
 
     def _different(self, earlier: Edition, edition: Edition) -> Iterable[str]:
         """What was seen in calls within a process that cross a wire from now on, and would be different then."""
-        moved = parted(earlier.release, edition.release)
-        found = [
-            one
-            for service, build in earlier.release.builds.items()
-            for one in self._fleet.differences.of(service, build.name)
-            if one.method.partition(".")[0] in moved
-        ]
-        for one in found[:DIFFERENCES_SHOWN]:
-            yield f"{one.method}: {one.what}"
-        if len(found) > DIFFERENCES_SHOWN:
-            more = len(found) - DIFFERENCES_SHOWN
-            yield f"and {more} more would be different across a wire: see `fissile status --json`"
+        builds = earlier.release.builds.items()
+        seen = {service: self._fleet.differences.of(service, build.name) for service, build in builds}
+        return split_warnings(earlier.release, edition.release, seen)
 
     def _strange(self, edition: Edition, order: DeployOrder) -> Iterable[str]:
         """What has changed around the code of an earlier release since it ran."""
         if not order.release or order.topology is not None or order.release == edition.release.name:
             return
-        found = difference(self._store.find(order.release).release, edition.release)
         kept = self._store.find(order.release)
         missing = listed(differences(kept.installed, edition.loaded.installed))
-        told = {"installed packages changed": f"packages ({missing})" if missing else "installed packages changed"}
-        reasons = dict.fromkeys(told.get(reason, reason) for change in found.changes for reason in change.reasons)
-        yield f"this is the code of {order.release}, but not all is as it was when that ran: {', '.join(reasons)}"
+        yield strangeness(kept.release, edition.release, missing)
 
     async def _clear_the_way(self, order: DeployOrder) -> None:
         """One rollout at a time: an older one that is undecided is given up, one that is decided is waited for."""
@@ -468,11 +405,8 @@ class Rollouts:
         """The same builds: what the file says of replica counts is applied to what runs."""
         fleet, name = self._fleet, edition.release.name
         before = fleet.editions[name]
-        for service, key in fleet.desired.current.sets.items():
-            new, old = self._office.wish(edition, service), self._office.wish(before, service)
-            if _bounds(new) != _bounds(old):
-                act = ScaleService(key, new.replicas_min, new.replicas_max)
-                await self._office.change(Change(order.who, act, order.why or "the settings say so"))
+        for act in rescalings(fleet.desired, before.spec, edition.spec):
+            await self._office.change(Change(order.who, act, order.why or "the settings say so"))
         # What runs goes on from the copy that it was started from.
         if msgspec.structs.replace(edition.settings, root=before.settings.root) != before.settings:
             await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
@@ -484,7 +418,6 @@ class Rollouts:
     async def _roll(self, edition: Edition, order: DeployOrder) -> int:
         """Record the rollout; from now on it is performed. Its number."""
         fleet, name = self._fleet, edition.release.name
-        desired = fleet.desired
         await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
         self._editions.take(edition)
         try:
@@ -492,27 +425,10 @@ class Rollouts:
             await edition.nursery.keep_just(dict(self._doors.kept))
             await self._doors.open(edition, 0)
             self._office.admit(edition.loaded.services)
-            later = edition.live()
-            canary = order.canary
-            if canary is None:
-                canary = DEFAULT_CANARY if order.watch_seconds else 1.0
-            seconds = order.watch_seconds
-            if seconds is None:
-                seconds = DEFAULT_WATCH_SECONDS if canary < 1.0 else 0.0
-            rollout = Rollout(
-                number=desired.rollouts + 1,
-                later=later,
-                wishes=self._wishes(edition),
-                stage=Stage.MIGRATING if self.migrations.pending(edition) else Stage.STARTING,
-                share=canary,
-                watch_seconds=seconds,
-                since=time.time(),
-                back_to=order.release if order.release in desired.trail else "",
-                sticky=order.sticky.lower(),
-                who=order.who,
-                reason=order.why or ("a rollback was asked for" if order.release else "a deploy was asked for"),
-                settle_seconds_max=max(want.drain_seconds_max for want in desired.services.values()),
-            )
+            desired, spec = fleet.desired, edition.spec
+            wanted = wishes(desired, fleet.editions[desired.current.name].spec, spec, edition.nursery.name)
+            migrates = bool(self.migrations.pending(edition))
+            rollout = rollout_to(spec, order, desired, wanted, migrates=migrates, now=time.time())
             await self._office.change(Change(order.who, BeginRollout(rollout), rollout.reason), secrets=True)
         except BaseException:
             if fleet.desired.rollout is None:
@@ -524,33 +440,6 @@ class Rollouts:
             self._editions.environment = edition.nursery.environment
         self._begun.set()
         return rollout.number
-
-    def _wishes(self, edition: Edition) -> dict[str, DesiredService]:
-        """How the sets of a later release should be that it alone has, or that it alters."""
-        fleet, desired = self._fleet, self._fleet.desired
-        earlier = fleet.editions[desired.current.name]
-        found: dict[str, DesiredService] = {}
-        for service, name in edition.live().sets.items():
-            wish, before = self._office.wish(edition, service), None
-            if service in desired.current.sets:
-                before = desired.services.get(desired.current.sets[service])
-            same = before is not None and _bounds(wish) == _bounds(self._office.wish(earlier, service))
-            if before is not None and same:
-                # What a person or the autoscaler found right goes on to hold.
-                wish = rescaled(wish, before)
-            there = desired.services.get(name)
-            if there is None:
-                found[name] = wish
-            elif earlier.release.builds[service].name != edition.release.builds[service].name:
-                found[name] = wish  # it cannot be there twice: replaced where it is
-            elif not same:
-                found[name] = msgspec.structs.replace(
-                    there,
-                    replicas=min(max(there.replicas, wish.replicas_min), wish.replicas_max),
-                    replicas_min=wish.replicas_min,
-                    replicas_max=wish.replicas_max,
-                )
-        return found
 
     # -- step by step -------------------------------------------------------------------------------
 
@@ -684,81 +573,4 @@ class Rollouts:
             migrated=migrated is not None,
             migration_trouble=migrated or "",
             judgement=self._canary.look(rollout, desired.current, observed) if rollout.stage is Stage.CANARY else None,
-        )
-
-
-def _bounds(want: DesiredService) -> tuple[int, int]:
-    return want.replicas_min, want.replicas_max
-
-
-def _way_out(found: Difference, earlier: Edition, edition: Edition) -> str:
-    """What whoever deploys a break may do, and what that costs."""
-    concerned = {name for one in found.refused for name in (one.found.method.partition(".")[0], *one.callers)}
-    places = {side.service_of.get(name, name) for side in (earlier, edition) for name in concerned}
-    both = [service for service in _in_place(earlier, edition) if service in places]
-    if not both:
-        return "keep the earlier form until nobody calls it, or say --accept-breaks if nobody outside does"
-    return (
-        f"deploy it in two steps: {', '.join(both)} cannot run twice at once, so requests of both releases meet it. "
-        "With --accept-breaks, such calls fail until the earlier release has ended"
-    )
-
-
-def _in_place(earlier: Edition, edition: Edition) -> list[str]:
-    """The services that are replaced where they are."""
-    sets, before = edition.live().sets, earlier.live().sets
-    old, new = earlier.release.builds, edition.release.builds
-    alone = [service for service in sorted(sets) if sets[service] == before.get(service)]
-    return [service for service in alone if old[service].name != new[service].name]
-
-
-def _met(one: ContractBreak) -> str:
-    """Of a break that is no reason to refuse, as in a rollback."""
-    return f"{one.found.method}: {one.found.what}, and may be called: {', and '.join(one.reasons)}"
-
-
-def _told(one: ContractBreak) -> str:
-    where = f"{one.found.method}{f', {one.found.place}' if one.found.place else ''}"
-    called = f"; called by {', '.join(one.callers)}" if one.callers else ""
-    return f"  - {where}: {one.found.what}{called}: {one.found.remedy}\n    because {', and '.join(one.reasons)}"
-
-
-def _warnings(found: Difference, earlier: Edition, edition: Edition) -> Iterable[str]:
-    """What is lost, or not as it should be, though it is no mistake."""
-    yield from edition.warnings()
-    anew = {change.service for change in found.changes}
-    for component, what in edition.loaded.keeps.items():
-        if edition.service_of.get(component) in anew or earlier.service_of.get(component) in anew:
-            yield f"{component} starts anew, and loses what it keeps in memory: {what}"
-    for one in found.noted:
-        yield f"{one.found.method}: {one.found.what}, and nobody is left who calls it: {one.note}"
-    for service in _in_place(earlier, edition):
-        yield f"{service} cannot run twice at once: it is replaced in place, and requests of both releases meet it"
-
-
-def _unsticky(order: DeployOrder, earlier: Edition, edition: Edition) -> Iterable[str]:
-    """Where no client can be kept in its release: a door whose own build is new gets whole connections."""
-    if not order.sticky:
-        return
-    sets, before = edition.live().sets, earlier.live().sets
-    guests = [name for name in sets if edition.settings.service(name).guest]
-    doors = {name: edition.service_of[name] for name in edition.loaded.http} | {name: name for name in guests}
-    for door, service in doors.items():
-        old = before.get(earlier.service_of.get(door, door))
-        if old is not None and old != sets[service]:
-            yield (
-                f"--sticky does nothing at {door}: its own build changes, so each connection gets a release by chance, "
-                "and not each client"
-            )
-
-
-def _check(order: DeployOrder) -> None:
-    """Raises ConfigError."""
-    if order.canary is not None and not 0.0 < order.canary < 1.0:
-        raise ConfigError(
-            f"a canary of {order.canary:g} is not a share", remedy="say more than 0 % and less than 100 %"
-        )
-    if order.watch_seconds is not None and not 0.0 < order.watch_seconds < inf:
-        raise ConfigError(
-            f"{order.watch_seconds:g} s is not a time to watch for", remedy="say as many seconds as in --watch 60s"
         )

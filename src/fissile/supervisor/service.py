@@ -70,12 +70,6 @@ class Service:
             self.ports[serial] = free_port()
         return self.ports[serial]
 
-    @property
-    def overlap(self) -> bool:
-        """Whether a new replica may run beside the one that it replaces."""
-        own_port = self.settings.port and self.settings.ports == "each" and self.settings.command
-        return not own_port if self.settings.overlap is None else self.settings.overlap
-
     def ready(self) -> str:
         """How to see that its program serves."""
         return self.settings.ready or ("/health" if self.components else TCP)

@@ -30,7 +30,7 @@ from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.reading import Paths
 from fissile.orchestrator.release import FORCED, Build, Release, build_of
 from fissile.runtime.settings import ServiceSettings, Settings
-from fissile.supervisor.commands import EXECUTABLE, SOURCES, data_server, named_files, segments
+from fissile.supervisor.commands import EXECUTABLE, PROJECTS, SOURCES, data_server, named_files, segments
 from fissile.supervisor.installed import installed, working_folder
 from fissile.supervisor.listing import DATA_SUFFIXES, SET_ASIDE, Listing, listing_of, shown, stays_within
 from fissile.supervisor.manifest import manifest
@@ -42,6 +42,7 @@ SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 PAGE_FOLDERS = ("templates", "static")
 # How deep packages are looked for below folders that hold none: what lies deeper is data.
 DEPTH_MAX = 3
+PROJECT_FILES = frozenset(PROJECTS)
 LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml", "requirements.txt")
 # Settings that a supervisor applies to what runs: no process starts anew for them.
 APPLIED = frozenset({"replicas", "scale"})
@@ -257,8 +258,12 @@ def code_files(root: Path) -> list[str]:
 
 def _walk(root: Path) -> Iterator[str]:
     visited: set[str] = set()
+    depths: dict[Path, int] = {}
     for folder, folders, names in os.walk(root, followlinks=True):
         here = Path(folder)
+        # Of a project within the project, as a member of a workspace, depth is counted from there on.
+        project = here == root or not PROJECT_FILES.isdisjoint(names)
+        depths[here] = 0 if project else depths[here.parent] + 1
         real = os.path.realpath(folder)
         if real in visited:
             folders.clear()  # a link that leads back
@@ -269,7 +274,7 @@ def _walk(root: Path) -> Iterator[str]:
         folders[:] = [name for name in _entered(here, folders) if _is_inside(root, here / name)]
         if inside and not code and not _below_code(root, here):
             names = []
-            if len(here.relative_to(root).parts) >= DEPTH_MAX:
+            if depths[here] >= DEPTH_MAX:
                 folders.clear()
         for name in sorted(names):
             if (

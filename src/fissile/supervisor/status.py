@@ -167,7 +167,7 @@ def _rollout_status(fleet: Fleet, waits: str) -> RolloutStatus | None:
 
 def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
     """Of all its replica sets; in the words of the one that most requests go to."""
-    main = fleet.service(fleet.current(name))
+    main = fleet.service(fleet.desired.set_of(name))
     want = fleet.desired.services.get(main.set, DesiredService(0, 0, 0))
     sets = [s.set for s in fleet.services.values() if s.name == name]
     found = [fleet.observed.service(one) for one in sets]

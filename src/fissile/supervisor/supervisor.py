@@ -37,11 +37,12 @@ from fissile.orchestrator.acts import (
     SetReplicas,
 )
 from fissile.orchestrator.autoscale import Autoscaler, Decision, Held
-from fissile.orchestrator.awaited import Awaited, awaited
+from fissile.orchestrator.awaited import NO_SLOT, Awaited, awaited, cannot_start, may_stay, missing
 from fissile.orchestrator.balance import Holder, shifts
 from fissile.orchestrator.callers import Called
 from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.demand import demands, policies
+from fissile.orchestrator.deploy_rules import bounds, starting_order, warnings_of, wish
 from fissile.orchestrator.desired import Desired, DesiredService, service_of, set_name
 from fissile.orchestrator.plan import (
     AbandonRestart,
@@ -69,7 +70,7 @@ from fissile.runtime.control import (
     ReplicaSpec,
 )
 from fissile.runtime.places import edited, places
-from fissile.runtime.settings import Settings, ready_before
+from fissile.runtime.settings import Settings
 from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
 from fissile.supervisor.callers import LOOK_SECONDS as CALLERS_LOOK_SECONDS
@@ -109,14 +110,12 @@ from fissile.supervisor.status import SupervisorStatus, status_of
 # What the journal keeps them by.
 DIFFERENCES = "differences"
 PORT = "port"
-START_ATTEMPTS_MAX = 3
 # Beyond the drain's own limit: time to stop the components after it.
 STOP_SECONDS_MAX = 5.0
 # After an adoption, routes stay as they are until all have reported, or for so long.
 SETTLE_SECONDS_MAX = 3.0
 # Replicas that nobody could adopt serve on until others have taken their place, or for so long.
 REPLACE_SECONDS_MAX = 30.0
-SILENT_SECONDS_MAX = 10.0
 # After so long a silence, a replica is asked where it stands; one that is stuck has written it by the next look.
 ASK_SECONDS = 2.5
 STUCK_SECONDS = 3.0
@@ -124,8 +123,6 @@ WATCH_SECONDS = 0.5
 SCALE_SECONDS = 0.1
 # Before something is tried again that the journal did not take.
 TROUBLE_SECONDS = 1.0
-# Of a process that runs migrations.
-NO_SLOT = -1
 # How often it is looked what programs have made; by the second look, it is the application's.
 GATHER_SECONDS = 0.4
 # How often it is looked whether the Unix sockets are still there.
@@ -426,7 +423,7 @@ class Supervisor:
             last = beginning.last(before, fleet.topology, any_topology=self._resume)
         edition = await (self._load_folder() if last is None else self._load_last(last))
         self._editions.take(edition)
-        for warning in edition.warnings():
+        for warning in warnings_of(edition.spec):
             self.say(f"warning: {warning}")
         if self._keep:
             served = {one.name for one in await asyncio.to_thread(self._store.all) if one.served}
@@ -435,7 +432,7 @@ class Supervisor:
             await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
             self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
         live = edition.live()
-        wishes = {name: self.wish(edition, service) for service, name in live.sets.items()}
+        wishes = {name: wish(edition.spec, service, edition.nursery.name) for service, name in live.sets.items()}
         fleet.desired = begun_again(before, live, wishes, goes_on=last is not None)
         for name in live.sets:
             fleet.secrets.add(name)
@@ -471,34 +468,13 @@ class Supervisor:
                 remedy="mend that, or say --fresh to start the code in the folder",
             ) from None
 
-    def wish(self, edition: Edition, name: str) -> DesiredService:
-        """How a service's replica set should be, by the release's own settings."""
-        settings = edition.settings.service(name)
-        scale, live = settings.scale, edition.live()
-        low, high = (scale.min, scale.max) if scale is not None else (settings.replicas, settings.replicas)
-        return DesiredService(
-            replicas=min(max(settings.replicas, low, 1), high),
-            replicas_min=low,
-            replicas_max=high,
-            start_seconds_max=settings.start_seconds,
-            # A program that knows nothing of us gives no sign of life but that it is there.
-            silent_seconds_max=inf if settings.command else SILENT_SECONDS_MAX,
-            drain_seconds_max=settings.drain_seconds,
-            stuck_seconds_max=settings.stuck_seconds,
-            overlap=Service("", name, (), (), settings).overlap,
-            release=edition.release.name,
-            most=settings.replicas_most,
-            after=tuple(live.sets[other] for other in ready_before(edition.settings, edition.loaded.services)[name]),
-            zygote=edition.nursery.name,
-        )
-
     def _hold_for_migrations(self) -> None:
         """Services whose data is not up to date start once it is."""
         edition = self._fleet.edition
         if edition is None or self._fleet.desired.rollout is not None:
             return
         for service, names in self._rollouts.migrations.pending(edition).items():
-            name = self._fleet.current(service)
+            name = self._fleet.desired.set_of(service)
             self._held.add(name)
             self._spawn(self._migrate_first(edition, service, names, name))
 
@@ -590,8 +566,7 @@ class Supervisor:
         if not left:
             return
         self._fleet.strays = left
-        missing = [want for name, want in self._fleet.desired.services.items() if self._misses(name)]
-        if all(want.overlap for want in missing):
+        if may_stay(self._fleet.desired, self._fleet.observed):
             self._spawn(self._end_strays(wait=True))
         else:
             await self._end_strays(wait=False)  # what is to take their place cannot be there beside them
@@ -603,20 +578,13 @@ class Supervisor:
         strays = {mark.serial for pid in self._fleet.strays if (mark := mark_of(pid)) is not None}
         return await self._endings.end_dead(alive | self._migrating | strays)
 
-    def _misses(self, name: str) -> bool:
-        """Whether a set has fewer replicas than are wanted, those included that have not reported yet."""
-        lives = [replica for replica in self._fleet.observed.service(name).replicas.values() if replica.lives()]
-        return len(lives) < self._fleet.desired.services[name].replicas
-
     async def _end_strays(self, *, wait: bool) -> None:
         """End them in order. wait: not before others serve in their place."""
         fleet = self._fleet
         if wait:
             with suppress(TimeoutError):
                 async with asyncio.timeout(REPLACE_SECONDS_MAX):
-                    while any(
-                        fleet.observed.service(n).ready() < w.replicas for n, w in fleet.desired.services.items()
-                    ):
+                    while missing(fleet.desired.services, fleet.desired, fleet.observed):
                         await self.next_step()
         ended = await end_orphans(fleet.strays, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
         await self._end_dead()
@@ -751,8 +719,8 @@ class Supervisor:
             self._forget_printed(serial)
             raise
         link.settle(child.pid)
-        key = Replica(serial, edition.live().sets[service], 0, 0, "", 0.0).key
-        self._watch_migration(service, serial, child, link, edition.live().sets[service])
+        key = Replica(serial, edition.spec.sets[service], 0, 0, "", 0.0).key
+        self._watch_migration(service, serial, child, link, edition.spec.sets[service])
         child.exited.add_done_callback(lambda _: self._remove(asyncio.to_thread(take_down, self._fleet, [key])))
         return child, link
 
@@ -1267,7 +1235,7 @@ class Supervisor:
         found: dict[int, Notice] = {}
         router = fleet.router()
         for service in fleet.services.values():
-            sets = fleet.sets(service.name)
+            sets = fleet.desired.sets_of(service.name)
             lives = any(one.lives() for name in sets for one in fleet.observed.service(name).replicas.values())
             if sets and not lives and all(fleet.desired.services[name].zero_by for name in sets):
                 for sock in (*((service.gateway,) if service.gateway is not None else ()), *service.public.values()):
@@ -1349,13 +1317,13 @@ class Supervisor:
 
     def addresses(self, service: str) -> tuple[str, ...]:
         """Where the replicas of a service are called."""
-        name = self._fleet.current(service)
+        name = self._fleet.desired.set_of(service)
         return self._fleet.addresses(name, self._fleet.router().targets(name))
 
     def _known(self, service: str) -> str:
         """The replica set of a service that has most of the requests. Raises InvalidArgument."""
         try:
-            return self._fleet.current(service)
+            return self._fleet.desired.set_of(service)
         except KeyError:
             known = ", ".join(self._fleet.names())
             raise InvalidArgument(f"there is no service {service!r}", remedy=f"there are: {known}") from None
@@ -1376,20 +1344,15 @@ class Supervisor:
         """
         if service:
             self._known(service)
-        services = [service] if service else self._starting_order()
+        edition = self._fleet.edition
+        assert edition is not None
+        services = [service] if service else starting_order(edition.spec, self._fleet.names())
         restarted = await self._restarts.restart(
             services, who, why or "a restart was asked for", environment, packages=packages
         )
         if self._keep:
             await self._rollouts.gather()  # what the old ones wrote last
         return restarted
-
-    def _starting_order(self) -> list[str]:
-        """All services, callees before their callers."""
-        edition = self._fleet.edition
-        assert edition is not None
-        known = [service for wave in reversed(edition.waves()) for service in wave]
-        return list(dict.fromkeys([*known, *self._fleet.names()]))
 
     async def restart_set(self, name: str, who: str, why: str, zygote: str = "") -> int:
         """Replace a replica set's replicas; how many. zygote: by which the new ones are made. Raises StartFailed."""
@@ -1424,29 +1387,21 @@ class Supervisor:
 
     def bounds(self, service: str) -> tuple[int, int]:
         """Between which replica counts the file lets the autoscaler choose. Raises InvalidArgument."""
-        wish = self.wish(self._fleet.edition_of(self._known(service)), service)
-        return wish.replicas_min, wish.replicas_max
+        return bounds(self._fleet.edition_of(self._known(service)).spec, service)
 
     async def _all_ready(self, sets: list[str]) -> None:
         """Wait until all have the replicas that are wanted. Raises StartError."""
         while True:
             self._awaited = tuple(sets)
             await self.next_step()
-            missing = [
-                n
-                for n in sets
-                if n in self._held or self._fleet.observed.service(n).ready() < self._fleet.desired.services[n].replicas
-            ]
-            if not missing:
+            desired, observed = self._fleet.desired, self._fleet.observed
+            awaits = missing(sets, desired, observed, self._held)
+            if not awaits:
                 self._awaited = ()
                 return
-            for name in missing:
-                if name in self._failed:
-                    raise self._not_started(name, NO_SLOT, self._failed[name])
-                for slot, memory in self._fleet.observed.service(name).slots.items():
-                    if memory.deaths.in_a_row >= START_ATTEMPTS_MAX or memory.mistake:
-                        trouble = memory.last_trouble.removeprefix("cannot start: ")
-                        raise self._not_started(name, slot, trouble)
+            failed = cannot_start(awaits, observed, self._failed)
+            if failed is not None:
+                raise self._not_started(*failed)
 
     def _not_started(self, name: str, slot: int, trouble: str) -> StartError:
         service = service_of(name)
@@ -1533,14 +1488,14 @@ class Supervisor:
     def _warnings(self) -> Iterator[str]:
         yield from self._losses
         if self._fleet.edition is not None:
-            yield from self._fleet.edition.warnings()
+            yield from warnings_of(self._fleet.edition.spec)
 
     def _service_endpoints(self) -> Iterator[tuple[str, ServiceEndpoints]]:
         """Of the release that most requests go to."""
         fleet = self._fleet
         if fleet.edition is None:
             return
-        for name, replica_set in fleet.edition.live().sets.items():
+        for name, replica_set in fleet.edition.spec.sets.items():
             service = fleet.service(replica_set)
             replicas = fleet.observed.service(replica_set).replicas.values()
             yield (
