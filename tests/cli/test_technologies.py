@@ -147,12 +147,11 @@ def test_what_is_starting_is_said_to_be(tmp_path: Path):
         assert not [one for one in said if "one process" in one]
 
 
-def test_postgresql_as_a_service_keeps_its_data(tmp_path: Path):
+def test_postgresql_as_a_service_keeps_its_data(open_path: Path):
     if not sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) and shutil.which("initdb") is None:
         pytest.skip("there is no PostgreSQL: apt-get install postgresql")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # the server runs as another user than root
-    with background(copy("shop", tmp_path)) as app:
+    # The server runs as another user than root.
+    with background(copy("shop", open_path)) as app:
         options = ("--profile", "postgres", "--topology", "trio", "--port", "0")
         page = up(app, *options)
         assert "216 products" in text_at(f"{page}/products")

@@ -133,11 +133,8 @@ def test_what_is_left_open_is_closed(tmp_path: Path):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="another user is needed")
-def test_another_user_reaches_what_its_service_needs_and_nothing_else(tmp_path: Path):
-    for parent in [tmp_path, *tmp_path.parents]:
-        if parent.stat().st_mode & 0o001 == 0:
-            parent.chmod(parent.stat().st_mode | 0o001)
-    state = StateFolder(tmp_path)
+def test_another_user_reaches_what_its_service_needs_and_nothing_else(open_path: Path):
+    state = StateFolder(open_path)
     state.open()
     state.publish(ENDPOINTS)
     home = state.path / "code" / "1234" / "app"

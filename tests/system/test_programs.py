@@ -81,17 +81,17 @@ class Project:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[Callable[..., Project]]:
+def project(open_path: Path) -> Iterator[Callable[..., Project]]:
     made: list[Project] = []
 
     def make(command: str, more: str = "") -> Project:
-        made.append(Project(tmp_path, command, more))
+        made.append(Project(open_path, command, more))
         return made[-1]
 
     yield make
     for one in made:
         one.cli("down")
-    assert left_anywhere(application_of(tmp_path)) == []
+    assert left_anywhere(application_of(open_path)) == []
 
 
 def free_port() -> int:
@@ -180,34 +180,34 @@ def test_a_stranger_that_shares_the_port_is_one_all_the_same(project: Callable[.
 
 
 def test_a_program_that_never_listens_is_not_made_ready_by_a_stranger_that_comes_later(
-    project: Callable[..., Project], tmp_path: Path
+    project: Callable[..., Project], open_path: Path
 ) -> None:
     """It crashes in a loop, because the other one was faster."""
     port = free_port()
-    (tmp_path / "data").mkdir()  # what comes to be in it is no code, so that the program sees it at once
-    (tmp_path / "late.py").write_text(
+    (open_path / "data").mkdir()  # what comes to be in it is no code, so that the program sees it at once
+    (open_path / "late.py").write_text(
         "import os, socket, time\nopen('begun', 'w')\nwhile not os.path.exists('data/go'): time.sleep(0.01)\n"
         "socket.create_server(('127.0.0.1', int(os.environ['PORT'])))\n"
     )
     made = project(f"{sys.executable} late.py", f"port = {port}\nstart_seconds = 10\n")
     process = subprocess.Popen([*FISSILE, "up"], cwd=made.folder, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "begun").exists():
+    while not (open_path / "begun").exists():
         assert process.poll() is None
         time.sleep(0.01)
     with stranger(port):
-        (tmp_path / "data/go").touch()
+        (open_path / "data/go").touch()
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 2
     assert f"port {port}, where web is to listen, is taken by pid" in errors
 
 
-def test_where_another_listens_in_its_place_status_says_so(project: Callable[..., Project], tmp_path: Path) -> None:
+def test_where_another_listens_in_its_place_status_says_so(project: Callable[..., Project], open_path: Path) -> None:
     """As a container runtime does: a program that began later, and is no child of the command."""
     port = free_port()
-    (tmp_path / "runtime.py").write_text("import time\nopen('begun', 'w')\ntime.sleep(600)\n")
+    (open_path / "runtime.py").write_text("import time\nopen('begun', 'w')\ntime.sleep(600)\n")
     made = project(f"{sys.executable} runtime.py", f"port = {port}\n")
     process = subprocess.Popen([*FISSILE, "up"], cwd=made.folder, stdout=subprocess.DEVNULL)
-    while not (tmp_path / "begun").exists():
+    while not (open_path / "begun").exists():
         assert process.poll() is None
         time.sleep(0.01)
     with stranger(port) as pid:
@@ -239,8 +239,6 @@ def test_only_what_a_connection_reaches_is_looked_at() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 def test_a_program_that_becomes_another_user_reads_what_it_could_read_before(project: Callable[..., Project]) -> None:
     made = project("sh run.sh")
-    for folder in (made.folder, *made.folder.parents[:2]):
-        folder.chmod(0o755)
     (made.folder / "run.sh").write_text("exec setpriv --reuid=65534 --regid=65534 --clear-groups sh serve.sh")
     (made.folder / "serve.sh").write_text(
         f"for file in open.txt closed.txt fissile.toml; do cat $(pwd)/$file; done; exec {sys.executable} -S server.py\n"

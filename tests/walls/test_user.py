@@ -3,9 +3,8 @@
 import os
 import pwd
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from broken import Broken, broken_into, sample, wardens
@@ -28,14 +27,6 @@ async def broken(request: pytest.FixtureRequest, open_path: Path) -> AsyncIterat
     os.chown(folder / "data", pwd.getpwnam(NAME).pw_uid, -1)
     async with broken_into(folder) as found:
         yield found
-
-
-@pytest.fixture
-def open_path() -> Iterator[Path]:
-    """A folder that every user may enter: pytest's own are private."""
-    with TemporaryDirectory(prefix="walls-") as folder:
-        os.chmod(folder, 0o711)
-        yield Path(folder)
 
 
 @as_root
