@@ -7,7 +7,6 @@ People deploy, go back, promote, give up and scale; disks are slow, and clocks a
 import random
 from collections.abc import Callable
 
-import msgspec
 from machine import Habits, Phase, Process
 from promises import all_is_settled, change_is_wrong
 from routing import Beat, Routing
@@ -25,8 +24,10 @@ from fissile.orchestrator.acts import (
     RestartService,
     ScaleService,
 )
+from fissile.orchestrator.deploy_rules import sets_of, wish, wishes
 from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of
-from fissile.orchestrator.rollout import UNDECIDED, rescaled, served_before
+from fissile.orchestrator.rollout import UNDECIDED, served_before
+from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.orchestrator.verdict import Verdict
 
 WHOLE = "whole"
@@ -53,6 +54,7 @@ class DeployWorld(World):
         # By release and service: the replica set that its requests are to meet.
         self.places: dict[str, dict[str, str]] = {}
         self.known: dict[str, LiveRelease] = {}
+        self.specs: dict[str, ReleaseSpec] = {}
         self.builds: dict[str, dict[str, int]] = {}
         self.bounds: dict[str, dict[str, tuple[int, int]]] = {}
         self.broken: set[tuple[str, int]] = set()
@@ -72,7 +74,7 @@ class DeployWorld(World):
         self.told_last: dict[str, Routing] = {}
         bounds = {name: (one.want.replicas_min, one.want.replicas_max) for name, one in self.plans.items()}
         first = self._release(FIRST, dict.fromkeys(self.names, 0), bounds)
-        wants = {first.sets[name]: self._wish(FIRST, name) for name in self.names}
+        wants = {first.sets[name]: wish(self.specs[FIRST], name) for name in self.names}
         super().__init__(seed, self.plans, cores=cores, desired=Desired(wants, first))
         self.visits = Visits(self, self.names, rare)
         self.machine.prepare = self._prepare
@@ -211,7 +213,10 @@ class DeployWorld(World):
             self.clock.after(CLEAR_SECONDS, self._when_clear, make, True)
 
     def _release(self, name: str, builds: dict[str, int], bounds: dict[str, tuple[int, int]]) -> LiveRelease:
-        sets = {s: f"{s}@{build}" if self.plans[s].want.overlap else s for s, build in builds.items()}
+        specs = {service: _spec(self.plans[service].want, *bounds[service]) for service in builds}
+        named = {service: str(build) for service, build in builds.items()}
+        sets = sets_of(named, specs)
+        self.specs[name] = ReleaseSpec(name, specs, sets, builds=named)
         found = LiveRelease(name, sets, tuple((service,) for service in builds))
         self.known[name], self.builds[name], self.bounds[name] = found, builds, bounds
         self.places[name] = {service: sets.get(service) or sets[WHOLE] for service in self.names}
@@ -248,7 +253,7 @@ class DeployWorld(World):
         rollout = Rollout(
             number=self.desired.rollouts + 1,
             later=later,
-            wishes=self._wishes(later),
+            wishes=wishes(self.desired, self.specs[self.desired.current.name], self.specs[name], ""),
             stage=Stage.MIGRATING if dice.random() < 0.3 else Stage.STARTING,
             share=dice.choice([1.0, 1.0, 0.1, 0.5]),
             watch_seconds=dice.random() * 4.0,
@@ -258,35 +263,23 @@ class DeployWorld(World):
         )
         self.try_to(BeginRollout(rollout), "asked for")
 
-    def _wishes(self, later: LiveRelease) -> dict[str, DesiredService]:
-        """As `supervisor.rollouts` makes them."""
-        current, services = self.desired.current, self.desired.services
-        found: dict[str, DesiredService] = {}
-        for service, name in later.sets.items():
-            wish, before = self._wish(later.name, service), services.get(current.sets.get(service, ""))
-            same = before is not None and self.bounds[later.name][service] == self.bounds[current.name].get(service)
-            if before is not None and same:
-                wish = rescaled(wish, before)
-            there = services.get(name)
-            another = self.builds[later.name][service] != self.builds[current.name].get(service)
-            if there is None or another:
-                found[name] = wish
-            elif not same:
-                replicas = min(max(there.replicas, wish.replicas_min), wish.replicas_max)
-                found[name] = msgspec.structs.replace(
-                    there, replicas=replicas, replicas_min=wish.replicas_min, replicas_max=wish.replicas_max
-                )
-        return found
-
-    def _wish(self, release: str, service: str) -> DesiredService:
-        """How a service should be by a release's own settings."""
-        want, (low, high) = self.plans[service].want, self.bounds[release][service]
-        replicas = min(max(want.replicas, low, 1), high)
-        return msgspec.structs.replace(want, replicas=replicas, replicas_min=low, replicas_max=high, release=release)
-
     def check_settled(self) -> None:
         all_is_settled(self)
         super().check_settled()
+
+
+def _spec(want: DesiredService, low: int, high: int) -> ServiceSpec:
+    """The settings by which a service is as it is wanted, between these replica counts."""
+    return ServiceSpec(
+        scaling=ScalingSpec(replicas_min=low, replicas_max=high),
+        replicas=want.replicas,
+        overlap=want.overlap,
+        start_seconds=want.start_seconds_max,
+        silent_seconds=want.silent_seconds_max,
+        stuck_seconds=want.stuck_seconds_max,
+        drain_seconds=want.drain_seconds_max,
+        stop_seconds=want.stop_seconds_max,
+    )
 
 
 def deploying(seed: int) -> DeployWorld:

@@ -19,8 +19,6 @@ from fissile.runtime.control import WireDifference
 
 DEFAULT_WATCH_SECONDS = 60.0
 DEFAULT_CANARY = 0.1
-# Of a replica, before it is taken for hung.
-SILENT_SECONDS_MAX = 10.0
 # Of what would be different across a wire, a deploy shows so many.
 DIFFERENCES_SHOWN = 20
 
@@ -102,9 +100,10 @@ def wish(release: ReleaseSpec, service: str, zygote: str = "") -> DesiredService
         replicas_max=high,
         start_seconds_max=spec.start_seconds,
         # A program that knows nothing of us gives no sign of life but that it is there.
-        silent_seconds_max=inf if spec.program else SILENT_SECONDS_MAX,
+        silent_seconds_max=inf if spec.program else spec.silent_seconds,
         drain_seconds_max=spec.drain_seconds,
         stuck_seconds_max=spec.stuck_seconds,
+        stop_seconds_max=spec.stop_seconds,
         overlap=spec.overlaps,
         release=release.name,
         most=spec.replicas_most,
@@ -195,7 +194,7 @@ def wishes(desired: Desired, earlier: ReleaseSpec, later: ReleaseSpec, zygote: s
         there = desired.services.get(name)
         if there is None:
             found[name] = want
-        elif earlier.builds[service] != later.builds[service]:
+        elif earlier.builds.get(service) != later.builds[service]:
             found[name] = want  # it cannot be there twice: replaced where it is
         elif not same:
             found[name] = msgspec.structs.replace(

@@ -47,6 +47,8 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     start_seconds: float = 30.0
     drain_seconds: float = 10.0
     stuck_seconds: float = 30.0
+    silent_seconds: float = 10.0
+    stop_seconds: float = 5.0
 
     @property
     def overlaps(self) -> bool:
