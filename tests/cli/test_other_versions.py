@@ -124,6 +124,7 @@ def test_no_command_asks_a_supervisor_of_another_version_and_all_say_how_it_ends
             assert f"in order with `kill {supervisor}`" in refused.stderr
         assert int(text_at(f"{page}/back")) == before["back"][0]
         assert {name: app.pids(name) for name in ("back", "pages")} == before
+        assert json.loads(other("status", "--json", "-C", folder).stdout)["state"] == "other version"
         os.kill(supervisor, signal.SIGTERM)  # what they say
         wait_until(lambda: not lives(supervisor), "it has ended")
         assert not [pid for pid in app.seen if pid and lives(pid)]

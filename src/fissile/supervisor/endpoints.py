@@ -23,8 +23,8 @@ JOURNAL = "journal.db"
 class NotServed(ConfigError):
     """An application that takes no orders.
 
-    state: "stopped"; "starting"; "stopping"; "unsupervised", where its services go on without a supervisor; or
-    "foreground".
+    state: "stopped"; "starting"; "stopping"; "unsupervised", where its services go on without a supervisor;
+    "foreground"; or "other version", which this one does not understand.
     """
 
     def __init__(self, message: str, *, remedy: str, state: str) -> None:
