@@ -1,6 +1,8 @@
 """With a `code` that is too narrow: what a service imports counts for all that, and of a program it is said."""
 
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -178,3 +180,18 @@ def test_packages_that_a_finder_knows_are_imported_from_the_copy(
     import_from_copy(root, copy)
     assert vars(finder)["MAPPING"] == given | {"foo": f"{copy}/foo", "one": f"{copy}/one"}
     assert vars(finder)["NAMESPACES"] == {"space": [f"{copy}/foo"]}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed")
+def test_a_folder_on_the_path_that_is_closed_has_no_packages(open_path: Path) -> None:
+    (open_path / "closed/bin").mkdir(parents=True)
+    (open_path / "closed/pyvenv.cfg").touch()
+    (open_path / "closed").chmod(0o700)
+    given = {"PATH": f"{open_path}/closed/bin"}
+    code = (
+        "import os; os.setresuid(65534, 65534, 65534)\nfrom pathlib import Path\n"
+        f"print([*environments('x', Path('/'), Path('/'), {given})])"
+    )
+    line = [sys.executable, "-c", f"from fissile.supervisor.commands import environments\n{code}"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, str(open_path) in done.stdout) == (0, False), done

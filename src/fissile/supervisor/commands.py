@@ -245,7 +245,7 @@ def environments(command: str, folder: Path, root: Path, environment: Mapping[st
     active = environment.get("VIRTUAL_ENV")
     prefixes = [Path(sys.prefix), *(one.parent.parent for one in programs), *([Path(active)] if active else [])]
     for prefix in dict.fromkeys((*prefixes, root / ".venv", root / "venv")):
-        if (prefix / "pyvenv.cfg").is_file():
+        if os.path.isfile(prefix / "pyvenv.cfg"):  # another user's folder on the PATH is none
             yield from sorted(prefix.glob("lib/python3*/site-packages"))
 
 
