@@ -163,4 +163,4 @@ async def test_an_order_that_is_under_way_when_all_is_stopped_is_answered(api: W
             await asyncio.wait_for(asyncio.shield(asked), 0.3)
         await api.server.close()
         answer = await asked
-        assert (answer.status_code, answer.json()["detail"]) == (503, "the application is stopped meanwhile")
+        assert (answer.status_code, answer.json()["detail"]) == (503, "the application was stopped in the meantime")

@@ -27,7 +27,7 @@ def test_a_change_that_would_break_a_caller_is_told_with_the_compatible_way(fold
         assert broken.stdout.splitlines() == [
             "Back.slow, parameter `loops`: callers do not send it",
             "  called by Pages",
-            "  whether it is called over HTTP/JSON is watched for less than a minute, and 24 hours are needed",
+            "  its calls over HTTP/JSON have been watched for less than a minute; 24 hours are needed",
             "  → give it a default",
         ]
         (found,) = json.loads(fissile("contract", "diff", "--path", folder, "--json").stdout)

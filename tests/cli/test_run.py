@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from background import background
 from commands import WAIT_SECONDS_MAX, Run, fissile
 from supervised import left_in, lives
 
@@ -88,6 +89,16 @@ def test_a_killed_run_takes_its_replicas_with_it_and_the_next_one_starts(folder:
     with Run(folder, "--topology", "microservices") as run:
         assert text_at(f"{run.page}/back")
         run.end()
+
+
+def test_what_ran_in_the_foreground_is_nothing_that_up_could_go_on_with(folder: Path):
+    with Run(folder, "--topology", "microservices") as run:
+        run.end()
+    with background(folder) as app:
+        app.up()
+        said = (folder / ".fissile" / "logs" / "fissile.log").read_text()
+        assert "instead of what ran last" not in said
+        app.down()
 
 
 def test_a_module_without_a_file(folder: Path):

@@ -508,7 +508,7 @@ def test_every_break_is_told_with_its_place_and_the_compatible_way():
         "keep returning the earlier type, or give the new form a name of its own",
         "Shop.take, error NoStock, field `left`: it is gone: keep it as long as callers read it",
         "Shop.watch, result: it was a stream: give the new form a name of its own",
-        "Shop.old: it is gone: keep it until no caller is left, also where it has a new name",
+        "Shop.old: it is gone: keep it until no caller is left, even if it was renamed",
     ]
 
 

@@ -138,11 +138,11 @@ def test_callers_that_are_replaced_with_it_cannot_meet_a_break():
 @pytest.mark.parametrize(
     ("called", "words"),
     [
-        (None, "was not watched"),
-        (Called(None), "was not watched"),
-        (Called(NOW - 3600.0), "is watched for 1 hour, and 24 hours are needed"),
-        (Called(NOW - DAY + 1.0), "is watched for 23 hours, and 24 hours are needed"),
-        (Called(NOW + 3600.0), "is watched for less than a minute"),  # the clock was set back
+        (None, "were not watched"),
+        (Called(None), "were not watched"),
+        (Called(NOW - 3600.0), "have been watched for 1 hour; 24 hours are needed"),
+        (Called(NOW - DAY + 1.0), "have been watched for 23 hours; 24 hours are needed"),
+        (Called(NOW + 3600.0), "have been watched for less than a minute"),  # the clock was set back
         (Called(NOW - 60 * DAY, NOW - 2 * 3600.0), "it was called over HTTP/JSON 2 hours ago"),
         (Called(NOW - 60 * DAY, NOW - 29.9 * DAY), "it was called over HTTP/JSON 29 days ago"),
         (Called(NOW - 60 * DAY, NOW + 3600.0), "it was called over HTTP/JSON less than a minute ago"),

@@ -221,7 +221,9 @@ class Api:
             asking = asyncio.current_task()
             if asking is None or asking.cancelling():
                 raise
-            return problem(503, "Stopped", "the application is stopped meanwhile", "`fissile history` says by whom")
+            return problem(
+                503, "Stopped", "the application was stopped in the meantime", "`fissile history` says by whom"
+            )
         finally:
             self._asked.discard(task)
 

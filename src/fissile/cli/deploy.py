@@ -178,7 +178,7 @@ def _print_plan(found: dict[str, Any]) -> None:
         note(warning)
     refused = [one for one in difference["breaks"] if one["reasons"]]
     if refused:
-        say("  callers that run now could not live with it:")
+        say("  callers that run now would break with it:")
         for line in as_lines(refused):
             say(f"    {line}")
 

@@ -90,7 +90,7 @@ def _program(settings: "ServiceSettings") -> str:
     """What a program is, what it calls, and after whom it starts."""
     kind = settings.guest or "command"
     calls = f" → {', '.join(settings.calls)}" if settings.calls else ""
-    after = f" after {', '.join(settings.after)}" if settings.after else ""
+    after = f", after {', '.join(settings.after)}" if settings.after else ""
     return f"{kind}: {getattr(settings, kind)}{calls}{after}"
 
 

@@ -171,7 +171,7 @@ def replacing(status: dict[str, Any], service: str = "") -> str:
         for replica in one["replicas"]:
             if one["name"] == service or not service:
                 found.setdefault(replica["state"], []).append(f"{one['name']}.{replica['slot']}")
-    words = {"starting": "to start", "draining": "to finish their work"}
+    words = {"starting": "to start", "draining": "to finish work"}
     parts = [f"for {', '.join(found[state][:NAMED_MAX])} {word}" for state, word in words.items() if state in found]
     return f"waiting {'; '.join(parts)}" if parts else ""
 

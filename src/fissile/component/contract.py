@@ -133,9 +133,7 @@ def breaks(earlier: Contracts, later: Contracts) -> list[Break]:
     for label, old in earlier.items():
         new = later.get(label)
         if new is None:
-            found.append(
-                Break(label, "", "it is gone", "keep it until no caller is left, also where it has a new name")
-            )
+            found.append(Break(label, "", "it is gone", "keep it until no caller is left, even if it was renamed"))
         elif old.fingerprint != new.fingerprint:
             found += [Break(label, *one) for one in _method_breaks(old, new)]
     return found

@@ -78,11 +78,11 @@ def outside(one: Called | None, now: float) -> tuple[bool, str]:
     if one is not None and recent(one, now):
         return True, f"it was called over HTTP/JSON {span(now - one.last)} ago"
     if one is None or one.since is None:
-        return True, "whether it is called over HTTP/JSON was not watched"
+        return True, "its calls over HTTP/JSON were not watched"
     seconds = now - one.since
     if seconds < WATCHED_SECONDS_MIN:
         needed = span(WATCHED_SECONDS_MIN)
-        return True, f"whether it is called over HTTP/JSON is watched for {span(seconds)}, and {needed} are needed"
+        return True, f"its calls over HTTP/JSON have been watched for {span(seconds)}; {needed} are needed"
     return False, f"not called over HTTP/JSON in {span(min(seconds, REMEMBERED_SECONDS))}"
 
 

@@ -152,7 +152,7 @@ def check_contracts(order: DeployOrder, found: Difference, earlier: ReleaseSpec,
     """Whether the callers that run can live with it; who goes back knows of it. Raises ContractBroken."""
     if found.refused and not (order.breaks or order.plan or order.release):
         raise ContractBroken(
-            "\n".join(["callers that run now could not live with this code:", *map(_told, found.refused)]),
+            "\n".join(["callers that run now would break with this code:", *map(_told, found.refused)]),
             remedy=way_out(found, earlier, later),
         )
 

@@ -329,7 +329,8 @@ class Supervisor:
             self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._fleet.desired.services))
-                await beginning.succeeded(self._fleet.desired.current.name)
+                if self._keep:  # else there is no copy that one could go on with
+                    await beginning.succeeded(self._fleet.desired.current.name)
                 await self._rollouts.gather()
             else:
                 await self._settled()
