@@ -6,7 +6,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ class Up:
         return int(self.status()["supervisor"]["pid"])
 
     def kill(self, pid: int) -> None:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended with another one that was killed
+            os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not lives(pid), "it is dead")
 
     def down(self) -> None:

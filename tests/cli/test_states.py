@@ -131,7 +131,7 @@ def test_what_is_drawn_of_programs(site: Path, tmp_path: Path):
         '[services.site]\nasgi = "page:app"\nafter = ["db"]\n[services.db]\ncommand = "database --here"\n'
     )
     text = fissile("-C", site, "graph").stdout
-    assert "\nsite  asgi: page:app after db\n" in text
+    assert "\nsite  asgi: page:app, after db\n" in text
     assert "\ndb  command: database --here\n" in text
     drawn = fissile("-C", site, "graph", "--format", "mermaid").stdout
     assert '(["site"])' in drawn

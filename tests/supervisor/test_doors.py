@@ -22,7 +22,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     state = StateFolder(tmp_path)
     state.open()
     found = Fleet(Settings(app="app:app", root=str(tmp_path)), "microservices", state)
-    found.desired = Desired(current=LiveRelease("r", {"cart": "cart@1"}))
+    found.app.replace_desired(Desired(current=LiveRelease("r", {"cart": "cart@1"})))
     yield found
     state.close()
 

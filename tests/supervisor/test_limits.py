@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from supervised import Output, running, until
 
 from fissile.errors import ConfigError
+from fissile.orchestrator.health import over_memory, size_text
 from fissile.runtime.settings import LimitSettings, load
 from fissile.supervisor.landlock import interface_version
-from fissile.supervisor.limits import Groups, Limits, Usage, detect, limits_of, over, parse_size, size_text, verdict
+from fissile.supervisor.limits import Groups, Limits, Usage, detect, limits_of, parse_size, verdict
 from fissile.supervisor.supervisor import Supervisor
 
 MEMORY = "\n[services.back.limits]\nmemory = '96M'\n"
@@ -34,7 +35,7 @@ def test_a_size_in_words_is_about_that_size(count: int):
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        (LimitSettings(memory="lots"), "'lots' is no size"),
+        (LimitSettings(memory="lots"), "'lots' is not a size"),
         (LimitSettings(memory="900T"), "which this machine has"),
         (LimitSettings(memory="1M"), "write between 16M"),
         (LimitSettings(cpu=1000.0), "the cores of this machine"),
@@ -102,8 +103,8 @@ def test_version_two_that_others_live_in_is_not_ours(tmp_path: Path):
 
 
 def test_watched_memory():
-    assert over(Usage(2**27), Limits(2**26)) == "it ran out of memory: it uses 128M of 64M"
-    assert over(Usage(2**25), Limits(2**26)) == over(Usage(None), Limits(2**26)) == over(Usage(2**40), Limits()) == ""
+    assert over_memory(2**27, 2**26) == "it ran out of memory: it uses 128M of 64M"
+    assert over_memory(2**25, 2**26) == over_memory(None, 2**26) == over_memory(2**40, None) == ""
     assert verdict(Usage(0, 2**26, True), Limits(2**26)) == "ran out of memory, at a peak of 64M of 64M"
 
 

@@ -48,7 +48,7 @@ class Shell:
 
     def __init__(self, folder: Path, desired: Desired) -> None:
         self.fleet = Fleet(Settings(root=str(folder)), "monolith", StateFolder(folder))
-        self.fleet.desired = desired
+        self.fleet.app.replace_desired(desired)
         self.loaded = edition("new")
         self.acts: list[str] = []
         self.meanwhile: dict[type, Callable[[], None]] = {}
@@ -66,13 +66,13 @@ class Shell:
         self.fleet.observed.observe(replica, ReplicaReady(), 0.0)
 
     def by_person(self, act: Any) -> None:
-        self.fleet.desired = apply(self.fleet.desired, Change("anna", act, "because"))
+        self.fleet.app.replace_desired(apply(self.fleet.desired, Change("anna", act, "because")))
 
     # -- of the supervisor
 
     async def change(self, change: Change, *, secrets: bool = False) -> None:
         self.meanwhile.pop(type(change.what), lambda: None)()
-        self.fleet.desired = apply(self.fleet.desired, change)
+        self.fleet.app.replace_desired(apply(self.fleet.desired, change))
         self.acts.append(type(change.what).__name__)
 
     async def next_step(self) -> None:

@@ -2,11 +2,42 @@
 
 from collections.abc import Collection, Mapping
 
-from fissile.orchestrator.autoscale import Demand, ScalingPolicy
+from fissile.orchestrator.acts import Change, SetReplicas
+from fissile.orchestrator.autoscale import Demand, Held, ScalingPolicy
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.rollout import least
 from fissile.orchestrator.spec import ScalingSpec, ServiceSpec
+from fissile.orchestrator.state import ApplicationState
+
+AUTOSCALER = "autoscaler"
+
+
+def may_be_asleep(state: ApplicationState) -> list[str]:
+    """The sets that the autoscaler has put to sleep: whether somebody knocks there is to be looked for."""
+    wanted, router = state.desired.services, state.router()
+    return [n for n, want in wanted.items() if want.automatic and not want.replicas and router.found(n) is not None]
+
+
+def scale(
+    state: ApplicationState, knocked: Collection[str], *, cores: int, now: float
+) -> tuple[list[Change], list[Held]]:
+    """What the autoscaler changes, and what has begun or ceased to keep it from that.
+
+    knocked: as of `demands`. cores: of the machine, that the application may use. now: monotonic seconds.
+    """
+    desired, router = state.desired, state.router()
+    specs = {name: router.spec(name) for name in router.live_sets()}
+    allowed = policies(desired, specs)
+    decisions = state.autoscaler.decide(
+        {name: policy for name, policy in allowed.items() if name not in state.paused},
+        {name: want.replicas for name, want in desired.services.items()},
+        demands(desired, state.observed, specs, knocked),
+        cores=cores,
+        now=now,
+    )
+    changes = [Change(AUTOSCALER, SetReplicas(one.service, one.replicas), one.reason) for one in decisions]
+    return changes, list(state.autoscaler.news())
 
 
 def policies(desired: Desired, specs: Mapping[str, ServiceSpec]) -> dict[str, ScalingPolicy]:

@@ -45,6 +45,7 @@ class Replica(msgspec.Struct, eq=False):
     revision: of its service, when it was started. since: when its state began. heard_at: its last sign
     of life. report: the newest that it has said of itself. stuck: why it is at fault, as that it hangs, else "".
     ending: it was ordered to end at once, so it counts no more. routes: the version of those that it was started with.
+    asked_at: when it was last asked where it stands.
     """
 
     serial: int
@@ -63,6 +64,7 @@ class Replica(msgspec.Struct, eq=False):
     told_to_stop: bool = False
     unheard: bool = False
     routes: int = 0
+    asked_at: float = -inf
 
     @property
     def key(self) -> str:

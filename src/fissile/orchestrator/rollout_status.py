@@ -2,9 +2,34 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
-from fissile.orchestrator.desired import Desired, Rollout
+from fissile.orchestrator.desired import Desired, Rollout, Stage
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedService
-from fissile.orchestrator.rollout import DEATHS_MAX, SetSeen
+from fissile.orchestrator.rollout import DEATHS_MAX, Outlook, Seen, SetSeen, outlook
+from fissile.orchestrator.state import ApplicationState
+
+
+def next_step(state: ApplicationState, migration: str | None, now: float) -> Outlook:
+    """What the rollout under way does next, at `now` (seconds of the wall clock).
+
+    migration: why a migration failed, "" if all are done, None while they are not.
+    """
+    return outlook(state.desired, rollout_status(state, migration), now)
+
+
+def rollout_status(state: ApplicationState, migration: str | None) -> Seen:
+    """What the rollout under way sees."""
+    desired, observed, versions = state.desired, state.observed, state.versions()
+    rollout = desired.rollout
+    assert rollout is not None
+    return Seen(
+        sets=dict(sets_seen(desired, observed, rollout)),
+        pinned=pinned(desired, observed, versions, state.strays),
+        # Strays cannot be told.
+        told=not state.strays and all_applied(desired, observed, rollout, versions),
+        migrated=migration is not None,
+        migration_trouble=migration or "",
+        judgement=(state.canary.look(rollout, desired.current, observed) if rollout.stage is Stage.CANARY else None),
+    )
 
 
 def sets_seen(desired: Desired, observed: Observed, rollout: Rollout) -> Iterator[tuple[str, SetSeen]]:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from fissile.orchestrator.desired import Desired, LiveRelease, Stage, service_of
+from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Stage, service_of
 from fissile.orchestrator.replica import READY, Observed, Replica
 from fissile.orchestrator.routes import Target
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
-from fissile.runtime.control import GATEWAY_DOOR, OPERATOR
+from fissile.runtime.control import GATEWAY_DOOR, IDLE_SECONDS_MAX, OPERATOR
 
 
 class CalleeRoute(msgspec.Struct, frozen=True):
@@ -57,6 +57,21 @@ class SetRoutes(msgspec.Struct, frozen=True):
     sticky: str
     rollout: int
     callers: CallerRules
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a set's replicas were told last, and the version by which they say that they have applied it."""
+
+    version: int
+    routes: SetRoutes
+
+
+class DrainOrder(msgspec.Struct, frozen=True):
+    """To a replica that drains; see `control.Drain`. heirs: serials of those that take kept connections, by door."""
+
+    seconds_max: float
+    idle_seconds_max: float
+    heirs: dict[str, tuple[int, ...]]
 
 
 class Door(NamedTuple):
@@ -248,6 +263,27 @@ class Router:
         return {
             door.name: tuple(other.serial for other, part in holders.get(door, ()) if part > 0.0)
             for door in self.doors_of(name)
+        }
+
+    def drain_order(self, name: str) -> DrainOrder:
+        """What a live set's replicas that drain have to know: that may be known only after they have begun."""
+        want = self._desired.services.get(name, DesiredService(0, 0, 0))
+        heirs = self.heirs(name)
+        idle = IDLE_SECONDS_MAX if want.replicas or any(heirs.values()) else 0.0
+        return DrainOrder(want.drain_seconds_max, idle, heirs)
+
+    def asleep(self) -> dict[str, str]:
+        """The services that somebody has scaled to zero, once nobody accepts at their doors any more; and why."""
+        found: dict[str, list[str]] = {}
+        for name in self.live_sets():
+            want = self._desired.services.get(name)
+            if want is not None and want.replicas_max:
+                found.setdefault(service_of(name), []).append(name)
+        return {
+            service: self.away(sets[0])
+            for service, sets in found.items()
+            if all(self.away(name) for name in sets)
+            and not any(r.lives() for name in sets for r in self._observed.service(name).replicas.values())
         }
 
     def _ready(self, name: str) -> list[Replica]:

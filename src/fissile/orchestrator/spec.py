@@ -29,7 +29,8 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     after: services that are to serve before it starts. port: where its program always listens, 0 for a free one; ports:
     a port for "each" replica, or one that all have ("inherited", "reuseport"). overlap: whether a new replica may run
     beside the one that it replaces; None: where no fixed port forbids it. The seconds are limits, as of
-    `DesiredService`.
+    `DesiredService`. memory_bytes_max: of a replica; None:
+    as much as there is.
     """
 
     components: tuple[str, ...] = ()
@@ -49,6 +50,8 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     stuck_seconds: float = 30.0
     silent_seconds: float = 10.0
     stop_seconds: float = 5.0
+    build: str = ""
+    memory_bytes_max: int | None = None
 
     @property
     def overlaps(self) -> bool:

@@ -59,7 +59,7 @@ def compare(new: Answers, old: Answers) -> Judgement:
         return Judgement(Verdict.INCONCLUSIVE, f"{few} answered {count} requests, {REQUESTS_MIN} are needed")
     return Judgement(
         Verdict.AS_GOOD,
-        f"{new.errors} of {new.count} requests failed (old release: {old.errors} of {old.count}), and none of both "
+        f"{new.errors} of {new.count} requests failed (old release: {old.errors} of {old.count}), and neither "
         "is slower",
     )
 

@@ -10,7 +10,6 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from math import inf
 
 from fissile.errors import PermissionDenied
 from fissile.rpc.access import Access, token_digest
@@ -42,7 +41,6 @@ class Link:
 
     pid: of its process, once that is there; 0 if there is none any more.
     trouble: why it cannot start, in its own words; mistake: whether people have to mend something.
-    asked_at: when it was last asked where it stands (monotonic seconds).
     What it was ordered last is kept: a command that was under way when the connection broke is said again.
     """
 
@@ -51,7 +49,6 @@ class Link:
         self.trouble = ""
         self.mistake = False
         self.pid: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.asked_at = -inf
         self._routes: Routes | None = None
         self._drain: Drain | None = None
         self._move: Move | None = None
@@ -62,9 +59,13 @@ class Link:
         if not self.pid.done():
             self.pid.set_result(pid)
 
+    def was_told(self, version: int) -> bool:
+        """Whether these are the routes that it was told last."""
+        return self._routes is not None and self._routes.version == version
+
     def tell(self, routes: Routes) -> None:
         """Have it follow these, unless it was told them already."""
-        if self._routes is None or self._routes.version != routes.version:
+        if not self.was_told(routes.version):
             self._routes = routes
             self._ring()
 

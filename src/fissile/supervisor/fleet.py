@@ -7,7 +7,7 @@ Everything is kept by replica set; a service has one, or two while a rollout rep
 import os
 import signal
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from fissile.orchestrator.desired import Desired, LiveRelease, service_of
 from fissile.orchestrator.plan import waits_for
 from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import READY, Observed, Replica
-from fissile.orchestrator.routes import RouteTable
-from fissile.orchestrator.routing import Router, SetRoutes, Target
+from fissile.orchestrator.routing import Target, Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
+from fissile.orchestrator.state import ApplicationState
 from fissile.rpc.access import Access, token_digest
 from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Routes
 from fissile.runtime.settings import FILE_NAME, Settings, ready_before
@@ -83,7 +83,7 @@ class Edition:
         loaded = self.loaded
         # What is kept of a release, and not imported just now, is not believed: it says who may call whom.
         release = msgspec.structs.replace(self.release, services=loaded.services, references=loaded.references)
-        found = spec_of(release, self.settings, loaded.http)
+        found = spec_of(release, self.settings, loaded.http, self.limits)
         return msgspec.structs.replace(found, keeps=loaded.keeps, warnings=loaded.warnings)
 
     def live(self) -> LiveRelease:
@@ -91,10 +91,21 @@ class Edition:
         return live_release(self.spec)
 
 
-def spec_of(release: Release, settings: Settings, http: Collection[str] = ()) -> ReleaseSpec:
-    """What decisions have to know of a release with these settings. http: components with a door of their own."""
+def spec_of(
+    release: Release, settings: Settings, http: Collection[str] = (), limits: Mapping[str, Limits] | None = None
+) -> ReleaseSpec:
+    """What decisions have to know of a release with these settings.
+
+    http: components with a door of their own. limits: of services, where they are known.
+    """
     after = ready_before(settings, release.services)
-    services = {name: _service_spec(name, release, settings, http, after[name]) for name in release.services}
+    held = {name: one.memory_bytes for name, one in (limits or {}).items()}
+    services = {
+        name: msgspec.structs.replace(
+            _service_spec(name, release, settings, http, after[name]), memory_bytes_max=held.get(name)
+        )
+        for name in release.services
+    }
     builds = {name: build.name for name, build in release.builds.items()}
     walled = [name for name, one in settings.services.items() if one.isolate or one.user or one.limits.disk]
     return ReleaseSpec(
@@ -125,6 +136,7 @@ def _service_spec(
         replicas=own.replicas,
         replicas_most=own.replicas_most,
         after=tuple(after),
+        build=release.builds[name].name,
         port=own.port,
         ports=own.ports,
         overlap=own.overlap,
@@ -132,6 +144,25 @@ def _service_spec(
         drain_seconds=own.drain_seconds,
         stuck_seconds=own.stuck_seconds,
     )
+
+
+class LoadedSpecs(Mapping[str, ReleaseSpec]):
+    """What decisions have to know of the releases whose listening sockets are open, by name."""
+
+    def __init__(self, editions: Mapping[str, Edition]) -> None:
+        self._editions = editions
+
+    def __getitem__(self, name: str) -> ReleaseSpec:
+        edition = self._editions[name]
+        if not edition.services:
+            raise KeyError(name)
+        return edition.spec
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, edition in self._editions.items() if edition.services)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Fleet:
@@ -151,22 +182,27 @@ class Fleet:
         self.state = state
         self.editions: dict[str, Edition] = {}
         self.nurseries: dict[str, Nursery] = {}
-        self.desired = Desired()
-        self.observed = Observed()
+        self.app = ApplicationState(LoadedSpecs(self.editions), time.time_ns())
         self.processes: dict[int, Process] = {}
         self.secrets = Secrets.new()
         self.enforcement = Enforcement()
-        self.routed = RouteTable()
-        self.sent: dict[str, Routes] = {}
         self.differences = Differences()
         self.outside = Callers()
         self.listeners: dict[int, str] = {}
-        self.strays: dict[int, int] = {}
         self.last_lines: dict[tuple[str, int], tuple[str, ...]] = {}
         self._detected = False
         self._settings = settings
         self._topology = topology
-        self._version = time.time_ns()
+
+    @property
+    def desired(self) -> Desired:
+        """How all replica sets should be."""
+        return self.app.desired
+
+    @property
+    def observed(self) -> Observed:
+        """All that is known of the replicas."""
+        return self.app.observed
 
     # -- releases -----------------------------------------------------------------------------------
 
@@ -376,17 +412,13 @@ class Fleet:
 
     # -- routes -------------------------------------------------------------------------------------
 
-    def router(self) -> Router:
-        """Decides routes for the state of things now."""
-        loaded = {name: edition.spec for name, edition in self.editions.items() if edition.services}
-        return Router(self.desired, self.observed, loaded, self.routed.told)
-
-    def rendered(self, name: str, found: SetRoutes) -> Routes:
+    def rendered(self, told: Told) -> Routes:
         """Routes as replicas are told them: with addresses and tokens in place of names."""
-        callers = found.callers
+        found, callers = told.routes, told.routes.callers
         peers = {token_digest(self.secrets.operator): OPERATOR}
         peers |= {token_digest(self.secrets.services[one]): one for one in callers.services if one != OPERATOR}
         return Routes(
+            version=told.version,
             release=found.release,
             releases=found.releases,
             callees={
@@ -431,20 +463,3 @@ class Fleet:
         if want is None or not want.replicas or (name in found and found[name].served):
             return ()
         return tuple(dict.fromkeys(map(service_of, waits_for(self.desired, want, found))))
-
-    def told(self, name: str, router: Router | None = None) -> Routes:
-        """What a set's replicas are to know, with the version by which they say that they know it.
-
-        router: of the state of things now, where somebody has made one already.
-        """
-        found = self.rendered(name, (router or self.router()).routes(name))
-        before = self.sent.get(name)
-        if before is None or msgspec.structs.replace(before, version=0) != found:
-            self._version += 1
-            self.sent[name] = msgspec.structs.replace(found, version=self._version)
-        return self.sent[name]
-
-    def versions(self) -> dict[str, int]:
-        """Of the routes that hold now, by live replica set; programs are told none."""
-        router = self.router()
-        return {name: self.told(name, router).version for name in router.live_sets() if not router.program(name)}

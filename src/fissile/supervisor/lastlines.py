@@ -23,7 +23,7 @@ _NOTHING_TO_RUN = re.compile(
     r"|Error: Cannot find (?:module|package) '|Error \[ERR_MODULE_NOT_FOUND\]|npm (?:error|ERR!) Missing script: "
     r"|npm (?:error|ERR!) enoent Could not read package\.json|ERROR:\s+Error loading ASGI app\. "
     r"|\w*sh: \d+: cannot open |Can't open perl script |Could not open input file: |Error: Unable to access jarfile "
-    r"|\S*ruby\S*: No such file or directory -- |make: \*\*\* No "
+    r"|\S*ruby\S*: No such file or directory -- |make(?:\[\d+\])?: \*\*\* No "
 )
 
 

@@ -165,8 +165,8 @@ class Launcher:
         nursery = self._fleet.nursery_of(service.set) if edition is None else edition.nursery
         edition = edition or self._fleet.edition_of(service.set)
         settings, own = edition.settings, edition.settings.service(service.name)
-        config, routes = nursery.loaded.config, self._fleet.told(service.set)
-        replica.routes = routes.version
+        config, told = nursery.loaded.config, self._fleet.app.told(service.set)
+        replica.routes = told.version
         folder = str(Path(nursery.root) / own.folder)
         return ReplicaSpec(
             application=getattr(own, own.guest) if own.guest else settings.app,
@@ -178,7 +178,7 @@ class Launcher:
             build=replica.build,
             release=edition.release.name,
             components=service.components,
-            routes=routes,
+            routes=self._fleet.rendered(told),
             token=self._fleet.secrets.services[service.name],
             config={name: config[name] for name in service.components if name in config},
             gateway_token=token_digest(self._fleet.secrets.gateway),

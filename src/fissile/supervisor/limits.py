@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.orchestrator.health import size_text
 from fissile.runtime.settings import LimitSettings
 from fissile.supervisor import landlock
 from fissile.supervisor.users import SEARCH, WRITE, find_user, out_of_reach, python_out_of_reach
@@ -82,14 +83,6 @@ def parse_size(text: str | int) -> int:
     if found is None:
         raise ValueError(f"{text!r} is not a size: write it as in 256M or 1.5G")
     return int(float(found[1]) * UNITS[found[2].upper()])
-
-
-def size_text(count: int) -> str:
-    """Bytes for people."""
-    for unit in ("T", "G", "M", "K"):
-        if count >= UNITS[unit]:
-            return f"{count / UNITS[unit]:.4g}{unit}"
-    return str(count)
 
 
 def limits_of(
@@ -354,13 +347,6 @@ def resident_bytes(pid: int) -> int | None:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
         return None
-
-
-def over(usage: Usage, limits: Limits) -> str:
-    """Why a replica that is watched and not held has to be killed; "" if it has not."""
-    if limits.memory_bytes is None or usage.memory_bytes is None or usage.memory_bytes <= limits.memory_bytes:
-        return ""
-    return f"it ran out of memory: it uses {size_text(usage.memory_bytes)} of {size_text(limits.memory_bytes)}"
 
 
 def verdict(usage: Usage, limits: Limits) -> str:

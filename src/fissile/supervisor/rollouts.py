@@ -26,7 +26,6 @@ from fissile.orchestrator.acts import (
     EndRollout,
     PromoteRollout,
 )
-from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.deploy_rules import (
     DeployOrder,
@@ -48,10 +47,8 @@ from fissile.orchestrator.packages import differences, listed
 from fissile.orchestrator.release import FORCED, Difference, Surroundings, difference
 from fissile.orchestrator.rollout import (
     UNDECIDED,
-    Seen,
-    outlook,
 )
-from fissile.orchestrator.rollout_status import all_applied, pinned, sets_seen
+from fissile.orchestrator.rollout_status import next_step
 from fissile.runtime.settings import Settings, load
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
@@ -144,7 +141,6 @@ class Rollouts:
         self.migrations = Migrations(office)
         # Those of the rollout of this number.
         self._migrating: tuple[int, asyncio.Task[str]] | None = None
-        self._canary = CanaryWatch()
         self._outcomes: dict[int, Outcome] = {}
         self._begun = asyncio.Event()
         # The folder of the code that is being deployed, which no older rollout's end may prune.
@@ -479,7 +475,7 @@ class Rollouts:
         rollout = fleet.desired.rollout
         assert rollout is not None
         await self._migrate(rollout)
-        found = outlook(fleet.desired, self._seen(rollout), time.time())
+        found = next_step(fleet.app, self._migrated(rollout), time.time())
         self.waits, self._undecided = found.waits, found.undecided
         change = found.change
         if change is None:
@@ -544,12 +540,10 @@ class Rollouts:
         await self._doors.close_unused()
         for name in gone:  # after that, nobody looks them up any more
             fleet.forget_lines(name)
-            fleet.observed.services.pop(name, None)
-            fleet.sent.pop(name, None)
-            fleet.routed.told.pop(name, None)
+        fleet.app.forget(gone)
         await self.gather()
         await self._editions.tidy()
-        self._canary.forget()
+        fleet.app.canary.forget()
         edition = fleet.editions[fleet.desired.current.name]
         serving = {release.name for release in fleet.desired.releases()}
         if moved:
@@ -560,17 +554,3 @@ class Rollouts:
         await asyncio.to_thread(self._store.prune, edition.settings.releases.keep, serving, used)
         what = "is done" if moved else "was taken back"
         self._office.say(f"rollout {rollout.number} {what}: {why}")
-
-    def _seen(self, rollout: Rollout) -> Seen:
-        migrated = self._migrated(rollout)
-        fleet = self._fleet
-        desired, observed, versions = fleet.desired, fleet.observed, fleet.versions()
-        return Seen(
-            sets=dict(sets_seen(desired, observed, rollout)),
-            pinned=pinned(desired, observed, versions, fleet.strays),
-            # Strays cannot be told.
-            told=not fleet.strays and all_applied(desired, observed, rollout, versions),
-            migrated=migrated is not None,
-            migration_trouble=migrated or "",
-            judgement=self._canary.look(rollout, desired.current, observed) if rollout.stage is Stage.CANARY else None,
-        )

@@ -36,23 +36,19 @@ from fissile.orchestrator.acts import (
     ServiceAct,
     SetReplicas,
 )
-from fissile.orchestrator.autoscale import Autoscaler, Decision, Held
+from fissile.orchestrator.autoscale import Held
 from fissile.orchestrator.awaited import NO_SLOT, Awaited, awaited, cannot_start, may_stay, missing
 from fissile.orchestrator.balance import Holder, shifts
 from fissile.orchestrator.callers import Called
-from fissile.orchestrator.change import ChangeRefused, apply
-from fissile.orchestrator.demand import demands, policies
+from fissile.orchestrator.change import ChangeRefused
+from fissile.orchestrator.change_writer import ChangeWriter, Done
+from fissile.orchestrator.demand import may_be_asleep, scale
 from fissile.orchestrator.deploy_rules import bounds, starting_order, warnings_of, wish
 from fissile.orchestrator.desired import Desired, DesiredService, service_of, set_name
 from fissile.orchestrator.plan import (
-    AbandonRestart,
-    Action,
-    DrainReplica,
     KillReplica,
-    StartReplica,
-    StopReplica,
-    plan,
 )
+from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Replica, ReplicaEnded, ReplicaReported, ReplicaState
 from fissile.orchestrator.restart import described
@@ -61,7 +57,6 @@ from fissile.rpc.absence import back
 from fissile.rpc.server import Server
 from fissile.runtime.control import (
     DRAIN_SECONDS_MAX,
-    IDLE_SECONDS_MAX,
     Drain,
     Heartbeat,
     Move,
@@ -71,7 +66,6 @@ from fissile.runtime.control import (
 )
 from fissile.runtime.places import edited, places
 from fissile.runtime.settings import Settings
-from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
 from fissile.supervisor.callers import LOOK_SECONDS as CALLERS_LOOK_SECONDS
 from fissile.supervisor.descent import born, look, mark_of, still_there
@@ -86,8 +80,8 @@ from fissile.supervisor.isolation import made_for, take_down
 from fissile.supervisor.lasting import lasting
 from fissile.supervisor.lastlines import LastLines, nothing_to_run, told
 from fissile.supervisor.launcher import Launcher
-from fissile.supervisor.limits import over, verdict
-from fissile.supervisor.listeners import listens
+from fissile.supervisor.limits import verdict
+from fissile.supervisor.linux import LinuxExecutor
 from fissile.supervisor.logfiles import LogFiles
 from fissile.supervisor.logs import Logs
 from fissile.supervisor.nursery import Child, Found, Nursery, OtherFissile
@@ -116,13 +110,8 @@ STOP_SECONDS_MAX = 5.0
 SETTLE_SECONDS_MAX = 3.0
 # Replicas that nobody could adopt serve on until others have taken their place, or for so long.
 REPLACE_SECONDS_MAX = 30.0
-# After so long a silence, a replica is asked where it stands; one that is stuck has written it by the next look.
-ASK_SECONDS = 2.5
-STUCK_SECONDS = 3.0
 WATCH_SECONDS = 0.5
 SCALE_SECONDS = 0.1
-# Before something is tried again that the journal did not take.
-TROUBLE_SECONDS = 1.0
 # How often it is looked what programs have made; by the second look, it is the application's.
 GATHER_SECONDS = 0.4
 # How often it is looked whether the Unix sockets are still there.
@@ -179,6 +168,11 @@ class Supervisor:
         self._rollouts = Rollouts(self._fleet, self._store, self._editions, self._doors, self)
         self._restarts = Restarts(self._fleet, self._editions, self._doors, self, self._rollouts.preparing)
         self._complaints = Complaints(self.say)
+        self._writer = ChangeWriter(self._fleet.app, self)
+        self._executor = LinuxExecutor(
+            self._fleet, self._endings, self._ownership, begin=self._begin_start, note=self._note, say=self.say
+        )
+        self._reconciler = Reconciler(self._fleet.app, self._executor, self._writer, self._complain)
         self._desk = Desk(self._heard, self._complain)
         self._doorman: Doorman | None = None
         self._server: Server | None = None
@@ -192,15 +186,9 @@ class Supervisor:
         self._removals: set[asyncio.Task[None]] = set()
         self._shut = ShutDoors()
         self._loop: asyncio.Task[None] | None = None
-        # Sets that are to have no replica for now, whatever is desired of them.
-        self._held: set[str] = set()
         self._failed: dict[str, str] = {}
         # Of the journal, found when it was opened.
         self._losses: tuple[str, ...] = ()
-        self._changing = asyncio.Lock()
-        # Sets whose restart is being taken back.
-        self._abandoning: set[str] = set()
-        self._autoscaler = Autoscaler()
         self._api = self._api_socket = ""
         self._stopping = False
         # By serial.
@@ -210,7 +198,6 @@ class Supervisor:
         # Until when all must have ended (monotonic seconds); 0: nobody wants that.
         self._stop_limit = 0.0
         self._renew_api: Callable[[], None] = lambda: None
-        self._live: tuple[Any, ...] = ()
 
     @property
     def desired(self) -> Desired:
@@ -270,7 +257,7 @@ class Supervisor:
         """The processes of this application that are known here."""
         zygotes = {nursery.pid for nursery in self._editions.all() if nursery.pid is not None}
         replicas = {process.child.pid for process in self._fleet.processes.values()}
-        return {os.getpid(), *zygotes, *replicas, *self._fleet.strays}
+        return {os.getpid(), *zygotes, *replicas, *self._fleet.app.strays}
 
     def announce(self, api: str, api_socket: str, *, renew: Callable[[], None] = lambda: None) -> None:
         """Publish where the supervisor's own API is. renew: makes its Unix socket anew."""
@@ -434,7 +421,7 @@ class Supervisor:
             self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
         live = edition.live()
         wishes = {name: wish(edition.spec, service, edition.nursery.name) for service, name in live.sets.items()}
-        fleet.desired = begun_again(before, live, wishes, goes_on=last is not None)
+        self._writer.begin(begun_again(before, live, wishes, goes_on=last is not None))
         for name in live.sets:
             fleet.secrets.add(name)
         self._logs.width = max(len(name) for name in [*live.sets, ACTOR])
@@ -476,7 +463,7 @@ class Supervisor:
             return
         for service, names in self._rollouts.migrations.pending(edition).items():
             name = self._fleet.desired.set_of(service)
-            self._held.add(name)
+            self._fleet.app.paused.add(name)
             self._spawn(self._migrate_first(edition, service, names, name))
 
     async def _migrate_first(self, edition: Edition, service: str, names: tuple[str, ...], held: str) -> None:
@@ -493,7 +480,7 @@ class Supervisor:
             self.say(f"{service}: its data cannot be brought up to date: {trouble}")
             self._failed[held] = trouble
         else:
-            self._held.discard(held)
+            self._fleet.app.paused.discard(held)
         self._woken.set()
 
     async def _take_over(self, adopted: list[tuple[Nursery, Found]]) -> None:
@@ -509,7 +496,7 @@ class Supervisor:
         wanted = msgspec.msgpack.decode(desired, type=Desired)
         asked = fleet.topology
         await self._adopt_editions(adopted, wanted)
-        fleet.desired = wanted
+        self._writer.begin(wanted)
         if asked and asked != fleet.topology and not self._resume:
             raise StartError(
                 f"{first.loaded.name} runs as {fleet.topology} already, and not as {asked}",
@@ -537,7 +524,7 @@ class Supervisor:
                 continue
             self._note("ReplicaExited", spec.service, f"pid of slot {spec.slot} {described(status)}, nobody supervised")
         fleet.enforcement.sweep({f"{spec.set}.{spec.slot}.{spec.serial}" for _, spec in children})
-        fleet.routed.take_over(now + SETTLE_SECONDS_MAX)
+        fleet.app.routed.take_over(now + SETTLE_SECONDS_MAX)
         await self._doors.close_unused()
         await self._open_desk()
         await self._editions.tidy()
@@ -566,7 +553,7 @@ class Supervisor:
         self._remove(asyncio.to_thread(take_down, self._fleet, ended))
         if not left:
             return
-        self._fleet.strays = left
+        self._fleet.app.strays = left
         if may_stay(self._fleet.desired, self._fleet.observed):
             self._spawn(self._end_strays(wait=True))
         else:
@@ -576,7 +563,7 @@ class Supervisor:
         """End what was left by replicas that are no more; how many there were."""
         services = self._fleet.observed.services.values()
         alive = {replica.serial for service in services for replica in service.replicas.values()}
-        strays = {mark.serial for pid in self._fleet.strays if (mark := mark_of(pid)) is not None}
+        strays = {mark.serial for pid in self._fleet.app.strays if (mark := mark_of(pid)) is not None}
         return await self._endings.end_dead(alive | self._migrating | strays)
 
     async def _end_strays(self, *, wait: bool) -> None:
@@ -587,12 +574,12 @@ class Supervisor:
                 async with asyncio.timeout(REPLACE_SECONDS_MAX):
                     while missing(fleet.desired.services, fleet.desired, fleet.observed):
                         await self.next_step()
-        ended = await end_orphans(fleet.strays, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
+        ended = await end_orphans(fleet.app.strays, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
         await self._end_dead()
         text = f"{ended} replicas, whose zygote had died before their supervisor, were ended"
         self.say(text)
         self._note("OrphansEnded", "", text)
-        fleet.strays = {}
+        fleet.app.strays = {}
         self._woken.set()
 
     async def _adopt_editions(self, adopted: list[tuple[Nursery, Found]], wanted: Desired) -> None:
@@ -778,26 +765,18 @@ class Supervisor:
         """Compare and act, whenever something was observed or is due."""
         while True:
             self._woken.clear()
-            now = time.monotonic()
-            step = plan(self._fleet.desired.without(self._held), self._fleet.observed, now)
-            # What is being written to the journal is done when that is done.
-            actions = [a for a in step.actions if not (isinstance(a, AbandonRestart) and a.service in self._abandoning)]
-            for action in actions:
-                self._perform(action, now)
-            if not actions:
+            step = self._reconciler.step(time.monotonic())
+            if not step.actions:
                 await self._doors.tidy()
-            self._tell_leavers()
-            self._tell_routes(now)
             self._shut.follow(self._at_zero())
             self._publish()
             if self._stepped is not None:
                 self._stepped.set_result(None)
                 self._stepped = None
-            if actions:
+            if step.actions:
                 continue
-            due = min(step.due, self._fleet.routed.due)
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if due == inf else max(0.0, due - time.monotonic())):
+                async with asyncio.timeout(None if step.due == inf else max(0.0, step.due - time.monotonic())):
                     await self._woken.wait()
 
     async def next_step(self) -> None:
@@ -806,25 +785,9 @@ class Supervisor:
             self._stepped = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._stepped)
 
-    def _perform(self, action: Action, now: float) -> None:
-        if isinstance(action, StartReplica):
-            service = service_of(action.service)
-            build = self._fleet.edition_of(action.service).release.builds[service].name
-            replica = self._fleet.observed.begin(action.service, action.slot, action.revision, build, now)
-            start = self._spawn(self._start(replica, action.reason))
-            start.add_done_callback(lambda task: self._start_is_over(replica, task))
-        elif isinstance(action, DrainReplica):
-            self._drain(action, now)
-        elif isinstance(action, AbandonRestart):
-            self._abandoning.add(action.service)
-            self._spawn(self._give_up(action.change, action.service))
-        elif isinstance(action, StopReplica):
-            self._fleet.observed.stop(action.replica)
-            process = self._fleet.processes.get(action.replica.serial)
-            if process is not None:
-                self._tell_to_stop(action.replica, process, signal.SIGTERM)
-        else:
-            self._kill(action)
+    def _begin_start(self, replica: Replica, reason: str) -> None:
+        start = self._spawn(self._start(replica, reason))
+        start.add_done_callback(lambda task: self._start_is_over(replica, task))
 
     async def _start(self, replica: Replica, reason: str) -> tuple[str, bool]:
         """Make its process; why there is none, or "", and whether people have to mend something before there is."""
@@ -979,7 +942,7 @@ class Supervisor:
     def _see(self, replica: Replica, observation: known.Observation) -> None:
         """Something was observed: remember, record, and think again."""
         before, unheard = replica.state, replica.unheard
-        text = self._fleet.observed.observe(replica, observation, time.monotonic())
+        text = self._reconciler.observe(replica, observation, time.monotonic())
         if text and self._serving:
             self.say(f"{service_of(replica.service)}.{replica.slot}: {text}")
         if replica.state is READY and before is not READY:
@@ -990,7 +953,7 @@ class Supervisor:
             happened = "ReplicaAdopted" if unheard and replica.state is READY else what[replica.state]
             self._note(happened, service_of(replica.service), text, slot=replica.slot, pid=replica.pid or None)
             self._woken.set()
-        elif not isinstance(observation, ReplicaReported):
+        elif replica.stuck or not isinstance(observation, ReplicaReported):
             self._woken.set()
 
     def _heard(self, link: Link, report: Observed) -> None:
@@ -1002,8 +965,7 @@ class Supervisor:
             if report.hello.draining and process is not None:
                 self._leaves(replica)
             else:
-                if not (replica.unheard and self._fleet.routed.held(time.monotonic())):
-                    link.tell(self._fleet.told(replica.service))
+                self._reconciler.greet(replica, time.monotonic())
                 self._see(replica, known.ReplicaReady())
                 if report.imported and self._is_prepared(replica):
                     self._spawn(self._fleet.nursery_of(replica.service).prepare(report.imported))
@@ -1014,11 +976,6 @@ class Supervisor:
             if report.outside:
                 # What a replica says of others is not remembered: nothing would bound that.
                 self._fleet.outside.hear(self._fleet.methods().intersection(report.outside))
-            want = self._fleet.desired.services.get(replica.service)
-            if report.stuck is not None and want is not None and replica.state is READY:
-                why = known.stuck_places(report.stuck.seconds, report.stuck.holders, want.stuck_seconds_max)
-                if why:
-                    self._see(replica, known.ReplicaHung(why))
 
     def _is_prepared(self, replica: Replica) -> bool:
         """Whether its zygote may import for its next ones: not where an import could miss the service's variables."""
@@ -1053,80 +1010,6 @@ class Supervisor:
         with suppress(JournalError):  # on a full disk, the next one's are written with these
             await asyncio.to_thread(self.journal.keep, DIFFERENCES, self._fleet.differences.encode(kept))
 
-    def _signal(self, replica: Replica, number: signal.Signals) -> None:
-        process = self._fleet.processes.get(replica.serial)
-        if process is not None:
-            process.child.signal(number)
-        elif number is signal.SIGKILL:
-            self._endings.hurry(replica.serial)
-
-    def _drain(self, action: DrainReplica, now: float) -> None:
-        replica = action.replica
-        self._fleet.observed.drain(replica, now)
-        self._note(
-            "ReplicaDraining", service_of(replica.service), action.reason, slot=replica.slot, pid=replica.pid or None
-        )
-        process = self._fleet.processes.get(replica.serial)
-        if process is not None and self._fleet.command(replica.service):
-            self._tell_to_stop(replica, process, self._fleet.stop_signal(replica))
-
-    def _tell_leavers(self) -> None:
-        """Have those that drain know who takes over from them: that may be known only after they have begun."""
-        fleet, router = self._fleet, self._fleet.router()
-        for serial, process in fleet.processes.items():
-            replica = fleet.replica(serial)
-            if replica is None or replica.state is not DRAINING or replica.service not in fleet.services:
-                continue
-            if fleet.command(replica.service):
-                continue
-            want = fleet.desired.services.get(replica.service, DesiredService(0, 0, 0))
-            heirs = {door: tuple(map(fleet.handover, to)) for door, to in router.heirs(replica.service).items()}
-            idle = IDLE_SECONDS_MAX if want.replicas or any(heirs.values()) else 0.0
-            process.link.drain(Drain(want.drain_seconds_max, idle, heirs))
-
-    def _tell_to_stop(self, replica: Replica, process: Process, number: signal.Signals) -> None:
-        """Ask for an orderly end.
-
-        A program that listens itself is told alone: it knows in which order its own processes end, as a database
-        does. Of one that does not, as of a shell or npm, the whole group is told: it might pass nothing on.
-        """
-        if not self._fleet.command(replica.service):
-            process.child.signal(number)
-            return
-        service = self._fleet.service_at(replica.service, replica.build)
-        if listens([process.child.pid], service.port(replica.serial)):
-            process.child.signal(number)
-        else:
-            process.child.signal(number, group=True)
-
-    def _kill(self, action: KillReplica) -> None:
-        replica, reason = action.replica, action.reason
-        if action.fault and replica.state is STARTING and (missing := self._ownership.what_is_missing(replica)):
-            reason = f"{reason}: {missing}"
-        self._fleet.observed.end(replica, reason, fault=action.fault)
-        what = "ReplicaHung" if action.fault and replica.state is READY else "ReplicaKilled"
-        stacks = self._fleet.read_stacks(replica) if action.fault else ""
-        self._note(what, service_of(replica.service), reason, slot=replica.slot, pid=replica.pid or None, stacks=stacks)
-        self.say(f"{service_of(replica.service)}.{replica.slot}: killed: {reason}")
-        self._signal(replica, signal.SIGKILL)
-
-    async def _give_up(self, change: Change, name: str) -> None:
-        """Through the one door, however often it has to be tried; meanwhile the replicas that are there serve."""
-        try:
-            while True:
-                try:
-                    await self.change(change)
-                except JournalError as error:
-                    self._complain(f"{service_of(name)}: its restart cannot be taken back: {error}")
-                    await asyncio.sleep(TROUBLE_SECONDS)
-                else:
-                    return
-        except ChangeRefused:
-            pass  # somebody has wanted something else meanwhile
-        finally:
-            self._abandoning.discard(name)
-            self._woken.set()
-
     async def _watch(self) -> None:
         """Look for replicas that are stuck, for those that use too much, and for zygotes that hang."""
         due = time.monotonic()
@@ -1138,55 +1021,26 @@ class Supervisor:
                 self._note(what, "", text)
             now = time.monotonic()
             late, due = now - due, now
-            for service in list(self._fleet.observed.services.values()):
-                for replica in list(service.replicas.values()):
-                    # Our own lateness is not theirs.
-                    replica.heard_at += min(late, now - replica.heard_at)
-                    silent = now - replica.heard_at
-                    if silent > ASK_SECONDS and replica.state is READY and not replica.stuck:
-                        self._ask_where_it_stands(replica, silent)
-                    limits = self._fleet.limits_of(replica)
-                    if limits.memory_bytes is not None and replica.pid and not replica.ending:
-                        why = over(self._fleet.enforcement.usage(replica.key, replica.pid), limits)
-                        if why:
-                            self._kill(KillReplica(replica, why, fault=True))
-
-    def _ask_where_it_stands(self, replica: Replica, silent: float) -> None:
-        """Have a silent replica write its stacks; one that has, and has not taken them back, is stuck."""
-        process = self._fleet.processes.get(replica.serial)
-        want = self._fleet.desired.services.get(replica.service)
-        if process is None or want is None or want.silent_seconds_max == inf:
-            return  # of a program that knows nothing of us, silence says nothing
-        if process.link.asked_at < replica.heard_at:
-            process.link.asked_at = time.monotonic()
-            process.child.signal(STACKS_SIGNAL)
-        elif silent > STUCK_SECONDS and self._fleet.read_stacks(replica):
-            self._see(replica, known.ReplicaHung(f"its event loop has been stuck for {silent:.1f} s"))
+            if self._reconciler.watch(now, late):
+                self._woken.set()
 
     async def _scale(self) -> None:
         """Ask the autoscaler, again and again."""
         while True:
             await asyncio.sleep(SCALE_SECONDS)
-            wanted = self._fleet.desired.services
-            automatic = [name for name, want in wanted.items() if want.automatic]
-            if not automatic:
+            app = self._fleet.app
+            if not any(want.automatic for want in app.desired.services.values()):
                 continue
-            router = self._fleet.router()
-            specs = {name: router.spec(name) for name in router.live_sets()}
-            asleep = [name for name in automatic if wanted[name].replicas == 0 and name in specs]
-            knocked = {name for name in asleep if self._fleet.service(name).knocked()}
-            allowed = policies(self._fleet.desired, specs)
-            decisions = self._autoscaler.decide(
-                {name: policy for name, policy in allowed.items() if name not in self._held},
-                {name: want.replicas for name, want in wanted.items()},
-                demands(self._fleet.desired, self._fleet.observed, specs, knocked),
+            changes, news = scale(
+                app,
+                {name for name in may_be_asleep(app) if self._fleet.service(name).knocked()},
                 cores=self._fleet.settings.machine.cores or os.cpu_count() or 1,
                 now=time.monotonic(),
             )
-            for held in self._autoscaler.news():
+            for held in news:
                 self._tell_held(held)
-            for decision in decisions:
-                await self._rescale(decision)
+            for change in changes:
+                await self._rescale(change)
 
     def _tell_held(self, held: Held) -> None:
         by = service_of(held.by)
@@ -1195,14 +1049,14 @@ class Supervisor:
         else:
             self._note("ScalingHeld", service_of(held.service), held.reason, by=by)
 
-    async def _rescale(self, decision: Decision) -> None:
-        change = Change("autoscaler", SetReplicas(decision.service, decision.replicas), decision.reason)
+    async def _rescale(self, change: Change) -> None:
         try:
             await self.change(change)
         except (JournalError, ChangeRefused) as error:
             # What nobody could account for later is not done; the load itself is answered by what runs. And a set may
             # have ended since it was looked at.
-            self._complain(f"{service_of(decision.service)}: not scaled: {error}")
+            assert isinstance(change.what, SetReplicas)
+            self._complain(f"{service_of(change.what.service)}: not scaled: {error}")
 
     async def _balance(self) -> None:
         """Have each replica of a door get its part of those who keep their connections."""
@@ -1210,7 +1064,7 @@ class Supervisor:
             await asyncio.sleep(BALANCE_SECONDS)
             now = time.monotonic()
             away: dict[int, dict[str, dict[str, int]]] = {}
-            for door, holders in self._fleet.router().holders().items():
+            for door, holders in self._fleet.app.router().holders().items():
                 for shift in shifts(list(self._counted(door.name, holders, now)), random.random()):
                     address = self._fleet.handover(shift.taker)
                     away.setdefault(shift.giver, {}).setdefault(door.name, {})[address] = shift.count
@@ -1234,38 +1088,13 @@ class Supervisor:
         if not any(want.zero_by for want in fleet.desired.services.values()):
             return {}
         found: dict[int, Notice] = {}
-        router = fleet.router()
+        asleep = fleet.app.router().asleep()
         for service in fleet.services.values():
-            sets = fleet.desired.sets_of(service.name)
-            lives = any(one.lives() for name in sets for one in fleet.observed.service(name).replicas.values())
-            if sets and not lives and all(fleet.desired.services[name].zero_by for name in sets):
+            why = asleep.get(service.name)
+            if why is not None:
                 for sock in (*((service.gateway,) if service.gateway is not None else ()), *service.public.values()):
-                    found[sock.fileno()] = Notice(sock, f"{service.name} {router.away(sets[0])}", back(service.name))
+                    found[sock.fileno()] = Notice(sock, f"{service.name} {why}", back(service.name))
         return found
-
-    def _tell_routes(self, now: float) -> None:
-        fleet = self._fleet
-        router = fleet.router()
-        current = {name: router.targets(name) for name in router.live_sets()}
-        unheard = fleet.observed.unheard()
-        changed = fleet.routed.update(current, unheard, now)
-        several = False
-        if not unheard or not fleet.routed.held(now):
-            # While releases change, what one set has to know depends on more than those that it calls. And who reported
-            # while others were waited for was told nothing: it is told now.
-            live = (fleet.desired.current, fleet.desired.rollout)
-            several = fleet.desired.rollout is not None or live != self._live
-            self._live = live
-        if not changed and not several:
-            return
-        for name in current:
-            if router.program(name) or (not several and not changed.intersection(router.called(name))):
-                continue
-            order = fleet.told(name, router)
-            for replica in fleet.observed.service(name).replicas.values():
-                process = fleet.processes.get(replica.serial)
-                if process is not None and replica.state is not ReplicaState.STARTING:
-                    process.link.tell(order)
 
     # -- what people ask for ----------------------------------------------------------------------
 
@@ -1293,17 +1122,39 @@ class Supervisor:
 
         Raises ChangeRefused or JournalError, and then nothing was altered.
         """
+        written = asyncio.get_running_loop().create_future()
+
+        def done(error: FissileError | None, now: float) -> None:
+            if written.done():
+                return  # whoever wanted it does not wait any more
+            if error is not None:
+                written.set_exception(error)
+            else:
+                written.set_result(None)
+
+        self._writer.submit(change, done, time.monotonic(), secrets=secrets)
+        await written
+
+    def write(self, change: Change, desired: Desired, *, secrets: bool, done: Done) -> None:
+        """For the ChangeWriter: to the disk, and then say so."""
+        self._spawn(self._write(change, desired, secrets, done))
+
+    async def _write(self, change: Change, desired: Desired, secrets: bool, done: Done) -> None:
         act = change.what
         service = service_of(act.service) if isinstance(act, ServiceAct) else ""
-        async with self._changing:  # one at a time, so that each is written with those before it
-            desired = apply(self._fleet.desired, change)
-            entry = Entry("change", change.who, type(act).__name__, service, change.why, _shown(act))
-            kept = {"desired": msgspec.msgpack.encode(desired)}
-            if secrets:
-                kept["secrets"] = msgspec.msgpack.encode(self._fleet.secrets)
+        entry = Entry("change", change.who, type(act).__name__, service, change.why, _shown(act))
+        kept = {"desired": msgspec.msgpack.encode(desired)}
+        if secrets:
+            kept["secrets"] = msgspec.msgpack.encode(self._fleet.secrets)
+        error: FissileError | None = JournalError("the supervisor stops")
+        try:
             await asyncio.to_thread(self.journal.change, entry, kept)
-            self._fleet.desired = desired
-        self._woken.set()
+            error = None
+        except JournalError as trouble:
+            error = trouble
+        finally:
+            done(error, time.monotonic())
+            self._woken.set()
 
     @property
     def current_release(self) -> Release:
@@ -1319,7 +1170,7 @@ class Supervisor:
     def addresses(self, service: str) -> tuple[str, ...]:
         """Where the replicas of a service are called."""
         name = self._fleet.desired.set_of(service)
-        return self._fleet.addresses(name, self._fleet.router().targets(name))
+        return self._fleet.addresses(name, self._fleet.app.router().targets(name))
 
     def _known(self, service: str) -> str:
         """The replica set of a service that has most of the requests. Raises InvalidArgument."""
@@ -1396,7 +1247,7 @@ class Supervisor:
             self._awaited = tuple(sets)
             await self.next_step()
             desired, observed = self._fleet.desired, self._fleet.observed
-            awaits = missing(sets, desired, observed, self._held)
+            awaits = missing(sets, desired, observed, self._fleet.app.paused)
             if not awaits:
                 self._awaited = ()
                 return
@@ -1425,7 +1276,7 @@ class Supervisor:
                 service_of(name),
                 fleet.observed.service(name).ready(),
                 want.replicas,
-                held=name in self._held,
+                held=name in self._fleet.app.paused,
                 program=fleet.how_ready(name),
                 trouble=fleet.observed.service(name).last_trouble(),
                 after=fleet.waits_for(name),
@@ -1445,10 +1296,10 @@ class Supervisor:
     async def hold(self, service: str) -> None:
         """Kill a service's replicas and start no others until `release`."""
         name = self._known(service)
-        self._held.add(name)
+        self._fleet.app.paused.add(name)
         found = self._fleet.observed.service(name)
         for replica in found.replicas.values():
-            self._kill(KillReplica(replica, "it is held"))
+            self._reconciler.kill(KillReplica(replica, "it is held"))
         self._woken.set()
         while found.replicas:
             await self.next_step()
@@ -1457,7 +1308,7 @@ class Supervisor:
         """Start the replicas of a held service, and wait until they are ready."""
         name = self._known(service)
         self._fleet.observed.service(name).slots.clear()
-        self._held.discard(name)
+        self._fleet.app.paused.discard(name)
         self._woken.set()
         await self._all_ready([name])
 
@@ -1514,7 +1365,7 @@ class Supervisor:
         for process in self._fleet.processes.values():
             if process.born is not None:
                 yield process.child.pid, process.born
-        yield from self._fleet.strays.items()
+        yield from self._fleet.app.strays.items()
 
     def _publish(self) -> None:
         if not self._serving:
@@ -1579,12 +1430,14 @@ class Supervisor:
         Given up half way (cancelled), it kills what is left. May be called again.
         """
         self._serving = False
-        self._fleet.routed.close()
+        self._fleet.app.routed.close()
         self._shut.follow({})
         try:
             await self._still()
             limit = time.monotonic() + drain_seconds_max
-            await end_orphans(self._fleet.strays, drain_seconds_max + STOP_SECONDS_MAX if drain_seconds_max else 0.0)
+            await end_orphans(
+                self._fleet.app.strays, drain_seconds_max + STOP_SECONDS_MAX if drain_seconds_max else 0.0
+            )
             for wave in self._fleet.waves():
                 left = max(0.0, limit - time.monotonic())
                 left += STOP_SECONDS_MAX if drain_seconds_max else 0.0
@@ -1602,7 +1455,7 @@ class Supervisor:
             if replica is not None:
                 self._fleet.observed.end(replica, "all is stopped", fault=False)
                 process.link.drain(Drain(seconds_max))  # nobody takes over, which a signal does not say
-                self._tell_to_stop(replica, process, self._fleet.stop_signal(replica))
+                self._executor.tell_to_stop(replica, process, self._fleet.stop_signal(replica))
         # Who starts serves nobody; and what hangs in an import, or in a `start` that never waits, hears no signal.
         deaf = [process.child for process in ending if self._starts(process)]
         if deaf:

@@ -1,0 +1,49 @@
+"""Whether a replica is at fault though its process is there: stuck, or beyond its memory."""
+
+from enum import StrEnum
+from math import inf
+
+from fissile.orchestrator.desired import DesiredService
+from fissile.orchestrator.replica import READY, Replica
+
+# After so long a silence, a replica is asked where it stands; one that is stuck has written it by the next look.
+ASK_SECONDS = 2.5
+STUCK_SECONDS = 3.0
+UNITS = ((2**40, "T"), (2**30, "G"), (2**20, "M"), (2**10, "K"))
+
+
+def size_text(count: int) -> str:
+    """Bytes for people, in binary units."""
+    return next((f"{count / unit:.4g}{letter}" for unit, letter in UNITS if count >= unit), str(count))
+
+
+class Silence(StrEnum):
+    """What is to be done about a replica that says nothing."""
+
+    NOTHING = "nothing"
+    ASK = "ask"
+    LOOK = "look"
+
+
+def silence(replica: Replica, want: DesiredService | None, now: float) -> Silence:
+    """ASK it where it stands, or LOOK whether it has answered: one that was asked, and is stuck, has."""
+    silent = now - replica.heard_at
+    if silent <= ASK_SECONDS or replica.state is not READY or replica.stuck:
+        return Silence.NOTHING
+    if want is None or want.silent_seconds_max == inf:
+        return Silence.NOTHING  # of a program that knows nothing of us, silence says nothing
+    if replica.asked_at < replica.heard_at:
+        return Silence.ASK
+    return Silence.LOOK if silent > STUCK_SECONDS else Silence.NOTHING
+
+
+def stuck_loop(replica: Replica, now: float) -> str:
+    """In words, for a replica that has written where it stands."""
+    return f"its event loop has been stuck for {now - replica.heard_at:.1f} s"
+
+
+def over_memory(used_bytes: int | None, limit_bytes: int | None) -> str:
+    """Why a replica has to be killed that is watched and not held; "" if it has not."""
+    if limit_bytes is None or used_bytes is None or used_bytes <= limit_bytes:
+        return ""
+    return f"it ran out of memory: it uses {size_text(used_bytes)} of {size_text(limit_bytes)}"

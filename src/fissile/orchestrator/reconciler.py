@@ -1,0 +1,197 @@
+"""Compares what is desired with what is observed, and has the machine act: the loop's one step, and its one watch.
+
+The supervisor runs it on Linux, and the simulation on a machine that is not there; both are an `Executor`. It never
+waits: whoever runs it asks again when something was observed, or at the time that a step returns.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import msgspec
+
+from fissile.errors import FissileError
+from fissile.orchestrator.change import ChangeRefused
+from fissile.orchestrator.change_writer import ChangeWriter
+from fissile.orchestrator.desired import service_of
+from fissile.orchestrator.executor import Executor
+from fissile.orchestrator.health import Silence, over_memory, silence, stuck_loop
+from fissile.orchestrator.plan import (
+    AbandonRestart,
+    Action,
+    DrainReplica,
+    KillReplica,
+    StartReplica,
+    StopReplica,
+    plan,
+)
+from fissile.orchestrator.replica import (
+    DRAINING,
+    READY,
+    STARTING,
+    Observation,
+    Replica,
+    ReplicaHung,
+    ReplicaReported,
+    stuck_places,
+)
+from fissile.orchestrator.state import ApplicationState
+
+# Before a change is tried again that the journal did not take.
+TROUBLE_SECONDS = 1.0
+
+
+class Step(msgspec.Struct, frozen=True):
+    """What was done, and when to ask again at the latest (monotonic seconds); at once, where something was done."""
+
+    actions: tuple[Action, ...]
+    due: float
+
+
+class Reconciler:
+    """Of one application. Times are monotonic seconds."""
+
+    def __init__(
+        self, state: ApplicationState, executor: Executor, writer: ChangeWriter, complain: Callable[[str], None]
+    ) -> None:
+        self._state = state
+        self._executor = executor
+        self._writer = writer
+        self._complain = complain
+        # The releases and the rollout that everybody was told of last.
+        self._live: Any = None
+
+    def step(self, now: float) -> Step:
+        """Compare once, and have done what follows."""
+        state = self._state
+        found = plan(state.desired.without(state.paused), state.observed, now)
+        # What is on its way to the journal is done when it is there.
+        wait = {name: when for name, when in state.abandoning.items() if when > now}
+        actions = tuple(one for one in found.actions if not (isinstance(one, AbandonRestart) and one.service in wait))
+        for action in actions:
+            self._perform(action, now)
+        self._order_leavers()
+        self._push_routes(now)
+        return Step(actions, now if actions else min(found.due, state.routed.due, *wait.values()))
+
+    def _perform(self, action: Action, now: float) -> None:
+        state = self._state
+        if isinstance(action, StartReplica):
+            build = state.router().spec(action.service).build
+            replica = state.observed.begin(action.service, action.slot, action.revision, build, now)
+            self._executor.start(replica, action.reason)
+        elif isinstance(action, DrainReplica):
+            state.observed.drain(action.replica, now)
+            self._executor.drain(action.replica, action.reason)
+        elif isinstance(action, StopReplica):
+            state.observed.stop(action.replica)
+            self._executor.stop(action.replica, action.reason)
+        elif isinstance(action, KillReplica):
+            self.kill(action)
+        else:
+            self._give_up(action, now)
+
+    def _give_up(self, action: AbandonRestart, now: float) -> None:
+        """Through the one door, however often it has to be tried; meanwhile the replicas that are there serve."""
+        abandoning = self._state.abandoning
+        abandoning[action.service] = inf
+
+        def done(error: FissileError | None, at: float) -> None:
+            del abandoning[action.service]
+            if error is not None and not isinstance(error, ChangeRefused):  # else somebody has wanted something else
+                abandoning[action.service] = at + TROUBLE_SECONDS
+                self._complain(f"{service_of(action.service)}: its restart cannot be taken back: {error}")
+
+        self._writer.submit(action.change, done, now)
+
+    def kill(self, action: KillReplica) -> None:
+        """End a replica at once: from now on it counts no more."""
+        replica, reason = action.replica, action.reason
+        if action.fault and replica.state is STARTING and (missing := self._executor.explain(replica)):
+            reason = f"{reason}: {missing}"
+        self._state.observed.end(replica, reason, fault=action.fault)
+        self._executor.kill(replica, reason, fault=action.fault)
+
+    def observe(self, replica: Replica, observation: Observation, now: float) -> str:
+        """Something was seen of a replica; what follows from it in words, "" where nothing is to be said."""
+        observed = self._state.observed
+        text = observed.observe(replica, observation, now)
+        want = self._state.desired.services.get(replica.service)
+        if isinstance(observation, ReplicaReported) and want is not None and replica.state is READY:
+            stuck = observation.report.stuck
+            why = stuck_places(stuck.seconds, stuck.holders, want.stuck_seconds_max) if stuck is not None else ""
+            if why:
+                observed.observe(replica, ReplicaHung(why), now)
+        return text
+
+    def watch(self, now: float, late: float) -> bool:
+        """Look for replicas that are stuck, and for those that use too much. Whether there is something to plan for.
+
+        late: by how much this look is (seconds): that is no replica's silence.
+        """
+        state, router = self._state, self._state.router()
+        found = False
+        for name, service in list(state.observed.services.items()):
+            want, spec = state.desired.services.get(name), router.found(name)
+            limit = spec.memory_bytes_max if spec is not None else None
+            for replica in list(service.replicas.values()):
+                replica.heard_at += min(late, now - replica.heard_at)
+                what = silence(replica, want, now)
+                if what is Silence.ASK:
+                    replica.asked_at = now
+                    self._executor.ask(replica)
+                elif what is Silence.LOOK and self._executor.answered(replica):
+                    state.observed.observe(replica, ReplicaHung(stuck_loop(replica, now)), now)
+                    found = True
+                if limit is not None and replica.pid and not replica.ending:
+                    why = over_memory(self._executor.memory_bytes(replica), limit)
+                    if why:
+                        self.kill(KillReplica(replica, why, fault=True))
+                        found = True
+        return found
+
+    # -- what replicas are told -----------------------------------------------------------------------
+
+    def _order_leavers(self) -> None:
+        """Have those that drain know who takes over from them."""
+        router = None
+        for name, service in self._state.observed.services.items():
+            order = None
+            for replica in service.replicas.values():
+                if replica.state is not DRAINING:
+                    continue
+                router = router or self._state.router()
+                spec = router.found(name)
+                if spec is None or spec.program:
+                    break
+                order = order or router.drain_order(name)
+                self._executor.order(replica, order)
+
+    def _push_routes(self, now: float) -> None:
+        """Have all know what has changed of those whom they call, and of those who call them."""
+        state, router = self._state, self._state.router()
+        current = {name: router.targets(name) for name in router.live_sets()}
+        unheard = state.observed.unheard()
+        changed = state.routed.update(current, unheard, now)
+        several = False
+        if not unheard or not state.routed.held(now):
+            # While releases change, what one set has to know depends on more than those that it calls. And who reported
+            # while others were waited for was told nothing: it is told now.
+            live = (state.desired.current, state.desired.rollout)
+            several = state.desired.rollout is not None or live != self._live
+            self._live = live
+        if not changed and not several:
+            return
+        for name in current:
+            if router.program(name) or (not several and not changed.intersection(router.called(name))):
+                continue
+            told = state.told(name, router)
+            for replica in state.observed.service(name).replicas.values():
+                if replica.state is not STARTING:
+                    self._executor.push_routes(replica, told)
+
+    def greet(self, replica: Replica, now: float) -> None:
+        """A replica says that it serves: tell it what holds, unless what it knows may be better than what is known."""
+        state = self._state
+        if not (replica.unheard and state.routed.held(now)):
+            self._executor.push_routes(replica, state.told(replica.service))

@@ -1,0 +1,72 @@
+"""Everything that decisions about one application rest on: what is desired, what is observed, what was told to whom."""
+
+from collections.abc import Iterable, Mapping
+
+from fissile.orchestrator.autoscale import Autoscaler
+from fissile.orchestrator.canary import CanaryWatch
+from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.replica import Observed
+from fissile.orchestrator.routes import RouteTable
+from fissile.orchestrator.routing import Router, Told
+from fissile.orchestrator.spec import ReleaseSpec
+
+
+class ApplicationState:
+    """Of one application. Only a `ChangeWriter` alters what is desired.
+
+    releases: those that are loaded, by name. version: below that of all routes that are told from now on, beyond those
+    of any supervisor before. paused: sets that are to have no replica for now, whatever is desired of them.
+    abandoning: sets whose restart is being given up: infinity while the change is on its way to the journal; when it is
+    tried again (monotonic seconds), where that did not take it. strays: processes that
+    serve on, and can neither be told nor asked, with the times of their births.
+    """
+
+    def __init__(self, releases: Mapping[str, ReleaseSpec], version: int) -> None:
+        self._desired = Desired()
+        self.releases = releases
+        self.observed = Observed()
+        self.routed = RouteTable()
+        self.paused: set[str] = set()
+        self.abandoning: dict[str, float] = {}
+        self.strays: dict[int, int] = {}
+        self.canary = CanaryWatch()
+        self.autoscaler = Autoscaler()
+        self._version = version
+        self._told: dict[str, Told] = {}
+
+    @property
+    def desired(self) -> Desired:
+        """How all replica sets should be."""
+        return self._desired
+
+    def replace_desired(self, desired: Desired) -> None:
+        """For the ChangeWriter alone: this is in the journal."""
+        self._desired = desired
+
+    def router(self) -> Router:
+        """Decides routes for the state of things now."""
+        return Router(self._desired, self.observed, self.releases, self.routed.told)
+
+    def told(self, name: str, router: Router | None = None) -> Told:
+        """What a live set's replicas are to know, and the version by which they say that they have applied it.
+
+        router: of the state of things now, where somebody has made one already.
+        """
+        routes = (router or self.router()).routes(name)
+        before = self._told.get(name)
+        if before is None or before.routes != routes:
+            self._version += 1
+            before = self._told[name] = Told(self._version, routes)
+        return before
+
+    def versions(self) -> dict[str, int]:
+        """Of the routes that hold now, by live replica set; programs are told none."""
+        router = self.router()
+        return {name: self.told(name, router).version for name in router.live_sets() if not router.program(name)}
+
+    def forget(self, names: Iterable[str]) -> None:
+        """These sets are no more, and nobody looks them up again."""
+        for name in names:
+            self.observed.services.pop(name, None)
+            self.routed.told.pop(name, None)
+            self._told.pop(name, None)

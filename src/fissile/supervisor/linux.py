@@ -1,0 +1,128 @@
+"""The verbs of this machine: processes, signals and the control stream behind `Executor`."""
+
+import signal
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from fissile.orchestrator.desired import service_of
+from fissile.orchestrator.replica import READY, Replica
+from fissile.orchestrator.routing import DrainOrder, Told
+from fissile.runtime.control import Drain
+from fissile.runtime.stacks import STACKS_SIGNAL
+from fissile.supervisor.endings import Endings
+from fissile.supervisor.fleet import Fleet, Process
+from fissile.supervisor.listeners import listens
+from fissile.supervisor.ownership import Ownership
+
+
+class Note(Protocol):
+    """Records what was done."""
+
+    def __call__(self, what: str, service: str, reason: str, **data: Any) -> None:
+        """In the journal."""
+        ...
+
+
+class LinuxExecutor:
+    """Of one application.
+
+    begin: makes a replica's process, in its own time, and says how it ended where there is none.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        endings: Endings,
+        ownership: Ownership,
+        *,
+        begin: Callable[[Replica, str], None],
+        note: Note,
+        say: Callable[[str], None],
+    ) -> None:
+        self._fleet = fleet
+        self._endings = endings
+        self._ownership = ownership
+        self._begin = begin
+        self._note = note
+        self._say = say
+
+    def _process(self, replica: Replica) -> Process | None:
+        return self._fleet.processes.get(replica.serial)
+
+    def start(self, replica: Replica, reason: str) -> None:
+        """See Executor."""
+        self._begin(replica, reason)
+
+    def drain(self, replica: Replica, reason: str) -> None:
+        """See Executor. Replicas hear of it by `order`, programs by a signal."""
+        self._noted("ReplicaDraining", replica, reason)
+        process = self._process(replica)
+        if process is not None and self._fleet.command(replica.service):
+            self.tell_to_stop(replica, process, self._fleet.stop_signal(replica))
+
+    def order(self, replica: Replica, order: DrainOrder) -> None:
+        """See Executor."""
+        process = self._process(replica)
+        if process is not None:
+            heirs = {door: tuple(map(self._fleet.handover, to)) for door, to in order.heirs.items()}
+            process.link.drain(Drain(order.seconds_max, order.idle_seconds_max, heirs))
+
+    def stop(self, replica: Replica, reason: str) -> None:
+        """See Executor."""
+        process = self._process(replica)
+        if process is not None:
+            self.tell_to_stop(replica, process, signal.SIGTERM)
+
+    def tell_to_stop(self, replica: Replica, process: Process, number: signal.Signals) -> None:
+        """Ask for an orderly end.
+
+        A program that listens itself is told alone: it knows in which order its own processes end, as a database
+        does. Of one that does not, as of a shell or npm, the whole group is told: it might pass nothing on.
+        """
+        if not self._fleet.command(replica.service):
+            process.child.signal(number)
+            return
+        service = self._fleet.service_at(replica.service, replica.build)
+        if listens([process.child.pid], service.port(replica.serial)):
+            process.child.signal(number)
+        else:
+            process.child.signal(number, group=True)
+
+    def kill(self, replica: Replica, reason: str, *, fault: bool) -> None:
+        """See Executor."""
+        what = "ReplicaHung" if fault and replica.state is READY else "ReplicaKilled"
+        stacks = self._fleet.read_stacks(replica) if fault else ""
+        self._noted(what, replica, reason, stacks=stacks)
+        self._say(f"{service_of(replica.service)}.{replica.slot}: killed: {reason}")
+        process = self._process(replica)
+        if process is not None:
+            process.child.signal(signal.SIGKILL)
+        else:
+            self._endings.hurry(replica.serial)
+
+    def explain(self, replica: Replica) -> str:
+        """See Executor."""
+        return self._ownership.what_is_missing(replica)
+
+    def push_routes(self, replica: Replica, told: Told) -> None:
+        """See Executor."""
+        process = self._process(replica)
+        if process is not None and not process.link.was_told(told.version):
+            process.link.tell(self._fleet.rendered(told))
+
+    def ask(self, replica: Replica) -> None:
+        """See Executor."""
+        process = self._process(replica)
+        if process is not None:
+            process.child.signal(STACKS_SIGNAL)
+
+    def answered(self, replica: Replica) -> bool:
+        """See Executor."""
+        return self._process(replica) is not None and bool(self._fleet.read_stacks(replica))
+
+    def memory_bytes(self, replica: Replica) -> int | None:
+        """See Executor."""
+        return self._fleet.enforcement.usage(replica.key, replica.pid).memory_bytes
+
+    def _noted(self, what: str, replica: Replica, reason: str, **data: Any) -> None:
+        self._note(what, service_of(replica.service), reason, slot=replica.slot, pid=replica.pid or None, **data)
