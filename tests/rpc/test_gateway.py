@@ -296,6 +296,16 @@ async def test_what_is_wrong_is_said(path: str, body: bytes, status: int) -> Non
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def test_a_name_that_is_not_there_is_answered_with_those_that_are() -> None:
+    async with client_of(Bank()) as http:
+        method = (await http.post("/rpc/Bank/nothing", content=b"{}")).json()
+        assert method["detail"] == "Bank has no method 'nothing'"
+        assert "pay" in method["remedy"]
+        component = (await http.post("/rpc/Nobody/pay", content=b"{}")).json()
+        assert component["detail"] == "there is no component 'Nobody' here"
+        assert "Bank" in component["remedy"]
+
+
 async def test_only_post_calls() -> None:
     async with client_of(Bank()) as http:
         answer = await http.get("/rpc/Bank/pay")

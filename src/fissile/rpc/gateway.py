@@ -131,7 +131,7 @@ class Gateway:
             raise _wrong(401, "Unauthorized", "the token is missing or wrong", "send Authorization: Bearer TOKEN")
         found = self._methods.get(path)
         if found is None:
-            raise _wrong(404, "Not Found", f"there is no {path}", "see /openapi.json for what there is")
+            raise _wrong(404, "Not Found", *self._missing(path))
         if verb != "POST":
             raise _not_with(verb, path, "POST")
         method, function, decoder = found
@@ -162,6 +162,16 @@ class Gateway:
         except BaseException as error:  # cancelled from inside, too: it is an answer like any other
             raise _blamed(error, method, arguments) from None
         await _send(send, 200, [_JSON], body)
+
+    def _missing(self, path: str) -> tuple[str, str]:
+        """What is not there, and what is; for a path that nobody serves."""
+        component, _, method = path.removeprefix("/rpc/").partition("/")
+        if not path.startswith("/rpc/") or not method:
+            return f"there is no {path}", "see /openapi.json for what there is"
+        if component not in self._exports:
+            return f"there is no component {component!r} here", f"there are: {', '.join(self._exports)}"
+        methods = ", ".join(self._exports[component].interface.methods)
+        return f"{component} has no method {method!r}", f"it has: {methods}"
 
     def _surroundings(self, headers: list[tuple[bytes, bytes]]) -> Context:
         """The context in which the call runs: this one, with what its caller's baggage says."""
