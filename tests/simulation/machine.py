@@ -57,7 +57,7 @@ class Phase(StrEnum):
 class Process(msgspec.Struct, eq=False):
     """A replica's process. mute_until: what it reports is lost until then. deaf: to what it is asked.
 
-    release: whose code it runs. knows: the routes that it has applied. pinned: requests under way at its public door,
+    release, build: whose code it runs. knows: the routes that it has applied. pinned: requests under way at its door,
     by release.
     """
 
@@ -72,6 +72,7 @@ class Process(msgspec.Struct, eq=False):
     mute_until: float = 0.0
     deaf: bool = False
     release: str = ""
+    build: str = ""
     knows: Any = None
     pinned: dict[str, int] = {}
 

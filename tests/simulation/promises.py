@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-import msgspec
 from machine import Phase
 from world import SETTLE_SECONDS, Broken
 
@@ -14,7 +13,7 @@ from fissile.orchestrator.verdict import Verdict
 
 if TYPE_CHECKING:
     from releasing import DeployWorld
-    from shell import DeployLoop
+    from supervising import Supervisor
     from visits import Request
 
 # What each stage may become.
@@ -48,7 +47,7 @@ def call_goes_astray(world: "DeployWorld", request: "Request", service: str, nam
         raise Broken(f"a request of {request.release} meets {name} of another release")
 
 
-def step_is_wrong(world: "DeployWorld", loop: "DeployLoop", change: Change) -> None:
+def step_is_wrong(world: "DeployWorld", loop: "Supervisor", change: Change) -> None:
     """Before a step is written: nothing ends that a request needs, and a move goes to as many replicas as all need."""
     desired, now, step = world.desired, world.clock.now, change.what
     assert desired.rollout is not None
@@ -116,7 +115,7 @@ def _last_word_is_lost(world: "DeployWorld") -> None:
             raise Broken(f"{service} was scaled to {bounds}, and has {want}")
 
 
-def watch_is_too_long(world: "DeployWorld", loop: "DeployLoop") -> None:
+def watch_is_too_long(world: "DeployWorld", loop: "Supervisor") -> None:
     """Again and again: a good canary goes on by itself, though the clock on the wall is set."""
     rollout = world.desired.rollout
     if rollout is None or rollout.stage is not Stage.CANARY or rollout.back_to:
@@ -143,7 +142,7 @@ def _way_back_is_wrong(world: "DeployWorld", before: Desired, act: EndRollout) -
         raise Broken("a rollback goes elsewhere once the rollout is over")
 
 
-def replicas_know_less(world: "DeployWorld", loop: "DeployLoop") -> None:
+def replicas_know_less(world: "DeployWorld", loop: "Supervisor") -> None:
     """Again and again: whatever changed, all replicas are told of it soon, of the doors' other builds too."""
     now = world.clock.now
     for name in world.desired.services:
@@ -152,16 +151,16 @@ def replicas_know_less(world: "DeployWorld", loop: "DeployLoop") -> None:
             process = loop.by_serial[replica.serial][1]
             if process is None or not process.serves or replica.state is not READY or replica.unheard:
                 continue
-            wanted = loop.content(name)
-            since, what = loop.stale.get(replica.serial, (now, wanted))
-            if msgspec.structs.replace(process.knows, version=0) == wanted:
-                loop.stale.pop(replica.serial, None)
+            wanted = loop.state.told(name).routes
+            since, what = world.stale.get(replica.serial, (now, wanted))
+            if process.knows.routes == wanted:
+                world.stale.pop(replica.serial, None)
             elif what != wanted:
-                loop.stale[replica.serial] = now, wanted
+                world.stale[replica.serial] = now, wanted
             elif now - since > STALE_SECONDS_MAX + 2 * world.report_late_seconds:
                 raise Broken(f"{replica.key} knows {process.knows}, and not {wanted}")
             else:
-                loop.stale[replica.serial] = since, wanted
+                world.stale[replica.serial] = since, wanted
 
 
 def all_is_settled(world: "DeployWorld") -> None:
@@ -178,7 +177,7 @@ def all_is_settled(world: "DeployWorld") -> None:
         service = service_of(process.service)
         if world.builds[process.release].get(service) != world.builds[desired.current.name][service]:
             raise Broken(f"{process.service} runs the code of {process.release}, and not of {desired.current.name}")
-        if process.knows.shares != {desired.current.name: 1.0}:
-            raise Broken(f"{process.service} believes in {process.knows.shares}")
+        if process.knows.routes.shares != {desired.current.name: 1.0}:
+            raise Broken(f"{process.service} believes in {process.knows.routes.shares}")
     if loop is not None and set(loop.observed.services) - set(desired.services):
         raise Broken(f"sets of other releases are remembered: {list(loop.observed.services)}")

@@ -5,15 +5,16 @@ People deploy, go back, promote, give up and scale; disks are slow, and clocks a
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import msgspec
 from machine import Habits, Phase, Process
-from promises import all_is_settled, change_is_wrong
-from routing import Beat, Routing
+from promises import all_is_settled, change_is_wrong, replicas_know_less, step_is_wrong, watch_is_too_long
 from scenarios import FAULT_SECONDS, WHO, mend
-from shell import DeployLoop
+from supervising import Supervisor
 from visits import Visits
-from world import Loop, ServicePlan, World
+from world import ServicePlan, World
 
 from fissile.orchestrator.acts import (
     AbortRollout,
@@ -27,8 +28,11 @@ from fissile.orchestrator.acts import (
 from fissile.orchestrator.deploy_rules import sets_of, wish, wishes
 from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of
 from fissile.orchestrator.rollout import UNDECIDED, served_before
+from fissile.orchestrator.routing import Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
-from fissile.orchestrator.verdict import Verdict
+from fissile.orchestrator.verdict import Judgement, Verdict
+from fissile.runtime.control import Heartbeat, Traffic
+from fissile.telemetry.aggregate import Answers
 
 WHOLE = "whole"
 # Of the clock on the wall, when a world begins.
@@ -37,6 +41,8 @@ FIRST = "r0"
 SETTLE_MAX = 4.0
 # Before a deploy looks again whether the way is clear.
 CLEAR_SECONDS = 0.3
+TELL_SECONDS = 0.1
+IDLE_SECONDS = 2.0
 
 
 class DeployWorld(World):
@@ -48,9 +54,7 @@ class DeployWorld(World):
         # One component in each service; or all in one, where the topology is the other.
         self.names = list(services)
         self.plans = {**services, WHOLE: services[self.names[0]]}
-        self.chance = random.Random(f"{seed} shell")
-        self.write_seconds = write_seconds
-        self.count = self.changes_of_topology = self.rollbacks = self.versions = 0
+        self.count = self.changes_of_topology = self.rollbacks = 0
         # By release and service: the replica set that its requests are to meet.
         self.places: dict[str, dict[str, str]] = {}
         self.known: dict[str, LiveRelease] = {}
@@ -70,18 +74,15 @@ class DeployWorld(World):
         # How services were scaled by people since the rollout began.
         self.said: dict[str, tuple[int, int]] = {}
         self._reports: dict[int, float] = {}
-        # What each set was told last, by whoever supervised then.
-        self.told_last: dict[str, Routing] = {}
+        self._arrives: dict[int, float] = {}
+        # Of replicas that know less than they should: since when, and what.
+        self.stale: dict[int, tuple[float, Any]] = {}
         bounds = {name: (one.want.replicas_min, one.want.replicas_max) for name, one in self.plans.items()}
         first = self._release(FIRST, dict.fromkeys(self.names, 0), bounds)
         wants = {first.sets[name]: wish(self.specs[FIRST], name) for name in self.names}
-        super().__init__(seed, self.plans, cores=cores, desired=Desired(wants, first))
+        super().__init__(seed, self.plans, cores=cores, desired=Desired(wants, first), write_seconds=write_seconds)
         self.visits = Visits(self, self.names, rare)
-        self.machine.prepare = self._prepare
         self.machine.doomed = self._doomed
-
-    def make_loop(self) -> Loop:
-        return DeployLoop(self)
 
     def first_group(self) -> set[str]:
         return set(self.desired.current.sets.values())
@@ -109,15 +110,9 @@ class DeployWorld(World):
 
     # -- the shell and its processes --------------------------------------------------------------------
 
-    def change(self, change: Change) -> None:
-        loop = self.loop
-        assert isinstance(loop, DeployLoop)
-        loop.submit(change)
-
-    def commit(self, change: Change) -> None:
-        """It is written."""
+    def commit(self, change: Change, desired: Desired) -> None:
         before = self.desired
-        super().change(change)
+        super().commit(change, desired)
         for name, want in self.desired.services.items():
             if name not in before.services or before.services[name].replicas < want.replicas:
                 self.raised_at[name] = self.clock.now
@@ -139,12 +134,12 @@ class DeployWorld(World):
     def kill_supervisor(self) -> None:
         loop = self.loop
         super().kill_supervisor()
-        if isinstance(loop, DeployLoop) and loop.writing is not None and self.chance.random() < 0.5:
-            self.commit(loop.writing)  # the journal had it already
+        self.stale.clear()
+        if loop is not None and loop.writing is not None and self.chance.random() < 0.5:
+            self.commit(*loop.writing)  # the journal had it already
 
-    def _prepare(self, process: Process) -> None:
-        """It begins with what its set was told last."""
-        process.knows = self.told_last[process.service]
+    def prepare(self, process: Process) -> None:
+        super().prepare(process)
         want = self.desired.services.get(process.service)
         process.release = want.release if want is not None else ""
 
@@ -152,25 +147,50 @@ class DeployWorld(World):
         service = service_of(process.service)
         return (service, self.builds.get(process.release, {}).get(service, 0)) in self.broken
 
-    def learn(self, process: Process, routing: Routing) -> None:
-        """What a process was told has come."""
-        if process.phase in (Phase.SERVING, Phase.DRAINING) and routing.version > process.knows.version:
-            process.knows = routing
+    def push(self, process: Process, told: Told) -> None:
+        """It hears of it in its own time, and of one after the other."""
+        late = 0.002 + (TELL_SECONDS + self.report_late_seconds) * self.chance.random()
+        when = self._arrives[process.serial] = max(self._arrives.get(process.serial, 0.0), self.clock.now + late)
+        self.clock.at(when, self._learn, process, told)
+
+    def _learn(self, process: Process, told: Told) -> None:
+        if process.phase in (Phase.SERVING, Phase.DRAINING) and told.version > process.knows.version:
+            process.knows = told
             self.beat(process)
 
-    def beat(self, process: Process) -> None:
-        """A process says what it knows and does; whoever supervises hears of it, in the order of the reports."""
-        if process.phase not in (Phase.SERVING, Phase.DRAINING):
-            return
-        found = Beat(process.knows.version, tuple(process.pinned))
+    def deliver(self, process: Process, report: Heartbeat) -> None:
+        """Whoever supervises hears of it late, and of one after the other."""
         late = 0.002 + self.report_late_seconds * self.chance.random()
         when = self._reports[process.serial] = max(self._reports.get(process.serial, 0.0), self.clock.now + late)
+        self.clock.at(when, super().deliver, process, report)
 
-        def come() -> None:
-            if isinstance(self.loop, DeployLoop):
-                self.loop.heard_beat(process.serial, found)
+    def report(self, process: Process) -> Heartbeat:
+        traffic = {release: Traffic(count, Answers()) for release, count in process.pinned.items()}
+        return msgspec.structs.replace(super().report(process), traffic=traffic)
 
-        self.clock.at(when, come)
+    def called(self, name: str) -> Iterator[str]:
+        return iter(())  # visitors come to the door, and their calls end soon
+
+    def knocks(self, name: str) -> bool:
+        return name in self.visits.knocked
+
+    def routed(self, loop: Supervisor) -> None:
+        super().routed(loop)
+        awake = [name for name, want in self.desired.services.items() if want.replicas]
+        self.visits.knocked.difference_update(awake)
+
+    def migration(self, release: str) -> str | None:
+        return self.migrations[release] if self.clock.now >= self.migrated_at[release] else None
+
+    def judgement(self, release: str) -> Judgement:
+        return Judgement(self.verdicts[release], "so it is")
+
+    def step_is_decided(self, loop: Supervisor, change: Change) -> None:
+        step_is_wrong(self, loop, change)
+
+    def looked_at(self, loop: Supervisor) -> None:
+        replicas_know_less(self, loop)
+        watch_is_too_long(self, loop)
 
     # -- what people do -------------------------------------------------------------------------------
 
@@ -216,12 +236,31 @@ class DeployWorld(World):
         specs = {service: _spec(self.plans[service].want, *bounds[service]) for service in builds}
         named = {service: str(build) for service, build in builds.items()}
         sets = sets_of(named, specs)
-        self.specs[name] = ReleaseSpec(name, specs, sets, builds=named)
+        specs = {
+            service: msgspec.structs.replace(
+                spec, components=self.inside(service), calls=self._after(service), build=named[service]
+            )
+            for service, spec in specs.items()
+        }
+        specs = {
+            service: msgspec.structs.replace(spec, doors=(self.names[0],) if self.names[0] in spec.components else ())
+            for service, spec in specs.items()
+        }
+        references = {name: tuple(self.names[number + 1 :]) for number, name in enumerate(self.names)}
+        self.specs[name] = ReleaseSpec(name, specs, sets, references, builds=named)
         found = LiveRelease(name, sets, tuple((service,) for service in builds))
         self.known[name], self.builds[name], self.bounds[name] = found, builds, bounds
         self.places[name] = {service: sets.get(service) or sets[WHOLE] for service in self.names}
         self.verdicts.setdefault(name, Verdict.AS_GOOD)
         return found
+
+    def inside(self, service: str) -> tuple[str, ...]:
+        """The components that a service consists of; each is named as the service that it has of its own."""
+        return tuple(self.names) if service == WHOLE else (service,)
+
+    def _after(self, service: str) -> tuple[str, ...]:
+        """What a service may call: whatever comes after it in the row."""
+        return () if service == WHOLE else tuple(self.names[self.names.index(service) + 1 :])
 
     def _next_release(self, dice: random.Random) -> LiveRelease:
         self.count += 1
@@ -271,7 +310,7 @@ class DeployWorld(World):
 def _spec(want: DesiredService, low: int, high: int) -> ServiceSpec:
     """The settings by which a service is as it is wanted, between these replica counts."""
     return ServiceSpec(
-        scaling=ScalingSpec(replicas_min=low, replicas_max=high),
+        scaling=ScalingSpec(2.0, 1.0, IDLE_SECONDS, replicas_min=low, replicas_max=high),
         replicas=want.replicas,
         overlap=want.overlap,
         start_seconds=want.start_seconds_max,

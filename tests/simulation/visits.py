@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from machine import Phase, Process
 from promises import call_goes_astray
-from routing import Routing
 from scenarios import FAULT_SECONDS
+
+from fissile.orchestrator.desired import service_of
+from fissile.orchestrator.routing import DoorRoute, SetRoutes
 
 if TYPE_CHECKING:
     from releasing import DeployWorld
@@ -60,19 +62,19 @@ class Visits:
         world.clock.after(2 * VISIT_SECONDS * dice.random(), self._visit)
         doors = {world.places[release.name][self.names[0]] for release in world.desired.releases()}
         serving = [p for p in world.machine.processes.values() if p.serves and p.service in doors]
-        accepting = [p for p in serving if p.knows.elsewhere or p.knows.elsewhere_share < 1.0]
+        accepting = [p for p in serving if self._elsewhere(p).serials or self._elsewhere(p).share < 1.0]
         if not accepting:
             return  # it waits at the door
         process = dice.choice(accepting)
-        knows: Routing = process.knows
-        if knows.elsewhere and dice.random() < knows.elsewhere_share:
-            serial = dice.choice(knows.elsewhere)
+        elsewhere = self._elsewhere(process)
+        if elsewhere.serials and dice.random() < elsewhere.share:
+            serial = dice.choice(elsewhere.serials)
             other = next((p for p in serving if p.serial == serial), None)
-            if other is None and knows.elsewhere_share >= 1.0:
+            if other is None and elsewhere.share >= 1.0:
                 return  # it waits there
             process = other or process
         path = [n for n in self.names[1:] if n not in self.rare or self._rarely()]
-        request = Request(self._drawn(process.knows), process, process, path)
+        request = Request(self._drawn(process.knows.routes), process, process, path)
         self.under_way.add(request)
         self._count(process, request.release, 1)
         self._later(request)
@@ -80,13 +82,17 @@ class Visits:
     def _rarely(self) -> bool:
         return self.dice.random() < RARE_SHARE and self.world.clock.now < FAULT_SECONDS
 
-    def _drawn(self, knows: Routing) -> str:
+    def _elsewhere(self, process: Process) -> DoorRoute:
+        return process.knows.routes.elsewhere.get(self.names[0], DoorRoute(0.0, ()))
+
+    def _drawn(self, routes: SetRoutes) -> str:
         number = self.dice.random()
-        for release, share in knows.shares.items():
+        shares = routes.shares or {routes.release: 1.0}
+        for release, share in shares.items():
             number -= share
             if number < 0:
                 return release
-        return next(iter(knows.shares))
+        return next(iter(shares))
 
     def _count(self, edge: Process, release: str, by: int) -> None:
         before = edge.pinned.get(release, 0)
@@ -126,10 +132,10 @@ class Visits:
 
     def _called(self, request: Request, service: str) -> Process | None:
         """The process that a call comes to; None where nobody is just now."""
-        knows: Routing = request.at.knows
-        name = knows.ways.get(request.release, {}).get(service) or knows.ways[knows.usual][service]
-        if name == request.at.service:
+        routes: SetRoutes = request.at.knows.routes
+        if service in self.world.inside(service_of(request.at.service)):
             return request.at
+        name = routes.ways.get(request.release, {}).get(service) or routes.ways[routes.release][service]
         call_goes_astray(self.world, request, service, name)
         here = [p for p in self.world.machine.processes.values() if p.service == name and p.serves]
         if here:

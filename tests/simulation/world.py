@@ -1,60 +1,32 @@
-"""A supervisor's life on a machine that is not there: the real planner, restart, routes and autoscaler.
+"""A supervisor's life on a machine that is not there: what befalls it, and what must never be so.
 
-Only the shell is another: what it does in the world is done to a simulated machine, and what it sees comes
-late, or not at all. Whatever must never be so is looked at after every step; what must become so, at the end.
+The supervisor is the production code (`supervising`). What it sees comes late, or not at all. Whatever must never be
+so is looked at after every step; what must become so, at the end.
 """
 
+import itertools
 import random
-from collections.abc import Set
-from math import inf
+from collections.abc import Iterator, Mapping, Set
+from math import floor, inf
 
 import msgspec
 from machine import Clock, Habits, Machine, Phase, Process
+from supervising import HEARTBEAT_SECONDS, SETTLE_SECONDS, Broken, Supervisor
 
-from fissile.orchestrator import change as changes
 from fissile.orchestrator.acts import Change
-from fissile.orchestrator.autoscale import Autoscaler, Demand, ScalingPolicy
-from fissile.orchestrator.change import apply
-from fissile.orchestrator.desired import Desired, DesiredService, service_of
-from fissile.orchestrator.plan import (
-    AbandonRestart,
-    Action,
-    DrainReplica,
-    KillReplica,
-    StartReplica,
-    StopReplica,
-    plan,
-)
-from fissile.orchestrator.replica import (
-    DRAINING,
-    READY,
-    Observation,
-    Observed,
-    Replica,
-    ReplicaEnded,
-    ReplicaHung,
-    ReplicaReady,
-    ReplicaReported,
-)
-from fissile.orchestrator.routes import RouteTable, routes
+from fissile.orchestrator.change import ChangeRefused, apply
+from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, service_of
+from fissile.orchestrator.plan import plan
+from fissile.orchestrator.replica import READY
+from fissile.orchestrator.routing import Target, Told
+from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
+from fissile.orchestrator.verdict import Judgement
 from fissile.runtime.control import Heartbeat, ReplicaHello
 
-HEARTBEAT_SECONDS = 1.0
-STUCK_SECONDS = 3.0
-SETTLE_SECONDS = 3.0
-STEPS_MAX = 1000
-
+__all__ = ["SETTLE_SECONDS", "Broken", "ServicePlan", "World"]
 
 HELLO = ReplicaHello("", "", 0, 0, 0, "", "")
-
-
-def said(load: float) -> ReplicaReported:
-    """By a replica, of calls that run at it."""
-    return ReplicaReported(Heartbeat(HELLO, 0.0, load))  # type: ignore[arg-type]
-
-
-class Broken(AssertionError):
-    """What must never be so, is so."""
+RELEASE = "release"
 
 
 class ServicePlan(msgspec.Struct):
@@ -83,17 +55,25 @@ class World:
         cores: int,
         scale_seconds: float = 0.5,
         desired: Desired | None = None,
+        write_seconds: float = 0.0,
     ) -> None:
         self.seed = seed
         self.clock = Clock()
+        self.chance = random.Random(f"{seed} shell")
+        self.write_seconds = write_seconds
         self.services = services
         self.cores = cores
         self.machine = Machine(self.clock, seed, {name: one.habits for name, one in services.items()})
         self.machine.report = self._reported
         self.scale_seconds = scale_seconds
         # What a journal and a zygote keep, and what callers were told.
-        self.desired = desired or Desired({name: one.want for name, one in services.items()})
-        self.told: dict[str, tuple[str, ...]] = {}
+        self.specs: dict[str, ReleaseSpec] = self.__dict__.get("specs") or {RELEASE: _release(services)}
+        self.desired = desired or _desired(services)
+        self.told: dict[str, tuple[Target, ...]] = {}
+        self.supervisors = 0
+        # By serial: the routes that a process begins with, and its build.
+        self.begins_with: dict[int, tuple[Told, str]] = {}
+        self._beats = itertools.count(1)
         self.blind: dict[str, bool] = {}
         self.trail: list[tuple[float, str, str]] = []
         self.changed_at = 0.0
@@ -101,7 +81,8 @@ class World:
         self.last_serial = 0
         self.died_at: dict[tuple[str, int], float] = {}
         self.report_late_seconds = 0.0
-        self.loop: Loop | None = None
+        self.loop: Supervisor | None = None
+        self.machine.prepare = self.prepare
         self.start_supervisor()
 
     def plan_of(self, name: str) -> ServicePlan:
@@ -125,11 +106,7 @@ class World:
     def start_supervisor(self) -> None:
         """The first, or the successor of one that died."""
         if self.loop is None:
-            self.loop = self.make_loop()
-
-    def make_loop(self) -> "Loop":
-        """A supervisor."""
-        return Loop(self)
+            self.loop = Supervisor(self)
 
     def kill_supervisor(self) -> None:
         """All that it knew is gone."""
@@ -153,14 +130,94 @@ class World:
             self.loop.hear(process, what)
 
     def change(self, change: Change) -> None:
-        """Through the one door; durable before it is acted on."""
-        before = self.desired
-        self.desired = apply(self.desired, change)
+        """Somebody's wish; where nobody supervises, it is there for the next one."""
+        if self.loop is not None:
+            self.loop.submit(change)
+            return
+        try:
+            self.commit(change, apply(self.desired, change))
+        except ChangeRefused as error:
+            self.log("", f"refused: {error}")
+
+    def commit(self, change: Change, desired: Desired) -> None:
+        """It is written, with what is desired from then on."""
+        before, self.desired = self.desired, desired
         if self.desired != before:
             self.changed_at = self.clock.now
             self.log(getattr(change.what, "service", ""), f"{change.who}: {change.what}")
+
+    # -- what replicas are told, and say ------------------------------------------------------------
+
+    def prepare(self, process: Process) -> None:
+        """It is about to begin, with what it was told."""
+        process.knows, process.build = self.begins_with.pop(process.serial)
+
+    def push(self, process: Process, told: Told) -> None:
+        """A supervisor tells a process of other routes."""
+        process.knows = told
+
+    def routed(self, loop: Supervisor) -> None:
+        """After every step of the loop: what callers are told of now."""
+        for name in self.desired.services:
+            found = loop.observed.service(name)
+            ready = {r.slot for r in found.replicas.values() if r.state is READY and not r.ending}
+            told = loop.state.routed.told.get(name)
+            if told is not None and told != self.told.get(name):
+                self.told[name] = told
+                if ready and not ready.issuperset(target.slot for target in told):
+                    raise Broken(f"{name}: routes {told}, ready are {ready}")
+            self.blind[name] = not ready
+
+    def beat(self, process: Process) -> None:
+        """A process says how it is, unless it cannot."""
+        if process.phase in (Phase.SERVING, Phase.DRAINING) and process.mute_until <= self.clock.now:
+            self.deliver(process, self.report(process))
+
+    def deliver(self, process: Process, report: Heartbeat) -> None:
+        """A heartbeat is on its way to whoever supervises."""
         if self.loop is not None:
-            self.loop.wake()
+            self.loop.heard(process.serial, report)
+
+    def report(self, process: Process) -> Heartbeat:
+        """What a process does: its part of what there is for its set, and of what that waits for."""
+        serving = [p for p in self.machine.processes.values() if p.service == process.service and p.serves]
+        load, share = self.load_of(process.service), 0.0
+        if process in serving:
+            each = floor(load / len(serving))
+            share = load - each * (len(serving) - 1) if process is serving[0] else each
+        calls = dict.fromkeys(self.called(process.service), share) if share else {}
+        version = process.knows.version if process.knows is not None else 0
+        return Heartbeat(HELLO, 0.0, share, 0, 0, calls, version, number=next(self._beats))  # type: ignore[arg-type]
+
+    def called(self, name: str) -> Iterator[str]:
+        """The sets for which a set's calls wait."""
+        waits_for = self.plan_of(name).waits_for
+        if waits_for:
+            yield waits_for
+
+    def knocks(self, name: str) -> bool:
+        """Whether somebody wants a set that sleeps."""
+        return self.load_of(name) > 0.0
+
+    # -- of rollouts: there are none ------------------------------------------------------------------
+
+    def wall(self) -> float:
+        """The clock on the wall."""
+        return self.clock.now
+
+    def migration(self, release: str) -> str | None:
+        """What became of a release's migrations; None: they run."""
+        raise NotImplementedError
+
+    def judgement(self, release: str) -> Judgement:
+        """How good a release is."""
+        raise NotImplementedError
+
+    def step_is_decided(self, loop: Supervisor, change: Change) -> None:
+        """Before a rollout's next step is written."""
+
+    def looked_at(self, loop: Supervisor) -> None:
+        """Once a second."""
 
     def call(self, service: str) -> None:
         """One call by what its callers were told: only a replica that serves may get it.
@@ -171,12 +228,12 @@ class World:
         told = self.told.get(service)
         if not told or self.blind.get(service, True):
             return
-        slot = int(self.machine.dice(service).choice(told))
+        slot = self.machine.dice(service).choice(told).slot
         self.calls_routed += 1
         here = [p for p in self.machine.processes.values() if p.service == service and p.slot == slot]
         if any(p.serves for p in here):
             return
-        if self.loop is None or service not in self.loop.table.told:
+        if self.loop is None or service not in self.loop.state.routed.told:
             return  # nobody can notice, or not yet
         silent_seconds_max = self.plan_of(service).want.silent_seconds_max + HEARTBEAT_SECONDS
         unnoticed = self.clock.now - self.report_late_seconds - 0.1
@@ -189,7 +246,7 @@ class World:
 
     # -- what must never be so ---------------------------------------------------------------------
 
-    def check(self, loop: "Loop") -> None:
+    def check(self, loop: Supervisor) -> None:
         """After every step of the loop."""
         for name, want in self.desired.services.items():
             found = loop.observed.service(name)
@@ -232,233 +289,28 @@ class World:
             # A restart that was given up leaves what is there.
             if any(p.revision < want.revision for p in real):
                 raise Broken(f"{name}: replicas of an old revision remain: {real}")
-            if want.replicas and set(self.told[name]) != {str(p.slot) for p in real}:
+            if want.replicas and {target.slot for target in self.told[name]} != {p.slot for p in real}:
                 raise Broken(f"{name}: told are {self.told[name]}, there are {real}")
         actions = plan(self.desired, loop.observed, self.clock.now).actions
         if actions:
             raise Broken(f"there is still something to do: {actions}")
 
 
-class Loop:
-    """One supervisor: what it knows dies with it."""
+def _release(services: Mapping[str, ServicePlan]) -> ReleaseSpec:
+    """One component in each service."""
+    specs = {
+        name: ServiceSpec(
+            components=(name,),
+            calls=(one.waits_for,) if one.waits_for else (),
+            scaling=ScalingSpec(one.target, one.weight),
+            build="build",
+        )
+        for name, one in services.items()
+    }
+    references = {name: spec.calls for name, spec in specs.items()}
+    return ReleaseSpec(RELEASE, specs, {name: name for name in services}, references)
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.begun = world.clock.now
-        self.observed = Observed()
-        self.table = RouteTable()
-        self.autoscaler = Autoscaler()
-        self.by_serial: dict[int, tuple[Replica, Process | None]] = {}
-        self.chances = {name: random.Random(f"{world.seed} {name} jitter") for name in world.services}
-        self._woken = False
-        self.abandoning: set[str] = set()
-        self._due = inf
-        world.clock.after(HEARTBEAT_SECONDS, self._beat)
-        self._adopt()
-        self.wake()
-        world.clock.after(world.scale_seconds, self._scale)
 
-    @property
-    def alive(self) -> bool:
-        """Whether it is still the one."""
-        return self.world.loop is self
-
-    def _adopt(self) -> None:
-        now = self.world.clock.now
-        for process in list(self.world.machine.processes.values()):
-            if process.service not in self.world.desired.services:
-                self.world.machine.signal(process)  # of a release that nobody wants any more
-                continue
-            replica = self.observed.adopt(
-                process.serial, process.service, process.slot, process.revision, "build", process.pid, now
-            )
-            self.by_serial[process.serial] = (replica, process)
-            if process.phase in (Phase.SERVING, Phase.DRAINING):
-                self.world.clock.after(0.1 + max(0.0, process.mute_until - now), self._attached, process)
-        self.observed.last_serial = max(self.observed.last_serial, self.world.last_serial)
-        if self.by_serial:
-            self.table.take_over(now + SETTLE_SECONDS)
-            self.world.log("", f"adopted {len(self.by_serial)}")
-
-    def _attached(self, process: Process) -> None:
-        """A replica has found its new supervisor, and says how it is."""
-        if not self.alive or process.serial not in self.by_serial:
-            return
-        replica, _ = self.by_serial[process.serial]
-        if process.phase in (Phase.SERVING, Phase.DRAINING):
-            self.see(replica, ReplicaReady())
-        if process.phase is Phase.DRAINING and replica.state is READY:
-            self.observed.drain(replica, self.world.clock.now)
-        self.wake()
-
-    # -- the loop -----------------------------------------------------------------------------------
-
-    def wake(self) -> None:
-        """Think again."""
-        if not self._woken:
-            self._woken = True
-            self.world.clock.after(0.0, self._step)
-
-    def _wake_when_due(self, due: float) -> None:
-        if self.alive and due == self._due:
-            self.wake()
-
-    def _step(self) -> None:
-        if not self.alive:
-            return
-        self._woken = False
-        now = self.world.clock.now
-        for _ in range(STEPS_MAX):
-            found = plan(self.world.desired, self.observed, now)
-            written = self.abandoning
-            actions = [a for a in found.actions if not (isinstance(a, AbandonRestart) and a.service in written)]
-            for action in actions:
-                self._perform(action)
-            self.world.check(self)
-            if not actions:
-                break
-        else:
-            raise Broken(f"the plan never ends: {found.actions}")
-        self._tell()
-        self._due = due = min(found.due, self.table.due)
-        self._go_on()
-        if due < inf:
-            self.world.clock.at(due, self._wake_when_due, due)
-
-    def _go_on(self) -> None:
-        """Whatever else is next."""
-
-    def _routes(self) -> dict[str, tuple[str, ...]]:
-        desired = self.world.desired.services
-        return {n: tuple(map(str, routes(want, self.observed.service(n)))) for n, want in desired.items()}
-
-    def _tell(self) -> None:
-        changed = self.table.update(self._routes(), self.observed.unheard(), self.world.clock.now)
-        for name in changed:
-            self.world.told[name] = self.table.told[name]
-        for name, service in self.observed.services.items():
-            ready = {str(r.slot) for r in service.replicas.values() if r.state is READY and not r.ending}
-            if name in changed and ready and not ready.issuperset(self.table.told[name]):
-                raise Broken(f"{name}: routes {self.table.told[name]}, ready are {ready}")
-            self.world.blind[name] = not ready
-
-    def _perform(self, action: Action) -> None:
-        world, now = self.world, self.world.clock.now
-        if isinstance(action, StartReplica):
-            replica = self.observed.begin(action.service, action.slot, action.revision, "build", now)
-            world.last_serial = self.observed.last_serial
-            self.by_serial[replica.serial] = (replica, None)
-            world.log(action.service, f"start in {action.slot}: {action.reason}")
-            world.machine.fork(
-                replica.serial, action.service, action.slot, action.revision, lambda p: self._born(replica, p)
-            )
-            return
-        if isinstance(action, AbandonRestart):
-            world.log(action.service, f"restart abandoned: {action.change.why}")
-            self.abandoning.add(action.service)
-            self._give_up(action.change, action.service)
-            return
-        replica = action.replica
-        process = self.by_serial[replica.serial][1]
-        if isinstance(action, DrainReplica):
-            self.observed.drain(replica, now)
-            world.log(replica.service, f"drain {replica.slot}: {action.reason}")
-            if process is not None:
-                world.machine.drain(process)
-        elif isinstance(action, StopReplica):
-            self.observed.stop(replica)
-            if process is not None:
-                world.machine.terminate(process)
-        else:
-            assert isinstance(action, KillReplica)
-            cut_off = process is not None and process.phase is Phase.DRAINING and replica.state is not DRAINING
-            if cut_off and not action.fault:
-                raise Broken(f"{replica.key}: it finishes its work, and is killed: {action.reason}")
-            world.log(replica.service, f"kill {replica.slot}: {action.reason}")
-            self.observed.end(replica, action.reason, fault=action.fault)
-            if process is not None:
-                world.machine.signal(process)
-
-    def _give_up(self, change: Change, name: str) -> None:
-        """Through the one door."""
-        self.world.change(change)
-        self.abandoning.discard(name)
-
-    def _born(self, replica: Replica, process: Process | None) -> None:
-        if not self.alive:
-            return
-        if process is None:
-            self.see(replica, ReplicaEnded("cannot start: the zygote is away", self._chance(replica.service)))
-            return
-        replica.pid = process.pid
-        self.by_serial[replica.serial] = (replica, process)
-        if process.phase is Phase.DEAD:
-            self.hear(process, "ended")
-        if replica.ending:
-            self.world.machine.signal(process)
-
-    # -- what it sees ---------------------------------------------------------------------------------
-
-    def _chance(self, service: str) -> float:
-        return self.chances[service_of(service)].random()
-
-    def hear(self, process: Process, what: str) -> None:
-        """A report has come."""
-        known = self.by_serial.get(process.serial)
-        if known is None or (known[1] is None and what == "ended"):
-            return
-        replica = known[0]
-        if what == "ready":
-            self.see(replica, ReplicaReady())
-        else:
-            self.see(replica, ReplicaEnded("was killed", self._chance(replica.service)))
-
-    def see(self, replica: Replica, observation: Observation) -> None:
-        """As the supervisor does."""
-        self.observed.observe(replica, observation, self.world.clock.now)
-        if not isinstance(observation, ReplicaReported):
-            self.wake()
-
-    def _beat(self) -> None:
-        """Heartbeats of all, and the watchdogs' findings."""
-        if not self.alive:
-            return
-        world = self.world
-        now = world.clock.now
-        for replica, process in list(self.by_serial.values()):
-            if process is None or process.phase is Phase.DEAD:
-                continue
-            if process.phase in (Phase.SERVING, Phase.DRAINING) and process.mute_until <= now:
-                self.see(replica, said(world.load_of(process.service)))
-            elif process.phase is Phase.HUNG and process.pid % 2 and now - process.failed_at > STUCK_SECONDS:
-                self.see(replica, ReplicaHung("its event loop is stuck"))
-        for name in list(world.desired.services):
-            world.call(name)
-        world.clock.after(HEARTBEAT_SECONDS, self._beat)
-
-    def _scale(self) -> None:
-        if not self.alive:
-            return
-        world, now = self.world, self.world.clock.now
-        wanted = {n: want for n, want in world.desired.services.items() if want.automatic}
-        policies = {n: self._policy(n, w) for n, w in wanted.items()}
-        demands = {n: self._demand(n) for n in world.desired.services}
-        counts = {n: w.replicas for n, w in wanted.items()}
-        everybody = {n: w.replicas for n, w in world.desired.services.items()}
-        for decision in self.autoscaler.decide(policies, everybody, demands, cores=world.cores, now=now):
-            act = changes.SetReplicas(decision.service, decision.replicas)
-            world.change(Change("autoscaler", act, decision.reason))
-            counts[decision.service] = decision.replicas
-        for held in self.autoscaler.news():
-            world.log(held.service, f"{'freed' if held.over else 'held'} by {held.by}: {held.reason}")
-        world.check_cores(counts)
-        world.clock.after(world.scale_seconds, self._scale)
-
-    def _policy(self, name: str, want: DesiredService) -> ScalingPolicy:
-        plan = self.world.plan_of(name)
-        return ScalingPolicy(want.replicas_min, want.replicas_max, plan.target, plan.weight)
-
-    def _demand(self, name: str) -> Demand:
-        service, load = self.world.plan_of(name), self.world.load_of(name)
-        waiting = {service.waits_for: load} if service.waits_for else {}
-        return Demand(load, self.observed.service(name).ready(), waiting)
+def _desired(services: Mapping[str, ServicePlan]) -> Desired:
+    wants = {name: msgspec.structs.replace(one.want, release=RELEASE) for name, one in services.items()}
+    return Desired(wants, LiveRelease(RELEASE, {name: name for name in services}, (tuple(services),)))

@@ -101,7 +101,8 @@ class _Own:
 def _demand(
     desired: Desired, observed: Observed, name: str, spec: ServiceSpec, called: int, own: _Own, knocked: bool
 ) -> Demand:
-    want, ready = desired.services[name], observed.service(name).ready()
+    want, found = desired.services[name], observed.services.get(name)
+    ready = found.ready() if found is not None else 0
     return Demand(
         # Tools call too, and report nothing: what runs is the least that there is.
         in_flight=float(max(called, own.running) + own.requests),

@@ -155,7 +155,7 @@ class Reconciler:
     def _order_leavers(self) -> None:
         """Have those that drain know who takes over from them."""
         router = None
-        for name, service in self._state.observed.services.items():
+        for name, service in list(self._state.observed.services.items()):
             order = None
             for replica in service.replicas.values():
                 if replica.state is not DRAINING:

@@ -83,7 +83,8 @@ def all_applied(desired: Desired, observed: Observed, rollout: Rollout, versions
     versions: of the routes that hold now, by replica set; of programs, which know none, there is none.
     """
     names = {*desired.current.sets.values(), *rollout.later.sets.values()}
-    return all(applied(observed.service(name), versions[name]) for name in names if name in versions)
+    sets = observed.services
+    return all(applied(sets.get(name) or ObservedService(), versions[name]) for name in names if name in versions)
 
 
 def pinned(desired: Desired, observed: Observed, versions: Mapping[str, int], unreachable: Collection[int]) -> bool:

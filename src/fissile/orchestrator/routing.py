@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Stage, service_of
-from fissile.orchestrator.replica import READY, Observed, Replica
+from fissile.orchestrator.replica import READY, Observed, ObservedService, Replica
 from fissile.orchestrator.routes import Target
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
@@ -102,6 +102,10 @@ class Router:
         self._specs: dict[str, ServiceSpec | None] = {}
         self._doors: dict[Door, list[tuple[Replica, float]]] | None = None
 
+    def _seen(self, name: str) -> ObservedService:
+        """What is known of a set. To decide alters nothing: a set of which nothing is known is not noted down."""
+        return self._observed.services.get(name) or ObservedService()
+
     def live_sets(self) -> tuple[str, ...]:
         """Those of all live releases."""
         return tuple(dict.fromkeys(name for one in self._live for name in one.sets.values()))
@@ -139,7 +143,7 @@ class Router:
         want = self._desired.services.get(name)
         if want is None or want.zero_by:
             return ()  # its release has not come so far, or somebody has scaled it to zero
-        found = self._observed.service(name)
+        found = self._seen(name)
         slots = routed_slots(want, found)
         if not self.program(name):
             return tuple(Target(slot) for slot in slots)
@@ -147,7 +151,7 @@ class Router:
 
     def _newest(self, name: str, slot: int) -> int:
         """The serial of the program in a slot: the newest that is ready, or else the newest."""
-        here = [r for r in self._observed.service(name).replicas.values() if r.slot == slot]
+        here = [r for r in self._seen(name).replicas.values() if r.slot == slot]
         newest = max(here, key=lambda r: (r.state is READY, r.serial), default=None)
         return newest.serial if newest is not None else 0
 
@@ -283,11 +287,11 @@ class Router:
             service: self.away(sets[0])
             for service, sets in found.items()
             if all(self.away(name) for name in sets)
-            and not any(r.lives() for name in sets for r in self._observed.service(name).replicas.values())
+            and not any(r.lives() for name in sets for r in self._seen(name).replicas.values())
         }
 
     def _ready(self, name: str) -> list[Replica]:
-        return [r for r in self._observed.service(name).replicas.values() if r.state is READY and not r.ending]
+        return [r for r in self._seen(name).replicas.values() if r.state is READY and not r.ending]
 
     # -- who may call -------------------------------------------------------------------------------------
 
