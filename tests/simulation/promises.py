@@ -9,6 +9,7 @@ from fissile.orchestrator.acts import Act, AdvanceRollout, BeginRollout, Change,
 from fissile.orchestrator.desired import Desired, Stage, service_of
 from fissile.orchestrator.replica import READY
 from fissile.orchestrator.rollout import served_before
+from fissile.orchestrator.routing import Router
 from fissile.orchestrator.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -152,6 +153,8 @@ def replicas_know_less(world: "DeployWorld", loop: "Supervisor") -> None:
             if process is None or not process.serves or replica.state is not READY or replica.unheard:
                 continue
             wanted = loop.state.told(name).routes
+            if Router(loop.state.desired, loop.observed, world.specs, loop.state.routed.told).routes(name) != wanted:
+                raise Broken(f"{name} is told what was true before: {wanted}")
             since, what = world.stale.get(replica.serial, (now, wanted))
             if process.knows.routes == wanted:
                 world.stale.pop(replica.serial, None)

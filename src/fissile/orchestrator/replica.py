@@ -185,14 +185,28 @@ def stuck_places(seconds: float, holders: Mapping[str, int], seconds_max: float)
 
 
 class Observed(msgspec.Struct):
-    """All that is known of one application's replicas."""
+    """All that is known of one application's replicas.
+
+    changes: how often something changed by which it is decided who is routed to. Reports are no such thing.
+    """
 
     services: dict[str, ObservedService] = {}
     last_serial: int = 0
+    changes: int = 0
 
     def service(self, name: str) -> ObservedService:
         """What is known of a service; at first, nothing."""
         return self.services.setdefault(name, ObservedService())
+
+    def forget(self, name: str) -> None:
+        """A set is no more."""
+        self.services.pop(name, None)
+        self.changes += 1
+
+    def forget_deaths(self, name: str) -> None:
+        """Of a set whose replicas are to be started as if none had ever died."""
+        self.service(name).slots.clear()
+        self.changes += 1
 
     def unheard(self) -> set[str]:
         """The services of which not all replicas have said how they are."""
@@ -223,11 +237,13 @@ class Observed(msgspec.Struct):
         found.replicas[replica.serial] = replica
         found.memory(replica.slot).reason = ""
         self.last_serial = max(self.last_serial, replica.serial)
+        self.changes += 1
 
     def drain(self, replica: Replica, now: float) -> None:
         """A replica takes no new work from now on."""
         replica.unheard = False
         replica.become(DRAINING, now)
+        self.changes += 1
 
     def stop(self, replica: Replica) -> None:
         """A replica is about to be told by signal to end: its time to drain is over."""
@@ -236,6 +252,7 @@ class Observed(msgspec.Struct):
     def end(self, replica: Replica, reason: str, *, fault: bool) -> None:
         """A replica is about to be killed: from now on it counts no more."""
         replica.ending = reason
+        self.changes += 1
         if fault:
             replica.stuck = replica.stuck or reason
 
@@ -249,6 +266,8 @@ class Observed(msgspec.Struct):
         found = self.services.get(replica.service)
         if found is None or found.replicas.get(replica.serial) is not replica:
             return ""
+        if not isinstance(observation, ReplicaReported):
+            self.changes += 1
         if isinstance(observation, ReplicaEnded):
             return self._ended(found, replica, observation, now, policy)
         replica.heard_at = max(replica.heard_at, now)

@@ -38,13 +38,20 @@ class RouteTable:
 
     def __init__(self) -> None:
         self.told: dict[str, tuple[Target, ...]] = {}
+        self.changes = 0
         self.due = inf
         self._held_until = -inf
 
     def take_over(self, held_until: float) -> None:
         """What replicas know is not known. held_until: monotonic seconds."""
         self.told = {}
+        self.changes += 1
         self._held_until = held_until
+
+    def forget(self, name: str) -> None:
+        """A set is no more."""
+        self.told.pop(name, None)
+        self.changes += 1
 
     def close(self) -> None:
         """Nothing is told any more."""
@@ -67,4 +74,5 @@ class RouteTable:
             self.due = self._held_until
         changed = {name for name, to in current.items() if name not in held and self.told.get(name) != to}
         self.told.update((name, current[name]) for name in changed)
+        self.changes += bool(changed)
         return changed

@@ -82,7 +82,7 @@ class Door(NamedTuple):
 
 
 class Router:
-    """Decides for one state of things; it is made anew for the next.
+    """Decides for one state of things; it is made anew for the next, and remembers what it has decided.
 
     releases: those that are loaded, by name. told: the targets that callers were told last, by replica set.
     """
@@ -100,6 +100,7 @@ class Router:
         self._told = told
         self._live = [releases[one.name] for one in desired.releases() if one.name in releases]
         self._specs: dict[str, ServiceSpec | None] = {}
+        self._routes: dict[str, SetRoutes] = {}
         self._doors: dict[Door, list[tuple[Replica, float]]] | None = None
 
     def _seen(self, name: str) -> ObservedService:
@@ -166,6 +167,11 @@ class Router:
 
     def routes(self, name: str) -> SetRoutes:
         """What the replicas of a live set have to know."""
+        if name not in self._routes:
+            self._routes[name] = self._decide(name)
+        return self._routes[name]
+
+    def _decide(self, name: str) -> SetRoutes:
         desired, service, spec = self._desired, service_of(name), self.spec(name)
         rollout = desired.rollout
         members = self.members(name) or [desired.current]

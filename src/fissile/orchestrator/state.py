@@ -33,6 +33,8 @@ class ApplicationState:
         self.autoscaler = Autoscaler()
         self._version = version
         self._told: dict[str, Told] = {}
+        # With what it was made for.
+        self._router: tuple[Desired, tuple[int, int], tuple[ReleaseSpec, ...], Router] | None = None
 
     @property
     def desired(self) -> Desired:
@@ -44,8 +46,14 @@ class ApplicationState:
         self._desired = desired
 
     def router(self) -> Router:
-        """Decides routes for the state of things now."""
-        return Router(self._desired, self.observed, self.releases, self.routed.told)
+        """Decides routes for the state of things now; the same one until something changes that it decides by."""
+        seen = self.observed.changes, self.routed.changes
+        releases = tuple(self.releases.values())
+        made = self._router
+        if made is None or made[0] is not self._desired or made[1] != seen or not _same(made[2], releases):
+            found = Router(self._desired, self.observed, self.releases, self.routed.told)
+            made = self._router = self._desired, seen, releases, found
+        return made[3]
 
     def told(self, name: str, router: Router | None = None) -> Told:
         """What a live set's replicas are to know, and the version by which they say that they have applied it.
@@ -54,7 +62,7 @@ class ApplicationState:
         """
         routes = (router or self.router()).routes(name)
         before = self._told.get(name)
-        if before is None or before.routes != routes:
+        if before is None or (before.routes is not routes and before.routes != routes):
             self._version += 1
             before = self._told[name] = Told(self._version, routes)
         return before
@@ -67,6 +75,10 @@ class ApplicationState:
     def forget(self, names: Iterable[str]) -> None:
         """These sets are no more, and nobody looks them up again."""
         for name in names:
-            self.observed.services.pop(name, None)
-            self.routed.told.pop(name, None)
+            self.observed.forget(name)
+            self.routed.forget(name)
             self._told.pop(name, None)
+
+
+def _same(some: tuple[ReleaseSpec, ...], others: tuple[ReleaseSpec, ...]) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))

@@ -1307,7 +1307,7 @@ class Supervisor:
     async def release(self, service: str) -> None:
         """Start the replicas of a held service, and wait until they are ready."""
         name = self._known(service)
-        self._fleet.observed.service(name).slots.clear()
+        self._fleet.observed.forget_deaths(name)
         self._fleet.app.paused.discard(name)
         self._woken.set()
         await self._all_ready([name])
