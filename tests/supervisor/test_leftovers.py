@@ -50,6 +50,7 @@ def test_the_sentences_name_all_and_the_remedy():
     assert "worker-4 and 35 more" in many
 
 
+@pytest.mark.alone  # a worker of pytest begins threads and opens pipes as it likes
 def test_a_new_database_is_one_though_it_is_empty_so_far(tmp_path: Path):
     watch = Watch()
     connection = sqlite3.connect(tmp_path / "new.db")

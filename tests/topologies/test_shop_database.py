@@ -80,6 +80,7 @@ def _open_catalog(url: str) -> int:
     return asyncio.run(run())
 
 
+@pytest.mark.alone  # its processes find the shop as the first process does, which a worker of pytest is not
 def test_replicas_start_together_and_seed_once(url: str) -> None:
     with ProcessPoolExecutor(6, mp_context=multiprocessing.get_context("spawn")) as replicas:
         assert list(replicas.map(_open_catalog, [url] * 12)) == [216] * 12
