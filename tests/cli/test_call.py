@@ -30,7 +30,7 @@ def test_calls_of_every_kind(running: Run):
 
     method = fissile("call", "Back.nothing", "--path", folder)
     assert method.returncode == 1
-    assert "/rpc/Back/nothing" in method.stderr
+    assert "Back has no method 'nothing'" in method.stderr
 
     component = fissile("call", "Front.pid", "--path", folder)
     assert component.returncode == 2
