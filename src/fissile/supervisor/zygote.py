@@ -109,12 +109,11 @@ ORDER: Any = Fork | Exec
 
 
 class Birth(msgspec.Struct, frozen=True):
-    """In the child: what it is for, the descriptors that came with the order, its loop if it was a spare.
+    """In the child: the descriptors that came with the order, its loop if it was a spare.
 
-    The order in full is in the letter among them.
+    What it is for is in the letter among them.
     """
 
-    order: Fork | Exec
     fds: list[int]
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -392,7 +391,7 @@ class Zygote:
         theirs.close()
         order, fds = received
         assert isinstance(order, Fork)
-        return Birth(order, fds, loop)
+        return Birth(fds, loop)
 
     def _use(self, spare: Spare, order: Fork, fds: list[int]) -> bool:
         """Give the order to the spare; whether it has taken it: one that hangs does not, nor one that is gone."""
@@ -434,7 +433,7 @@ class Zygote:
             return None
         if pid == 0:
             self._leave()
-            return Birth(order, fds)
+            return Birth(fds)
         self._born(pid, order, fds)
         return None
 
