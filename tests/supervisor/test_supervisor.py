@@ -13,6 +13,7 @@ import pytest
 from supervised import Output, descendants, left_in, lives, running, shown, until
 
 from fissile.errors import ConfigError, FissileError
+from fissile.journal.journal import JournalError
 from fissile.orchestrator.replica import Replica
 from fissile.runtime.settings import load
 from fissile.supervisor.beginning import StartError
@@ -442,3 +443,18 @@ async def test_a_restart_that_is_given_up_is_in_the_history_as_all_changes_are(f
         assert app.pids("back") == old
     assert b"the replica that it was to replace serves on" in app.output.err
     assert b"starting again" not in app.output.err
+
+
+async def test_a_change_whose_write_is_cancelled_before_it_began_is_refused_and_holds_up_nobody(folder: Path):
+    async with running(folder) as app:
+        supervisor = app.supervisor
+        before = supervisor.desired
+        change = asyncio.create_task(supervisor.scale("back", 2, 2))
+        while not (writes := [task for task in supervisor._tasks if "_write" in repr(task.get_coro())]):  # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0)
+        writes[0].cancel()
+        with pytest.raises(JournalError, match="stops"):
+            await asyncio.wait_for(change, 5.0)
+        assert supervisor.desired == before
+        await supervisor.scale("back", 2, 2)
+        assert supervisor.wanted("back") == 2

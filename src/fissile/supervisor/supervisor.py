@@ -337,7 +337,7 @@ class Supervisor:
     async def _finish(self, beginning: Beginning) -> None:
         """The first start of a supervisor that died is over once all are ready."""
         fleet = self._fleet
-        while any(fleet.observed.service(n).ready() < want.replicas for n, want in fleet.desired.services.items()):
+        while missing(fleet.desired.services, fleet.desired, fleet.observed):
             await self.next_step()
         await beginning.succeeded(fleet.desired.current.name)
 
@@ -1137,24 +1137,32 @@ class Supervisor:
 
     def write(self, change: Change, desired: Desired, *, secrets: bool, done: Done) -> None:
         """For the ChangeWriter: to the disk, and then say so."""
-        self._spawn(self._write(change, desired, secrets, done))
+        write = self._spawn(self._write(change, desired, secrets))
+        write.add_done_callback(lambda task: self._write_is_over(task, done))
 
-    async def _write(self, change: Change, desired: Desired, secrets: bool, done: Done) -> None:
+    async def _write(self, change: Change, desired: Desired, secrets: bool) -> JournalError | None:
         act = change.what
         service = service_of(act.service) if isinstance(act, ServiceAct) else ""
         entry = Entry("change", change.who, type(act).__name__, service, change.why, _shown(act))
         kept = {"desired": msgspec.msgpack.encode(desired)}
         if secrets:
             kept["secrets"] = msgspec.msgpack.encode(self._fleet.secrets)
-        error: FissileError | None = JournalError("the supervisor stops")
         try:
             await asyncio.to_thread(self.journal.change, entry, kept)
-            error = None
-        except JournalError as trouble:
-            error = trouble
-        finally:
-            done(error, time.monotonic())
-            self._woken.set()
+        except JournalError as error:
+            return error
+        return None
+
+    def _write_is_over(self, write: "asyncio.Task[JournalError | None]", done: Done) -> None:
+        """However it went, cancelled before its first step or by a mistake of ours: nobody waits for it in vain."""
+        if write.cancelled():
+            error = JournalError("the supervisor stops")
+        elif mistake := write.exception():
+            error = JournalError(f"a mistake of Fissile's own: {type(mistake).__name__}: {mistake}")
+        else:
+            error = write.result()
+        done(error, time.monotonic())
+        self._woken.set()
 
     @property
     def current_release(self) -> Release:
