@@ -20,11 +20,12 @@ RELEASE = LiveRelease("r1", {"front": FRONT, "back": BACK}, (("front",), ("back"
 SPEC = ReleaseSpec(
     "r1",
     {
-        "front": ServiceSpec(components=("Front",), calls=("Back",), build="1"),
-        "back": ServiceSpec(components=("Back",), build="1", memory_bytes_max=100),
+        "front": ServiceSpec(components=("Front",), calls=("Back",)),
+        "back": ServiceSpec(components=("Back",), memory_bytes_max=100),
     },
     RELEASE.sets,
     {"Front": ("Back",), "Back": ()},
+    builds={"front": "1", "back": "1"},
 )
 
 

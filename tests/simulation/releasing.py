@@ -237,9 +237,7 @@ class DeployWorld(World):
         named = {service: str(build) for service, build in builds.items()}
         sets = sets_of(named, specs)
         specs = {
-            service: msgspec.structs.replace(
-                spec, components=self.inside(service), calls=self._after(service), build=named[service]
-            )
+            service: msgspec.structs.replace(spec, components=self.inside(service), calls=self._after(service))
             for service, spec in specs.items()
         }
         specs = {

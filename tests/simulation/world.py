@@ -303,12 +303,13 @@ def _release(services: Mapping[str, ServicePlan]) -> ReleaseSpec:
             components=(name,),
             calls=(one.waits_for,) if one.waits_for else (),
             scaling=ScalingSpec(one.target, one.weight),
-            build="build",
         )
         for name, one in services.items()
     }
     references = {name: spec.calls for name, spec in specs.items()}
-    return ReleaseSpec(RELEASE, specs, {name: name for name in services}, references)
+    return ReleaseSpec(
+        RELEASE, specs, {name: name for name in services}, references, builds=dict.fromkeys(services, "build")
+    )
 
 
 def _desired(services: Mapping[str, ServicePlan]) -> Desired:

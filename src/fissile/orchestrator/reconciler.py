@@ -77,7 +77,8 @@ class Reconciler:
     def _perform(self, action: Action, now: float) -> None:
         state = self._state
         if isinstance(action, StartReplica):
-            build = state.router().spec(action.service).build
+            release = state.releases[state.desired.services[action.service].release]
+            build = release.builds[service_of(action.service)]
             replica = state.observed.begin(action.service, action.slot, action.revision, build, now)
             self._executor.start(replica, action.reason)
         elif isinstance(action, DrainReplica):

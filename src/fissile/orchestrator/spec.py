@@ -50,7 +50,6 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     stuck_seconds: float = 30.0
     silent_seconds: float = 10.0
     stop_seconds: float = 5.0
-    build: str = ""
     memory_bytes_max: int | None = None
 
     @property

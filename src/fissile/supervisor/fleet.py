@@ -136,7 +136,6 @@ def _service_spec(
         replicas=own.replicas,
         replicas_most=own.replicas_most,
         after=tuple(after),
-        build=release.builds[name].name,
         port=own.port,
         ports=own.ports,
         overlap=own.overlap,
