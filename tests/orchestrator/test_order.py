@@ -3,7 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fissile.orchestrator.order import stop_waves
+from fissile.orchestrator.desired import Desired, LiveRelease, Rollout
+from fissile.orchestrator.order import merged, stop_waves, stopping_order
+from fissile.orchestrator.replica import Observed
 
 
 def test_callers_stop_before_those_they_call():
@@ -48,3 +50,47 @@ def test_every_service_stops_once_and_no_callee_before_its_caller(application):
                 assert when[caller] < when[target]
             else:
                 assert when[caller] == when[target]
+
+
+OLD = LiveRelease("a", {"web": "web@a", "cart": "cart@a", "db": "db"}, (("web",), ("cart",), ("db",)))
+NEW = LiveRelease("b", {"web": "web@b", "auth": "auth@b", "db": "db"}, (("web",), ("auth",), ("db",)))
+
+
+def test_what_two_releases_share_outlives_its_callers_in_both():
+    desired = Desired(current=OLD, rollout=Rollout(1, NEW, {}))
+    assert stopping_order(desired, Observed()) == [("web@a", "web@b"), ("cart@a", "auth@b"), ("db",)]
+
+
+def test_what_no_live_release_has_stops_last():
+    observed = Observed()
+    observed.begin("web@gone", 0, 1, "gone", 0.0)
+    observed.begin("db", 0, 1, "a", 0.0)
+    assert stopping_order(Desired(current=OLD), observed) == [("web@a",), ("cart@a",), ("db",), ("web@gone",)]
+    assert stopping_order(Desired(), Observed()) == []
+
+
+def test_a_callee_that_is_a_caller_elsewhere_waits_for_its_own():
+    assert merged([[["a"], ["b"], ["c"]], [["a"], ["c"]], [["d"], ["a"]]]) == [("d",), ("a",), ("b",), ("c",)]
+
+
+places = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 3))
+
+
+@given(st.lists(places, max_size=3))
+def test_merged_orders_have_each_name_once_and_keep_to_all_that_agree(orders: list[dict[str, int]]):
+    waves = merged([[[name for name in sorted(one) if one[name] == n] for n in range(4)] for one in orders])
+    when = {name: number for number, wave in enumerate(waves) for name in wave}
+    assert sorted(name for wave in waves for name in wave) == sorted({name for one in orders for name in one})
+    before = {(a, b) for one in orders for a in one for b in one if one[a] < one[b]}
+    if all(not _reaches(before, name, name) for name in when):
+        assert all(when[a] < when[b] for a, b in before)
+
+
+def _reaches(before: set[tuple[str, str]], start: str, goal: str) -> bool:
+    todo, seen = [start], set[str]()
+    while todo:
+        here = todo.pop()
+        new = {other for one, other in before if one == here} - seen
+        seen |= new
+        todo.extend(new)
+    return goal in seen

@@ -3,7 +3,42 @@
 So nobody is called after its end, and what is in flight is finished from the outside in.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+
+from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.replica import Observed
+
+
+def stopping_order(desired: Desired, observed: Observed) -> list[tuple[str, ...]]:
+    """All replica sets in waves, when everything is to end: all of one wave may stop together.
+
+    While a rollout is under way, a set that both releases share outlives its callers in each of them. What no live
+    release has comes last.
+    """
+    releases = desired.releases()
+    waves = merged([[tuple(one.sets[service] for service in wave) for wave in one.waves] for one in releases])
+    known = {name for wave in waves for name in wave}
+    others = (*(name for one in releases for name in one.sets.values()), *observed.services)
+    rest = tuple(dict.fromkeys(name for name in others if name not in known))
+    return [*waves, rest] if rest else waves
+
+
+def merged(orders: Iterable[Sequence[Sequence[str]]]) -> list[tuple[str, ...]]:
+    """One order that keeps to several, each in waves. Where they contradict each other, the former ones yield."""
+    left = [[wave for wave in map(list, order) if wave] for order in orders]
+    found: list[tuple[str, ...]] = []
+    while left := list(filter(None, left)):
+        heads = dict.fromkeys(name for waves in left for name in waves[0])
+        later = {name for waves in left for wave in waves[1:] for name in wave}
+        done = tuple(name for name in heads if name not in later) or tuple(heads)
+        found.append(done)
+        left = [_without(waves, done) for waves in left]
+    return found
+
+
+def _without(waves: list[list[str]], done: Collection[str]) -> list[list[str]]:
+    rest = ([name for name in wave if name not in done] for wave in waves)
+    return [wave for wave in rest if wave]
 
 
 def stop_waves(services: Mapping[str, Sequence[str]], references: Mapping[str, Set[str]]) -> list[tuple[str, ...]]:

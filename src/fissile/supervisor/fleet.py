@@ -386,15 +386,6 @@ class Fleet:
             return {service.name: f"{HOST}:{self.port_of(service.set)}"}
         return {component: url(sock) for component, sock in service.public.items()}
 
-    def waves(self) -> list[tuple[str, ...]]:
-        """In which order replica sets stop."""
-        waves = [
-            tuple(release.sets[service] for service in wave)
-            for release in self.desired.releases()
-            for wave in release.waves
-        ]
-        return [*waves, tuple(self.services)]
-
     def stacks(self, replica: Replica) -> Path:
         """The file in which a stuck replica writes where it stands."""
         return self.state.path / f"{replica.key}{STACKS}"

@@ -45,9 +45,8 @@ from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
 from fissile.orchestrator.deploy_rules import bounds, starting_order, warnings_of, wish
 from fissile.orchestrator.desired import Desired, DesiredService, service_of, set_name
-from fissile.orchestrator.plan import (
-    KillReplica,
-)
+from fissile.orchestrator.order import stopping_order
+from fissile.orchestrator.plan import KillReplica
 from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Replica, ReplicaEnded, ReplicaReported, ReplicaState
@@ -1446,7 +1445,7 @@ class Supervisor:
             await end_orphans(
                 self._fleet.app.strays, drain_seconds_max + STOP_SECONDS_MAX if drain_seconds_max else 0.0
             )
-            for wave in self._fleet.waves():
+            for wave in stopping_order(self._fleet.desired, self._fleet.observed):
                 left = max(0.0, limit - time.monotonic())
                 left += STOP_SECONDS_MAX if drain_seconds_max else 0.0
                 await self._end(wave, left)
