@@ -1,4 +1,4 @@
-"""Thousands of seeds: `python tests/simulation/run.py [--seeds N] [--from SEED] [--deploys]`.
+"""Thousands of seeds: `python -m tests.simulation.run [--seeds N] [--from SEED] [--deploys]`.
 
 Failed ones go to seeds.txt; those of worlds with deploys are only printed.
 """
@@ -6,12 +6,9 @@ Failed ones go to seeds.txt; those of worlds with deploys are only printed.
 import argparse
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from releasing import deploying
-from scenarios import settled, troubled
+from fissile.simulation.faults import deploying, settled, troubled
+from tests.simulation.seeds import FILE, seeded
 
 
 def main() -> int:
@@ -25,7 +22,7 @@ def main() -> int:
     failed: list[str] = []
     begun = time.perf_counter()
     for seed in range(options.first, options.first + options.seeds):
-        world = deploying(seed) if options.deploys else troubled(seed)
+        world = deploying(seeded(seed)) if options.deploys else troubled(seeded(seed))
         try:
             settled(world)
         except AssertionError as error:
@@ -37,7 +34,7 @@ def main() -> int:
     taken = time.perf_counter() - begun
     print(f"{options.seeds} seeds in {taken:.1f} s, {60 * options.seeds / taken:.0f} a minute; {len(failed)} failed")
     if failed and not options.deploys:
-        with (Path(__file__).parent / "seeds.txt").open("a") as kept:
+        with FILE.open("a") as kept:
             kept.writelines(f"{line}\n" for line in failed)
     return bool(failed)
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from releasing import deploying
-from scenarios import settled
-from supervising import Broken
 
 from fissile.orchestrator import rollout, rollout_status, routes
+from fissile.simulation.broken import Broken
+from fissile.simulation.faults import deploying, settled
+from tests.simulation.seeds import seeded
 
 SEEDS_MAX = 60
 
@@ -16,7 +16,7 @@ def found(seeds: int = SEEDS_MAX) -> str:
     """What is broken in the first world that breaks; "" if none does."""
     for seed in range(seeds):
         try:
-            settled(deploying(seed))
+            settled(deploying(seeded(seed)))
         except Broken as error:
             return str(error)
     return ""

@@ -1,31 +1,28 @@
 """Whole systems by seed: what must never be so, and what must become so when the faults are over.
 
-A few hundred seeds run here, and all that failed once. `python tests/simulation/run.py` runs thousands.
+A few hundred seeds run here, and all that failed once. `python -m tests.simulation.run` runs thousands.
 """
 
 import itertools
-from pathlib import Path
 
 import pytest
-from machine import Habits
-from releasing import deploying
-from scenarios import FAULT_SECONDS, settled, steady, troubled, with_neighbour
-from world import ServicePlan, World
 
 from fissile.orchestrator.autoscale import STABLE_SECONDS
 from fissile.orchestrator.desired import DesiredService
+from fissile.simulation.faults import deploying, settled, troubled
+from fissile.simulation.machine import Habits
+from fissile.simulation.world import FAULT_SECONDS, ServicePlan, World
+from tests.simulation.scenarios import steady, with_neighbour
+from tests.simulation.seeds import kept, seeded
 
 SEEDS = 200
 DEPLOYING_SEEDS = 100
-KEPT = [
-    int(line.split()[0]) for line in (Path(__file__).parent / "seeds.txt").read_text().splitlines() if line[:1] != "#"
-]
 
 
 def test_a_troubled_world_keeps_its_promises_and_recovers():
     routed = deaths = 0
-    for seed in [*KEPT, *range(SEEDS)]:
-        world = troubled(seed)
+    for seed in [*kept(), *range(SEEDS)]:
+        world = troubled(seeded(seed))
         try:
             settled(world)
         except AssertionError as error:
@@ -41,7 +38,7 @@ def test_releases_follow_each_other_in_the_middle_of_trouble():
     requests = tasks = topologies = rollbacks = 0
     ends: list[bool] = []
     for seed in range(DEPLOYING_SEEDS):
-        world = deploying(seed)
+        world = deploying(seeded(seed))
         try:
             settled(world)
         except AssertionError as error:
@@ -60,7 +57,7 @@ def test_releases_follow_each_other_in_the_middle_of_trouble():
 
 
 def test_the_same_seed_is_the_same_world():
-    worlds = [troubled(4), troubled(4)]
+    worlds = [troubled(seeded(4)), troubled(seeded(4))]
     for world in worlds:
         settled(world)
     assert worlds[0].trail == worlds[1].trail != []
@@ -68,7 +65,7 @@ def test_the_same_seed_is_the_same_world():
 
 def test_nothing_swings_under_a_load_that_does_not_change():
     for seed in range(40):
-        world = steady(seed)
+        world = steady(seeded(seed))
         world.clock.run(4 * STABLE_SECONDS)
         settled_at = len(world.trail)
         reversals = {name: _reversals(world.trail, name) for name in world.services}
@@ -92,7 +89,7 @@ def test_a_crash_loop_changes_nothing_for_the_others():
     for seed in range(40):
         trails = []
         for broken in (False, True):
-            world = with_neighbour(seed, broken=broken)
+            world = with_neighbour(seeded(seed), broken=broken)
             world.clock.run(FAULT_SECONDS)
             trails.append([entry for entry in world.trail if entry[1] not in ("neighbour", "")])
         starts = sum(name == "neighbour" for _, name, _ in world.trail)
@@ -105,7 +102,7 @@ def test_an_hour_of_what_is_bad_and_does_not_change_is_few_lines():
     waiting = ServicePlan(DesiredService(1, 1, 8), load=((0.0, 20.0),), waits_for="slow")
     slow = ServicePlan(DesiredService(1, 1, 1), load=((0.0, 20.0),))
     broken = ServicePlan(DesiredService(1, 1, 1), Habits(0.05, stillborn_share=1.0))
-    world = World(1, {"waiting": waiting, "slow": slow, "broken": broken}, cores=4)
+    world = World(seeded(1), {"waiting": waiting, "slow": slow, "broken": broken}, cores=4)
     world.clock.run(3600.0)
     lines = {name: [what for _, one, what in world.trail if one == name] for name in world.services}
     (held,) = [what for what in lines["waiting"] if what.startswith("held")]

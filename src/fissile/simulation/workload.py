@@ -4,19 +4,18 @@ A request gets its release where it enters, by what the replica at the door know
 service to service. Some begin a task that outlives them and goes on to call in the name of their release.
 """
 
-import random
 from typing import TYPE_CHECKING
 
 import msgspec
-from machine import Phase, Process
-from promises import call_goes_astray
-from scenarios import FAULT_SECONDS
 
 from fissile.orchestrator.desired import service_of
 from fissile.orchestrator.routing import DoorRoute, SetRoutes
+from fissile.simulation.invariants import call_goes_astray
+from fissile.simulation.machine import Phase, Process
+from fissile.simulation.world import FAULT_SECONDS
 
 if TYPE_CHECKING:
-    from releasing import DeployWorld
+    from fissile.simulation.deploys import DeployWorld
 
 VISIT_SECONDS = 0.1
 HOP_SECONDS = (0.01, 0.01, 1.0)
@@ -51,7 +50,7 @@ class Visits:
         self.world = world
         self.names = names
         self.rare = rare
-        self.dice = random.Random(f"{world.seed} visitors")
+        self.dice = world.chance("visitors")
         self.under_way: set[Request] = set()
         self.knocked: set[str] = set()
         self.finished = self.tasks = 0

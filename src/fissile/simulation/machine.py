@@ -1,11 +1,9 @@
-"""A machine that is not there: a clock, a zygote and processes, which fail as real ones do.
+"""A machine that is not there: a zygote and processes, which fail as real ones do.
 
-Time passes only from event to event. Every service draws from dice of its own, so that what befalls one
+Every service draws from dice of its own, so that what befalls one
 does not alter the fate of another.
 """
 
-import heapq
-import random
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
@@ -13,35 +11,11 @@ from typing import Any
 import msgspec
 
 from fissile.orchestrator.desired import service_of
+from fissile.simulation.clock import Clock
+from fissile.simulation.dice import Chance, Dice
 
 FORK_SECONDS = 0.01
 KILL_SECONDS = 0.002
-
-
-class Clock:
-    """Virtual seconds, and what is to happen when."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.events = 0
-        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-
-    def at(self, when: float, do: Callable[..., None], *arguments: Any) -> None:
-        """Do something at a time, or at once if it has passed. Equal times: in the order of asking."""
-        self.events += 1
-        heapq.heappush(self._heap, (max(when, self.now), self.events, do, arguments))
-
-    def after(self, seconds: float, do: Callable[..., None], *arguments: Any) -> None:
-        """Do something later."""
-        self.at(self.now + seconds, do, *arguments)
-
-    def run(self, until: float) -> None:
-        """Let time pass."""
-        heap = self._heap
-        while heap and heap[0][0] <= until:
-            self.now, _, do, arguments = heapq.heappop(heap)
-            do(*arguments)
-        self.now = until
 
 
 class Phase(StrEnum):
@@ -95,7 +69,7 @@ class Habits(msgspec.Struct):
 class Machine:
     """Processes by pid, and the zygote that makes them. It outlives supervisors."""
 
-    def __init__(self, clock: Clock, seed: int, habits: dict[str, Habits]) -> None:
+    def __init__(self, clock: Clock, chance: Chance, habits: dict[str, Habits]) -> None:
         self.clock = clock
         self.habits = habits
         self.processes: dict[int, Process] = {}
@@ -104,10 +78,10 @@ class Machine:
         self.report: Callable[[Process, str], None] = lambda process, what: None
         self.prepare: Callable[[Process], None] = lambda process: None
         self.doomed: Callable[[Process], bool] = lambda process: False
-        self._dice = {name: random.Random(f"{seed} {name}") for name in habits}
+        self._dice = {name: chance(name) for name in habits}
         self._last_pid = 0
 
-    def dice(self, service: str) -> random.Random:
+    def dice(self, service: str) -> Dice:
         """A service's own chance."""
         return self._dice[service_of(service)]
 

@@ -4,25 +4,16 @@ People deploy, go back, promote, give up and scale; disks are slow, and clocks a
 `promises`.
 """
 
-import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from machine import Habits, Phase, Process
-from promises import all_is_settled, change_is_wrong, replicas_know_less, step_is_wrong, watch_is_too_long
-from scenarios import FAULT_SECONDS, WHO, mend
-from supervising import Supervisor
-from visits import Visits
-from world import ServicePlan, World
 
 from fissile.orchestrator.acts import (
     AbortRollout,
     Act,
     BeginRollout,
     Change,
-    PromoteRollout,
-    RestartService,
     ScaleService,
 )
 from fissile.orchestrator.deploy_rules import sets_of, wish, wishes
@@ -32,6 +23,18 @@ from fissile.orchestrator.routing import Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.orchestrator.verdict import Judgement, Verdict
 from fissile.runtime.control import Heartbeat, Traffic
+from fissile.simulation.dice import Chance, Dice
+from fissile.simulation.invariants import (
+    all_is_settled,
+    change_is_wrong,
+    replicas_know_less,
+    step_is_wrong,
+    watch_is_too_long,
+)
+from fissile.simulation.machine import Phase, Process
+from fissile.simulation.supervisor import Supervisor
+from fissile.simulation.workload import Visits
+from fissile.simulation.world import FAULT_SECONDS, WHO, ServicePlan, World
 from fissile.telemetry.aggregate import Answers
 
 WHOLE = "whole"
@@ -49,7 +52,13 @@ class DeployWorld(World):
     """Services that call each other in a row, the first of them from outside, and their releases."""
 
     def __init__(
-        self, seed: int, services: dict[str, ServicePlan], rare: frozenset[str], *, cores: int, write_seconds: float
+        self,
+        chance: Chance,
+        services: dict[str, ServicePlan],
+        rare: frozenset[str],
+        *,
+        cores: int,
+        write_seconds: float,
     ) -> None:
         # One component in each service; or all in one, where the topology is the other.
         self.names = list(services)
@@ -80,7 +89,7 @@ class DeployWorld(World):
         bounds = {name: (one.want.replicas_min, one.want.replicas_max) for name, one in self.plans.items()}
         first = self._release(FIRST, dict.fromkeys(self.names, 0), bounds)
         wants = {first.sets[name]: wish(self.specs[FIRST], name) for name in self.names}
-        super().__init__(seed, self.plans, cores=cores, desired=Desired(wants, first), write_seconds=write_seconds)
+        super().__init__(chance, self.plans, cores=cores, desired=Desired(wants, first), write_seconds=write_seconds)
         self.visits = Visits(self, self.names, rare)
         self.machine.doomed = self._doomed
 
@@ -135,7 +144,7 @@ class DeployWorld(World):
         loop = self.loop
         super().kill_supervisor()
         self.stale.clear()
-        if loop is not None and loop.writing is not None and self.chance.random() < 0.5:
+        if loop is not None and loop.writing is not None and self.dice.random() < 0.5:
             self.commit(*loop.writing)  # the journal had it already
 
     def prepare(self, process: Process) -> None:
@@ -149,7 +158,7 @@ class DeployWorld(World):
 
     def push(self, process: Process, told: Told) -> None:
         """It hears of it in its own time, and of one after the other."""
-        late = 0.002 + (TELL_SECONDS + self.report_late_seconds) * self.chance.random()
+        late = 0.002 + (TELL_SECONDS + self.report_late_seconds) * self.dice.random()
         when = self._arrives[process.serial] = max(self._arrives.get(process.serial, 0.0), self.clock.now + late)
         self.clock.at(when, self._learn, process, told)
 
@@ -160,7 +169,7 @@ class DeployWorld(World):
 
     def deliver(self, process: Process, report: Heartbeat) -> None:
         """Whoever supervises hears of it late, and of one after the other."""
-        late = 0.002 + self.report_late_seconds * self.chance.random()
+        late = 0.002 + self.report_late_seconds * self.dice.random()
         when = self._reports[process.serial] = max(self._reports.get(process.serial, 0.0), self.clock.now + late)
         self.clock.at(when, super().deliver, process, report)
 
@@ -205,11 +214,11 @@ class DeployWorld(World):
             if service_of(name) == service and want.replicas_max:
                 self.try_to(ScaleService(name, low, high), "asked for")
 
-    def deploy(self, dice: random.Random) -> None:
+    def deploy(self, dice: Dice) -> None:
         """Some services get another build or other bounds; or all are grouped anew, which is the same to everybody."""
         self._when_clear(lambda: self._begin(self._next_release(dice), "", dice))
 
-    def roll_back(self, dice: random.Random) -> None:
+    def roll_back(self, dice: Dice) -> None:
         """To what served before."""
         rollout = self.desired.rollout
         if rollout is not None and rollout.stage is not Stage.MOVED:
@@ -228,7 +237,7 @@ class DeployWorld(World):
         if rollout is None and self.loop is not None:
             make()
         elif self.preparing and rollout is not None:
-            if rollout.stage in UNDECIDED and self.chance.random() < 0.5:
+            if rollout.stage in UNDECIDED and self.dice.random() < 0.5:
                 self.try_to(AbortRollout(self.wall(), rollout.number), "a newer deploy takes its place")
             self.clock.after(CLEAR_SECONDS, self._when_clear, make, True)
 
@@ -260,7 +269,7 @@ class DeployWorld(World):
         """What a service may call: whatever comes after it in the row."""
         return () if service == WHOLE else tuple(self.names[self.names.index(service) + 1 :])
 
-    def _next_release(self, dice: random.Random) -> LiveRelease:
+    def _next_release(self, dice: Dice) -> LiveRelease:
         self.count += 1
         current = self.desired.current.name
         builds, bounds = dict(self.builds[current]), dict(self.bounds[current])
@@ -280,7 +289,7 @@ class DeployWorld(World):
             self.broken.add((dice.choice(list(builds)), self.count))
         return self._release(f"r{self.count}", builds, bounds)
 
-    def _begin(self, later: LiveRelease, back_to: str, dice: random.Random) -> None:
+    def _begin(self, later: LiveRelease, back_to: str, dice: Dice) -> None:
         if later.name == self.desired.current.name:
             return
         name = later.name
@@ -317,101 +326,3 @@ def _spec(want: DesiredService, low: int, high: int) -> ServiceSpec:
         drain_seconds=want.drain_seconds_max,
         stop_seconds=want.stop_seconds_max,
     )
-
-
-def deploying(seed: int) -> DeployWorld:
-    """A world in which everything happens for a while, deploys above all, and then nothing."""
-    dice = random.Random(seed)
-    services: dict[str, ServicePlan] = {}
-    rare: set[str] = set()
-    for number in range(dice.randint(2, 4)):
-        low = dice.choice([1, 1, 2, 3])
-        high = low + dice.choice([0, 0, 3])
-        if number and dice.random() < 0.25:
-            low, high = 0, 3
-            rare.add(f"s{number}")
-        want = DesiredService(
-            replicas=max(low, 1),
-            replicas_min=low,
-            replicas_max=high,
-            start_seconds_max=4.0,
-            silent_seconds_max=4.0,
-            drain_seconds_max=3.0,
-            stop_seconds_max=1.0,
-            overlap=high > 1 or number == 0 or dice.random() < 0.5,
-        )
-        habits = Habits(dice.choice([0.02, 0.1, 1.0]), dice.choice([0.1, 1.0]))
-        load = ((0.0, dice.choice([0.0, 2.0, 8.0]) if low else 0.0),)
-        services[f"s{number}"] = ServicePlan(want, habits, load=load)
-    cores, write_seconds = dice.choice([0, 2, 8]), dice.choice([0.0, 0.005, 0.05, 0.5])
-    world = DeployWorld(seed, services, frozenset(rare), cores=cores, write_seconds=write_seconds)
-    world.report_late_seconds = dice.choice([0.0, 0.01, 0.3, 2.0])
-    rate = dice.choice([0.3, 1.0])
-    now = 1.0
-    while (now := now + dice.expovariate(rate)) < FAULT_SECONDS:
-        world.clock.at(now, _befall, world, dice)
-    # The last rollout is left alone, but for the clock.
-    world.clock.at(FAULT_SECONDS - 3.0, world.deploy, dice)
-    if dice.random() < 0.5:
-        world.clock.at(FAULT_SECONDS - 1.0 + 2.0 * dice.random(), world.set_clock, -3600.0)
-    world.clock.at(FAULT_SECONDS, mend, world)
-    world.clock.at(FAULT_SECONDS + 10.0, _decide, world, dice)
-    return world
-
-
-EVENTS = {
-    "deploy": 8,
-    "back": 6,
-    "promote": 1,
-    "abort": 2,
-    "crash": 3,
-    "hang": 1,
-    "zygote": 1,
-    "supervisor": 3,
-    "scale": 1,
-    "restart": 1,
-    "clock": 1,
-}
-
-
-def _befall(world: DeployWorld, dice: random.Random) -> None:
-    (kind,) = dice.choices(list(EVENTS), weights=list(EVENTS.values()))
-    name = dice.choice(list(world.desired.services))
-    if kind == "deploy":
-        world.deploy(dice)
-    elif kind == "back":
-        world.roll_back(dice)
-    elif kind == "promote":
-        world.try_to(PromoteRollout(world.wall()), "good")
-    elif kind == "abort":
-        world.try_to(AbortRollout(world.wall()), "bad")
-    elif kind == "zygote":
-        world.kill_zygote(dice.random())
-    elif kind == "supervisor":
-        world.kill_supervisor()
-        world.clock.after(0.2 + dice.random() * 3.0, world.start_supervisor)
-    elif kind == "clock":
-        world.set_clock(dice.choice([-3600.0, -2.0, 2.0]))
-    elif kind == "scale":
-        low, high = 1 + dice.randrange(3), dice.choice([0, 3])
-        if world.desired.services[name].overlap:
-            world.scale(service_of(name), low, low + high)
-    elif kind == "restart":
-        newest = max([world.desired.services[name].revision, *(p.revision for p in world.machine.alive(name))])
-        world.try_to(RestartService(name, newest + 1), "asked for")
-    elif world.machine.processes:
-        process = dice.choice(list(world.machine.processes.values()))
-        if kind == "crash":
-            world.machine.kill(process)
-        elif process.phase is Phase.SERVING:
-            world.machine.hang(process)
-
-
-def _decide(world: DeployWorld, dice: random.Random) -> None:
-    """Somebody comes and decides what is still watched."""
-    rollout = world.desired.rollout
-    if rollout is not None and rollout.stage is Stage.CANARY:
-        act = PromoteRollout if dice.random() < 0.5 else AbortRollout
-        world.try_to(act(world.wall()), "it is time")
-    if world.desired.rollout is not None:
-        world.clock.after(5.0, _decide, world, dice)

@@ -2,20 +2,21 @@
 
 from typing import TYPE_CHECKING
 
-from machine import Phase
-from world import SETTLE_SECONDS, Broken
-
 from fissile.orchestrator.acts import Act, AdvanceRollout, BeginRollout, Change, ClearSets, EndRollout
 from fissile.orchestrator.desired import Desired, Stage, service_of
 from fissile.orchestrator.replica import READY
 from fissile.orchestrator.rollout import served_before
 from fissile.orchestrator.routing import Router
 from fissile.orchestrator.verdict import Verdict
+from fissile.simulation.broken import Broken
+from fissile.simulation.machine import Phase
+from fissile.simulation.supervisor import SETTLE_SECONDS
 
 if TYPE_CHECKING:
-    from releasing import DeployWorld
-    from supervising import Supervisor
-    from visits import Request
+    from fissile.simulation.deploys import DeployWorld
+    from fissile.simulation.supervisor import Supervisor
+    from fissile.simulation.workload import Request
+
 
 # What each stage may become.
 STAGES = {

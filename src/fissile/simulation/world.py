@@ -5,13 +5,11 @@ so is looked at after every step; what must become so, at the end.
 """
 
 import itertools
-import random
 from collections.abc import Iterator, Mapping, Set
 from math import floor, inf
+from typing import cast
 
 import msgspec
-from machine import Clock, Habits, Machine, Phase, Process
-from supervising import HEARTBEAT_SECONDS, SETTLE_SECONDS, Broken, Supervisor
 
 from fissile.orchestrator.acts import Change
 from fissile.orchestrator.change import ChangeRefused, apply
@@ -22,11 +20,21 @@ from fissile.orchestrator.routing import Target, Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.orchestrator.verdict import Judgement
 from fissile.runtime.control import Heartbeat, ReplicaHello
-
-__all__ = ["SETTLE_SECONDS", "Broken", "ServicePlan", "World"]
+from fissile.simulation.broken import Broken
+from fissile.simulation.clock import Clock
+from fissile.simulation.dice import Chance
+from fissile.simulation.journal import MemoryJournal
+from fissile.simulation.machine import Habits, Machine, Phase, Process
+from fissile.simulation.supervisor import HEARTBEAT_SECONDS, Supervisor
 
 HELLO = ReplicaHello("", "", 0, 0, 0, "", "")
 RELEASE = "release"
+# For how long faults befall it.
+FAULT_SECONDS = 40.0
+# The longest pause before a restart, and the limits of a start and of a drain, after the last fault.
+RECOVERY_SECONDS = 60.0
+QUIET_SECONDS = 15.0
+WHO = "operator"
 
 
 class ServicePlan(msgspec.Struct):
@@ -49,7 +57,7 @@ class World:
 
     def __init__(
         self,
-        seed: int,
+        chance: Chance,
         services: dict[str, ServicePlan],
         *,
         cores: int,
@@ -57,18 +65,18 @@ class World:
         desired: Desired | None = None,
         write_seconds: float = 0.0,
     ) -> None:
-        self.seed = seed
+        self.chance = chance
         self.clock = Clock()
-        self.chance = random.Random(f"{seed} shell")
+        self.dice = chance("shell")
         self.write_seconds = write_seconds
         self.services = services
         self.cores = cores
-        self.machine = Machine(self.clock, seed, {name: one.habits for name, one in services.items()})
+        self.machine = Machine(self.clock, chance, {name: one.habits for name, one in services.items()})
         self.machine.report = self._reported
         self.scale_seconds = scale_seconds
         # What a journal and a zygote keep, and what callers were told.
         self.specs: dict[str, ReleaseSpec] = self.__dict__.get("specs") or {RELEASE: _release(services)}
-        self.desired = desired or _desired(services)
+        self.journal = MemoryJournal(desired or _desired(services))
         self.told: dict[str, tuple[Target, ...]] = {}
         self.supervisors = 0
         # By serial: the routes that a process begins with, and its build.
@@ -84,6 +92,11 @@ class World:
         self.loop: Supervisor | None = None
         self.machine.prepare = self.prepare
         self.start_supervisor()
+
+    @property
+    def desired(self) -> Desired:
+        """By what is written: a supervisor may not have heard of it yet."""
+        return self.journal.kept
 
     def plan_of(self, name: str) -> ServicePlan:
         """Of the service that a replica set belongs to."""
@@ -141,7 +154,8 @@ class World:
 
     def commit(self, change: Change, desired: Desired) -> None:
         """It is written, with what is desired from then on."""
-        before, self.desired = self.desired, desired
+        before = self.desired
+        self.journal.append(change, desired, self.clock.now)
         if self.desired != before:
             self.changed_at = self.clock.now
             self.log(getattr(change.what, "service", ""), f"{change.who}: {change.what}")
@@ -187,7 +201,8 @@ class World:
             share = load - each * (len(serving) - 1) if process is serving[0] else each
         calls = dict.fromkeys(self.called(process.service), share) if share else {}
         version = process.knows.version if process.knows is not None else 0
-        return Heartbeat(HELLO, 0.0, share, 0, 0, calls, version, number=next(self._beats))  # type: ignore[arg-type]
+        each_calls = cast("dict[str, int]", calls)
+        return Heartbeat(HELLO, 0.0, cast("int", share), 0, 0, each_calls, version, number=next(self._beats))
 
     def called(self, name: str) -> Iterator[str]:
         """The sets for which a set's calls wait."""

@@ -5,13 +5,11 @@ that come late or never. What a supervisor knows dies with it.
 """
 
 from math import inf
-from random import Random
 from typing import TYPE_CHECKING
-
-from machine import Phase, Process
 
 from fissile.errors import FissileError
 from fissile.orchestrator.acts import Change, EndRollout, SetReplicas
+from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
 from fissile.orchestrator.desired import Desired, LiveRelease, Rollout, service_of
@@ -32,9 +30,11 @@ from fissile.orchestrator.routing import DrainOrder, Told
 from fissile.orchestrator.state import ApplicationState
 from fissile.orchestrator.verdict import Judgement
 from fissile.runtime.control import Heartbeat
+from fissile.simulation.broken import Broken
+from fissile.simulation.machine import Phase, Process
 
 if TYPE_CHECKING:
-    from world import World
+    from fissile.simulation.world import World
 
 HEARTBEAT_SECONDS = 1.0
 WATCH_SECONDS = 0.5
@@ -45,21 +45,15 @@ STEPS_MAX = 1000
 VERSIONS = 1_000_000
 
 
-class Broken(AssertionError):
-    """What must never be so, is so."""
-
-
-class _Verdicts:
+class _Verdicts(CanaryWatch):
     """In place of a canary's answers: the world knows how good each release is."""
 
     def __init__(self, world: "World") -> None:
+        super().__init__()
         self._world = world
 
     def look(self, rollout: Rollout, current: LiveRelease, observed: Observed) -> Judgement:
         return self._world.judgement(rollout.later.name)
-
-    def forget(self) -> None:
-        """Nothing is kept."""
 
 
 class Supervisor:
@@ -70,12 +64,12 @@ class Supervisor:
         self.begun = world.clock.now
         world.supervisors += 1
         self.state = ApplicationState(world.specs, world.supervisors * VERSIONS)
-        self.state.canary = _Verdicts(world)  # type: ignore[assignment]
+        self.state.canary = _Verdicts(world)
         self.writer = ChangeWriter(self.state, self)
         self.writer.begin(world.desired)
         self.reconciler = Reconciler(self.state, self, self.writer, lambda text: world.log("", text))
         self.by_serial: dict[int, tuple[Replica, Process | None]] = {}
-        self.chances = {name: Random(f"{world.seed} {name} jitter") for name in world.services}
+        self.chances = {name: world.chance(f"{name} jitter") for name in world.services}
         # What is on its way to the disk.
         self.writing: tuple[Change, Desired] | None = None
         self._told: dict[int, int] = {}
@@ -121,7 +115,7 @@ class Supervisor:
             return
         if process.phase in (Phase.SERVING, Phase.DRAINING):
             self._ready(process)
-            self.world.clock.after(HEARTBEAT_SECONDS * self.world.chance.random(), self.world.beat, process)
+            self.world.clock.after(HEARTBEAT_SECONDS * self.world.dice.random(), self.world.beat, process)
         self.wake()
 
     def _ready(self, process: Process) -> None:
@@ -149,13 +143,13 @@ class Supervisor:
         if not self.alive:
             return
         self._woken = False
-        for _ in range(STEPS_MAX):
-            step = self.reconciler.step(self.world.clock.now)
+        steps = 0
+        while (step := self.reconciler.step(self.world.clock.now)).actions:
             self.world.check(self)
-            if not step.actions:
-                break
-        else:
-            raise Broken(f"the plan never ends: {step.actions}")
+            steps += 1
+            if steps == STEPS_MAX:
+                raise Broken(f"the plan never ends: {step.actions}")
+        self.world.check(self)
         self.world.routed(self)
         if self.state.desired.rollout is not None and not self._looking:
             self._looking = True
@@ -265,7 +259,7 @@ class Supervisor:
         if not seconds:
             self._written(done)
         else:
-            self.world.clock.after(seconds * 2 * self.world.chance.random(), self._written, done)
+            self.world.clock.after(seconds * 2 * self.world.dice.random(), self._written, done)
 
     def _written(self, done: Done) -> None:
         if self.alive and self.writing is not None:
@@ -279,7 +273,7 @@ class Supervisor:
     # -- rollouts ---------------------------------------------------------------------------------------
 
     def _look_later(self) -> None:
-        self.world.clock.after(LOOK_SECONDS * self.world.chance.random(), self._look)
+        self.world.clock.after(LOOK_SECONDS * self.world.dice.random(), self._look)
 
     def _look(self) -> None:
         world, rollout = self.world, self.state.desired.rollout
