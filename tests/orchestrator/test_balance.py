@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fissile.orchestrator.balance import Holder, Shift, shifts
+from fissile.orchestrator.balance import COUNTED_SECONDS_MAX, Holder, Shift, counted, handovers, shifts
+from fissile.orchestrator.replica import Observed, Replica, ReplicaReady, ReplicaReported
+from fissile.orchestrator.routing import Door
+from fissile.runtime.control import Heartbeat, ReplicaHello
 
 
 def holders(kept: Sequence[int], weights: Sequence[float] | None = None) -> list[Holder]:
@@ -79,3 +82,33 @@ def test_odd_ones_are_dealt_out_by_chance():
     extra = {tuple(after(found, shifts(found, chance))) for chance in (0.0, 0.3, 0.6, 0.9)}
     assert len(extra) > 1
     assert all(sorted(one) == [7, 7, 8, 8] for one in extra)
+
+
+PAGE, HTTP = Door("Shop"), Door("", "shop")
+
+
+def replicas(*kept: dict[str, int] | None) -> list[tuple[Replica, float]]:
+    """Of equal parts, each heard of at its own number (seconds). kept: by door; None: it has not reported."""
+    observed = Observed()
+    found = [observed.begin("shop", number, 1, "b", 0.0) for number in range(len(kept))]
+    for number, (replica, doors) in enumerate(zip(found, kept, strict=True)):
+        observed.observe(replica, ReplicaReady(), float(number))
+        if doors is not None:
+            hello = ReplicaHello("shop", "", number, replica.serial, 1, "b", "r")
+            observed.observe(replica, ReplicaReported(Heartbeat(hello, 0.0, 0, kept=doors)), float(number))
+    return [(replica, 1.0 / len(kept)) for replica in found]
+
+
+def test_counts_are_taken_of_each_door_while_all_have_been_heard_of():
+    found = replicas({"Shop": 7, "": 2}, {}, None)
+    assert counted("Shop", found, 1.0) == [Holder(1, 7, 1 / 3), Holder(2, 0, 1 / 3)]
+    assert counted("", found, 1.0) == [Holder(1, 2, 1 / 3), Holder(2, 0, 1 / 3)]
+    assert counted("Shop", found, COUNTED_SECONDS_MAX - 0.1) != []
+    assert counted("Shop", found, COUNTED_SECONDS_MAX) == []
+
+
+def test_who_gives_is_told_by_door_whom_and_how_many():
+    found = replicas({"Shop": 8, "": 1}, {"Shop": 0, "": 9})
+    doors = {PAGE: found, HTTP: found}
+    assert handovers(doors, lambda: 0.0, 1.0) == {1: {"Shop": {2: 4}}, 2: {"": {1: 4}}}
+    assert handovers(doors, lambda: 0.0, 9.0) == {}

@@ -11,6 +11,7 @@ from fissile.orchestrator.replica import (
     TRANSITIONS,
     Observation,
     Observed,
+    ReplicaDraining,
     ReplicaEnded,
     ReplicaHung,
     ReplicaReady,
@@ -43,6 +44,9 @@ def test_there_is_no_way_back():
         ([ReplicaReady()], ReplicaEnded("ended"), ReplicaState.FAILED, True),
         ([ReplicaReady(), "drain"], ReplicaEnded("ended"), ReplicaState.STOPPED, False),
         ([ReplicaReady(), "end"], ReplicaEnded("ended"), ReplicaState.STOPPED, False),
+        ([ReplicaReady(), ReplicaDraining()], ReplicaEnded("ended"), ReplicaState.STOPPED, False),
+        ([ReplicaDraining(), ReplicaDraining()], ReplicaEnded("ended"), ReplicaState.STOPPED, False),
+        (["fault", ReplicaDraining()], ReplicaEnded("ended"), ReplicaState.FAILED, True),
         ([ReplicaReady(), ReplicaHung("stuck"), "end"], ReplicaEnded("ended"), ReplicaState.FAILED, True),
         (["fault"], ReplicaEnded("ended"), ReplicaState.FAILED, True),
     ],
@@ -66,6 +70,20 @@ def test_an_end_is_a_failure_unless_it_was_ordered(
     assert service.replicas == {}
     assert service.restarts == counted
     assert bool(service.memory(0).reason) == counted
+
+
+@pytest.mark.parametrize("before", [[], [ReplicaReady()], [ReplicaReady(), ReplicaDraining()]])
+def test_one_that_drains_by_itself_takes_no_new_work(before: list[Observation]):
+    observed = Observed()
+    replica = observed.adopt(7, "shop", 0, 1, "build", 70, 0.0)
+    for event in before:
+        observed.observe(replica, event, 1.0)
+    changes = observed.changes
+    observed.observe(replica, ReplicaDraining(), 2.0)
+    assert (replica.state, replica.unheard, replica.ready_at) == (DRAINING, False, 1.0 if before else 2.0)
+    assert replica.since == (1.0 if len(before) == 2 else 2.0)  # it drains since it began to
+    assert observed.service("shop").served
+    assert observed.changes > changes
 
 
 def test_the_reason_names_the_fault_and_how_it_ended():

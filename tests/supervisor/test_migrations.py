@@ -58,7 +58,8 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
 def edition() -> Edition:
     builds = {name: Build(f"{name}-build", {}) for name in SERVICES}
     release = Release("app", "microservices", SERVICES, builds, {}, {})
-    loaded = Loaded("app", SERVICES, {}, (), {}, release, ("Back", "Cart", "Shop"))
+    components = ("Back", "Cart", "Shop")
+    loaded = Loaded("app", SERVICES, dict.fromkeys(components, ()), (), {}, release, components)
     settings = Settings(app="app:app", root="/nowhere")
     return Edition(loaded, settings, Nursery(Load(settings, "microservices"), lambda _: (0, 0)), {})
 

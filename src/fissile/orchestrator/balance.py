@@ -5,14 +5,19 @@ nothing of its requests, and those that accept first would get all. Looked at ar
 reported them; what is decided is exact, and is decided only where the difference is worth it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import floor
 
 import msgspec
 
+from fissile.orchestrator.replica import Replica
+from fissile.orchestrator.routing import Door
+
 # So far from its part a replica may be, of what its part is and in connections, before any are moved.
 SLACK_SHARE = 0.2
 SLACK_CONNECTIONS = 1
+# Counts that are older than this are no reason to move anything.
+COUNTED_SECONDS_MAX = 1.5
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -29,6 +34,28 @@ class Shift(msgspec.Struct, frozen=True):
     giver: int
     taker: int
     count: int
+
+
+def handovers(
+    doors: Mapping[Door, Sequence[tuple[Replica, float]]], draw: Callable[[], float], now: float
+) -> dict[int, dict[str, dict[int, int]]]:
+    """How many kept connections go from whom to whom: by the serial of the giver, by door, by that of the taker.
+
+    doors: who serves each, with its part. draw: a chance in [0, 1), for each door one. now: monotonic seconds.
+    """
+    found: dict[int, dict[str, dict[int, int]]] = {}
+    for door, replicas in doors.items():
+        for one in shifts(counted(door.name, replicas, now), draw()):
+            found.setdefault(one.giver, {}).setdefault(door.name, {})[one.taker] = one.count
+    return found
+
+
+def counted(door: str, replicas: Sequence[tuple[Replica, float]], now: float) -> list[Holder]:
+    """What each of them holds, as far as it has said; nobody, unless all have been heard of lately."""
+    if any(now - replica.heard_at >= COUNTED_SECONDS_MAX for replica, _ in replicas):
+        return []
+    told = ((one, one.report, part) for one, part in replicas)
+    return [Holder(one.serial, report.kept.get(door, 0), part) for one, report, part in told if report is not None]
 
 
 def shifts(holders: Sequence[Holder], chance: float) -> tuple[Shift, ...]:

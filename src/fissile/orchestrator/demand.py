@@ -26,7 +26,10 @@ def scale(
 
     knocked: as of `demands`. cores: of the machine, that the application may use. now: monotonic seconds.
     """
-    desired, router = state.desired, state.router()
+    desired = state.desired
+    if not any(want.automatic for want in desired.services.values()):
+        return [], []
+    router = state.router()
     specs = {name: router.spec(name) for name in router.live_sets()}
     allowed = policies(desired, specs)
     decisions = state.autoscaler.decide(

@@ -76,6 +76,11 @@ class Replica(msgspec.Struct, eq=False):
         """Calls and requests that run or wait at it, as far as it has said."""
         return self.report.load if self.report is not None else 0.0
 
+    @property
+    def end_is_wished(self) -> bool:
+        """Whether it was ordered to end, and for no fault of its own."""
+        return self.state is DRAINING or (bool(self.ending) and not self.stuck)
+
     def become(self, state: ReplicaState, now: float) -> None:
         """The one door by which the state changes."""
         assert state in TRANSITIONS[self.state], f"{self.key}: {self.state} → {state}"
@@ -150,6 +155,10 @@ class ReplicaReported(msgspec.Struct, frozen=True):
     report: Heartbeat
 
 
+class ReplicaDraining(msgspec.Struct, frozen=True):
+    """It finishes its work and ends, though nobody here has ordered that: a signal did, or a supervisor that died."""
+
+
 class ReplicaHung(msgspec.Struct, frozen=True):
     """Its event loop is stuck, or all its places are."""
 
@@ -167,7 +176,7 @@ class ReplicaEnded(msgspec.Struct, frozen=True):
     mistake: bool = False
 
 
-Observation = ReplicaReady | ReplicaReported | ReplicaHung | ReplicaEnded
+Observation = ReplicaReady | ReplicaReported | ReplicaDraining | ReplicaHung | ReplicaEnded
 
 
 def stuck_places(seconds: float, holders: Mapping[str, int], seconds_max: float) -> str:
@@ -272,22 +281,29 @@ class Observed(msgspec.Struct):
             return self._ended(found, replica, observation, now, policy)
         replica.heard_at = max(replica.heard_at, now)
         if isinstance(observation, ReplicaReady):
-            replica.unheard = False
-            found.served = True
-            if replica.state is STARTING:
-                replica.become(READY, now)
-                replica.ready_at = now
+            self._serves(found, replica, now)
         elif isinstance(observation, ReplicaReported):
             if replica.report is None or observation.report.number >= replica.report.number:
                 replica.report = observation.report
+        elif isinstance(observation, ReplicaDraining):
+            if replica.lives():
+                self._serves(found, replica, now)  # it did, if only for another supervisor
+                self.drain(replica, now)
         else:
             replica.stuck = replica.stuck or observation.why
         return ""
 
+    def _serves(self, found: ObservedService, replica: Replica, now: float) -> None:
+        replica.unheard = False
+        found.served = True
+        if replica.state is STARTING:
+            replica.become(READY, now)
+            replica.ready_at = now
+
     def _ended(
         self, found: ObservedService, replica: Replica, ended: ReplicaEnded, now: float, policy: RestartPolicy
     ) -> str:
-        wished = replica.state is DRAINING or (bool(replica.ending) and not replica.stuck)
+        wished = replica.end_is_wished
         was_ready = replica.ready_at is not None
         replica.become(ReplicaState.STOPPED if wished else ReplicaState.FAILED, now)
         del found.replicas[replica.serial]

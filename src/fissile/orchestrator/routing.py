@@ -284,6 +284,8 @@ class Router:
 
     def asleep(self) -> dict[str, str]:
         """The services that somebody has scaled to zero, once nobody accepts at their doors any more; and why."""
+        if not any(want.zero_by for want in self._desired.services.values()):
+            return {}
         found: dict[str, list[str]] = {}
         for name in self.live_sets():
             want = self._desired.services.get(name)

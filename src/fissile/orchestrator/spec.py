@@ -70,6 +70,7 @@ class ReleaseSpec(msgspec.Struct, frozen=True, eq=False):
 
     references: components that a component calls. builds: their names, by service. keeps: what components keep in
     memory alone. warnings: of its import. unheld: services that the settings wall in, and the topology does not have.
+    migrations: components that have some.
     """
 
     name: str
@@ -82,6 +83,7 @@ class ReleaseSpec(msgspec.Struct, frozen=True, eq=False):
     keeps: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
     unheld: tuple[str, ...] = ()
+    migrations: frozenset[str] = frozenset()
     # Indices, and what was worked out already: a release never changes.
     _places: dict[str, str] = {}
     _made: dict[str, ServiceSpec] = {}

@@ -84,7 +84,9 @@ class Edition:
         # What is kept of a release, and not imported just now, is not believed: it says who may call whom.
         release = msgspec.structs.replace(self.release, services=loaded.services, references=loaded.references)
         found = spec_of(release, self.settings, loaded.http, self.limits)
-        return msgspec.structs.replace(found, keeps=loaded.keeps, warnings=loaded.warnings)
+        return msgspec.structs.replace(
+            found, keeps=loaded.keeps, warnings=loaded.warnings, migrations=frozenset(loaded.migrations)
+        )
 
     def live(self) -> LiveRelease:
         """As it is desired."""

@@ -15,6 +15,8 @@ import msgspec
 
 from fissile.errors import FissileError
 from fissile.journal.journal import Journal, JournalError
+from fissile.orchestrator.migration_rules import label as label_of
+from fissile.orchestrator.migration_rules import pending
 from fissile.orchestrator.restart import described
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor.desk import Link
@@ -56,13 +58,7 @@ class Migrations:
 
     def pending(self, edition: Edition) -> dict[str, tuple[str, ...]]:
         """The components of a release whose migrations have not been run, by service."""
-        done = self._done()
-        found: dict[str, tuple[str, ...]] = {}
-        for service, components in edition.loaded.services.items():
-            names = tuple(name for name in components if name in edition.loaded.migrations)
-            if names and _label(service, edition.release.builds[service].name) not in done:
-                found[service] = names
-        return found
+        return pending(edition.spec, self.done())
 
     def adopt(self, spec: ReplicaSpec, child: Child, link: Link) -> None:
         """A dead supervisor began it: it is waited for before another begins."""
@@ -71,7 +67,7 @@ class Migrations:
     async def note(self, spec: ReplicaSpec, status: int | None) -> None:
         """It ended while nobody supervised. Raises JournalError."""
         if status == 0:
-            await self._remember(_label(spec.service, spec.build))
+            await self._remember(label_of(spec.service, spec.build))
 
     async def run_all(self, edition: Edition) -> str:
         """Run what is pending of a release, one after the other; why one failed, or ""."""
@@ -83,11 +79,11 @@ class Migrations:
 
     async def run(self, edition: Edition, service: str, names: tuple[str, ...]) -> str:
         """Run the migrations of a service's components; why that failed, or "". Cancelled, it ends the process."""
-        label = _label(service, edition.release.builds[service].name)
+        label = label_of(service, edition.release.builds[service].name)
         try:
             async with self._turn:
                 trouble = await self._wait_for_strangers(label)
-                if trouble or label in self._done():
+                if trouble or label in self.done():
                     return trouble
                 return await self._run(edition, service, names, label)
         except JournalError as error:
@@ -110,7 +106,7 @@ class Migrations:
             status = child.exited.result()
             await self.note(spec, status)
             # Nobody knows how one ended whose zygote is gone: it is run again.
-            if status and _label(spec.service, spec.build) == label:
+            if status and label_of(spec.service, spec.build) == label:
                 trouble = _trouble(spec.service, link, status)
             self._strangers.pop(0)
         return trouble
@@ -141,22 +137,18 @@ class Migrations:
         await self._remember(label)
         return ""
 
-    def _done(self) -> list[str]:
+    def done(self) -> list[str]:
+        """The labels of those that have been run. Raises JournalError."""
         kept = self._office.journal.kept(MIGRATED)
         return msgspec.msgpack.decode(kept, type=list[str]) if kept is not None else []
 
     async def _remember(self, label: str) -> None:
         """That it is done. One at a time, so that each is written with those before it."""
         async with self._writing:
-            done = self._done()
+            done = self.done()
             if label not in done:
                 kept = msgspec.msgpack.encode([*done, label][-REMEMBERED_MAX:])
                 await asyncio.to_thread(self._office.journal.keep, MIGRATED, kept)
-
-
-def _label(service: str, build: str) -> str:
-    """What is remembered of a service's migrations, once they have been run."""
-    return f"{service}@{build}"
 
 
 def _trouble(service: str, link: Link, status: int | None) -> str:

@@ -38,13 +38,15 @@ from fissile.orchestrator.acts import (
 )
 from fissile.orchestrator.autoscale import Held
 from fissile.orchestrator.awaited import NO_SLOT, Awaited, awaited, cannot_start, may_stay, missing
-from fissile.orchestrator.balance import Holder, shifts
+from fissile.orchestrator.balance import handovers
 from fissile.orchestrator.callers import Called
 from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
 from fissile.orchestrator.deploy_rules import bounds, starting_order, warnings_of, wish
 from fissile.orchestrator.desired import Desired, DesiredService, service_of, set_name
+from fissile.orchestrator.migration_rules import held as held_back
+from fissile.orchestrator.migration_rules import may_run
 from fissile.orchestrator.order import stopping_order
 from fissile.orchestrator.plan import KillReplica
 from fissile.orchestrator.reconciler import Reconciler
@@ -103,6 +105,13 @@ from fissile.supervisor.status import SupervisorStatus, status_of
 # What the journal keeps them by.
 DIFFERENCES = "differences"
 PORT = "port"
+# How the journal calls it when a replica is seen to have become so.
+BECAME = {
+    READY: "ReplicaReady",
+    DRAINING: "ReplicaDraining",
+    ReplicaState.STOPPED: "ReplicaStopped",
+    ReplicaState.FAILED: "ReplicaExited",
+}
 # Beyond the drain's own limit: time to stop the components after it.
 STOP_SECONDS_MAX = 5.0
 # After an adoption, routes stay as they are until all have reported, or for so long.
@@ -117,8 +126,6 @@ GATHER_SECONDS = 0.4
 SOCKETS_SECONDS = 1.0
 # How often kept connections are looked at: each replica has reported in between what became of the last look.
 BALANCE_SECONDS = 2.0
-# Counts that are older than this are no reason to move anything.
-COUNTED_SECONDS_MAX = 1.5
 
 
 class Supervisor:
@@ -458,28 +465,22 @@ class Supervisor:
     def _hold_for_migrations(self) -> None:
         """Services whose data is not up to date start once it is."""
         edition = self._fleet.edition
-        if edition is None or self._fleet.desired.rollout is not None:
+        if edition is None:
             return
-        for service, names in self._rollouts.migrations.pending(edition).items():
+        for service, names in held_back(self._fleet.desired, edition.spec, self._rollouts.migrations.done()).items():
             name = self._fleet.desired.set_of(service)
             self._fleet.app.paused.add(name)
             self._spawn(self._migrate_first(edition, service, names, name))
 
-    async def _migrate_first(self, edition: Edition, service: str, names: tuple[str, ...], held: str) -> None:
-        wanted = self._fleet.desired.services
-        others = [other for other in wanted[held].after if other in wanted]
-        while any(
-            not self._fleet.observed.service(other).served
-            for other in others
-            if (want := self._fleet.desired.services.get(other)) is not None and want.replicas
-        ):
+    async def _migrate_first(self, edition: Edition, service: str, names: tuple[str, ...], name: str) -> None:
+        while not may_run(self._fleet.desired, self._fleet.observed, name):
             await self.next_step()
         trouble = await self._rollouts.migrations.run(edition, service, names)
         if trouble:
             self.say(f"{service}: its data cannot be brought up to date: {trouble}")
-            self._failed[held] = trouble
+            self._failed[name] = trouble
         else:
-            self._fleet.app.paused.discard(held)
+            self._fleet.app.paused.discard(name)
         self._woken.set()
 
     async def _take_over(self, adopted: list[tuple[Nursery, Found]]) -> None:
@@ -869,7 +870,7 @@ class Supervisor:
 
     def _outlived(self, replica: Replica, process: Process, status: int | None) -> None:
         """A replica has ended; what it started may not have. Where that was wished, both are one end."""
-        wished = replica.state is DRAINING or (bool(replica.ending) and not replica.stuck)
+        wished = replica.end_is_wished
         self._fleet.processes.pop(replica.serial, None)
         if wished and self._fleet.command(replica.service):
             ending = self._endings.begin(replica, process, self._fleet.stop_signal(replica), self._time_left(replica))
@@ -948,21 +949,20 @@ class Supervisor:
             self._forget_printed(replica.serial)
             self._fleet.last_lines.pop((replica.service, replica.slot), None)
         if replica.state is not before:
-            what = {READY: "ReplicaReady", ReplicaState.STOPPED: "ReplicaStopped", ReplicaState.FAILED: "ReplicaExited"}
-            happened = "ReplicaAdopted" if unheard and replica.state is READY else what[replica.state]
-            self._note(happened, service_of(replica.service), text, slot=replica.slot, pid=replica.pid or None)
+            happened = "ReplicaAdopted" if unheard and replica.state is READY else BECAME[replica.state]
+            why = text or ("it was told to end" if replica.state is DRAINING else "")
+            self._note(happened, service_of(replica.service), why, slot=replica.slot, pid=replica.pid or None)
             self._woken.set()
         elif replica.stuck or not isinstance(observation, ReplicaReported):
             self._woken.set()
 
     def _heard(self, link: Link, report: Observed) -> None:
-        process = self._fleet.processes.get(link.serial)
         replica = self._fleet.replica(link.serial)
         if replica is None:
             return
         if isinstance(report, ReplicaReady):
-            if report.hello.draining and process is not None:
-                self._leaves(replica)
+            if report.hello.draining:
+                self._see(replica, known.ReplicaDraining())
             else:
                 self._reconciler.greet(replica, time.monotonic())
                 self._see(replica, known.ReplicaReady())
@@ -982,17 +982,6 @@ class Supervisor:
         if own.environment and self._fleet.edition_of(replica.service).settings.lone_guest is None:
             return False
         return not own.spawn
-
-    def _leaves(self, replica: Replica) -> None:
-        """A replica drains that nobody here has ordered to: it got a signal, or a dead supervisor's order."""
-        if replica.state is DRAINING or replica.ending:
-            return
-        if replica.state is not READY:
-            self._see(replica, known.ReplicaReady())
-        self._fleet.observed.drain(replica, time.monotonic())
-        service = service_of(replica.service)
-        self._note("ReplicaDraining", service, "it was told to end", slot=replica.slot, pid=replica.pid)
-        self._woken.set()
 
     def _differs(self, beat: Heartbeat) -> None:
         """Remember what would be different across a wire, and record what is new."""
@@ -1028,8 +1017,6 @@ class Supervisor:
         while True:
             await asyncio.sleep(SCALE_SECONDS)
             app = self._fleet.app
-            if not any(want.automatic for want in app.desired.services.values()):
-                continue
             changes, news = scale(
                 app,
                 {name for name in may_be_asleep(app) if self._fleet.service(name).knocked()},
@@ -1061,34 +1048,21 @@ class Supervisor:
         """Have each replica of a door get its part of those who keep their connections."""
         while True:
             await asyncio.sleep(BALANCE_SECONDS)
-            now = time.monotonic()
-            away: dict[int, dict[str, dict[str, int]]] = {}
-            for door, holders in self._fleet.app.router().holders().items():
-                for shift in shifts(list(self._counted(door.name, holders, now)), random.random()):
-                    address = self._fleet.handover(shift.taker)
-                    away.setdefault(shift.giver, {}).setdefault(door.name, {})[address] = shift.count
-            for serial, orders in away.items():
+            found = handovers(self._fleet.app.router().holders(), random.random, time.monotonic())
+            for serial, doors in found.items():
                 process = self._fleet.processes.get(serial)
                 if process is not None:
-                    process.link.move(Move(orders))
-
-    def _counted(self, door: str, holders: list[tuple[Replica, float]], now: float) -> Iterator[Holder]:
-        """What each of them holds; nothing, unless all have said so lately."""
-        if all(now - replica.heard_at < COUNTED_SECONDS_MAX for replica, _ in holders):
-            for replica, part in holders:
-                if replica.report is not None:
-                    yield Holder(replica.serial, replica.report.kept.get(door, 0), part)
+                    to = {d: {self._fleet.handover(taker): n for taker, n in by.items()} for d, by in doors.items()}
+                    process.link.move(Move(to))
 
     # -- routes -----------------------------------------------------------------------------------
 
     def _at_zero(self) -> dict[int, Notice]:
         """The doors of services that are scaled to zero, with the reason; once nobody accepts there any more."""
         fleet = self._fleet
-        if not any(want.zero_by for want in fleet.desired.services.values()):
-            return {}
         found: dict[int, Notice] = {}
         asleep = fleet.app.router().asleep()
-        for service in fleet.services.values():
+        for service in fleet.services.values() if asleep else ():
             why = asleep.get(service.name)
             if why is not None:
                 for sock in (*((service.gateway,) if service.gateway is not None else ()), *service.public.values()):

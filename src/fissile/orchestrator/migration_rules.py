@@ -1,0 +1,37 @@
+"""Which migrations a release has to run, and what waits for them: each once for a build of a service."""
+
+from collections.abc import Collection
+
+from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.plan import waits_for
+from fissile.orchestrator.replica import Observed
+from fissile.orchestrator.spec import ReleaseSpec
+
+
+def label(service: str, build: str) -> str:
+    """What is remembered of a service's migrations, once they have been run."""
+    return f"{service}@{build}"
+
+
+def pending(release: ReleaseSpec, done: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The components whose migrations have not been run, by service. done: labels."""
+    found: dict[str, tuple[str, ...]] = {}
+    for service, spec in release.services.items():
+        names = tuple(name for name in spec.components if name in release.migrations)
+        if names and label(service, release.builds[service]) not in done:
+            found[service] = names
+    return found
+
+
+def held(desired: Desired, release: ReleaseSpec | None, done: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The services that may not start before their migrations, with the components that have them.
+
+    release: the current one, if it is loaded. A rollout has a stage for them.
+    """
+    return {} if release is None or desired.rollout is not None else pending(release, done)
+
+
+def may_run(desired: Desired, observed: Observed, name: str) -> bool:
+    """Whether the migrations of a set that is held may begin: those serve that its replicas have to wait for."""
+    want = desired.services.get(name)
+    return want is None or not waits_for(desired, want, observed.services)
