@@ -142,6 +142,16 @@ def test_a_start_a_crash_and_what_callers_are_told():
     assert [target.slot for target in one.machine.told[1].routes.callees[BACK].targets] == [1]
 
 
+def test_whoever_asked_just_before_what_is_to_be_told_keeps_nobody_from_being_told():
+    one = Timeline().up()
+    one.change(ScaleService(BACK, 2, 3))
+    one.at(0.3)
+    one.ready(3)
+    assert one.state.versions()  # a rollout looks, and so does each start
+    assert one.at(0.4) == ["push front.0#1"]
+    assert [target.slot for target in one.machine.told[1].routes.callees[BACK].targets] == [0, 1]
+
+
 def test_what_drains_is_told_who_takes_over_until_it_has_ended():
     one = Timeline().up()
     one.change(RestartService(BACK, 2))

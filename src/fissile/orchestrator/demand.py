@@ -29,9 +29,11 @@ def scale(
     desired = state.desired
     if not any(want.automatic for want in desired.services.values()):
         return [], []
-    router = state.router()
-    specs = {name: router.spec(name) for name in router.live_sets()}
-    allowed = policies(desired, specs)
+    live = state.router().live
+    if state.policies is None or state.policies[0] is not live:
+        specs = live.specs()
+        state.policies = live, specs, policies(desired, specs)
+    _, specs, allowed = state.policies
     decisions = state.autoscaler.decide(
         {name: policy for name, policy in allowed.items() if name not in state.paused},
         {name: want.replicas for name, want in desired.services.items()},

@@ -35,6 +35,7 @@ from fissile.orchestrator.replica import (
     ReplicaReported,
     stuck_places,
 )
+from fissile.orchestrator.routing import Router
 from fissile.orchestrator.state import ApplicationState
 
 # Before a change is tried again that the journal did not take.
@@ -58,8 +59,9 @@ class Reconciler:
         self._executor = executor
         self._writer = writer
         self._complain = complain
-        # The releases and the rollout that everybody was told of last.
+        # The releases and the rollout that everybody was told of last, and by which decisions.
         self._live: Any = None
+        self._pushed: Router | None = None
 
     def step(self, now: float) -> Step:
         """Compare once, and have done what follows."""
@@ -136,7 +138,8 @@ class Reconciler:
             want, spec = state.desired.services.get(name), router.found(name)
             limit = spec.memory_bytes_max if spec is not None else None
             for replica in list(service.replicas.values()):
-                replica.heard_at += min(late, now - replica.heard_at)
+                if late:
+                    replica.heard_at += min(late, now - replica.heard_at)
                 what = silence(replica, want, now)
                 if what is Silence.ASK:
                     replica.asked_at = now
@@ -171,9 +174,13 @@ class Reconciler:
     def _push_routes(self, now: float) -> None:
         """Have all know what has changed of those whom they call, and of those who call them."""
         state, router = self._state, self._state.router()
+        if router is self._pushed and state.routed.due == inf:
+            return  # nothing has changed by which it is decided
         current = {name: router.targets(name) for name in router.live_sets()}
         unheard = state.observed.unheard()
         changed = state.routed.update(current, unheard, now)
+        # What was asked before this is known, as by a look at a rollout, rests on what callers were told until now.
+        self._pushed = router = state.router()
         several = False
         if not unheard or not state.routed.held(now):
             # While releases change, what one set has to know depends on more than those that it calls. And who reported

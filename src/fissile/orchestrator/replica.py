@@ -110,13 +110,14 @@ class SlotMemory(msgspec.Struct):
 class ObservedService(msgspec.Struct):
     """A replica set's replicas by serial, in the order of their starts, and its slots' memories.
 
-    served: whether any replica was ever ready.
+    served: whether any replica was ever ready. changed: the `changes` of all that is observed when this changed last.
     """
 
     replicas: dict[int, Replica] = {}
     slots: dict[int, SlotMemory] = {}
     restarts: int = 0
     served: bool = False
+    changed: int = 0
 
     def memory(self, slot: int) -> SlotMemory:
         """What a slot remembers; a new one, nothing."""
@@ -196,16 +197,22 @@ def stuck_places(seconds: float, holders: Mapping[str, int], seconds_max: float)
 class Observed(msgspec.Struct):
     """All that is known of one application's replicas.
 
-    changes: how often something changed by which it is decided who is routed to. Reports are no such thing.
+    changes: how often something changed by which it is decided who is routed to. Reports are no such thing: heard says
+    how many there were.
     """
 
     services: dict[str, ObservedService] = {}
     last_serial: int = 0
     changes: int = 0
+    heard: int = 0
 
     def service(self, name: str) -> ObservedService:
         """What is known of a service; at first, nothing."""
         return self.services.setdefault(name, ObservedService())
+
+    def _changed(self, found: ObservedService) -> None:
+        self.changes += 1
+        found.changed = self.changes
 
     def forget(self, name: str) -> None:
         """A set is no more."""
@@ -214,8 +221,9 @@ class Observed(msgspec.Struct):
 
     def forget_deaths(self, name: str) -> None:
         """Of a set whose replicas are to be started as if none had ever died."""
-        self.service(name).slots.clear()
-        self.changes += 1
+        found = self.service(name)
+        found.slots.clear()
+        self._changed(found)
 
     def unheard(self) -> set[str]:
         """The services of which not all replicas have said how they are."""
@@ -246,13 +254,13 @@ class Observed(msgspec.Struct):
         found.replicas[replica.serial] = replica
         found.memory(replica.slot).reason = ""
         self.last_serial = max(self.last_serial, replica.serial)
-        self.changes += 1
+        self._changed(found)
 
     def drain(self, replica: Replica, now: float) -> None:
         """A replica takes no new work from now on."""
         replica.unheard = False
         replica.become(DRAINING, now)
-        self.changes += 1
+        self._changed(self.service(replica.service))
 
     def stop(self, replica: Replica) -> None:
         """A replica is about to be told by signal to end: its time to drain is over."""
@@ -261,7 +269,7 @@ class Observed(msgspec.Struct):
     def end(self, replica: Replica, reason: str, *, fault: bool) -> None:
         """A replica is about to be killed: from now on it counts no more."""
         replica.ending = reason
-        self.changes += 1
+        self._changed(self.service(replica.service))
         if fault:
             replica.stuck = replica.stuck or reason
 
@@ -276,13 +284,14 @@ class Observed(msgspec.Struct):
         if found is None or found.replicas.get(replica.serial) is not replica:
             return ""
         if not isinstance(observation, ReplicaReported):
-            self.changes += 1
+            self._changed(found)
         if isinstance(observation, ReplicaEnded):
             return self._ended(found, replica, observation, now, policy)
         replica.heard_at = max(replica.heard_at, now)
         if isinstance(observation, ReplicaReady):
             self._serves(found, replica, now)
         elif isinstance(observation, ReplicaReported):
+            self.heard += 1
             if replica.report is None or observation.report.number >= replica.report.number:
                 replica.report = observation.report
         elif isinstance(observation, ReplicaDraining):

@@ -11,9 +11,14 @@ from fissile.orchestrator.state import ApplicationState
 def next_step(state: ApplicationState, migration: str | None, now: float) -> Outlook:
     """What the rollout under way does next, at `now` (seconds of the wall clock).
 
-    migration: why a migration failed, "" if all are done, None while they are not.
+    migration: why a migration failed, "" if all are done, None while they are not. It is asked many times a second, and
+    mostly nothing has happened since: then what was decided holds, until it is due.
     """
-    return outlook(state.desired, rollout_status(state, migration), now)
+    last = state.outlook
+    seen = (state.router(), state.observed.heard, migration, bool(state.strays))
+    if last is None or not last[1] <= now < last[2].due or last[0] != seen:
+        last = state.outlook = seen, now, outlook(state.desired, rollout_status(state, migration), now)
+    return last[2]
 
 
 def rollout_status(state: ApplicationState, migration: str | None) -> Seen:

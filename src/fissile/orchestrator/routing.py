@@ -81,35 +81,28 @@ class Door(NamedTuple):
     service: str = ""
 
 
-class Router:
-    """Decides for one state of things; it is made anew for the next, and remembers what it has decided.
+class LiveSets:
+    """The replica sets of all live releases, and what follows for them from what is desired alone.
 
-    releases: those that are loaded, by name. told: the targets that callers were told last, by replica set.
+    releases: those that are loaded, by name. It never changes: what is worked out once holds for as long as both do.
     """
 
-    def __init__(
-        self,
-        desired: Desired,
-        observed: Observed,
-        releases: Mapping[str, ReleaseSpec],
-        told: Mapping[str, tuple[Target, ...]],
-    ) -> None:
-        self._desired = desired
-        self._observed = observed
-        self._releases = releases
-        self._told = told
+    def __init__(self, desired: Desired, releases: Mapping[str, ReleaseSpec]) -> None:
+        self.desired = desired
+        self.releases = releases
+        self.shares = desired.shares()
         self._live = [releases[one.name] for one in desired.releases() if one.name in releases]
+        self.names = tuple(dict.fromkeys(name for one in self._live for name in one.sets.values()))
         self._specs: dict[str, ServiceSpec | None] = {}
-        self._routes: dict[str, SetRoutes] = {}
-        self._doors: dict[Door, list[tuple[Replica, float]]] | None = None
+        self._called: dict[str, set[str]] = {}
+        self._fixed: dict[str, SetRoutes] = {}
+        # What was decided last of what is observed, too: it is compared, and mostly holds.
+        self.targets: dict[str, tuple[ObservedService | None, int, tuple[Target, ...]]] = {}
+        self.routes: dict[str, SetRoutes] = {}
 
-    def _seen(self, name: str) -> ObservedService:
-        """What is known of a set. To decide alters nothing: a set of which nothing is known is not noted down."""
-        return self._observed.services.get(name) or ObservedService()
-
-    def live_sets(self) -> tuple[str, ...]:
-        """Those of all live releases."""
-        return tuple(dict.fromkeys(name for one in self._live for name in one.sets.values()))
+    def specs(self) -> dict[str, ServiceSpec]:
+        """What all live sets are made of."""
+        return {name: self.spec(name) for name in self.names}
 
     def found(self, name: str) -> ServiceSpec | None:
         """What a live set is made of; None where no live release has it.
@@ -121,8 +114,8 @@ class Router:
         return self._specs[name]
 
     def _find(self, name: str) -> ServiceSpec | None:
-        want = self._desired.services.get(name)
-        wanted = self._releases.get(want.release) if want is not None else None
+        want = self.desired.services.get(name)
+        wanted = self.releases.get(want.release) if want is not None else None
         if not any(one.made(name) is not None for one in self._live):
             return None
         made = (one.made(name) for one in (wanted, *self._live) if one is not None)
@@ -135,17 +128,158 @@ class Router:
             raise KeyError(name)
         return spec
 
+    def members(self, name: str) -> list[LiveRelease]:
+        """The live releases that a replica set belongs to."""
+        return [release for release in self.desired.releases() if name in release.sets.values()]
+
+    def called(self, name: str) -> set[str]:
+        """The replica sets that a set's replicas call, in any live release."""
+        if name not in self._called:
+            service = service_of(name)
+            members = [release for release in self.members(name) if service in release.sets]
+            self._called[name] = {other for release in members for other in self._ways(service, release).values()}
+        return self._called[name]
+
+    def fixed(self, name: str) -> SetRoutes:
+        """What a set's replicas have to know, but for whom they reach: `callees` and `elsewhere` are empty."""
+        if name not in self._fixed:
+            self._fixed[name] = self._fix(name)
+        return self._fixed[name]
+
+    def _fix(self, name: str) -> SetRoutes:
+        desired, service, spec = self.desired, service_of(name), self.spec(name)
+        rollout = desired.rollout
+        members = self.members(name) or [desired.current]
+        moved = rollout is not None and rollout.stage is Stage.MOVED
+        ways = {release.name: self._ways(service, release) for release in members if service in release.sets}
+        if rollout is not None and len(members) > 1:
+            # What still calls these in the name of their release, as a task begun in a request, takes the usual way.
+            there = desired.services.keys() - set(rollout.left)
+            ways = {name: {c: other for c, other in way.items() if other in there} for name, way in ways.items()}
+        return SetRoutes(
+            release=(members[-1] if moved else members[0]).name,
+            releases=tuple(release.name for release in desired.releases()),
+            callees={},
+            ways=ways,
+            shares=self._own_shares(members),
+            elsewhere={},
+            sticky=rollout.sticky if rollout is not None else "",
+            rollout=rollout.number if rollout is not None else 0,
+            callers=self._callers(service, spec, members),
+        )
+
+    def _ways(self, service: str, release: LiveRelease) -> dict[str, str]:
+        """Which replica set each component is in that a service calls in a release."""
+        spec = self.releases[release.name]
+        found: dict[str, str] = {}
+        for component in spec.services[service].calls:
+            other = spec.service_of(component)
+            if other is not None and other != service:
+                found[component] = release.sets[other]
+        return found
+
+    def _own_shares(self, members: list[LiveRelease]) -> dict[str, float]:
+        """Of the new requests that stay here, which part each release gets."""
+        shares = self.shares
+        here = sum(shares[release.name] for release in members if release.name in shares)
+        return {release.name: shares.get(release.name, 0.0) / here for release in members} if here > 0 else {}
+
+    # -- who may call -------------------------------------------------------------------------------------
+
+    def _callers(self, service: str, spec: ServiceSpec, members: list[LiveRelease]) -> CallerRules:
+        """The services of the set's own releases that declare a reference, and people's tools."""
+        callers: dict[str, tuple[str, ...]] = {OPERATOR: (OPERATOR,)}
+        references: dict[str, frozenset[str]] = {OPERATOR: frozenset(spec.components)}
+        programs: set[str] = set()
+        for release in members:
+            theirs = self.releases[release.name]
+            for other, caller in theirs.services.items():
+                if other == service or not set(caller.calls).intersection(spec.components):
+                    continue
+                callers[other] = tuple(dict.fromkeys((*callers.get(other, ()), *caller.components)))
+                if caller.program:
+                    programs.add(other)
+                for component in caller.components:
+                    called = frozenset(theirs.references[component]).intersection(spec.components)
+                    references[component] = references.get(component, frozenset()) | called
+        return CallerRules(callers, references, self._understood(members), frozenset(programs))
+
+    def _understood(self, members: list[LiveRelease]) -> dict[str, frozenset[str]]:
+        """A service that is replaced in place, and those whom it calls, meet requests of every live release."""
+        found: dict[str, frozenset[str]] = {}
+        for release in members:
+            for other in self.desired.releases():
+                theirs = self.releases[release.name].understood(self.releases[other.name])
+                found |= {own: found.get(own, frozenset()) | more for own, more in theirs.items()}
+        return found
+
+
+class Router:
+    """Decides for one state of things; it is made anew for the next, and remembers what it has decided.
+
+    told: the targets that callers were told last, by replica set. live: of the same desired, where somebody has it.
+    """
+
+    def __init__(
+        self,
+        desired: Desired,
+        observed: Observed,
+        releases: Mapping[str, ReleaseSpec],
+        told: Mapping[str, tuple[Target, ...]],
+        live: LiveSets | None = None,
+    ) -> None:
+        assert live is None or live.desired is desired, "live sets of something else that was desired"
+        self.live = live or LiveSets(desired, releases)
+        self._desired = desired
+        self._observed = observed
+        self._releases = releases
+        self._told = told
+        self._routes: dict[str, SetRoutes] = {}
+        self._callees: dict[str, CalleeRoute] = {}
+        self._doors: dict[Door, list[tuple[Replica, float]]] | None = None
+
+    def _seen(self, name: str) -> ObservedService:
+        """What is known of a set. To decide alters nothing: a set of which nothing is known is not noted down."""
+        return self._observed.services.get(name) or ObservedService()
+
+    def live_sets(self) -> tuple[str, ...]:
+        """Those of all live releases."""
+        return self.live.names
+
+    def found(self, name: str) -> ServiceSpec | None:
+        """See LiveSets."""
+        return self.live.found(name)
+
+    def spec(self, name: str) -> ServiceSpec:
+        """See LiveSets."""
+        return self.live.spec(name)
+
+    def members(self, name: str) -> list[LiveRelease]:
+        """See LiveSets."""
+        return self.live.members(name)
+
+    def called(self, name: str) -> set[str]:
+        """See LiveSets."""
+        return self.live.called(name)
+
     def program(self, name: str) -> bool:
         """Whether a live set's replicas are programs that know nothing of us, and are told nothing."""
         return self.spec(name).program
 
     def targets(self, name: str) -> tuple[Target, ...]:
         """Where a replica set is called now."""
+        found = self._observed.services.get(name)
+        changed = found.changed if found is not None else 0
+        last = self.live.targets.get(name)
+        if last is None or last[0] is not found or last[1] != changed:
+            last = self.live.targets[name] = found, changed, self._targets(name)
+        return last[2]
+
+    def _targets(self, name: str) -> tuple[Target, ...]:
         want = self._desired.services.get(name)
         if want is None or want.zero_by:
             return ()  # its release has not come so far, or somebody has scaled it to zero
-        found = self._seen(name)
-        slots = routed_slots(want, found)
+        slots = routed_slots(want, self._seen(name))
         if not self.program(name):
             return tuple(Target(slot) for slot in slots)
         return tuple(Target(slot, self._newest(name, slot)) for slot in slots)
@@ -161,66 +295,41 @@ class Router:
         want = self._desired.services.get(name)
         return f"is scaled to zero by {want.zero_by}" if want is not None and want.zero_by else ""
 
-    def members(self, name: str) -> list[LiveRelease]:
-        """The live releases that a replica set belongs to."""
-        return [release for release in self._desired.releases() if name in release.sets.values()]
-
     def routes(self, name: str) -> SetRoutes:
-        """What the replicas of a live set have to know."""
-        if name not in self._routes:
-            self._routes[name] = self._decide(name)
-        return self._routes[name]
-
-    def _decide(self, name: str) -> SetRoutes:
-        desired, service, spec = self._desired, service_of(name), self.spec(name)
-        rollout = desired.rollout
-        members = self.members(name) or [desired.current]
-        moved = rollout is not None and rollout.stage is Stage.MOVED
-        ways = {release.name: self._ways(service, release) for release in members if service in release.sets}
-        if rollout is not None and len(members) > 1:
-            # What still calls these in the name of their release, as a task begun in a request, takes the usual way.
-            there = desired.services.keys() - set(rollout.left)
-            ways = {name: {c: other for c, other in way.items() if other in there} for name, way in ways.items()}
-        return SetRoutes(
-            release=(members[-1] if moved else members[0]).name,
-            releases=tuple(release.name for release in desired.releases()),
-            callees={
-                other: self._callee(other) for other in sorted({to for way in ways.values() for to in way.values()})
-            },
-            ways=ways,
-            shares=self._own_shares(members),
-            elsewhere=dict(self._elsewhere(service, spec, members)),
-            sticky=rollout.sticky if rollout is not None else "",
-            rollout=rollout.number if rollout is not None else 0,
-            callers=self._callers(service, spec, members),
-        )
-
-    def called(self, name: str) -> set[str]:
-        """The replica sets that a set's replicas call, in any live release."""
-        service = service_of(name)
-        members = [release for release in self.members(name) if service in release.sets]
-        return {other for release in members for other in self._ways(service, release).values()}
-
-    def _ways(self, service: str, release: LiveRelease) -> dict[str, str]:
-        """Which replica set each component is in that a service calls in a release."""
-        spec = self._releases[release.name]
-        found: dict[str, str] = {}
-        for component in spec.services[service].calls:
-            other = spec.service_of(component)
-            if other is not None and other != service:
-                found[component] = release.sets[other]
+        """What the replicas of a live set have to know; the same as was decided last, where nothing is different."""
+        found = self._routes.get(name)
+        if found is None:
+            found, last = self._decide(name), self.live.routes.get(name)
+            if last is not None and last.callees == found.callees and last.elsewhere == found.elsewhere:
+                found = last
+            self._routes[name] = self.live.routes[name] = found
         return found
 
-    def _callee(self, name: str) -> CalleeRoute:
-        away = self.away(name)
-        targets = () if away else self._told.get(name) or self.targets(name)
-        return CalleeRoute(service_of(name), targets, self.spec(name).program, away)
+    def _decide(self, name: str) -> SetRoutes:
+        fixed, service, spec = self.live.fixed(name), service_of(name), self.spec(name)
+        members = self.members(name) or [self._desired.current]
+        return SetRoutes(
+            release=fixed.release,
+            releases=fixed.releases,
+            callees={
+                other: self._callee(other)
+                for other in sorted({to for way in fixed.ways.values() for to in way.values()})
+            },
+            ways=fixed.ways,
+            shares=fixed.shares,
+            elsewhere=dict(self._elsewhere(service, spec, members)),
+            sticky=fixed.sticky,
+            rollout=fixed.rollout,
+            callers=fixed.callers,
+        )
 
-    def _own_shares(self, members: list[LiveRelease]) -> dict[str, float]:
-        """Of the new requests that stay here, which part each release gets."""
-        shares = self._desired.shares()
-        here = sum(shares[release.name] for release in members if release.name in shares)
-        return {release.name: shares.get(release.name, 0.0) / here for release in members} if here > 0 else {}
+    def _callee(self, name: str) -> CalleeRoute:
+        found = self._callees.get(name)
+        if found is None:
+            away = self.away(name)
+            targets = () if away else self._told.get(name) or self.targets(name)
+            found = self._callees[name] = CalleeRoute(service_of(name), targets, self.spec(name).program, away)
+        return found
 
     # -- doors ------------------------------------------------------------------------------------------
 
@@ -228,7 +337,7 @@ class Router:
         self, service: str, spec: ServiceSpec, members: list[LiveRelease]
     ) -> Iterator[tuple[str, DoorRoute]]:
         """The other builds of a set's public doors."""
-        shares = self._desired.shares()
+        shares = self.live.shares
         for release in self._desired.releases():
             if release in members:
                 continue
@@ -252,7 +361,7 @@ class Router:
 
     def _holders(self) -> dict[Door, list[tuple[Replica, float]]]:
         sets: dict[Door, dict[str, float]] = {}
-        shares = self._desired.shares()
+        shares = self.live.shares
         for release in self._desired.releases():
             for name in release.sets.values():
                 made = self.found(name)
@@ -300,32 +409,3 @@ class Router:
 
     def _ready(self, name: str) -> list[Replica]:
         return [r for r in self._seen(name).replicas.values() if r.state is READY and not r.ending]
-
-    # -- who may call -------------------------------------------------------------------------------------
-
-    def _callers(self, service: str, spec: ServiceSpec, members: list[LiveRelease]) -> CallerRules:
-        """The services of the set's own releases that declare a reference, and people's tools."""
-        callers: dict[str, tuple[str, ...]] = {OPERATOR: (OPERATOR,)}
-        references: dict[str, frozenset[str]] = {OPERATOR: frozenset(spec.components)}
-        programs: set[str] = set()
-        for release in members:
-            theirs = self._releases[release.name]
-            for other, caller in theirs.services.items():
-                if other == service or not set(caller.calls).intersection(spec.components):
-                    continue
-                callers[other] = tuple(dict.fromkeys((*callers.get(other, ()), *caller.components)))
-                if caller.program:
-                    programs.add(other)
-                for component in caller.components:
-                    called = frozenset(theirs.references[component]).intersection(spec.components)
-                    references[component] = references.get(component, frozenset()) | called
-        return CallerRules(callers, references, self._understood(members), frozenset(programs))
-
-    def _understood(self, members: list[LiveRelease]) -> dict[str, frozenset[str]]:
-        """A service that is replaced in place, and those whom it calls, meet requests of every live release."""
-        found: dict[str, frozenset[str]] = {}
-        for release in members:
-            for other in self._desired.releases():
-                theirs = self._releases[release.name].understood(self._releases[other.name])
-                found |= {own: found.get(own, frozenset()) | more for own, more in theirs.items()}
-        return found

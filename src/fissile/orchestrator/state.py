@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 
-from fissile.orchestrator.autoscale import Autoscaler
+from fissile.orchestrator.autoscale import Autoscaler, ScalingPolicy
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.replica import Observed
+from fissile.orchestrator.rollout import Outlook
 from fissile.orchestrator.routes import RouteTable
-from fissile.orchestrator.routing import Router, Told
-from fissile.orchestrator.spec import ReleaseSpec
+from fissile.orchestrator.routing import LiveSets, Router, Told
+from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
 
 
 class ApplicationState:
@@ -33,8 +34,13 @@ class ApplicationState:
         self.autoscaler = Autoscaler()
         self._version = version
         self._told: dict[str, Told] = {}
-        # With what it was made for.
-        self._router: tuple[Desired, tuple[int, int], tuple[ReleaseSpec, ...], Router] | None = None
+        # What a rollout does next, and which policies the autoscaler has; each with what it was decided by.
+        self.outlook: tuple[object, float, Outlook] | None = None
+        self.policies: tuple[LiveSets, dict[str, ServiceSpec], dict[str, ScalingPolicy]] | None = None
+        # With what they were made for.
+        self._router: tuple[tuple[int, int], Router] | None = None
+        self._live: tuple[tuple[ReleaseSpec, ...], LiveSets] | None = None
+        self._versions: tuple[Router, dict[str, int]] | None = None
 
     @property
     def desired(self) -> Desired:
@@ -47,13 +53,15 @@ class ApplicationState:
 
     def router(self) -> Router:
         """Decides routes for the state of things now; the same one until something changes that it decides by."""
-        seen = self.observed.changes, self.routed.changes
-        releases = tuple(self.releases.values())
-        made = self._router
-        if made is None or made[0] is not self._desired or made[1] != seen or not _same(made[2], releases):
-            found = Router(self._desired, self.observed, self.releases, self.routed.told)
-            made = self._router = self._desired, seen, releases, found
-        return made[3]
+        releases, live = tuple(self.releases.values()), self._live
+        if live is None or live[1].desired is not self._desired or live[0] != releases:
+            live = self._live = releases, LiveSets(self._desired, self.releases)
+            self._router = None
+        seen, made = (self.observed.changes, self.routed.changes), self._router
+        if made is None or made[0] != seen:
+            found = Router(self._desired, self.observed, self.releases, self.routed.told, live[1])
+            made = self._router = seen, found
+        return made[1]
 
     def told(self, name: str, router: Router | None = None) -> Told:
         """What a live set's replicas are to know, and the version by which they say that they have applied it.
@@ -69,8 +77,11 @@ class ApplicationState:
 
     def versions(self) -> dict[str, int]:
         """Of the routes that hold now, by live replica set; programs are told none."""
-        router = self.router()
-        return {name: self.told(name, router).version for name in router.live_sets() if not router.program(name)}
+        router, made = self.router(), self._versions
+        if made is None or made[0] is not router:
+            names = [name for name in router.live_sets() if not router.program(name)]
+            made = self._versions = router, {name: self.told(name, router).version for name in names}
+        return made[1]
 
     def forget(self, names: Iterable[str]) -> None:
         """These sets are no more, and nobody looks them up again."""
@@ -78,7 +89,3 @@ class ApplicationState:
             self.observed.forget(name)
             self.routed.forget(name)
             self._told.pop(name, None)
-
-
-def _same(some: tuple[ReleaseSpec, ...], others: tuple[ReleaseSpec, ...]) -> bool:
-    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))

@@ -147,6 +147,7 @@ def _way_back_is_wrong(world: "DeployWorld", before: Desired, act: EndRollout) -
 def replicas_know_less(world: "DeployWorld", loop: "Supervisor") -> None:
     """Again and again: whatever changed, all replicas are told of it soon, of the doors' other builds too."""
     now = world.clock.now
+    anew = Router(loop.state.desired, loop.observed, world.specs, loop.state.routed.told)
     for name in world.desired.services:
         found = loop.observed.services.get(name)
         for replica in found.replicas.values() if found is not None else ():
@@ -154,7 +155,7 @@ def replicas_know_less(world: "DeployWorld", loop: "Supervisor") -> None:
             if process is None or not process.serves or replica.state is not READY or replica.unheard:
                 continue
             wanted = loop.state.told(name).routes
-            if Router(loop.state.desired, loop.observed, world.specs, loop.state.routed.told).routes(name) != wanted:
+            if anew.routes(name) != wanted:
                 raise Broken(f"{name} is told what was true before: {wanted}")
             since, what = world.stale.get(replica.serial, (now, wanted))
             if process.knows.routes == wanted:

@@ -73,6 +73,7 @@ class Machine:
         self.clock = clock
         self.habits = habits
         self.processes: dict[int, Process] = {}
+        self._sets: dict[str, dict[int, Process]] = {}
         self.zygote_returns_at = 0.0
         self.buried: list[int] = []
         self.report: Callable[[Process, str], None] = lambda process, what: None
@@ -91,7 +92,11 @@ class Machine:
 
     def alive(self, service: str) -> list[Process]:
         """Its processes, in the order of their births."""
-        return [p for p in self.processes.values() if p.service == service]
+        return list(self._sets.get(service, {}).values())
+
+    def serving(self, service: str) -> list[Process]:
+        """Those of a replica set that accept calls, in the order of their births."""
+        return [p for p in self._sets.get(service, {}).values() if p.phase is Phase.SERVING]
 
     def fork(self, serial: int, service: str, slot: int, revision: int, born: Callable[[Process | None], None]) -> None:
         """Order a process; it comes, or does not, whoever still waits for it then."""
@@ -103,6 +108,7 @@ class Machine:
             self._last_pid += 1
             process = Process(self._last_pid, serial, service, slot, revision)
             self.processes[process.pid] = process
+            self._sets.setdefault(service, {})[process.pid] = process
             self.prepare(process)
             self._boot(process)
             born(process)
@@ -133,7 +139,7 @@ class Machine:
             process.failed_at = self.clock.now
         process.phase = Phase.DEAD
         process.dead_at = self.clock.now
-        del self.processes[process.pid]
+        del self.processes[process.pid], self._sets[process.service][process.pid]
         self.report(process, "ended")
 
     def signal(self, process: Process) -> None:

@@ -26,6 +26,7 @@ TASK_SHARE = 0.02
 TASK_SECONDS_MAX = 15.0
 RARE_SHARE = 0.05
 REPORT_SECONDS = 0.1
+NOBODY_ELSE = DoorRoute(0.0, ())
 
 
 class Request(msgspec.Struct, eq=False):
@@ -59,9 +60,8 @@ class Visits:
     def _visit(self) -> None:
         world, dice = self.world, self.dice
         world.clock.after(2 * VISIT_SECONDS * dice.random(), self._visit)
-        doors = {world.places[release.name][self.names[0]] for release in world.desired.releases()}
-        serving = [p for p in world.machine.processes.values() if p.serves and p.service in doors]
-        accepting = [p for p in serving if self._elsewhere(p).serials or self._elsewhere(p).share < 1.0]
+        serving = self._at_the_door()
+        accepting = [p for p in serving if (to := self._elsewhere(p)).share < 1.0 or to.serials]
         if not accepting:
             return  # it waits at the door
         process = dice.choice(accepting)
@@ -78,11 +78,18 @@ class Visits:
         self._count(process, request.release, 1)
         self._later(request)
 
+    def _at_the_door(self) -> list[Process]:
+        """The replicas that serve visitors, in the order of their births."""
+        world = self.world
+        doors = {world.places[release.name][self.names[0]] for release in world.desired.releases()}
+        found = [process for door in doors for process in world.machine.serving(door)]
+        return sorted(found, key=lambda process: process.pid) if len(doors) > 1 else found
+
     def _rarely(self) -> bool:
         return self.dice.random() < RARE_SHARE and self.world.clock.now < FAULT_SECONDS
 
     def _elsewhere(self, process: Process) -> DoorRoute:
-        return process.knows.routes.elsewhere.get(self.names[0], DoorRoute(0.0, ()))
+        return process.knows.routes.elsewhere.get(self.names[0], NOBODY_ELSE)
 
     def _drawn(self, routes: SetRoutes) -> str:
         number = self.dice.random()
@@ -136,7 +143,7 @@ class Visits:
             return request.at
         name = routes.ways.get(request.release, {}).get(service) or routes.ways[routes.release][service]
         call_goes_astray(self.world, request, service, name)
-        here = [p for p in self.world.machine.processes.values() if p.service == name and p.serves]
+        here = self.world.machine.serving(name)
         if here:
             return self.dice.choice(here)
         self.knocked.add(name)

@@ -194,8 +194,8 @@ class World:
 
     def report(self, process: Process) -> Heartbeat:
         """What a process does: its part of what there is for its set, and of what that waits for."""
-        serving = [p for p in self.machine.processes.values() if p.service == process.service and p.serves]
         load, share = self.load_of(process.service), 0.0
+        serving = self.machine.serving(process.service) if load else []
         if process in serving:
             each = floor(load / len(serving))
             share = load - each * (len(serving) - 1) if process is serving[0] else each
@@ -245,7 +245,7 @@ class World:
             return
         slot = self.machine.dice(service).choice(told).slot
         self.calls_routed += 1
-        here = [p for p in self.machine.processes.values() if p.service == service and p.slot == slot]
+        here = [p for p in self.machine.alive(service) if p.slot == slot]
         if any(p.serves for p in here):
             return
         if self.loop is None or service not in self.loop.state.routed.told:
@@ -265,14 +265,16 @@ class World:
         """After every step of the loop."""
         for name, want in self.desired.services.items():
             found = loop.observed.service(name)
+            if not found.replicas:
+                continue
             # Those that were just found may be draining.
-            lives = [r for r in found.replicas.values() if r.lives() and not r.unheard]
+            lives = [r for r in found.replicas.values() if not r.unheard and r.lives()]
             surge = max(1, want.replicas // 4 + 1) if want.overlap else 0
             if len(lives) > want.replicas + surge:
                 raise Broken(f"{name}: {len(lives)} replicas, {want.replicas} are wanted")
-            slots = [(r.slot, r.revision) for r in lives if not r.unheard]
-            if len(set(slots)) != len(slots):
-                raise Broken(f"{name}: two replicas in a slot: {slots}")
+            slots = {(r.slot, r.revision) for r in lives}
+            if len(slots) != len(lives):
+                raise Broken(f"{name}: two replicas in a slot: {lives}")
             if not want.overlap and len({r.slot for r in found.replicas.values()}) != len(found.replicas):
                 raise Broken(f"{name}: two processes in a slot though they must not overlap")
 
@@ -295,7 +297,7 @@ class World:
         if loop is None:
             raise Broken("nobody supervises")
         for name, want in self.desired.services.items():
-            real = [p for p in self.machine.processes.values() if p.service == name]
+            real = self.machine.alive(name)
             if sorted(p.phase for p in real) != [Phase.SERVING] * want.replicas:
                 raise Broken(f"{name}: {want.replicas} are wanted, there are {real}")
             found = loop.observed.service(name)
