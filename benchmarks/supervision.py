@@ -24,9 +24,15 @@ from cpu import cpu_seconds
 from running import Running
 
 from fissile.bench.report import Figure, figure
-from fissile.orchestrator.desired import Desired, DesiredService
-from fissile.orchestrator.plan import plan
-from fissile.orchestrator.replica import Observed, ReplicaReady
+from fissile.orchestrator.change_writer import ChangeWriter
+from fissile.orchestrator.deploy_rules import sets_of, wish
+from fissile.orchestrator.desired import Desired, LiveRelease, Rollout, Stage
+from fissile.orchestrator.plan import Plan, plan
+from fissile.orchestrator.reconciler import Reconciler, Step
+from fissile.orchestrator.replica import Replica, ReplicaReady
+from fissile.orchestrator.routing import Told
+from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
+from fissile.orchestrator.state import ApplicationState
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.stub import remote
 from fissile.runtime.control import OPERATOR
@@ -380,22 +386,68 @@ async def _pids(folder: Path) -> dict[str, set[int]]:
 # -- size ----------------------------------------------------------------------------------------------
 
 
+SERVICES, REPLICAS = 1000, 10
+
+
+class Still:
+    """An Executor of whom nothing is asked but what costs nothing."""
+
+    def push_routes(self, replica: Replica, told: Told) -> None:
+        """All know them already."""
+
+    def __getattr__(self, verb: str) -> Any:
+        raise RuntimeError(f"the steady state asks to {verb}")
+
+
+def many(releases: int) -> tuple[ApplicationState, Reconciler]:
+    """1,000 services and 10,000 replicas, all ready; each service calls the next. releases: 2, while one rolls out."""
+    names = [f"service-{number}" for number in range(SERVICES)]
+    calls = {f"C{number}": (f"C{number + 1}",) for number in range(SERVICES - 1)} | {f"C{SERVICES - 1}": ()}
+    services = {
+        name: ServiceSpec(components=(own,), calls=to, replicas=REPLICAS // releases)
+        for name, (own, to) in zip(names, calls.items(), strict=True)
+    }
+    specs: list[ReleaseSpec] = []
+    for release in range(releases):
+        builds = {name: f"{release}{number:04}" for number, name in enumerate(names)}
+        specs.append(ReleaseSpec(f"r{release}", services, sets_of(builds, services), calls, builds=builds))
+    lives = [LiveRelease(spec.name, spec.sets, (tuple(names),)) for spec in specs]
+    sets = {name: wish(spec, service) for spec in specs for service, name in spec.sets.items()}
+    rollout = Rollout(1, lives[1], {}, stage=Stage.CANARY, share=0.1) if releases > 1 else None
+    state = ApplicationState({spec.name: spec for spec in specs}, 1)
+    writer = ChangeWriter(state, Still())
+    writer.begin(Desired(sets, lives[0], rollout))
+    for name, want in sets.items():
+        for slot in range(want.replicas):
+            state.observed.observe(state.observed.begin(name, slot, 1, "build", 0.0), ReplicaReady(), 0.0)
+    return state, Reconciler(state, Still(), writer, print)
+
+
 def planning() -> list[Figure]:
-    """1,000 services with ten replicas each, of which nothing is wanted but that they stay."""
-    names = [f"service-{number}" for number in range(1000)]
-    desired = Desired({name: DesiredService(10, 10, 10) for name in names})
-    observed = Observed()
-    for name in names:
-        for slot in range(10):
-            observed.observe(observed.begin(name, slot, 1, "build", 0.0), ReplicaReady(), 0.0)
+    """1,000 services and 10,000 replicas, of which nothing is wanted but that they stay."""
+    found: list[Figure] = []
+    for releases, when in ((1, ""), (2, ", in a rollout")):
+        state, reconciler = many(releases)
+        for _ in range(3):  # until all are told what there is to tell
+            reconciler.step(1.0)
+        name = f"for 1,000 services and 10,000 replicas{when}"
+        found += [
+            figure(f"plan() {name}", _milliseconds(plan, state.desired, state.observed, 1.0), "ms", "<= 20"),
+            figure(f"step() {name}", _milliseconds(reconciler.step, 1.0), "ms", "<= 20"),
+        ]
+    return found
+
+
+def _milliseconds(decide: Callable[..., Plan | Step], *arguments: Any) -> float:
+    """What it takes, in the median, to decide that there is nothing to do."""
     taken: list[float] = []
     for _ in range(21):
         begun = time.perf_counter()
-        found = plan(desired, observed, 1.0)
+        found = decide(*arguments)
         taken.append((time.perf_counter() - begun) * 1000)
         if found.actions:
             raise RuntimeError(f"the steady state asks for {found.actions[0]}")
-    return [figure("plan() for 1,000 services and 10,000 replicas", statistics.median(taken), "ms", "<= 20")]
+    return statistics.median(taken)
 
 
 async def idle(replicas: int = IDLE_REPLICAS, seconds: float = IDLE_SECONDS) -> list[Figure]:

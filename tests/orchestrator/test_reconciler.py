@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from fissile.errors import FissileError
 from fissile.orchestrator.acts import Change, RestartService, ScaleService
 from fissile.orchestrator.change_writer import ChangeWriter, Done
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease
+from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage
 from fissile.orchestrator.reconciler import TROUBLE_SECONDS, Reconciler
 from fissile.orchestrator.replica import Replica, ReplicaEnded, ReplicaReady, ReplicaReported
 from fissile.orchestrator.routing import DrainOrder, Told
@@ -238,3 +239,26 @@ def test_a_paused_set_has_no_replica():
     assert [verb for verb in one.at(1.1) if verb.startswith("start")] == []
     one.state.paused.discard(BACK)
     assert "start back.0#3" in one.at(1.2)
+
+
+def test_in_a_rollout_that_stands_still_nobody_is_told_anything_again():
+    one = Timeline().up()
+    asked = 0
+
+    def pushed(replica: Replica, told: Told) -> None:
+        nonlocal asked
+        asked += 1
+
+    rollout = Rollout(1, msgspec.structs.replace(RELEASE, name="r2"), {}, stage=Stage.CANARY, share=0.1)
+    one.writer.begin(msgspec.structs.replace(one.state.desired, rollout=rollout))
+    one.state.releases = {"r1": SPEC, "r2": msgspec.structs.replace(SPEC, name="r2")}
+    one.machine.push_routes = pushed
+    one.at(0.2)
+    one.at(0.3)
+    assert asked
+    asked = 0
+    one.at(0.4)
+    assert asked == 0
+    one.ended(2)
+    one.at(0.5)
+    assert asked

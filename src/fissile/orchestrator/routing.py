@@ -193,9 +193,10 @@ class LiveSets:
         programs: set[str] = set()
         for release in members:
             theirs = self.releases[release.name]
-            for other, caller in theirs.services.items():
-                if other == service or not set(caller.calls).intersection(spec.components):
+            for other in theirs.callers_of(spec.components):
+                if other == service:
                     continue
+                caller = theirs.services[other]
                 callers[other] = tuple(dict.fromkeys((*callers.get(other, ()), *caller.components)))
                 if caller.program:
                     programs.add(other)

@@ -1,6 +1,6 @@
 """What decisions have to know of a service beside its replicas: the part of its settings that they weigh."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -87,12 +87,16 @@ class ReleaseSpec(msgspec.Struct, frozen=True, eq=False):
     # Indices, and what was worked out already: a release never changes.
     _places: dict[str, str] = {}
     _made: dict[str, ServiceSpec] = {}
+    # Services that call a component, each with its place in the order of all.
+    _callers: dict[str, dict[str, int]] = {}
     _understood: dict[str, dict[str, frozenset[str]]] = {}
 
     def __post_init__(self) -> None:
-        for service, spec in self.services.items():
+        for place, (service, spec) in enumerate(self.services.items()):
             self._places.update(dict.fromkeys(spec.components, service))
             self._made[self.sets[service]] = spec
+            for component in spec.calls:
+                self._callers.setdefault(component, {})[service] = place
 
     def service_of(self, component: str) -> str | None:
         """The service that a component is in."""
@@ -101,6 +105,13 @@ class ReleaseSpec(msgspec.Struct, frozen=True, eq=False):
     def made(self, name: str) -> ServiceSpec | None:
         """What a replica set of this release is made of; None where it has no such set."""
         return self._made.get(name)
+
+    def callers_of(self, components: Iterable[str]) -> tuple[str, ...]:
+        """The services that call any of these components, in the order in which the release has them."""
+        found: dict[str, int] = {}
+        for component in components:
+            found |= self._callers.get(component, {})
+        return tuple(sorted(found, key=found.__getitem__))
 
     def understood(self, other: "ReleaseSpec") -> Mapping[str, frozenset[str]]:
         """Fingerprints with which callers of another release may call here, by the method's own fingerprint."""
