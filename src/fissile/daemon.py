@@ -27,6 +27,7 @@ from fissile.component.graph import Graph
 from fissile.component.topology import BUILT_IN, MONOLITH_SERVICE, Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
 from fissile.orchestrator.acts import ACTOR
+from fissile.orchestrator.names import ServiceName
 from fissile.orchestrator.release import Release
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import DRAIN_SECONDS_MAX
@@ -146,11 +147,14 @@ def release_here(settings: Settings, topology: str) -> Release:
     """
     with inside(settings.root):
         graph = load_application(settings.app, Path(settings.root)) if settings.app else None
-    services: dict[str, tuple[str, ...]] = {}
+    services: dict[ServiceName, tuple[str, ...]] = {}
     settings = resolve(settings, graph)
     if graph is not None:
-        services = dict(topology_for(graph, topology, settings.topologies).services)
-    alone = {name: () for name, one in settings.services.items() if one.foreign and name not in services}
+        grouped = topology_for(graph, topology, settings.topologies).services
+        services = {ServiceName(name): members for name, members in grouped.items()}
+    alone: dict[ServiceName, tuple[str, ...]] = {
+        ServiceName(name): () for name, one in settings.services.items() if one.foreign and name not in services
+    }
     found = installed(settings.root, working_folder(), files=outside(Path(settings.root)))
     return release_of(settings, graph, topology, {**alone, **services}, found)
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 
 from fissile.api.app import OPERATIONS
-from fissile.orchestrator.acts import RolloutAct, ServiceAct
+from fissile.orchestrator.acts import RolloutAct, SetAct
 from fissile.runtime.settings import (
     CallSettings,
     LimitSettings,
@@ -75,5 +75,5 @@ def test_every_kind_of_entry_is_told():
     source = (ROOT / "src" / "fissile" / "supervisor" / "supervisor.py").read_text()
     noted = set(re.findall(r'(?:_note|_record)\(\s*"(\w+)"', source))
     noted |= set(re.findall(r'"(Replica[A-Z]\w+|Application\w+|Orphans\w+)"', source))
-    noted |= {kind.__name__ for kind in (*get_args(ServiceAct), *get_args(RolloutAct))}
+    noted |= {kind.__name__ for kind in (*get_args(SetAct), *get_args(RolloutAct))}
     assert noted <= told, noted - told

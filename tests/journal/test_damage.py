@@ -166,12 +166,12 @@ def test_a_journal_of_the_format_before_is_read_and_has_checksums_from_then_on(t
             create table kept (name text primary key, value blob not null); pragma user_version = 1;"""
         )
         connection.execute("insert into entries values (7, 1.5, 'change', 'anna', 'A', 'cart', 'why', '{\"a\":1}')")
-        connection.execute("insert into kept values ('desired', x'0102')")
+        connection.execute("insert into kept values ('migrated', x'0102')")
     connection.close()
     for _ in range(2):
         journal = Journal(file)
         journal.open()
         assert (journal.loss, journal.damage) == ("", ())
         assert journal.history() == [Entry("change", "anna", "A", "cart", "why", {"a": 1}, 1.5, 7)]
-        assert journal.kept("desired") == b"\x01\x02"
+        assert journal.kept("migrated") == b"\x01\x02"
         journal.close()

@@ -108,13 +108,14 @@ def test_a_newer_history_is_refused_with_the_version_that_wrote_it(file: Path):
     assert content(file) == before
 
 
-def of_format_2(file: Path) -> None:
-    """As the Fissile wrote it that gave no numbers."""
+def of_format_2(file: Path, but: str = "desired") -> None:
+    """As the Fissile wrote it that gave no numbers; without a value of which this one reads no such format."""
     with sqlite3.connect(file) as connection:
         kept = connection.execute("select name, value from kept").fetchall()
         connection.execute("alter table kept drop column format")
         connection.execute("alter table kept drop column fissile")
-        for name, value in kept:
+        connection.execute("update kept set name = 'migrated' where name = ?", (but,))
+        for name, value in ((name if name != but else "migrated", value) for name, value in kept):
             old = sum_of(name, value[SUM_BYTES:]).to_bytes(SUM_BYTES) + value[SUM_BYTES:]
             connection.execute("update kept set value = ? where name = ?", (old, name))
         connection.execute("pragma user_version = 2")
@@ -125,24 +126,24 @@ def test_an_older_history_is_brought_to_this_format_and_nothing_of_it_is_lost(fi
     of_format_2(file)
     journal = Journal(file)
     journal.open()
-    assert (journal.kept("desired"), journal.kept("secrets")) == (b"so", b"psst")
+    assert (journal.kept("migrated"), journal.kept("secrets")) == (b"so", b"psst")
     assert (journal.damage, journal.loss, journal.strange) == ((), "", {})
     assert [one.who for one in journal.history()] == ["anna"]
     journal.close()
     journal = Journal(file)
     journal.open()
-    assert (journal.kept("desired"), journal.damage) == (b"so", ())
+    assert (journal.kept("migrated"), journal.damage) == (b"so", ())
     journal.close()
 
 
 def test_what_an_older_one_has_damaged_is_not_whole_after_that(file: Path):
     of_format_2(file)
     with sqlite3.connect(file) as connection:
-        connection.execute("update kept set value = cast(substr(value, 1, 4) || 'no' as blob) where name = 'desired'")
+        connection.execute("update kept set value = cast(substr(value, 1, 4) || 'no' as blob) where name = 'migrated'")
     connection.close()
     journal = Journal(file)
     journal.open()
-    assert journal.damage == ("desired",)
+    assert journal.damage == ("migrated",)
     journal.close()
 
 
@@ -157,7 +158,7 @@ def test_whoever_only_reads_leaves_an_older_file_to_the_one_that_wrote_it(file: 
 
 
 def test_an_older_file_is_refused_before_it_is_brought_to_this_format(file: Path, monkeypatch: pytest.MonkeyPatch):
-    of_format_2(file)
+    of_format_2(file, but="")
     before = content(file)
     monkeypatch.setitem(KEPT, "desired", Format("desired", 3, 2))
     with pytest.raises(JournalError, match=r"an older Fissile, in format 1 of desired; this one, .*, reads 2 to 3"):

@@ -42,7 +42,7 @@ class Life:
             for decision in self.scaler.decide(self.policies, self.wanted, demands, cores=self.cores, now=self.now):
                 made.append(decision)
                 self.decisions.append((self.now - begun, decision))
-                self.wanted[decision.service] = decision.replicas
+                self.wanted[decision.set] = decision.replicas
         self.now = begun + seconds
         return made
 
@@ -136,7 +136,7 @@ def test_who_only_waits_for_another_is_not_scaled_and_the_other_is_named():
     life = one()
     assert life.run(3, lambda *_: Demand(20.0, 1, {"orders": 19.0, "mail": 1.0})) == []
     (held,) = life.scaler.news()
-    assert (held.service, held.by, held.over) == ("cart", "orders", False)
+    assert (held.set, held.by, held.over) == ("cart", "orders", False)
     assert held.reason.startswith("not scaled to 10: 95% of its calls wait for orders")
     life.run(3, lambda *_: Demand(20.0, 1, {"orders": 8.0}))
     assert life.wanted == {"cart": 10}
@@ -185,7 +185,7 @@ def test_who_holds_it_is_at_the_end_of_the_chain(
     scaler, wanted = Autoscaler(), dict.fromkeys(demands, 1)
     for tick in range(20):
         scaler.decide(asked, wanted, demands, cores=64, now=tick * TICK_SECONDS)
-    (held,) = [one for one in scaler.news() if one.service == "cart"]
+    (held,) = [one for one in scaler.news() if one.set == "cart"]
     assert held.by == by
     assert said in held.reason
 

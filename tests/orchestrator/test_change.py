@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fissile.orchestrator.acts import Change, GiveUpRestart, RestartService, ScaleService, SetReplicas
-from fissile.orchestrator.change import REPLICAS_MAX, ChangeRefused, Desired, DesiredService, apply
+from fissile.orchestrator.change import REPLICAS_MAX, ChangeRefused, Desired, DesiredSet, apply
 
-DESIRED = Desired({"cart": DesiredService(2, 1, 4), "orders": DesiredService()})
+DESIRED = Desired({"cart": DesiredSet(2, 1, 4), "orders": DesiredSet()})
 
 
-def changed(act: ScaleService | SetReplicas | RestartService | GiveUpRestart) -> DesiredService:
+def changed(act: ScaleService | SetReplicas | RestartService | GiveUpRestart) -> DesiredSet:
     after = apply(DESIRED, Change("anna", act, "because"))
-    assert after.services["orders"] == DESIRED.services["orders"]
-    return after.services["cart"]
+    assert after.sets["orders"] == DESIRED.sets["orders"]
+    return after.sets["cart"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_an_unknown_service():
 
 def test_scaled_to_zero_is_so_until_somebody_scales_it_again():
     asleep = apply(DESIRED, Change("anna", ScaleService("cart", 0, 0), "a leak"))
-    cart = asleep.services["cart"]
+    cart = asleep.sets["cart"]
     assert (cart.replicas, cart.zero_by, cart.automatic) == (0, "anna", False)
     assert (cart.replicas_min, cart.replicas_max) == (1, 4)
     with pytest.raises(ChangeRefused, match="cart is scaled to zero by anna") as refused:
@@ -68,15 +68,15 @@ def test_scaled_to_zero_is_so_until_somebody_scales_it_again():
     with pytest.raises(ChangeRefused, match="nothing to restart"):
         apply(asleep, Change("ben", RestartService("cart", 2), ""))
     for low, high, replicas in ((1, 1, 1), (2, 6, 2), (0, 4, 0)):
-        cart = apply(asleep, Change("ben", ScaleService("cart", low, high), "")).services["cart"]
+        cart = apply(asleep, Change("ben", ScaleService("cart", low, high), "")).sets["cart"]
         assert (cart.replicas, cart.replicas_min, cart.replicas_max, cart.zero_by) == (replicas, low, high, "")
 
 
 def test_of_what_only_one_can_be_no_second_is_wanted():
-    alone = Desired({"database": DesiredService(most=1)})
+    alone = Desired({"database": DesiredSet(most=1)})
     with pytest.raises(ChangeRefused, match="database cannot have 2 replicas: its `port` is fixed"):
         apply(alone, Change("anna", ScaleService("database", 1, 2), ""))
-    assert apply(alone, Change("anna", ScaleService("database", 1, 1), "")).services["database"].replicas == 1
+    assert apply(alone, Change("anna", ScaleService("database", 1, 1), "")).sets["database"].replicas == 1
 
 
 @given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 30))
@@ -86,5 +86,5 @@ def test_the_wish_is_always_between_its_bounds_and_survives_the_journal(low: int
     after = apply(DESIRED, Change("anna", ScaleService("cart", low, high), ""))
     if high:
         after = apply(after, Change("autoscaler", SetReplicas("cart", wanted), ""))
-    assert low <= after.services["cart"].replicas <= high
+    assert low <= after.sets["cart"].replicas <= high
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(after), type=Desired) == after

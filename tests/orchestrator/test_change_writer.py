@@ -8,11 +8,11 @@ from fissile.errors import FissileError
 from fissile.orchestrator.acts import Change, RestartService, ScaleService
 from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter, Done
-from fissile.orchestrator.desired import Desired, DesiredService
+from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.state import ApplicationState
 
 NOW = 5.0
-BEFORE = Desired({"shop": DesiredService(1, 1, 9)})
+BEFORE = Desired({"shop": DesiredSet(1, 1, 9)})
 
 
 class Disk:
@@ -51,7 +51,7 @@ class Writing:
         self.writer.submit(Change("anna", ScaleService("shop", low, high), why), done, NOW)
 
     def counts(self) -> tuple[int, int]:
-        want = self.state.desired.services["shop"]
+        want = self.state.desired.sets["shop"]
         return want.replicas_min, want.replicas_max
 
 

@@ -30,7 +30,7 @@ from fissile.orchestrator.deploy_rules import (
     wish,
     wishes,
 )
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.release import ContractBreak, Difference, Release, ServiceChange, build_of
 from fissile.orchestrator.replica import Observed, ReplicaReady
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
@@ -110,8 +110,8 @@ def test_a_database_starts_first_stops_last_and_is_waited_for():
 def test_what_a_person_found_right_outlives_a_deploy_but_not_other_settings():
     before = desired(OLD)
     web = OLD.sets["web"]
-    scaled = msgspec.structs.replace(before.services[web], replicas=5, replicas_min=5, replicas_max=5)
-    before = msgspec.structs.replace(before, services={**before.services, web: scaled})
+    scaled = msgspec.structs.replace(before.sets[web], replicas=5, replicas_min=5, replicas_max=5)
+    before = msgspec.structs.replace(before, sets={**before.sets, web: scaled})
     assert wishes(before, OLD, NEW, "z")[NEW.sets["web"]].replicas == 5
     more = release("new1", {"db": DATABASE, "web": msgspec.structs.replace(WEB, replicas=2)})
     assert wishes(before, OLD, more, "z")[more.sets["web"]].replicas == 2
@@ -121,7 +121,7 @@ def test_what_a_person_found_right_outlives_a_deploy_but_not_other_settings():
 def test_other_settings_of_the_same_builds_are_applied_to_what_runs():
     more = release("old1", {"db": DATABASE, "web": msgspec.structs.replace(WEB, replicas=2)})
     (act,) = rescalings(desired(OLD), OLD, more)
-    assert (act.service, act.replicas_min, act.replicas_max) == (OLD.sets["web"], 2, 2)
+    assert (act.set, act.replicas_min, act.replicas_max) == (OLD.sets["web"], 2, 2)
     assert rescalings(desired(OLD), OLD, OLD) == []
 
 
@@ -212,7 +212,7 @@ def ready(observed: Observed, name: str) -> None:
 
 
 def test_who_is_missing_and_who_cannot_start():
-    wanted, observed = Desired({"a": DesiredService(), "b": DesiredService()}), Observed()
+    wanted, observed = Desired({"a": DesiredSet(), "b": DesiredSet()}), Observed()
     ready(observed, "a")
     assert missing(["a", "b"], wanted, observed) == ["b"]
     assert missing(["a", "b"], wanted, observed, {"a"}) == ["a", "b"]
@@ -222,7 +222,7 @@ def test_who_is_missing_and_who_cannot_start():
 
 def test_strays_stay_where_others_may_come_up_beside_them():
     observed = Observed()
-    alone = Desired({"db": DesiredService(overlap=False), "web": DesiredService()})
+    alone = Desired({"db": DesiredSet(overlap=False), "web": DesiredSet()})
     assert not may_stay(alone, observed)
     ready(observed, "db")
     assert may_stay(alone, observed)

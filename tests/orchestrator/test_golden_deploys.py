@@ -31,7 +31,7 @@ from fissile.orchestrator.deploy_rules import (
     wish,
     wishes,
 )
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout
 from fissile.orchestrator.release import Difference, Release
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.spec import ReleaseSpec
@@ -46,7 +46,7 @@ GIVEN: dict[str, Any] = {
     "order": DeployOrder,
     "found": Difference,
     "seen": dict[str, list[WireDifference]],
-    "wanted": dict[str, DesiredService],
+    "wanted": dict[str, DesiredSet],
     "services": list[str],
 }
 RELEASES = ("release", "earlier", "later", "before", "after")
@@ -72,7 +72,7 @@ def test_there_are_several_of_each(kind: str):
 
 
 def test_how_a_service_should_be():
-    for given, want in recorded("wish", DesiredService):
+    for given, want in recorded("wish", DesiredSet):
         assert wish(**given) == want
 
 
@@ -141,7 +141,7 @@ def test_where_a_rollback_goes():
 
 
 def test_how_the_sets_of_a_later_release_should_be():
-    for given, wanted in recorded("wishes", dict[str, DesiredService]):
+    for given, wanted in recorded("wishes", dict[str, DesiredSet]):
         assert wishes(**given) == wanted
 
 

@@ -47,7 +47,7 @@ def test_nothing_is_held_while_a_rollout_runs_them_or_where_nothing_is_loaded():
 def test_they_begin_once_the_database_serves_unless_nobody_wants_that():
     observed, cart = Observed(), RELEASE.sets["cart"]
     assert not may_run(DESIRED, observed, cart)
-    asleep = msgspec.structs.replace(DESIRED, services=DESIRED.services | {"db": DESIRED.services["db"].none()})
+    asleep = msgspec.structs.replace(DESIRED, sets=DESIRED.sets | {"db": DESIRED.sets["db"].none()})
     assert may_run(asleep, observed, cart)
     replica = observed.begin("db", 0, 1, "d1", 0.0)
     assert not may_run(DESIRED, observed, cart)

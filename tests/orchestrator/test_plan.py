@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fissile.orchestrator.acts import Change, GiveUpRestart
 from fissile.orchestrator.change import apply
-from fissile.orchestrator.desired import Desired, DesiredService
+from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.plan import (
     TERMINATE_SECONDS_MAX,
     AbandonRestart,
@@ -44,8 +44,8 @@ def reported(load: int, number: int = 0) -> ReplicaReported:
     return ReplicaReported(Heartbeat(hello, 0.0, load, number=number))
 
 
-def wish(replicas: int = 1, **options: object) -> DesiredService:
-    return DesiredService(**{"replicas": replicas, "replicas_min": 0, "replicas_max": 100, **options})  # type: ignore[arg-type]
+def wish(replicas: int = 1, **options: object) -> DesiredSet:
+    return DesiredSet(**{"replicas": replicas, "replicas_min": 0, "replicas_max": 100, **options})  # type: ignore[arg-type]
 
 
 def replica(observed: Observed, slot: int, state: ReplicaState = READY, *, revision: int = 1, load: int = 0) -> Replica:
@@ -58,7 +58,7 @@ def replica(observed: Observed, slot: int, state: ReplicaState = READY, *, revis
     return found
 
 
-def planned(want: DesiredService, observed: Observed, now: float = NOW) -> tuple[Action, ...]:
+def planned(want: DesiredSet, observed: Observed, now: float = NOW) -> tuple[Action, ...]:
     return plan(Desired({NAME: want}), observed, now).actions
 
 
@@ -91,7 +91,7 @@ def said(actions: tuple[Action, ...]) -> list[str]:
         (wish(2), [(5, READY)], ["start 0 r1"]),
     ],
 )
-def test_counts(want: DesiredService, states: list[tuple[int, ReplicaState]], expected: list[str]):
+def test_counts(want: DesiredSet, states: list[tuple[int, ReplicaState]], expected: list[str]):
     observed = Observed()
     for slot, state in states:
         replica(observed, slot, state)
@@ -243,7 +243,7 @@ def test_a_burst_of_starts_is_bounded_over_all_services():
     assert len(first.actions) == 32
     for action in first.actions:
         assert isinstance(action, StartReplica)
-        observed.begin(action.service, action.slot, action.revision, "build", NOW)
+        observed.begin(action.set, action.slot, action.revision, "build", NOW)
     assert plan(desired, observed, NOW, starting_max=32).actions == ()
 
 
@@ -251,7 +251,7 @@ STATES = st.sampled_from([STARTING, READY, DRAINING])
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[DesiredService, Observed]:
+def worlds(draw: st.DrawFn) -> tuple[DesiredSet, Observed]:
     """Anything that may be found."""
     observed = Observed()
     for _ in range(draw(st.integers(0, 8))):
@@ -272,9 +272,9 @@ def worlds(draw: st.DrawFn) -> tuple[DesiredService, Observed]:
 
 @settings(max_examples=300)
 @given(worlds())
-def test_an_obedient_world_becomes_as_desired(world: tuple[DesiredService, Observed]):
+def test_an_obedient_world_becomes_as_desired(world: tuple[DesiredSet, Observed]):
     want, observed = world
-    found = observed.service(NAME)
+    found = observed.replica_set(NAME)
     now = NOW
     for _ in range(100):
         step = plan(Desired({NAME: want}), observed, now)
@@ -285,7 +285,7 @@ def test_an_obedient_world_becomes_as_desired(world: tuple[DesiredService, Obser
                 begun = observed.begin(NAME, action.slot, action.revision, "build", now)
                 observed.observe(begun, ReplicaReady(), now)
             elif isinstance(action, AbandonRestart):
-                want = apply(Desired({NAME: want}), action.change).services[NAME]
+                want = apply(Desired({NAME: want}), action.change).sets[NAME]
             elif isinstance(action, DrainReplica):
                 observed.drain(action.replica, now)
                 observed.observe(action.replica, ReplicaEnded("ended"), now)
@@ -305,11 +305,9 @@ def test_an_obedient_world_becomes_as_desired(world: tuple[DesiredService, Obser
 
 
 def test_it_is_known_who_waits_for_whom():
-    want, observed = DesiredService(after=("db", "gone", "asleep")), Observed()
-    desired = Desired({NAME: want, "db": DesiredService(), "asleep": DesiredService(0, 0, 0)})
-    assert waits_for(desired, want, observed.services) == ["db"]
-    assert [action.service for action in plan(desired, observed, NOW).actions if isinstance(action, StartReplica)] == [
-        "db"
-    ]
-    observed.service("db").served = True
-    assert waits_for(desired, want, observed.services) == []
+    want, observed = DesiredSet(after=("db", "gone", "asleep")), Observed()
+    desired = Desired({NAME: want, "db": DesiredSet(), "asleep": DesiredSet(0, 0, 0)})
+    assert waits_for(desired, want, observed.sets) == ["db"]
+    assert [action.set for action in plan(desired, observed, NOW).actions if isinstance(action, StartReplica)] == ["db"]
+    observed.replica_set("db").served = True
+    assert waits_for(desired, want, observed.sets) == []

@@ -8,7 +8,7 @@ import pytest
 from fissile.errors import FissileError
 from fissile.orchestrator.acts import Change, RestartService, ScaleService
 from fissile.orchestrator.change_writer import ChangeWriter, Done
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.reconciler import TROUBLE_SECONDS, Reconciler
 from fissile.orchestrator.replica import Replica, ReplicaEnded, ReplicaReady, ReplicaReported
 from fissile.orchestrator.routing import DrainOrder, Told
@@ -40,7 +40,7 @@ class Machine:
         self.told: dict[int, Told] = {}
 
     def _do(self, verb: str, replica: Replica) -> None:
-        self.verbs.append(f"{verb} {replica.service.partition('@')[0]}.{replica.slot}#{replica.serial}")
+        self.verbs.append(f"{verb} {replica.set.partition('@')[0]}.{replica.slot}#{replica.serial}")
 
     def start(self, replica: Replica, reason: str) -> None:
         self._do("start", replica)
@@ -85,7 +85,7 @@ class Timeline:
         self.full = False
         self.complaints: list[str] = []
         self.writer = ChangeWriter(self.state, self)
-        sets = {FRONT: DesiredService(1, 1, 1, release="r1"), BACK: DesiredService(1, 1, 3, release="r1")}
+        sets = {FRONT: DesiredSet(1, 1, 1, release="r1"), BACK: DesiredSet(1, 1, 3, release="r1")}
         self.writer.begin(Desired(sets, RELEASE))
         self.reconciler = Reconciler(self.state, self.machine, self.writer, self.complaints.append)
 
@@ -102,7 +102,7 @@ class Timeline:
         raise AssertionError(f"it never ends: {self.machine.verbs}")
 
     def replica(self, serial: int) -> Replica:
-        (found,) = [s.replicas[serial] for s in self.state.observed.services.values() if serial in s.replicas]
+        (found,) = [s.replicas[serial] for s in self.state.observed.sets.values() if serial in s.replicas]
         return found
 
     def ready(self, *serials: int) -> None:
@@ -160,7 +160,7 @@ def test_what_drains_is_told_who_takes_over_until_it_has_ended():
     one.ready(3)
     assert one.at(1.1)[:2] == ["drain back.0#2", "order back.0#2"]
     assert "order back.0#2" in one.at(1.2)
-    want = one.state.desired.services[BACK]
+    want = one.state.desired.sets[BACK]
     limit = 1.1 + want.drain_seconds_max + want.stop_seconds_max
     one.now = limit
     one.report(1)
@@ -182,7 +182,7 @@ def test_a_restart_that_fails_is_given_up_through_the_journal_however_often_that
     assert (step.actions, step.due) == ((), 1.1 + TROUBLE_SECONDS)
     one.full = False
     one.at(step.due)
-    assert one.state.desired.services[BACK].revision == 1
+    assert one.state.desired.sets[BACK].revision == 1
     assert one.at(3.0) == []
     assert len(one.complaints) == 1
 
@@ -191,7 +191,7 @@ def test_what_does_not_come_up_in_time_is_killed_and_it_is_said_what_is_missing(
     one = Timeline()
     one.at(0.0)
     one.ready(1)
-    one.now = limit = one.state.desired.services[BACK].start_seconds_max
+    one.now = limit = one.state.desired.sets[BACK].start_seconds_max
     one.report(1)
     assert "kill (it was not ready within 30 s: nobody listens at its port) back.0#2" in one.at(limit)
 

@@ -65,7 +65,7 @@ def test_an_end_is_a_failure_unless_it_was_ordered(
             assert not isinstance(event, str)
             observed.observe(replica, event, 0.0)
     observed.observe(replica, end, 1.0)
-    service = observed.service("shop")
+    service = observed.replica_set("shop")
     assert replica.state is state
     assert service.replicas == {}
     assert service.restarts == counted
@@ -82,7 +82,7 @@ def test_one_that_drains_by_itself_takes_no_new_work(before: list[Observation]):
     observed.observe(replica, ReplicaDraining(), 2.0)
     assert (replica.state, replica.unheard, replica.ready_at) == (DRAINING, False, 1.0 if before else 2.0)
     assert replica.since == (1.0 if len(before) == 2 else 2.0)  # it drains since it began to
-    assert observed.service("shop").served
+    assert observed.replica_set("shop").served
     assert observed.changes > changes
 
 
@@ -102,7 +102,7 @@ def test_what_comes_late_changes_nothing():
     for late in (ReplicaReady(), reported(3), ReplicaHung("stuck"), ReplicaEnded("ended")):
         assert observed.observe(dead, late, 2.0) == ""
     assert following.state is STARTING
-    assert observed.service("shop").restarts == 1
+    assert observed.replica_set("shop").restarts == 1
 
 
 def test_serials_grow_even_past_those_that_were_found():
@@ -137,8 +137,8 @@ def test_no_sequence_of_events_breaks_a_replica(events: list[Observation | str])
             observed.observe(replica, event, float(number))
         seen.append(replica.state)
     assert [ORDER.index(state) for state in seen] == sorted(ORDER.index(state) for state in seen)
-    assert observed.service("shop").ready() == (replica.state is READY and not replica.ending)
-    assert (replica.serial in observed.service("shop").replicas) == (replica.state in (STARTING, READY, DRAINING))
+    assert observed.replica_set("shop").ready() == (replica.state is READY and not replica.ending)
+    assert (replica.serial in observed.replica_set("shop").replicas) == (replica.state in (STARTING, READY, DRAINING))
 
 
 @given(st.permutations([(ReplicaReady(), 1.0), *((reported(n, n), float(n)) for n in range(1, 6))]))

@@ -18,15 +18,16 @@ from fissile.orchestrator.acts import (
     SetReplicas,
 )
 from fissile.orchestrator.change import ChangeRefused, apply
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of, set_name
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
+from fissile.orchestrator.names import service_of, set_name
 from fissile.orchestrator.rollout import Outlook, Seen, SetSeen, least, outlook, served_before
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 WAVES = (("front",), ("back",))
 OLD = LiveRelease("old", {"front": "front@1", "back": "back@1"}, WAVES)
 NEW = LiveRelease("new", {"front": "front@1", "back": "back@2"}, WAVES)
-WANT = DesiredService(4, 1, 8, release="old")
-DESIRED = Desired({"front@1": DesiredService(release="old"), "back@1": WANT}, OLD)
+WANT = DesiredSet(4, 1, 8, release="old")
+DESIRED = Desired({"front@1": DesiredSet(release="old"), "back@1": WANT}, OLD)
 WISH = msgspec.structs.replace(WANT, release="new")
 
 
@@ -154,7 +155,7 @@ def test_a_clock_that_was_set_back_prolongs_nothing():
     desired = at(Stage.CANARY, share=0.1, watch_seconds=60.0)
     assert step(outlook(desired, seen(), 40.0)) == (Stage.CANARY, "so it is")
     again = on(desired, Stage.CANARY, 40.0)
-    assert again.services == desired.services
+    assert again.sets == desired.sets
     assert outlook(again, seen(), 41.0).due == 100.0
     desired = by(at(Stage.MOVED), AllKnow(1, 100.0))
     assert act(outlook(desired, seen(), 40.0)) == (AllKnow(1, 40.0), "all replicas know of it")
@@ -162,34 +163,34 @@ def test_a_clock_that_was_set_back_prolongs_nothing():
 
 
 def test_as_many_start_as_the_share_needs_and_then_as_all_need():
-    assert begun(share=0.3).services["back@2"].replicas == 2
-    assert begun(share=0.01).services["back@2"].replicas == 1
-    assert begun().services["back@2"].replicas == 4
-    assert at(Stage.FILLING, share=0.3).services["back@2"].replicas == 4
-    assert begun(share=0.3).services["back@1"] == WANT
+    assert begun(share=0.3).sets["back@2"].replicas == 2
+    assert begun(share=0.01).sets["back@2"].replicas == 1
+    assert begun().sets["back@2"].replicas == 4
+    assert at(Stage.FILLING, share=0.3).sets["back@2"].replicas == 4
+    assert begun(share=0.3).sets["back@1"] == WANT
 
 
 def test_what_the_current_release_has_by_now_is_what_all_requests_need():
     """The autoscaler, or a person, has raised it since the rollout began."""
     eight = SetReplicas("back@1", 8)
-    assert by(at(Stage.CANARY, share=0.1), eight, PromoteRollout(0.0)).services["back@2"].replicas == 8
-    assert on(by(begun(), eight), Stage.MOVED).services["back@2"].replicas == 8
-    assert on(by(begun(stage=Stage.MIGRATING, share=0.5), eight), Stage.STARTING).services["back@2"].replicas == 4
+    assert by(at(Stage.CANARY, share=0.1), eight, PromoteRollout(0.0)).sets["back@2"].replicas == 8
+    assert on(by(begun(), eight), Stage.MOVED).sets["back@2"].replicas == 8
+    assert on(by(begun(stage=Stage.MIGRATING, share=0.5), eight), Stage.STARTING).sets["back@2"].replicas == 4
     narrow = msgspec.structs.replace(WISH, replicas_max=5)
     desired = by(DESIRED, BeginRollout(Rollout(1, NEW, {"back@2": narrow})), eight)
-    assert on(desired, Stage.MOVED).services["back@2"].replicas == 5
+    assert on(desired, Stage.MOVED).sets["back@2"].replicas == 5
 
 
 def test_a_person_who_scales_a_service_means_what_a_rollout_has_in_store_too():
     migrating = by(begun(stage=Stage.MIGRATING), ScaleService("back@1", 6, 6))
-    starts = on(migrating, Stage.STARTING).services["back@2"]
+    starts = on(migrating, Stage.STARTING).sets["back@2"]
     assert (starts.replicas, starts.replicas_min, starts.replicas_max) == (6, 6, 6)
     # A set of both releases, whose bounds the later one alters: the person's last word holds either way.
     altered = msgspec.structs.replace(WANT, replicas_max=20)
     rollout = Rollout(1, LiveRelease("new", OLD.sets, WAVES), {"back@1": altered}, share=0.5)
     scaled = by(DESIRED, BeginRollout(rollout), ScaleService("back@1", 3, 3))
-    assert on(scaled, Stage.MOVED).services["back@1"].replicas_max == 3
-    assert by(scaled, AbortRollout(0.0)).services["back@1"].replicas_max == 3
+    assert on(scaled, Stage.MOVED).sets["back@1"].replicas_max == 3
+    assert by(scaled, AbortRollout(0.0)).sets["back@1"].replicas_max == 3
 
 
 def test_what_a_rollout_brings_is_kept_though_it_has_no_load_yet():
@@ -205,18 +206,18 @@ def test_what_a_rollout_brings_is_kept_though_it_has_no_load_yet():
 
 
 def test_a_sleeping_service_does_not_keep_a_retreat_from_its_end():
-    asleep = DesiredService(0, 0, 3, release="old")
-    desired = msgspec.structs.replace(DESIRED, services={"front@1": asleep, "back@1": WANT})
+    asleep = DesiredSet(0, 0, 3, release="old")
+    desired = msgspec.structs.replace(DESIRED, sets={"front@1": asleep, "back@1": WANT})
     altered = msgspec.structs.replace(asleep, replicas_max=5)
     desired = by(desired, BeginRollout(Rollout(1, NEW, {"back@2": WISH, "front@1": altered})), AbortRollout(0.0))
     desired = by(desired, AllKnow(1, 1.0), ClearSets(("back@2",), 1))
-    assert desired.services["front@1"] == asleep
+    assert desired.sets["front@1"] == asleep
     assert isinstance(
         act(outlook(desired, Seen({"back@1": SetSeen(4, 4)}, pinned=False, told=True), 1.0))[0], EndRollout
     )
     # One that is awake by now stays so, and is waited for.
     awake = by(DESIRED, BeginRollout(Rollout(1, NEW, {"front@1": altered})), AbortRollout(0.0), AllKnow(1, 1.0))
-    assert awake.services["front@1"].replicas == 1
+    assert awake.sets["front@1"].replicas == 1
     assert outlook(awake, Seen({"back@1": SetSeen(4, 4)}, pinned=False, told=True), 1.0).waits == "waiting for front"
 
 
@@ -253,10 +254,10 @@ def test_the_way_out_waits_for_requests_and_then_for_processes(stage: Stage, gon
     assert outlook(desired, seen(pinned=False, told=False), 111.0).change is None
     assert act(outlook(desired, seen(pinned=False), 101.0)) == (ClearSets((gone,), 1), "its requests are done")
     desired = by(desired, ClearSets((gone,), 1))
-    assert desired.services[gone].replicas_max == 0
+    assert desired.sets[gone].replicas_max == 0
     assert outlook(desired, seen(pinned=False), 101.0).change is None
     # Whoever has just counted it in does not bring it back.
-    assert by(desired, ScaleService(gone, 3, 3)).services[gone] == desired.services[gone]
+    assert by(desired, ScaleService(gone, 3, 3)).sets[gone] == desired.sets[gone]
     sets = {name: found for name, found in seen().sets.items() if name != gone}
     assert isinstance(act(outlook(desired, Seen(sets, pinned=False, told=True), 102.0))[0], EndRollout)
     desired = apply(desired, Change("fissile", EndRollout(1, stage is Stage.MOVED), ""))
@@ -264,7 +265,7 @@ def test_the_way_out_waits_for_requests_and_then_for_processes(stage: Stage, gon
     if stage is Stage.MOVED:
         assert desired.current == NEW
         assert desired.trail == ("old",)
-        assert {want.release for want in desired.services.values()} == {"new"}
+        assert {want.release for want in desired.sets.values()} == {"new"}
     else:
         assert msgspec.structs.replace(desired, rollouts=0) == DESIRED
 
@@ -307,16 +308,16 @@ def test_back_and_back_again_goes_further_back():
 
 
 def test_what_cannot_be_there_twice_is_replaced_where_it_is_and_back():
-    database = DesiredService(release="old", revision=3, overlap=False)
+    database = DesiredSet(release="old", revision=3, overlap=False)
     desired = Desired({"database": database}, LiveRelease("old", {"database": "database"}, (("database",),)))
     wish = msgspec.structs.replace(database, release="new", revision=1)
     rollout = Rollout(1, LiveRelease("new", {"database": "database"}, (("database",),)), {"database": wish})
     during = apply(desired, Change("anna", BeginRollout(rollout), ""))
-    assert during.services["database"].revision == 4
-    assert during.services["database"].release == "new"
+    assert during.sets["database"].revision == 4
+    assert during.sets["database"].release == "new"
     undone = apply(during, Change("anna", AbortRollout(5.0), ""))
-    assert undone.services["database"].revision == 5
-    assert undone.services["database"].release == "old"
+    assert undone.sets["database"].revision == 5
+    assert undone.sets["database"].release == "old"
     undone = by(undone, AllKnow(1, 5.0))
     assert outlook(undone, Seen({"database": SetSeen(1, 0)}, pinned=False, told=True), 6.0).change is None
     assert isinstance(
@@ -363,7 +364,7 @@ def test_the_journal_alone_is_enough_to_go_on(stage: Stage):
 def test_what_does_not_come_up_again_is_not_waited_for_for_ever():
     """A set that cannot be there twice: it is given back, and a fix has to be deployed one day."""
     old, new = LiveRelease("old", {"db": "db"}, (("db",),)), LiveRelease("new", {"db": "db"}, (("db",),))
-    want = DesiredService(start_seconds_max=3.0, overlap=False, release="old")
+    want = DesiredSet(start_seconds_max=3.0, overlap=False, release="old")
     rollout = Rollout(1, new, {"db": msgspec.structs.replace(want, release="new")}, settle_seconds_max=10.0)
     desired = on(by(Desired({"db": want}, old), BeginRollout(rollout)), Stage.RETREATING, 100.0)
     desired = by(desired, AllKnow(1, 100.0))

@@ -2,17 +2,17 @@
 
 from math import inf
 
-from fissile.orchestrator.desired import DesiredService
+from fissile.orchestrator.desired import DesiredSet
 from fissile.orchestrator.replica import Observed, ReplicaEnded, ReplicaReady
 from fissile.orchestrator.routes import RouteTable, routes
 
-WANT = DesiredService(2, 0, 4)
+WANT = DesiredSet(2, 0, 4)
 
 
 def test_those_that_are_ready_or_else_those_that_will_be():
     observed = Observed()
-    service = observed.service("cart")
-    assert routes(DesiredService(0, 0, 4), service) == (0,)
+    service = observed.replica_set("cart")
+    assert routes(DesiredSet(0, 0, 4), service) == (0,)
     assert routes(WANT, service) == (0, 1)
     first, second = (observed.begin("cart", slot, 1, "build", 0.0) for slot in (1, 3))
     assert routes(WANT, service) == (1, 3)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from fissile.orchestrator.desired import DesiredService
+from fissile.orchestrator.desired import DesiredSet
 from fissile.simulation.dice import Chance
 from fissile.simulation.faults import service
 from fissile.simulation.machine import Habits, Phase
@@ -25,7 +25,7 @@ def with_neighbour(chance: Chance, *, broken: bool) -> World:
     dice = chance("")
     services = {f"s{number}": service(dice) for number in range(2)}
     share = 1.0 if broken else 0.0
-    neighbour = ServicePlan(DesiredService(4, 4, 4), Habits(0.05, stillborn_share=share))
+    neighbour = ServicePlan(DesiredSet(4, 4, 4), Habits(0.05, stillborn_share=share))
     world = World(chance, {"neighbour": neighbour, **services}, cores=4)
     for name in services:
         for _ in range(6):

@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from fissile.orchestrator.autoscale import STABLE_SECONDS
-from fissile.orchestrator.desired import DesiredService
+from fissile.orchestrator.desired import DesiredSet
 from fissile.simulation.faults import deploying, settled, troubled
 from fissile.simulation.machine import Habits
 from fissile.simulation.world import FAULT_SECONDS, ServicePlan, World
@@ -99,9 +99,9 @@ def test_a_crash_loop_changes_nothing_for_the_others():
 
 
 def test_an_hour_of_what_is_bad_and_does_not_change_is_few_lines():
-    waiting = ServicePlan(DesiredService(1, 1, 8), load=((0.0, 20.0),), waits_for="slow")
-    slow = ServicePlan(DesiredService(1, 1, 1), load=((0.0, 20.0),))
-    broken = ServicePlan(DesiredService(1, 1, 1), Habits(0.05, stillborn_share=1.0))
+    waiting = ServicePlan(DesiredSet(1, 1, 8), load=((0.0, 20.0),), waits_for="slow")
+    slow = ServicePlan(DesiredSet(1, 1, 1), load=((0.0, 20.0),))
+    broken = ServicePlan(DesiredSet(1, 1, 1), Habits(0.05, stillborn_share=1.0))
     world = World(seeded(1), {"waiting": waiting, "slow": slow, "broken": broken}, cores=4)
     world.clock.run(3600.0)
     lines = {name: [what for _, one, what in world.trail if one == name] for name in world.services}

@@ -25,7 +25,7 @@ from fissile.orchestrator.acts import (
 )
 from fissile.orchestrator.change import apply
 from fissile.orchestrator.deploy_rules import DeployOrder
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.release import Release, build_of
 from fissile.orchestrator.replica import ReplicaReady
 from fissile.runtime.settings import Settings
@@ -34,7 +34,7 @@ from fissile.supervisor.messages import Loaded
 from fissile.supervisor.rollouts import Rollouts
 from fissile.supervisor.state import StateFolder
 
-WANT = DesiredService(release="old")
+WANT = DesiredSet(release="old")
 
 
 def edition(text: str) -> Edition:
@@ -148,8 +148,8 @@ async def test_a_step_that_was_decided_too_early_is_looked_at_again(tmp_path: Pa
     assert shell.acts == [AllKnow.__name__, LeaveSets.__name__, ClearSets.__name__]
     assert shell.fleet.desired.rollout is not None
     assert shell.fleet.desired.rollout.stage is Stage.RETREATING
-    assert shell.fleet.desired.services["app@2"].replicas_max == 0
-    assert shell.fleet.desired.services["app@1"] == WANT
+    assert shell.fleet.desired.sets["app@2"].replicas_max == 0
+    assert shell.fleet.desired.sets["app@1"] == WANT
 
 
 class FullDisk:

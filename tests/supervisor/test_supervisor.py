@@ -399,7 +399,7 @@ async def test_a_start_that_fails_by_a_mistake_of_ours_is_made_again(folder: Pat
 
     async def mistaken(launcher: Launcher, replica: Replica, out: int, err: int) -> Any:
         nonlocal mistakes
-        if replica.service.startswith("back") and mistakes:
+        if replica.set.startswith("back") and mistakes:
             mistakes -= 1
             raise RuntimeError("nobody has foreseen this")
         return await launch(launcher, replica, out, err)

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 
 from fissile.orchestrator.desired import Rollout, Stage
+from fissile.orchestrator.names import SetName
 
 WHO_CHARACTERS_MAX = 200
 WHY_CHARACTERS_MAX = 2_000
@@ -28,7 +29,7 @@ class ScaleService(msgspec.Struct, frozen=True, tag=True):
     0..0 is none until somebody scales it again; the bounds that it had stay.
     """
 
-    service: str
+    set: SetName
     replicas_min: int
     replicas_max: int
 
@@ -36,7 +37,7 @@ class ScaleService(msgspec.Struct, frozen=True, tag=True):
 class SetReplicas(msgspec.Struct, frozen=True, tag=True):
     """The autoscaler's own: so many replicas now, within the bounds."""
 
-    service: str
+    set: SetName
     replicas: int
 
 
@@ -46,7 +47,7 @@ class RestartService(msgspec.Struct, frozen=True, tag=True):
     zygote: by which they are made; "": by the same as so far.
     """
 
-    service: str
+    set: SetName
     revision: int
     zygote: str = ""
 
@@ -57,7 +58,7 @@ class GiveUpRestart(msgspec.Struct, frozen=True, tag=True):
     revision: of the former. instead_of: of the latter; a restart that somebody has wanted since goes on.
     """
 
-    service: str
+    set: SetName
     revision: int
     instead_of: int
 
@@ -103,14 +104,14 @@ class AllKnow(msgspec.Struct, frozen=True, tag=True):
 class LeaveSets(msgspec.Struct, frozen=True, tag=True):
     """No request calls these sets of the release that goes any more: what does so in its name takes the usual way."""
 
-    sets: tuple[str, ...]
+    sets: tuple[SetName, ...]
     number: int
 
 
 class ClearSets(msgspec.Struct, frozen=True, tag=True):
     """These replica sets of the release that goes are to end."""
 
-    sets: tuple[str, ...]
+    sets: tuple[SetName, ...]
     number: int
 
 
@@ -124,8 +125,8 @@ class EndRollout(msgspec.Struct, frozen=True, tag=True):
 RolloutAct = (
     BeginRollout | AdvanceRollout | PromoteRollout | AbortRollout | AllKnow | LeaveSets | ClearSets | EndRollout
 )
-ServiceAct = ScaleService | SetReplicas | RestartService | GiveUpRestart
-Act = ServiceAct | RolloutAct
+SetAct = ScaleService | SetReplicas | RestartService | GiveUpRestart
+Act = SetAct | RolloutAct
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -30,7 +30,7 @@ from math import ceil, inf
 
 import msgspec
 
-from fissile.orchestrator.desired import service_of
+from fissile.orchestrator.names import SetName, service_of
 
 STABLE_SECONDS = 60.0
 PANIC_SECONDS = 6.0
@@ -74,7 +74,7 @@ class Demand(msgspec.Struct, frozen=True):
 
     in_flight: float
     ready: int
-    waiting: Mapping[str, float] = {}
+    waiting: Mapping[SetName, float] = {}
     wake: bool = False
     places: int = 0
 
@@ -82,7 +82,7 @@ class Demand(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """So many replicas instead of `previous`, and why."""
 
-    service: str
+    set: SetName
     replicas: int
     previous: int
     reason: str
@@ -94,8 +94,8 @@ class Held(msgspec.Struct, frozen=True):
     by: the one that holds it up; of several in turn, that which did so for the longest.
     """
 
-    service: str
-    by: str
+    set: SetName
+    by: SetName
     reason: str
     over: bool = False
 
@@ -143,22 +143,22 @@ class _Episode:
 
     def __init__(self, now: float) -> None:
         self.since = self.last = now
-        self.by: dict[str, float] = {}
+        self.by: dict[SetName, float] = {}
 
-    def goes_on(self, by: str, now: float) -> None:
+    def goes_on(self, by: SetName, now: float) -> None:
         """It is held now, too."""
         self.by[by] = self.by.get(by, 0.0) + min(now - self.last, GAP_SECONDS_MAX)
         self.last = now
 
-    def most(self) -> str:
+    def most(self) -> SetName:
         """Who holds it for the longest."""
         return max(self.by, key=lambda name: self.by[name])
 
-    def over(self, service: str, why: str) -> Held:
+    def over(self, name: SetName, why: str) -> Held:
         """What is said at its end."""
         by = self.most()
         text = f"{why}; it was held for {sum(self.by.values()):.0f} s in {self.last - self.since:.0f} s"
-        return Held(service, by, f"{text}, by {service_of(by)} for {self.by[by]:.0f} s", over=True)
+        return Held(name, by, f"{text}, by {service_of(by)} for {self.by[by]:.0f} s", over=True)
 
 
 class _Memory:
@@ -194,7 +194,7 @@ class Autoscaler:
     """Decides for all services of one application. Ask it about every tenth of a second."""
 
     def __init__(self) -> None:
-        self._memories: dict[str, _Memory] = {}
+        self._memories: dict[SetName, _Memory] = {}
         self._news: list[Held] = []
 
     def news(self) -> list[Held]:
@@ -204,9 +204,9 @@ class Autoscaler:
 
     def decide(
         self,
-        policies: Mapping[str, ScalingPolicy],
-        wanted: Mapping[str, int],
-        demands: Mapping[str, Demand],
+        policies: Mapping[SetName, ScalingPolicy],
+        wanted: Mapping[SetName, int],
+        demands: Mapping[SetName, Demand],
         *,
         cores: int,
         now: float,
@@ -216,7 +216,7 @@ class Autoscaler:
         now: seconds, monotonic. Services without a policy are left alone, but they may be whom others wait for; so are
         those without a demand.
         """
-        wishes: dict[str, tuple[int, str]] = {}
+        wishes: dict[SetName, tuple[int, str]] = {}
         decisions: list[Decision] = []
         for name, policy in policies.items():
             demand = demands.get(name)
@@ -304,15 +304,15 @@ def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int,
     return replicas, f"{stable:.1f} in flight over {STABLE_SECONDS:g} s, {target:g} are meant for one replica"
 
 
-def _waits_for(demand: Demand | None) -> str:
-    """The set for which it only waits; "" where it has work of its own, or nobody knows."""
+def _waits_for(demand: Demand | None) -> SetName | None:
+    """The set for which it only waits; None where it has work of its own, or nobody knows."""
     if demand is None or not demand.waiting or demand.in_flight <= 0:
-        return ""
+        return None
     callee = max(demand.waiting, key=lambda name: demand.waiting[name])
-    return callee if demand.waiting[callee] >= WAITING_SHARE * demand.in_flight else ""
+    return callee if demand.waiting[callee] >= WAITING_SHARE * demand.in_flight else None
 
 
-def _waiting_chain(name: str, demands: Mapping[str, Demand]) -> tuple[str, ...]:
+def _waiting_chain(name: SetName, demands: Mapping[SetName, Demand]) -> tuple[SetName, ...]:
     """For whom it waits, for whom that one waits, and so on to the one that waits for nobody; empty: it does not."""
     chain = [name]
     while (callee := _waits_for(demands.get(chain[-1]))) and callee not in chain:
@@ -320,15 +320,15 @@ def _waiting_chain(name: str, demands: Mapping[str, Demand]) -> tuple[str, ...]:
     return tuple(chain[1:])
 
 
-def _shared(demand: Demand, callee: str) -> str:
+def _shared(demand: Demand, callee: SetName) -> str:
     return f"{min(demand.waiting[callee] / demand.in_flight, 1.0):.0%}"
 
 
 def _end_of(
-    chain: tuple[str, ...],
-    policies: Mapping[str, ScalingPolicy],
-    wanted: Mapping[str, int],
-    demands: Mapping[str, Demand],
+    chain: tuple[SetName, ...],
+    policies: Mapping[SetName, ScalingPolicy],
+    wanted: Mapping[SetName, int],
+    demands: Mapping[SetName, Demand],
 ) -> str:
     """The chain in words, with what holds up the last one of it."""
     last, demand = chain[-1], demands.get(chain[-1])
@@ -346,11 +346,13 @@ def _end_of(
     return said
 
 
-def _share(policies: Mapping[str, ScalingPolicy], wishes: Mapping[str, tuple[int, str]], cores: int) -> dict[str, int]:
+def _share(
+    policies: Mapping[SetName, ScalingPolicy], wishes: Mapping[SetName, tuple[int, str]], cores: int
+) -> dict[SetName, int]:
     """The wishes, cut to what the cores allow."""
     groups = {policies[name].group for name in wishes}
     if len(groups) > 1:
-        shared: dict[str, int] = {}
+        shared: dict[SetName, int] = {}
         for group in sorted(groups):
             own = {name: wish for name, wish in wishes.items() if policies[name].group == group}
             shared |= _share(policies, own, cores)

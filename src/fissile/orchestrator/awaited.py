@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import msgspec
 
 from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.replica import Observed
 
 # In a row, of one slot; then its service cannot be started.
@@ -23,13 +24,13 @@ class Awaited(msgspec.Struct, frozen=True):
     is started.
     """
 
-    service: str
+    service: ServiceName
     ready: int
     wanted: int
     held: bool = False
     program: str = ""
     trouble: str = ""
-    after: tuple[str, ...] = ()
+    after: tuple[ServiceName, ...] = ()
 
 
 def awaited(services: Sequence[Awaited]) -> str:
@@ -56,13 +57,17 @@ def _brief(trouble: str) -> str:
     return trouble.removeprefix("cannot start: ").partition("\n")[0].rstrip(":")
 
 
-def missing(sets: Iterable[str], desired: Desired, observed: Observed, held: Collection[str] = ()) -> list[str]:
+def missing(
+    sets: Iterable[SetName], desired: Desired, observed: Observed, held: Collection[SetName] = ()
+) -> list[SetName]:
     """Which of these replica sets have fewer ready replicas than are wanted. held: those that may not have any yet."""
-    wanted = desired.services
-    return [name for name in sets if name in held or observed.service(name).ready() < wanted[name].replicas]
+    wanted = desired.sets
+    return [name for name in sets if name in held or observed.replica_set(name).ready() < wanted[name].replicas]
 
 
-def cannot_start(sets: Iterable[str], observed: Observed, failed: Mapping[str, str]) -> tuple[str, int, str] | None:
+def cannot_start(
+    sets: Iterable[SetName], observed: Observed, failed: Mapping[SetName, str]
+) -> tuple[SetName, int, str] | None:
     """The first of these replica sets that nobody waits for any more, its slot, and why; None where all may come up.
 
     failed: by replica set, why its migrations failed, which have no slot.
@@ -70,7 +75,7 @@ def cannot_start(sets: Iterable[str], observed: Observed, failed: Mapping[str, s
     for name in sets:
         if name in failed:
             return name, NO_SLOT, failed[name]
-        for slot, memory in observed.service(name).slots.items():
+        for slot, memory in observed.replica_set(name).slots.items():
             if memory.deaths.in_a_row >= START_ATTEMPTS_MAX or memory.mistake:
                 return name, slot, memory.last_trouble.removeprefix("cannot start: ")
     return None
@@ -78,9 +83,9 @@ def cannot_start(sets: Iterable[str], observed: Observed, failed: Mapping[str, s
 
 def may_stay(desired: Desired, observed: Observed) -> bool:
     """Whether replicas that nobody could adopt may serve until others do in their place, and so beside them."""
-    return all(want.overlap for name, want in desired.services.items() if _lives(observed, name) < want.replicas)
+    return all(want.overlap for name, want in desired.sets.items() if _lives(observed, name) < want.replicas)
 
 
-def _lives(observed: Observed, name: str) -> int:
+def _lives(observed: Observed, name: SetName) -> int:
     """How many replicas a set has, those included that have not reported yet."""
-    return sum(1 for replica in observed.service(name).replicas.values() if replica.lives())
+    return sum(1 for replica in observed.replica_set(name).replicas.values() if replica.lives())

@@ -21,10 +21,11 @@ from fissile.orchestrator.acts import (
     RestartService,
     RolloutAct,
     ScaleService,
-    ServiceAct,
+    SetAct,
     SetReplicas,
 )
-from fissile.orchestrator.desired import REPLICAS_MAX, Desired, DesiredService, Stage, service_of
+from fissile.orchestrator.desired import REPLICAS_MAX, Desired, DesiredSet, Stage
+from fissile.orchestrator.names import SetName, service_of
 from fissile.rpc.absence import back
 
 
@@ -35,36 +36,34 @@ class ChangeRefused(FissileError):
 def apply(desired: Desired, change: Change) -> Desired:
     """What is desired from now on. Raises ChangeRefused."""
     act = change.what
-    if not isinstance(act, ServiceAct):
+    if not isinstance(act, SetAct):
         return _rolled(desired, act, change.why)
-    service = desired.services.get(act.service)
+    service = desired.sets.get(act.set)
     if service is None:
-        raise ChangeRefused(f"there is no service {act.service!r}", remedy=f"there are: {', '.join(desired.services)}")
+        raise ChangeRefused(f"there is no service {act.set!r}", remedy=f"there are: {', '.join(desired.sets)}")
     if isinstance(act, ScaleService):
         return _all_scaled(desired, act, change.who)
     if isinstance(act, SetReplicas):
         if service.zero_by:
-            raise ChangeRefused(
-                f"{act.service} is scaled to zero by {service.zero_by}", remedy=back(service_of(act.service))
-            )
+            raise ChangeRefused(f"{act.set} is scaled to zero by {service.zero_by}", remedy=back(service_of(act.set)))
         replicas = min(max(act.replicas, service.replicas_min), service.replicas_max)
         service = msgspec.structs.replace(service, replicas=replicas)
     else:
         if isinstance(act, RestartService) and service.zero_by:
             raise ChangeRefused(
-                f"{service_of(act.service)} is scaled to zero by {service.zero_by}: there is nothing to restart",
-                remedy=back(service_of(act.service)),
+                f"{service_of(act.set)} is scaled to zero by {service.zero_by}: there is nothing to restart",
+                remedy=back(service_of(act.set)),
             )
         if isinstance(act, GiveUpRestart) and service.revision != act.instead_of:
             raise ChangeRefused(
-                f"this restart of {service_of(act.service)} is over",
+                f"this restart of {service_of(act.set)} is over",
                 remedy="see `fissile history` for what came after it",
             )
         service = _restarted(service, act)
-    return msgspec.structs.replace(desired, services={**desired.services, act.service: service})
+    return msgspec.structs.replace(desired, sets={**desired.sets, act.set: service})
 
 
-def _restarted(service: DesiredService, act: RestartService | GiveUpRestart) -> DesiredService:
+def _restarted(service: DesiredSet, act: RestartService | GiveUpRestart) -> DesiredSet:
     """Whoever gives a restart up goes back to the zygote of the replicas that stay."""
     if isinstance(act, GiveUpRestart):
         zygote = service.zygote_before or service.zygote
@@ -117,28 +116,28 @@ def _all_scaled(desired: Desired, act: ScaleService, who: str) -> Desired:
 
     But what is about to end has no replica any more, though somebody has just counted it in.
     """
-    ended = {name for name in desired.leaving() if name in desired.services and not desired.services[name].replicas_max}
+    ended = {name for name in desired.leaving() if name in desired.sets and not desired.sets[name].replicas_max}
 
-    def scaled(wants: dict[str, DesiredService]) -> dict[str, DesiredService]:
-        meant = {name for name in wants if service_of(name) == service_of(act.service)} - ended
+    def scaled(wants: dict[SetName, DesiredSet]) -> dict[SetName, DesiredSet]:
+        meant = {name for name in wants if service_of(name) == service_of(act.set)} - ended
         return {name: _scaled(want, act, who) if name in meant else want for name, want in wants.items()}
 
     rollout = desired.rollout
     if rollout is not None:
         rollout = msgspec.structs.replace(rollout, wishes=scaled(rollout.wishes), kept=scaled(rollout.kept))
-    return msgspec.structs.replace(desired, services=scaled(desired.services), rollout=rollout)
+    return msgspec.structs.replace(desired, sets=scaled(desired.sets), rollout=rollout)
 
 
-def _scaled(service: DesiredService, act: ScaleService, who: str) -> DesiredService:
+def _scaled(service: DesiredSet, act: ScaleService, who: str) -> DesiredSet:
     low, high = act.replicas_min, act.replicas_max
     if not 0 <= low <= high or high > REPLICAS_MAX:
         raise ChangeRefused(
-            f"{service_of(act.service)} cannot have {low}..{high} replicas",
+            f"{service_of(act.set)} cannot have {low}..{high} replicas",
             remedy=f"say N or MIN..MAX, from 0 to {REPLICAS_MAX}",
         )
     if high > service.most:
         raise ChangeRefused(
-            f"{service_of(act.service)} cannot have {high} replicas: its `port` is fixed, and only one can have it",
+            f"{service_of(act.set)} cannot have {high} replicas: its `port` is fixed, and only one can have it",
             remedy='leave `port` out, so that each gets one, or share it with `ports = "inherited"` or `"reuseport"`',
         )
     if high == 0:

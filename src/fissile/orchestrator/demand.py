@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from fissile.orchestrator.acts import Change, SetReplicas
 from fissile.orchestrator.autoscale import Demand, Held, ScalingPolicy
 from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.names import SetName
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.rollout import least
 from fissile.orchestrator.spec import ScalingSpec, ServiceSpec
@@ -13,21 +14,21 @@ from fissile.orchestrator.state import ApplicationState
 AUTOSCALER = "autoscaler"
 
 
-def may_be_asleep(state: ApplicationState) -> list[str]:
+def may_be_asleep(state: ApplicationState) -> list[SetName]:
     """The sets that the autoscaler has put to sleep: whether somebody knocks there is to be looked for."""
-    wanted, router = state.desired.services, state.router()
+    wanted, router = state.desired.sets, state.router()
     return [n for n, want in wanted.items() if want.automatic and not want.replicas and router.found(n) is not None]
 
 
 def scale(
-    state: ApplicationState, knocked: Collection[str], *, cores: int, now: float
+    state: ApplicationState, knocked: Collection[SetName], *, cores: int, now: float
 ) -> tuple[list[Change], list[Held]]:
     """What the autoscaler changes, and what has begun or ceased to keep it from that.
 
     knocked: as of `demands`. cores: of the machine, that the application may use. now: monotonic seconds.
     """
     desired = state.desired
-    if not any(want.automatic for want in desired.services.values()):
+    if not any(want.automatic for want in desired.sets.values()):
         return [], []
     live = state.router().live
     if state.policies is None or state.policies[0] is not live:
@@ -36,20 +37,20 @@ def scale(
     _, specs, allowed = state.policies
     decisions = state.autoscaler.decide(
         {name: policy for name, policy in allowed.items() if name not in state.paused},
-        {name: want.replicas for name, want in desired.services.items()},
+        {name: want.replicas for name, want in desired.sets.items()},
         demands(desired, state.observed, specs, knocked),
         cores=cores,
         now=now,
     )
-    changes = [Change(AUTOSCALER, SetReplicas(one.service, one.replicas), one.reason) for one in decisions]
+    changes = [Change(AUTOSCALER, SetReplicas(one.set, one.replicas), one.reason) for one in decisions]
     return changes, list(state.autoscaler.news())
 
 
-def policies(desired: Desired, specs: Mapping[str, ServiceSpec]) -> dict[str, ScalingPolicy]:
+def policies(desired: Desired, specs: Mapping[SetName, ServiceSpec]) -> dict[SetName, ScalingPolicy]:
     """Between which counts the autoscaler may choose, by replica set that has a spec and for which it decides."""
     serving = set(desired.current.sets.values())
-    found: dict[str, ScalingPolicy] = {}
-    for name, want in desired.services.items():
+    found: dict[SetName, ScalingPolicy] = {}
+    for name, want in desired.sets.items():
         if want.automatic and name in specs:
             by = specs[name].scaling or ScalingSpec()
             found[name] = ScalingPolicy(
@@ -65,15 +66,15 @@ def policies(desired: Desired, specs: Mapping[str, ServiceSpec]) -> dict[str, Sc
 
 
 def demands(
-    desired: Desired, observed: Observed, specs: Mapping[str, ServiceSpec], knocked: Collection[str]
-) -> dict[str, Demand]:
+    desired: Desired, observed: Observed, specs: Mapping[SetName, ServiceSpec], knocked: Collection[SetName]
+) -> dict[SetName, Demand]:
     """The demand of each replica set that has a spec.
 
     knocked: the sets at whose sockets a connection waits that nobody accepts.
     """
-    called: dict[str, int] = {}
-    own: dict[str, _Own] = {name: _Own() for name in desired.services}
-    for name, service in observed.services.items():
+    called: dict[SetName, int] = {}
+    own: dict[SetName, _Own] = {name: _Own() for name in desired.sets}
+    for name, service in observed.sets.items():
         here = own.get(name)
         for replica in service.replicas.values():
             report = replica.report
@@ -82,7 +83,8 @@ def demands(
             if here is not None:
                 here.running += report.in_flight + report.queued
                 here.requests += report.requests
-            for callee, count in report.calls.items():
+            for called_set, count in report.calls.items():
+                callee = SetName(called_set)
                 called[callee] = called.get(callee, 0) + count
                 if here is not None and count:
                     here.waiting[callee] = here.waiting.get(callee, 0.0) + count
@@ -100,13 +102,13 @@ class _Own:
 
     def __init__(self) -> None:
         self.running = self.requests = 0
-        self.waiting: dict[str, float] = {}
+        self.waiting: dict[SetName, float] = {}
 
 
 def _demand(
-    desired: Desired, observed: Observed, name: str, spec: ServiceSpec, called: int, own: _Own, knocked: bool
+    desired: Desired, observed: Observed, name: SetName, spec: ServiceSpec, called: int, own: _Own, knocked: bool
 ) -> Demand:
-    want, found = desired.services[name], observed.services.get(name)
+    want, found = desired.sets[name], observed.sets.get(name)
     ready = found.ready() if found is not None else 0
     return Demand(
         # Tools call too, and report nothing: what runs is the least that there is.

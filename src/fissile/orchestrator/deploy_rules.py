@@ -10,7 +10,8 @@ import msgspec
 
 from fissile.errors import ConfigError, FissileError
 from fissile.orchestrator.acts import Named, ScaleService, Sent, Who, Why
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, set_name
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
+from fissile.orchestrator.names import ServiceName, SetName, set_name
 from fissile.orchestrator.order import stop_waves
 from fissile.orchestrator.release import ContractBreak, Difference, Release, difference, parted
 from fissile.orchestrator.rollout import UNDECIDED, rescaled, served_before
@@ -65,12 +66,14 @@ class Rollback(msgspec.Struct, frozen=True):
 # -- a release's own sets ---------------------------------------------------------------------------
 
 
-def sets_of(builds: Mapping[str, str], services: Mapping[str, ServiceSpec]) -> dict[str, str]:
+def sets_of(
+    builds: Mapping[ServiceName, str], services: Mapping[ServiceName, ServiceSpec]
+) -> dict[ServiceName, SetName]:
     """The replica set of each service; what cannot be there twice has one for all builds. builds: by service."""
-    return {name: name if spec.alone else set_name(name, builds[name]) for name, spec in services.items()}
+    return {name: SetName(name) if spec.alone else set_name(name, builds[name]) for name, spec in services.items()}
 
 
-def waves_of(release: ReleaseSpec) -> tuple[tuple[str, ...], ...]:
+def waves_of(release: ReleaseSpec) -> tuple[tuple[ServiceName, ...], ...]:
     """In which order services stop: callers before those whom they call, what all stand on last."""
     alone = tuple(name for name, spec in release.services.items() if spec.program and not spec.components)
     members = {name: spec.components for name, spec in release.services.items() if name not in alone}
@@ -82,19 +85,19 @@ def live_release(release: ReleaseSpec) -> LiveRelease:
     return LiveRelease(release.name, release.sets, waves_of(release))
 
 
-def starting_order(release: ReleaseSpec, services: Iterable[str]) -> list[str]:
+def starting_order(release: ReleaseSpec, services: Iterable[ServiceName]) -> list[ServiceName]:
     """All its services, callees before their callers; then the others of these."""
     known = [service for wave in reversed(waves_of(release)) for service in wave]
     return list(dict.fromkeys([*known, *services]))
 
 
-def wish(release: ReleaseSpec, service: str, zygote: str = "") -> DesiredService:
+def wish(release: ReleaseSpec, service: ServiceName, zygote: str = "") -> DesiredSet:
     """How a service's replica set should be, by the release's own settings."""
     spec = release.services[service]
     low = high = spec.replicas
     if spec.scaling is not None:
         low, high = spec.scaling.replicas_min, spec.scaling.replicas_max
-    return DesiredService(
+    return DesiredSet(
         replicas=min(max(spec.replicas, low, 1), high),
         replicas_min=low,
         replicas_max=high,
@@ -112,13 +115,13 @@ def wish(release: ReleaseSpec, service: str, zygote: str = "") -> DesiredService
     )
 
 
-def bounds(release: ReleaseSpec, service: str) -> tuple[int, int]:
+def bounds(release: ReleaseSpec, service: ServiceName) -> tuple[int, int]:
     """Between which replica counts the settings let the autoscaler choose."""
     want = wish(release, service)
     return want.replicas_min, want.replicas_max
 
 
-def in_place(earlier: ReleaseSpec, later: ReleaseSpec) -> list[str]:
+def in_place(earlier: ReleaseSpec, later: ReleaseSpec) -> list[ServiceName]:
     """The services that are replaced where they are: their set is the same in both, and its build is not."""
     same = [service for service in sorted(later.sets) if later.sets[service] == earlier.sets.get(service)]
     return [service for service in same if earlier.builds[service] != later.builds[service]]
@@ -177,21 +180,21 @@ def back_to(desired: Desired, release: str = "") -> Rollback:
     return Rollback(name)
 
 
-def wishes(desired: Desired, earlier: ReleaseSpec, later: ReleaseSpec, zygote: str) -> dict[str, DesiredService]:
+def wishes(desired: Desired, earlier: ReleaseSpec, later: ReleaseSpec, zygote: str) -> dict[SetName, DesiredSet]:
     """How the sets of a later release should be that it alone has, or that it alters.
 
     earlier: the current release. zygote: by which replicas of the later one are made.
     """
-    found: dict[str, DesiredService] = {}
+    found: dict[SetName, DesiredSet] = {}
     for service, name in later.sets.items():
         want, before = wish(later, service, zygote), None
         if service in desired.current.sets:
-            before = desired.services.get(desired.current.sets[service])
+            before = desired.sets.get(desired.current.sets[service])
         same = before is not None and bounds(later, service) == bounds(earlier, service)
         if before is not None and same:
             # What a person or the autoscaler found right goes on to hold.
             want = rescaled(want, before)
-        there = desired.services.get(name)
+        there = desired.sets.get(name)
         if there is None:
             found[name] = want
         elif earlier.builds.get(service) != later.builds[service]:
@@ -210,7 +213,7 @@ def rollout_to(
     later: ReleaseSpec,
     order: DeployOrder,
     desired: Desired,
-    wanted: dict[str, DesiredService],
+    wanted: dict[SetName, DesiredSet],
     *,
     migrates: bool,
     now: float,
@@ -236,7 +239,7 @@ def rollout_to(
         sticky=order.sticky.lower(),
         who=order.who,
         reason=order.why or ("a rollback was asked for" if order.release else "a deploy was asked for"),
-        settle_seconds_max=max(want.drain_seconds_max for want in desired.services.values()),
+        settle_seconds_max=max(want.drain_seconds_max for want in desired.sets.values()),
     )
 
 
@@ -296,7 +299,7 @@ def _unsticky(earlier: ReleaseSpec, later: ReleaseSpec) -> Iterator[str]:
     """Where no client can be kept in its release: a door whose own build is new gets whole connections."""
     for service, spec in later.services.items():
         for door in spec.doors:
-            old = earlier.sets.get(earlier.service_of(door) or door)
+            old = earlier.sets.get(earlier.service_of(door) or ServiceName(door))
             if old is not None and old != later.sets[service]:
                 yield (
                     f"--sticky does nothing at {door}: its own build changes, so each connection gets a release by "
@@ -315,7 +318,9 @@ def _told(one: ContractBreak) -> str:
     return f"  - {where}: {one.found.what}{called}: {one.found.remedy}\n    because {', and '.join(one.reasons)}"
 
 
-def split_warnings(earlier: Release, later: Release, seen: Mapping[str, Sequence[WireDifference]]) -> Iterator[str]:
+def split_warnings(
+    earlier: Release, later: Release, seen: Mapping[ServiceName, Sequence[WireDifference]]
+) -> Iterator[str]:
     """What was seen in calls within a process that cross a wire from now on, and would be different then.
 
     seen: by service of the earlier release.

@@ -1,7 +1,6 @@
 """How everything should be: what the journal keeps, and `plan` compares with what is observed.
 
-A replica set is the replicas of one service at one build, named "cart@1a2b3c4d". A service has one of them,
-and two while a rollout replaces its build: they share nothing, so no request meets both.
+A service has one replica set, and two while a rollout replaces its build: they share nothing, so no request meets both.
 """
 
 from collections.abc import Collection
@@ -9,22 +8,12 @@ from enum import StrEnum
 
 import msgspec
 
-SEPARATOR = "@"
-BUILD_CHARACTERS = 8
+from fissile.orchestrator.names import ServiceName, SetName, service_of
+
 REPLICAS_MAX = 1000
 
 
-def set_name(service: str, build: str) -> str:
-    """The name of a service's replica set at a build."""
-    return f"{service}{SEPARATOR}{build[:BUILD_CHARACTERS]}"
-
-
-def service_of(name: str) -> str:
-    """The service that a replica set belongs to."""
-    return name.partition(SEPARATOR)[0]
-
-
-class DesiredService(msgspec.Struct, frozen=True):
+class DesiredSet(msgspec.Struct, frozen=True):
     """How a replica set should be.
 
     replicas: wanted now, by a person or the autoscaler, within minimum and maximum. revision: replicas
@@ -48,7 +37,7 @@ class DesiredService(msgspec.Struct, frozen=True):
     stop_seconds_max: float = 5.0
     overlap: bool = True
     release: str = ""
-    after: tuple[str, ...] = ()
+    after: tuple[SetName, ...] = ()
     zero_by: str = ""
     most: int = REPLICAS_MAX
     zygote: str = ""
@@ -59,7 +48,7 @@ class DesiredService(msgspec.Struct, frozen=True):
         """Whether the autoscaler decides."""
         return self.replicas_min < self.replicas_max and not self.zero_by
 
-    def none(self) -> "DesiredService":
+    def none(self) -> "DesiredSet":
         """The same with no replica."""
         return msgspec.structs.replace(self, replicas=0, replicas_min=0, replicas_max=0)
 
@@ -68,8 +57,8 @@ class LiveRelease(msgspec.Struct, frozen=True):
     """A release that may have requests. sets: by service. waves: services in the order of stopping, callers first."""
 
     name: str = ""
-    sets: dict[str, str] = {}
-    waves: tuple[tuple[str, ...], ...] = ()
+    sets: dict[ServiceName, SetName] = {}
+    waves: tuple[tuple[ServiceName, ...], ...] = ()
 
 
 class Stage(StrEnum):
@@ -103,7 +92,7 @@ class Rollout(msgspec.Struct, frozen=True):
 
     number: int
     later: LiveRelease
-    wishes: dict[str, DesiredService]
+    wishes: dict[SetName, DesiredSet]
     stage: Stage = Stage.STARTING
     share: float = 1.0
     watch_seconds: float = 0.0
@@ -113,9 +102,9 @@ class Rollout(msgspec.Struct, frozen=True):
     who: str = ""
     reason: str = ""
     settle_seconds_max: float = 10.0
-    kept: dict[str, DesiredService] = {}
+    kept: dict[SetName, DesiredSet] = {}
     known_at: float = 0.0
-    left: tuple[str, ...] = ()
+    left: tuple[SetName, ...] = ()
 
 
 class Desired(msgspec.Struct, frozen=True):
@@ -125,18 +114,18 @@ class Desired(msgspec.Struct, frozen=True):
     names of the releases before it, newest last: where a rollback goes to.
     """
 
-    services: dict[str, DesiredService] = {}
+    sets: dict[SetName, DesiredSet] = {}
     current: LiveRelease = LiveRelease()
     rollout: Rollout | None = None
     trail: tuple[str, ...] = ()
     rollouts: int = 0
 
-    def without(self, held: Collection[str]) -> "Desired":
+    def without(self, held: Collection[SetName]) -> "Desired":
         """The same with no replica of these sets."""
         if not held:
             return self
-        services = {name: want.none() if name in held else want for name, want in self.services.items()}
-        return msgspec.structs.replace(self, services=services)
+        sets = {name: want.none() if name in held else want for name, want in self.sets.items()}
+        return msgspec.structs.replace(self, sets=sets)
 
     def releases(self) -> tuple[LiveRelease, ...]:
         """Those that may have requests."""
@@ -159,7 +148,7 @@ class Desired(msgspec.Struct, frozen=True):
         shares = self.shares()
         return max(shares, key=lambda name: shares[name])
 
-    def set_of(self, service: str) -> str:
+    def set_of(self, service: ServiceName) -> SetName:
         """The replica set that is meant by a service's name: the main release's, if it has one. Raises KeyError."""
         main = self.main()
         for release in sorted(self.releases(), key=lambda one: one.name != main):
@@ -167,9 +156,9 @@ class Desired(msgspec.Struct, frozen=True):
                 return release.sets[service]
         raise KeyError(service)
 
-    def sets_of(self, service: str) -> tuple[str, ...]:
+    def sets_of(self, service: ServiceName) -> tuple[SetName, ...]:
         """A service's replica sets that are not about to end."""
-        return tuple(name for name, want in self.services.items() if service_of(name) == service and want.replicas_max)
+        return tuple(name for name, want in self.sets.items() if service_of(name) == service and want.replicas_max)
 
     def going(self) -> LiveRelease | None:
         """The release that is to have no requests any more."""
@@ -178,7 +167,7 @@ class Desired(msgspec.Struct, frozen=True):
             return self.current
         return rollout.later if rollout is not None and rollout.stage is Stage.RETREATING else None
 
-    def leaving(self) -> tuple[str, ...]:
+    def leaving(self) -> tuple[SetName, ...]:
         """The sets that only the going release has, in the order in which they may end."""
         going = self.going()
         if going is None:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from math import inf
 
-from fissile.orchestrator.desired import DesiredService
+from fissile.orchestrator.desired import DesiredSet
 from fissile.orchestrator.replica import READY, Replica
 
 # After so long a silence, a replica is asked where it stands; one that is stuck has written it by the next look.
@@ -25,7 +25,7 @@ class Silence(StrEnum):
     LOOK = "look"
 
 
-def silence(replica: Replica, want: DesiredService | None, now: float) -> Silence:
+def silence(replica: Replica, want: DesiredSet | None, now: float) -> Silence:
     """ASK it where it stands, or LOOK whether it has answered: one that was asked, and is stuck, has."""
     silent = now - replica.heard_at
     if silent <= ASK_SECONDS or replica.state is not READY or replica.stuck:

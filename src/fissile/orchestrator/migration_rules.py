@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.plan import waits_for
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.spec import ReleaseSpec
@@ -13,9 +14,9 @@ def label(service: str, build: str) -> str:
     return f"{service}@{build}"
 
 
-def pending(release: ReleaseSpec, done: Collection[str]) -> dict[str, tuple[str, ...]]:
+def pending(release: ReleaseSpec, done: Collection[str]) -> dict[ServiceName, tuple[str, ...]]:
     """The components whose migrations have not been run, by service. done: labels."""
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[ServiceName, tuple[str, ...]] = {}
     for service, spec in release.services.items():
         names = tuple(name for name in spec.components if name in release.migrations)
         if names and label(service, release.builds[service]) not in done:
@@ -23,7 +24,7 @@ def pending(release: ReleaseSpec, done: Collection[str]) -> dict[str, tuple[str,
     return found
 
 
-def held(desired: Desired, release: ReleaseSpec | None, done: Collection[str]) -> dict[str, tuple[str, ...]]:
+def held(desired: Desired, release: ReleaseSpec | None, done: Collection[str]) -> dict[ServiceName, tuple[str, ...]]:
     """The services that may not start before their migrations, with the components that have them.
 
     release: the current one, if it is loaded. A rollout has a stage for them.
@@ -31,7 +32,7 @@ def held(desired: Desired, release: ReleaseSpec | None, done: Collection[str]) -
     return {} if release is None or desired.rollout is not None else pending(release, done)
 
 
-def may_run(desired: Desired, observed: Observed, name: str) -> bool:
+def may_run(desired: Desired, observed: Observed, name: SetName) -> bool:
     """Whether the migrations of a set that is held may begin: those serve that its replicas have to wait for."""
-    want = desired.services.get(name)
-    return want is None or not waits_for(desired, want, observed.services)
+    want = desired.sets.get(name)
+    return want is None or not waits_for(desired, want, observed.sets)

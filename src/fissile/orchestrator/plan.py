@@ -11,8 +11,9 @@ from math import inf
 import msgspec
 
 from fissile.orchestrator.acts import ACTOR, Change, GiveUpRestart
-from fissile.orchestrator.desired import Desired, DesiredService
-from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedService, Replica
+from fissile.orchestrator.desired import Desired, DesiredSet
+from fissile.orchestrator.names import SetName
+from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedSet, Replica
 
 # Between the polite signal and the other one.
 TERMINATE_SECONDS_MAX = 2.0
@@ -23,7 +24,7 @@ STARTING_MAX = 32
 class StartReplica(msgspec.Struct, frozen=True):
     """Start a replica in a slot."""
 
-    service: str
+    set: SetName
     slot: int
     revision: int
     reason: str
@@ -54,7 +55,7 @@ class KillReplica(msgspec.Struct, frozen=True):
 class AbandonRestart(msgspec.Struct, frozen=True):
     """Change what is desired: the new replicas of a set do not come up, and those that are there stay."""
 
-    service: str
+    set: SetName
     change: Change
 
 
@@ -72,11 +73,11 @@ def plan(desired: Desired, observed: Observed, now: float, *, starting_max: int 
     """What to do at `now` (monotonic seconds)."""
     actions: list[Action] = []
     due = inf
-    found = observed.services
-    for name, want in desired.services.items():
+    found = observed.sets
+    for name, want in desired.sets.items():
         service = found.get(name)
         if service is None:
-            service = ObservedService()
+            service = ObservedSet()
         when = _steady(want, service, now)
         if when is None:
             step = _Step(name, want, service, now, not service.served and bool(waits_for(desired, want, found)))
@@ -86,8 +87,8 @@ def plan(desired: Desired, observed: Observed, now: float, *, starting_max: int 
         if when < due:
             due = when
     for name, service in found.items():
-        if name not in desired.services and service.replicas:
-            step = _Step(name, DesiredService(replicas=0, replicas_min=0, replicas_max=0), service, now)
+        if name not in desired.sets and service.replicas:
+            step = _Step(name, DesiredSet(replicas=0, replicas_min=0, replicas_max=0), service, now)
             step.decide()
             actions += step.actions
             due = min(due, step.due)
@@ -96,7 +97,7 @@ def plan(desired: Desired, observed: Observed, now: float, *, starting_max: int 
     return Plan(tuple(actions), due)
 
 
-def _steady(want: DesiredService, service: ObservedService, now: float) -> float | None:
+def _steady(want: DesiredSet, service: ObservedSet, now: float) -> float | None:
     """When to look again, if there is nothing to do and nothing is under way; else None."""
     replicas = service.replicas
     if len(replicas) != want.replicas:
@@ -114,14 +115,14 @@ def _steady(want: DesiredService, service: ObservedService, now: float) -> float
     return silent if silent > now else None
 
 
-def waits_for(desired: Desired, want: DesiredService, found: Mapping[str, ObservedService]) -> list[str]:
+def waits_for(desired: Desired, want: DesiredSet, found: Mapping[SetName, ObservedSet]) -> list[SetName]:
     """The sets that have to serve before the first replica of one that has not served yet."""
     # Who sleeps, or is scaled to zero, is waited for by nobody.
-    others = [other for other in want.after if other in desired.services and desired.services[other].replicas]
+    others = [other for other in want.after if other in desired.sets and desired.sets[other].replicas]
     return [other for other in others if other not in found or not found[other].served]
 
 
-def _not_too_many(actions: list[Action], services: Iterable[ObservedService], starting_max: int) -> list[Action]:
+def _not_too_many(actions: list[Action], services: Iterable[ObservedSet], starting_max: int) -> list[Action]:
     starting = sum(1 for service in services for replica in service.replicas.values() if replica.state is STARTING)
     left = starting_max - starting
     kept: list[Action] = []
@@ -135,11 +136,9 @@ def _not_too_many(actions: list[Action], services: Iterable[ObservedService], st
 
 
 class _Step:
-    """One service that is not as it should be."""
+    """One set that is not as it should be."""
 
-    def __init__(
-        self, name: str, want: DesiredService, service: ObservedService, now: float, waits: bool = False
-    ) -> None:
+    def __init__(self, name: SetName, want: DesiredSet, service: ObservedSet, now: float, waits: bool = False) -> None:
         self.actions: list[Action] = []
         self.due = inf
         self._name = name

@@ -13,9 +13,9 @@ import msgspec
 from fissile.errors import FissileError
 from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter
-from fissile.orchestrator.desired import service_of
 from fissile.orchestrator.executor import Executor
 from fissile.orchestrator.health import Silence, over_memory, silence, stuck_loop
+from fissile.orchestrator.names import service_of
 from fissile.orchestrator.plan import (
     AbandonRestart,
     Action,
@@ -69,7 +69,7 @@ class Reconciler:
         found = plan(state.desired.without(state.paused), state.observed, now)
         # What is on its way to the journal is done when it is there.
         wait = {name: when for name, when in state.abandoning.items() if when > now}
-        actions = tuple(one for one in found.actions if not (isinstance(one, AbandonRestart) and one.service in wait))
+        actions = tuple(one for one in found.actions if not (isinstance(one, AbandonRestart) and one.set in wait))
         for action in actions:
             self._perform(action, now)
         self._order_leavers()
@@ -79,9 +79,9 @@ class Reconciler:
     def _perform(self, action: Action, now: float) -> None:
         state = self._state
         if isinstance(action, StartReplica):
-            release = state.releases[state.desired.services[action.service].release]
-            build = release.builds[service_of(action.service)]
-            replica = state.observed.begin(action.service, action.slot, action.revision, build, now)
+            release = state.releases[state.desired.sets[action.set].release]
+            build = release.builds[service_of(action.set)]
+            replica = state.observed.begin(action.set, action.slot, action.revision, build, now)
             self._executor.start(replica, action.reason)
         elif isinstance(action, DrainReplica):
             state.observed.drain(action.replica, now)
@@ -97,13 +97,13 @@ class Reconciler:
     def _give_up(self, action: AbandonRestart, now: float) -> None:
         """Through the one door, however often it has to be tried; meanwhile the replicas that are there serve."""
         abandoning = self._state.abandoning
-        abandoning[action.service] = inf
+        abandoning[action.set] = inf
 
         def done(error: FissileError | None, at: float) -> None:
-            del abandoning[action.service]
+            del abandoning[action.set]
             if error is not None and not isinstance(error, ChangeRefused):  # else somebody has wanted something else
-                abandoning[action.service] = at + TROUBLE_SECONDS
-                self._complain(f"{service_of(action.service)}: its restart cannot be taken back: {error}")
+                abandoning[action.set] = at + TROUBLE_SECONDS
+                self._complain(f"{service_of(action.set)}: its restart cannot be taken back: {error}")
 
         self._writer.submit(action.change, done, now)
 
@@ -119,7 +119,7 @@ class Reconciler:
         """Something was seen of a replica; what follows from it in words, "" where nothing is to be said."""
         observed = self._state.observed
         text = observed.observe(replica, observation, now)
-        want = self._state.desired.services.get(replica.service)
+        want = self._state.desired.sets.get(replica.set)
         if isinstance(observation, ReplicaReported) and want is not None and replica.state is READY:
             stuck = observation.report.stuck
             why = stuck_places(stuck.seconds, stuck.holders, want.stuck_seconds_max) if stuck is not None else ""
@@ -134,8 +134,8 @@ class Reconciler:
         """
         state, router = self._state, self._state.router()
         found = False
-        for name, service in list(state.observed.services.items()):
-            want, spec = state.desired.services.get(name), router.found(name)
+        for name, service in list(state.observed.sets.items()):
+            want, spec = state.desired.sets.get(name), router.found(name)
             limit = spec.memory_bytes_max if spec is not None else None
             for replica in list(service.replicas.values()):
                 if late:
@@ -159,7 +159,7 @@ class Reconciler:
     def _order_leavers(self) -> None:
         """Have those that drain know who takes over from them."""
         router = None
-        for name, service in list(self._state.observed.services.items()):
+        for name, service in list(self._state.observed.sets.items()):
             order = None
             for replica in service.replicas.values():
                 if replica.state is not DRAINING:
@@ -194,7 +194,7 @@ class Reconciler:
             if router.program(name) or (not several and not changed.intersection(router.called(name))):
                 continue
             told = state.told(name, router)
-            for replica in state.observed.service(name).replicas.values():
+            for replica in state.observed.replica_set(name).replicas.values():
                 if replica.state is not STARTING:
                     self._executor.push_routes(replica, told)
 
@@ -202,4 +202,4 @@ class Reconciler:
         """A replica says that it serves: tell it what holds, unless what it knows may be better than what is known."""
         state = self._state
         if not (replica.unheard and state.routed.held(now)):
-            self._executor.push_routes(replica, state.told(replica.service))
+            self._executor.push_routes(replica, state.told(replica.set))

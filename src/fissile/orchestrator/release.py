@@ -11,6 +11,7 @@ import msgspec
 from fissile.component.contract import Break, Contracts, breaks
 from fissile.orchestrator.callers import Calls, outside, recent
 from fissile.orchestrator.code import IMPORT_ORDER, ORDER, digest
+from fissile.orchestrator.names import ServiceName
 
 REASONS_MAX = 5
 # The part of a build by which it is another one though all else is as it was.
@@ -33,8 +34,8 @@ class Release(msgspec.Struct, frozen=True):
 
     application: str
     topology: str
-    services: dict[str, tuple[str, ...]]
-    builds: dict[str, Build]
+    services: dict[ServiceName, tuple[str, ...]]
+    builds: dict[ServiceName, Build]
     contracts: Contracts
     references: dict[str, tuple[str, ...]]
     programs: dict[str, tuple[str, ...]] = {}
@@ -191,10 +192,10 @@ def _component(one: Break) -> str:
     return one.method.partition(".")[0]
 
 
-def _homes(release: Release) -> dict[str, str]:
+def _homes(release: Release) -> dict[str, ServiceName]:
     """The service of each component, and of each program."""
     homes = {component: service for service, members in release.services.items() for component in members}
-    return {service: service for service in release.programs} | homes
+    return {service: ServiceName(service) for service in release.programs} | homes
 
 
 def _crosses(one: ContractBreak, release: Release) -> bool:

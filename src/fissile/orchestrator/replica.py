@@ -10,6 +10,7 @@ from math import inf
 
 import msgspec
 
+from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.restart import DEFAULT_POLICY, Deaths, ReplicaExited, RestartPolicy, decide
 from fissile.runtime.control import Heartbeat
 
@@ -42,14 +43,14 @@ STARTING, READY, DRAINING = ReplicaState.STARTING, ReplicaState.READY, ReplicaSt
 class Replica(msgspec.Struct, eq=False):
     """One process as it is known. Times are monotonic seconds.
 
-    revision: of its service, when it was started. since: when its state began. heard_at: its last sign
-    of life. report: the newest that it has said of itself. stuck: why it is at fault, as that it hangs, else "".
+    set: that it belongs to. revision: of that, when it was started. since: when its state began. heard_at: its last
+    sign of life. report: the newest that it has said of itself. stuck: why it is at fault, as that it hangs, else "".
     ending: it was ordered to end at once, so it counts no more. routes: the version of those that it was started with.
     asked_at: when it was last asked where it stands.
     """
 
     serial: int
-    service: str
+    set: SetName
     slot: int
     revision: int
     build: str
@@ -67,9 +68,14 @@ class Replica(msgspec.Struct, eq=False):
     asked_at: float = -inf
 
     @property
+    def service(self) -> ServiceName:
+        """Whose replica it is."""
+        return service_of(self.set)
+
+    @property
     def key(self) -> str:
         """Its name among all replicas that ever lived here."""
-        return f"{self.service}.{self.slot}.{self.serial}"
+        return f"{self.set}.{self.slot}.{self.serial}"
 
     @property
     def load(self) -> float:
@@ -107,7 +113,7 @@ class SlotMemory(msgspec.Struct):
     mistake: bool = False
 
 
-class ObservedService(msgspec.Struct):
+class ObservedSet(msgspec.Struct):
     """A replica set's replicas by serial, in the order of their starts, and its slots' memories.
 
     served: whether any replica was ever ready. changed: the `changes` of all that is observed when this changed last.
@@ -201,56 +207,56 @@ class Observed(msgspec.Struct):
     how many there were.
     """
 
-    services: dict[str, ObservedService] = {}
+    sets: dict[SetName, ObservedSet] = {}
     last_serial: int = 0
     changes: int = 0
     heard: int = 0
 
-    def service(self, name: str) -> ObservedService:
-        """What is known of a service; at first, nothing."""
-        return self.services.setdefault(name, ObservedService())
+    def replica_set(self, name: SetName) -> ObservedSet:
+        """What is known of a replica set; at first, nothing."""
+        return self.sets.setdefault(name, ObservedSet())
 
-    def _changed(self, found: ObservedService) -> None:
+    def _changed(self, found: ObservedSet) -> None:
         self.changes += 1
         found.changed = self.changes
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: SetName) -> None:
         """A set is no more."""
-        self.services.pop(name, None)
+        self.sets.pop(name, None)
         self.changes += 1
 
-    def forget_deaths(self, name: str) -> None:
+    def forget_deaths(self, name: SetName) -> None:
         """Of a set whose replicas are to be started as if none had ever died."""
-        found = self.service(name)
+        found = self.replica_set(name)
         found.slots.clear()
         self._changed(found)
 
-    def unheard(self) -> set[str]:
-        """The services of which not all replicas have said how they are."""
-        return {name for name, service in self.services.items() if any(r.unheard for r in service.replicas.values())}
+    def unheard(self) -> set[SetName]:
+        """The sets of which not all replicas have said how they are."""
+        return {name for name, found in self.sets.items() if any(r.unheard for r in found.replicas.values())}
 
     def reports(self) -> Iterator[tuple[int, Heartbeat]]:
         """What replicas have said last, by serial."""
-        for service in self.services.values():
-            for serial, replica in service.replicas.items():
+        for found in self.sets.values():
+            for serial, replica in found.replicas.items():
                 if replica.report is not None:
                     yield serial, replica.report
 
-    def begin(self, service: str, slot: int, revision: int, build: str, now: float) -> Replica:
+    def begin(self, name: SetName, slot: int, revision: int, build: str, now: float) -> Replica:
         """A replica is about to be started: from now on it is reckoned with."""
         self.last_serial += 1
-        replica = Replica(self.last_serial, service, slot, revision, build, now, heard_at=now)
+        replica = Replica(self.last_serial, name, slot, revision, build, now, heard_at=now)
         self._enter(replica)
         return replica
 
-    def adopt(self, serial: int, service: str, slot: int, revision: int, build: str, pid: int, now: float) -> Replica:
+    def adopt(self, serial: int, name: SetName, slot: int, revision: int, build: str, pid: int, now: float) -> Replica:
         """A replica that somebody else started is found."""
-        replica = Replica(serial, service, slot, revision, build, now, pid=pid, heard_at=now, unheard=True)
+        replica = Replica(serial, name, slot, revision, build, now, pid=pid, heard_at=now, unheard=True)
         self._enter(replica)
         return replica
 
     def _enter(self, replica: Replica) -> None:
-        found = self.service(replica.service)
+        found = self.replica_set(replica.set)
         found.replicas[replica.serial] = replica
         found.memory(replica.slot).reason = ""
         self.last_serial = max(self.last_serial, replica.serial)
@@ -260,7 +266,7 @@ class Observed(msgspec.Struct):
         """A replica takes no new work from now on."""
         replica.unheard = False
         replica.become(DRAINING, now)
-        self._changed(self.service(replica.service))
+        self._changed(self.replica_set(replica.set))
 
     def stop(self, replica: Replica) -> None:
         """A replica is about to be told by signal to end: its time to drain is over."""
@@ -269,7 +275,7 @@ class Observed(msgspec.Struct):
     def end(self, replica: Replica, reason: str, *, fault: bool) -> None:
         """A replica is about to be killed: from now on it counts no more."""
         replica.ending = reason
-        self._changed(self.service(replica.service))
+        self._changed(self.replica_set(replica.set))
         if fault:
             replica.stuck = replica.stuck or reason
 
@@ -280,7 +286,7 @@ class Observed(msgspec.Struct):
 
         What comes late, as a report of a replica that is gone, changes nothing.
         """
-        found = self.services.get(replica.service)
+        found = self.sets.get(replica.set)
         if found is None or found.replicas.get(replica.serial) is not replica:
             return ""
         if not isinstance(observation, ReplicaReported):
@@ -302,7 +308,7 @@ class Observed(msgspec.Struct):
             replica.stuck = replica.stuck or observation.why
         return ""
 
-    def _serves(self, found: ObservedService, replica: Replica, now: float) -> None:
+    def _serves(self, found: ObservedSet, replica: Replica, now: float) -> None:
         replica.unheard = False
         found.served = True
         if replica.state is STARTING:
@@ -310,7 +316,7 @@ class Observed(msgspec.Struct):
             replica.ready_at = now
 
     def _ended(
-        self, found: ObservedService, replica: Replica, ended: ReplicaEnded, now: float, policy: RestartPolicy
+        self, found: ObservedSet, replica: Replica, ended: ReplicaEnded, now: float, policy: RestartPolicy
     ) -> str:
         wished = replica.end_is_wished
         was_ready = replica.ready_at is not None
@@ -334,7 +340,7 @@ class Observed(msgspec.Struct):
         return order.reason
 
 
-def _instead(found: ObservedService, gone: Replica) -> str:
+def _instead(found: ObservedSet, gone: Replica) -> str:
     """Who is in the place of a replica that has ended, in words; "" where nobody is."""
     others = [replica for replica in found.replicas.values() if replica.slot == gone.slot and replica.lives()]
     if not others:

@@ -20,7 +20,8 @@ from fissile.orchestrator.acts import (
     LeaveSets,
     RolloutAct,
 )
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
+from fissile.orchestrator.names import SetName, service_of
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 # Of a set that is watched: more than one death of a slot in a row is no accident.
@@ -51,7 +52,7 @@ class Seen(msgspec.Struct, frozen=True):
     migration_trouble: why one failed. judgement: of the watch, if any.
     """
 
-    sets: Mapping[str, SetSeen]
+    sets: Mapping[SetName, SetSeen]
     pinned: bool = True
     told: bool = False
     migrated: bool = False
@@ -100,7 +101,7 @@ def _enter(rollout: Rollout, stage: Stage, reason: str, now: float) -> Outlook:
 def _coming_up(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outlook:
     missing: list[str] = []
     for name in rollout.wishes:
-        found, want = seen.sets.get(name, SetSeen()), desired.services[name]
+        found, want = seen.sets.get(name, SetSeen()), desired.sets[name]
         if _given_up(rollout, found):
             return _enter(rollout, Stage.RETREATING, f"{service_of(name)} does not come up: {found.trouble}", now)
         if found.ready < want.replicas:
@@ -161,12 +162,12 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
         return Outlook(None, "requests of the outgoing release are still in flight", limit)
     if not left:
         # Those that sleep come up when they are called.
-        awake = [name for name in rollout.kept if desired.services[name].replicas > 0]
+        awake = [name for name in rollout.kept if desired.sets[name].replicas > 0]
         restored = [name for name in awake if seen.sets.get(name, SetSeen()).ready == 0]
         missing = tuple(map(service_of, restored)) if not moved else ()
         if missing:
             # A fix has to be deployed one day, so what does not come up is not waited for for ever.
-            seconds_max = rollout.settle_seconds_max + max(desired.services[n].start_seconds_max for n in restored)
+            seconds_max = rollout.settle_seconds_max + max(desired.sets[n].start_seconds_max for n in restored)
             if now < rollout.known_at + seconds_max:
                 return Outlook(None, f"waiting for {', '.join(missing)}", rollout.known_at + seconds_max)
         # Of one that was given up, why it was is what people want to know.
@@ -179,14 +180,14 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
     for wave in going.waves:
         names = [name for service in wave if (name := going.sets[service]) in left]
         if names:
-            fresh = tuple(name for name in names if desired.services[name].replicas_max)
+            fresh = tuple(name for name in names if desired.sets[name].replicas_max)
             if fresh:
                 return _clear(rollout, fresh, seen)
             return Outlook(None, f"waiting for the end of {', '.join(names)}")
     raise AssertionError("what is left is in some wave")
 
 
-def _clear(rollout: Rollout, names: tuple[str, ...], seen: Seen) -> Outlook:
+def _clear(rollout: Rollout, names: tuple[SetName, ...], seen: Seen) -> Outlook:
     """End sets whose callers of their own release have ended; tasks that were begun in requests may still call them."""
     if not seen.pinned and not set(names) <= set(rollout.left):
         return _step(LeaveSets(names, rollout.number), "its requests are done")
@@ -196,9 +197,9 @@ def _clear(rollout: Rollout, names: tuple[str, ...], seen: Seen) -> Outlook:
     )
 
 
-def _remains(desired: Desired, name: str, seen: Seen) -> bool:
+def _remains(desired: Desired, name: SetName, seen: Seen) -> bool:
     """Whether a set that goes has replicas, or may get some."""
-    want = desired.services.get(name)
+    want = desired.sets.get(name)
     return want is not None and (want.replicas_max > 0 or seen.sets.get(name, SetSeen()).replicas > 0)
 
 
@@ -207,10 +208,10 @@ def _remains(desired: Desired, name: str, seen: Seen) -> bool:
 
 def begun(desired: Desired, rollout: Rollout) -> Desired:
     """What is desired once a rollout has begun."""
-    kept = {name: desired.services[name] for name in rollout.wishes if name in desired.services}
+    kept = {name: desired.sets[name] for name in rollout.wishes if name in desired.sets}
     rollout = msgspec.structs.replace(rollout, kept=kept)
     return msgspec.structs.replace(
-        desired, services=_services(desired, rollout, rollout.stage), rollout=rollout, rollouts=rollout.number
+        desired, sets=_sets(desired, rollout, rollout.stage), rollout=rollout, rollouts=rollout.number
     )
 
 
@@ -218,49 +219,50 @@ def entered(desired: Desired, stage: Stage, reason: str, now: float) -> Desired:
     """What is desired in a stage, from `now` on (seconds of the wall clock)."""
     rollout = desired.rollout
     assert rollout is not None
-    services = desired.services if stage is rollout.stage else _services(desired, rollout, stage)
+    sets = desired.sets if stage is rollout.stage else _sets(desired, rollout, stage)
     changed = msgspec.structs.replace(rollout, stage=stage, reason=reason, since=now)
-    return msgspec.structs.replace(desired, services=services, rollout=changed)
+    return msgspec.structs.replace(desired, sets=sets, rollout=changed)
 
 
-def _services(desired: Desired, rollout: Rollout, stage: Stage) -> dict[str, DesiredService]:
+def _sets(desired: Desired, rollout: Rollout, stage: Stage) -> dict[SetName, DesiredSet]:
     """How all sets should be once a rollout comes to a stage."""
-    services = dict(desired.services)
+    sets = dict(desired.sets)
     for name, wish in rollout.wishes.items():
-        before = services.get(name)
+        before = sets.get(name)
         if name in rollout.kept:
             assert before is not None
             if stage is Stage.STARTING:
-                services[name] = _anew(_raised(wish, before.replicas), before)
+                sets[name] = _anew(_raised(wish, before.replicas), before)
             elif stage is Stage.RETREATING:
-                services[name] = _anew(_raised(rollout.kept[name], before.replicas), before)
+                sets[name] = _anew(_raised(rollout.kept[name], before.replicas), before)
         elif stage is Stage.STARTING:
-            services[name] = _canary(_raised(wish, _now(desired, name)), rollout.share)
+            sets[name] = _canary(_raised(wish, _now(desired, name)), rollout.share)
         elif stage in (Stage.FILLING, Stage.MOVED) and before is not None:
-            services[name] = _raised(before, wish.replicas, _now(desired, name))
-    return services
+            sets[name] = _raised(before, wish.replicas, _now(desired, name))
+    return sets
 
 
-def _now(desired: Desired, name: str) -> int:
+def _now(desired: Desired, name: SetName) -> int:
     """How many replicas the current release has by now of the service that a later set belongs to.
 
     Whoever raised it after the rollout began, a person or the autoscaler, knew what all requests need.
     """
-    want = desired.services.get(desired.current.sets.get(service_of(name), ""))
+    current = desired.current.sets.get(service_of(name))
+    want = desired.sets.get(current) if current is not None else None
     return want.replicas if want is not None else 0
 
 
-def _raised(want: DesiredService, *replicas: int) -> DesiredService:
+def _raised(want: DesiredSet, *replicas: int) -> DesiredSet:
     """At least so many, within its bounds; none where somebody has scaled it to zero."""
     if want.zero_by:
         return want
     return msgspec.structs.replace(want, replicas=min(max(want.replicas, *replicas), want.replicas_max))
 
 
-def least(desired: Desired, name: str) -> int:
+def least(desired: Desired, name: SetName) -> int:
     """How many replicas a set is to have whatever its load is, because a rollout brings it: it has none yet, or not
     all of it. 0: its load decides."""
-    rollout, want = desired.rollout, desired.services.get(name)
+    rollout, want = desired.rollout, desired.sets.get(name)
     if rollout is None or want is None or name in rollout.kept or name not in rollout.wishes:
         return 0
     if rollout.stage is Stage.RETREATING:
@@ -271,12 +273,12 @@ def least(desired: Desired, name: str) -> int:
     return needed.replicas
 
 
-def _canary(wish: DesiredService, share: float) -> DesiredService:
+def _canary(wish: DesiredSet, share: float) -> DesiredSet:
     """As many replicas as a share of the requests needs."""
     return msgspec.structs.replace(wish, replicas=min(wish.replicas, max(1, ceil(wish.replicas * share))))
 
 
-def _anew(wish: DesiredService, before: DesiredService) -> DesiredService:
+def _anew(wish: DesiredSet, before: DesiredSet) -> DesiredSet:
     """A set of both releases: its replicas are replaced where they are, if their release is another."""
     return msgspec.structs.replace(wish, revision=before.revision + (before.release != wish.release))
 
@@ -288,17 +290,17 @@ def known(desired: Desired, now: float) -> Desired:
     return msgspec.structs.replace(desired, rollout=msgspec.structs.replace(rollout, known_at=now))
 
 
-def left(desired: Desired, names: tuple[str, ...]) -> Desired:
+def left(desired: Desired, names: tuple[SetName, ...]) -> Desired:
     """What is desired once no request calls some sets of the release that goes any more."""
     rollout = desired.rollout
     assert rollout is not None
     return msgspec.structs.replace(desired, rollout=msgspec.structs.replace(rollout, left=(*rollout.left, *names)))
 
 
-def cleared(desired: Desired, names: tuple[str, ...]) -> Desired:
+def cleared(desired: Desired, names: tuple[SetName, ...]) -> Desired:
     """What is desired once some sets are to end."""
-    services = {name: want.none() if name in names else want for name, want in desired.services.items()}
-    return msgspec.structs.replace(desired, services=services)
+    sets = {name: want.none() if name in names else want for name, want in desired.sets.items()}
+    return msgspec.structs.replace(desired, sets=sets)
 
 
 def ended(desired: Desired) -> Desired:
@@ -308,14 +310,14 @@ def ended(desired: Desired) -> Desired:
     moved = rollout.stage is Stage.MOVED
     leaving = set(desired.leaving())
     staying = rollout.later if moved else desired.current
-    services = {name: want for name, want in desired.services.items() if name not in leaving}
+    sets = {name: want for name, want in desired.sets.items() if name not in leaving}
     if moved:
         # The newest code of the same build: older code is then needed for a rollback alone.
-        services = {n: msgspec.structs.replace(want, release=staying.name) for n, want in services.items()}
+        sets = {n: msgspec.structs.replace(want, release=staying.name) for n, want in sets.items()}
     trail = desired.trail
     if moved:
         trail = _trail(desired, rollout)
-    return msgspec.structs.replace(desired, services=services, current=staying, rollout=None, trail=trail)
+    return msgspec.structs.replace(desired, sets=sets, current=staying, rollout=None, trail=trail)
 
 
 def _trail(desired: Desired, rollout: Rollout) -> tuple[str, ...]:
@@ -334,19 +336,19 @@ def served_before(desired: Desired) -> str:
     return trail[-1] if trail else ""
 
 
-def begun_again(before: Desired, live: LiveRelease, wishes: dict[str, DesiredService], *, goes_on: bool) -> Desired:
+def begun_again(before: Desired, live: LiveRelease, wishes: dict[SetName, DesiredSet], *, goes_on: bool) -> Desired:
     """What is desired once an application begins to run.
 
     before: what was, when it ran last, with no rollout under way. wishes: by the release's own settings; where the
     release goes on, replica counts are as they were.
     """
     if goes_on:
-        wishes = {name: rescaled(want, before.services.get(name, want)) for name, want in wishes.items()}
+        wishes = {name: rescaled(want, before.sets.get(name, want)) for name, want in wishes.items()}
     trail = before.trail if before.current.name in ("", live.name) else (*before.trail, before.current.name)
     return Desired(wishes, live, trail=trail[-TRAIL_MAX:], rollouts=before.rollouts)
 
 
-def rescaled(wish: DesiredService, before: DesiredService) -> DesiredService:
+def rescaled(wish: DesiredSet, before: DesiredSet) -> DesiredSet:
     """As a release's own settings wish, with the replica counts that a person or the autoscaler found right."""
     awake = min(max(before.replicas, min(1, wish.replicas_max)), wish.most)
     return msgspec.structs.replace(

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from fissile.orchestrator.desired import Desired, Rollout, Stage
-from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedService
+from fissile.orchestrator.names import SetName
+from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedSet
 from fissile.orchestrator.rollout import DEATHS_MAX, Outlook, Seen, SetSeen, outlook
 from fissile.orchestrator.state import ApplicationState
 
@@ -37,10 +38,10 @@ def rollout_status(state: ApplicationState, migration: str | None) -> Seen:
     )
 
 
-def sets_seen(desired: Desired, observed: Observed, rollout: Rollout) -> Iterator[tuple[str, SetSeen]]:
+def sets_seen(desired: Desired, observed: Observed, rollout: Rollout) -> Iterator[tuple[SetName, SetSeen]]:
     """Each replica set as it is observed."""
-    for name, want in desired.services.items():
-        found = observed.services.get(name)
+    for name, want in desired.sets.items():
+        found = observed.sets.get(name)
         if found is None:
             continue
         ready = [r for r in found.replicas.values() if r.state is READY and not r.ending and not r.unheard]
@@ -48,7 +49,7 @@ def sets_seen(desired: Desired, observed: Observed, rollout: Rollout) -> Iterato
         yield name, SetSeen(len(found.replicas), sum(r.revision >= want.revision for r in ready), deaths, trouble)
 
 
-def _deaths(found: ObservedService, rollout: Rollout, name: str) -> tuple[int, str]:
+def _deaths(found: ObservedSet, rollout: Rollout, name: SetName) -> tuple[int, str]:
     """How often replicas of the later release died in a row, and why the last one did."""
     before = rollout.kept.get(name)
     deaths, trouble = 0, ""
@@ -64,7 +65,7 @@ def _deaths(found: ObservedService, rollout: Rollout, name: str) -> tuple[int, s
     return deaths, trouble
 
 
-def applied(found: ObservedService, version: int) -> bool:
+def applied(found: ObservedSet, version: int) -> bool:
     """Whether all replicas of a set that serve have applied the routes of a version: it may not even be told yet.
 
     One that was adopted and has not reported yet may serve, and knows what a dead supervisor told it. One that
@@ -82,17 +83,17 @@ def applied(found: ObservedService, version: int) -> bool:
     return True
 
 
-def all_applied(desired: Desired, observed: Observed, rollout: Rollout, versions: Mapping[str, int]) -> bool:
+def all_applied(desired: Desired, observed: Observed, rollout: Rollout, versions: Mapping[SetName, int]) -> bool:
     """Whether all that may have requests know the routes of the later release.
 
     versions: of the routes that hold now, by replica set; of programs, which know none, there is none.
     """
     names = {*desired.current.sets.values(), *rollout.later.sets.values()}
-    sets = observed.services
-    return all(applied(sets.get(name) or ObservedService(), versions[name]) for name in names if name in versions)
+    sets = observed.sets
+    return all(applied(sets.get(name) or ObservedSet(), versions[name]) for name in names if name in versions)
 
 
-def pinned(desired: Desired, observed: Observed, versions: Mapping[str, int], unreachable: Collection[int]) -> bool:
+def pinned(desired: Desired, observed: Observed, versions: Mapping[SetName, int], unreachable: Collection[int]) -> bool:
     """Whether a request of the going release may be under way, in one of the sets that stay.
 
     versions: as of `all_applied`. unreachable: processes that serve, and can neither be told nor asked.
@@ -101,7 +102,7 @@ def pinned(desired: Desired, observed: Observed, versions: Mapping[str, int], un
     if going is None or unreachable:
         return True
     leaving = set(desired.leaving())
-    for name, found in observed.services.items():
+    for name, found in observed.sets.items():
         if name in leaving or name not in versions:
             continue
         if not applied(found, versions[name]):

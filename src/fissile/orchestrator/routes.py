@@ -8,8 +8,9 @@ from collections.abc import Collection, Mapping
 from math import inf
 from typing import NamedTuple
 
-from fissile.orchestrator.desired import DesiredService
-from fissile.orchestrator.replica import DRAINING, READY, ObservedService
+from fissile.orchestrator.desired import DesiredSet
+from fissile.orchestrator.names import SetName
+from fissile.orchestrator.replica import DRAINING, READY, ObservedSet
 
 
 class Target(NamedTuple):
@@ -19,7 +20,7 @@ class Target(NamedTuple):
     serial: int = 0
 
 
-def routes(want: DesiredService, service: ObservedService) -> tuple[int, ...]:
+def routes(want: DesiredSet, service: ObservedSet) -> tuple[int, ...]:
     """The slots, in order; never none: slot 0 is where a call wakes a service that sleeps."""
     ready = {r.slot for r in service.replicas.values() if r.state is READY and not r.ending}
     if ready:
@@ -32,12 +33,12 @@ def routes(want: DesiredService, service: ObservedService) -> tuple[int, ...]:
 class RouteTable:
     """What callers were told last, by replica set: targets in order.
 
-    A supervisor that takes over knows for a while less than the replicas do: of a service whose replicas have
+    A supervisor that takes over knows for a while less than the replicas do: of a set whose replicas have
     not all reported, others keep what they have, until the time is over.
     """
 
     def __init__(self) -> None:
-        self.told: dict[str, tuple[Target, ...]] = {}
+        self.told: dict[SetName, tuple[Target, ...]] = {}
         self.changes = 0
         self.due = inf
         self._held_until = -inf
@@ -48,7 +49,7 @@ class RouteTable:
         self.changes += 1
         self._held_until = held_until
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: SetName) -> None:
         """A set is no more."""
         self.told.pop(name, None)
         self.changes += 1
@@ -61,15 +62,17 @@ class RouteTable:
         """Whether what replicas know may be better than what is known here."""
         return now < self._held_until
 
-    def update(self, current: Mapping[str, tuple[Target, ...]], unheard: Collection[str], now: float) -> set[str]:
-        """The services whose callers are to be told; `due` says when to ask again at the latest.
+    def update(
+        self, current: Mapping[SetName, tuple[Target, ...]], unheard: Collection[SetName], now: float
+    ) -> set[SetName]:
+        """The sets whose callers are to be told; `due` says when to ask again at the latest.
 
-        unheard: the services of which not all replicas have said how they are.
+        unheard: the sets of which not all replicas have said how they are.
         """
         self.due = inf
         if self._held_until == inf:
             return set()
-        held = set(unheard) if self.held(now) else set[str]()
+        held = set(unheard) if self.held(now) else set[SetName]()
         if held:
             self.due = self._held_until
         changed = {name for name, to in current.items() if name not in held and self.told.get(name) != to}

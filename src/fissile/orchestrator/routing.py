@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Stage, service_of
-from fissile.orchestrator.replica import READY, Observed, ObservedService, Replica
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Stage
+from fissile.orchestrator.names import ServiceName, SetName, service_of
+from fissile.orchestrator.replica import READY, Observed, ObservedSet, Replica
 from fissile.orchestrator.routes import Target
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
@@ -20,7 +21,7 @@ from fissile.runtime.control import GATEWAY_DOOR, IDLE_SECONDS_MAX, OPERATOR
 class CalleeRoute(msgspec.Struct, frozen=True):
     """A replica set that is called. program: whether it asks for its token. away: why nobody is there on purpose."""
 
-    service: str
+    service: ServiceName
     targets: tuple[Target, ...]
     program: bool = False
     away: str = ""
@@ -39,10 +40,10 @@ class CallerRules(msgspec.Struct, frozen=True):
     understood: a method's fingerprint → others with which it may be called. programs: services that call by HTTP/JSON.
     """
 
-    services: dict[str, tuple[str, ...]] = {}
+    services: dict[ServiceName, tuple[str, ...]] = {}
     references: dict[str, frozenset[str]] = {}
     understood: dict[str, frozenset[str]] = {}
-    programs: frozenset[str] = frozenset()
+    programs: frozenset[ServiceName] = frozenset()
 
 
 class SetRoutes(msgspec.Struct, frozen=True):
@@ -50,8 +51,8 @@ class SetRoutes(msgspec.Struct, frozen=True):
 
     release: str
     releases: tuple[str, ...]
-    callees: dict[str, CalleeRoute]
-    ways: dict[str, dict[str, str]]
+    callees: dict[SetName, CalleeRoute]
+    ways: dict[str, dict[str, SetName]]
     shares: dict[str, float]
     elsewhere: dict[str, DoorRoute]
     sticky: str
@@ -78,7 +79,7 @@ class Door(NamedTuple):
     """Where clients from outside come in. service: of HTTP/JSON, whose door it is; others have names of their own."""
 
     name: str
-    service: str = ""
+    service: ServiceName = ServiceName("")
 
 
 class LiveSets:
@@ -93,18 +94,18 @@ class LiveSets:
         self.shares = desired.shares()
         self._live = [releases[one.name] for one in desired.releases() if one.name in releases]
         self.names = tuple(dict.fromkeys(name for one in self._live for name in one.sets.values()))
-        self._specs: dict[str, ServiceSpec | None] = {}
-        self._called: dict[str, set[str]] = {}
-        self._fixed: dict[str, SetRoutes] = {}
+        self._specs: dict[SetName, ServiceSpec | None] = {}
+        self._called: dict[SetName, set[SetName]] = {}
+        self._fixed: dict[SetName, SetRoutes] = {}
         # What was decided last of what is observed, too: it is compared, and mostly holds.
-        self.targets: dict[str, tuple[ObservedService | None, int, tuple[Target, ...]]] = {}
-        self.routes: dict[str, SetRoutes] = {}
+        self.targets: dict[SetName, tuple[ObservedSet | None, int, tuple[Target, ...]]] = {}
+        self.routes: dict[SetName, SetRoutes] = {}
 
-    def specs(self) -> dict[str, ServiceSpec]:
+    def specs(self) -> dict[SetName, ServiceSpec]:
         """What all live sets are made of."""
         return {name: self.spec(name) for name in self.names}
 
-    def found(self, name: str) -> ServiceSpec | None:
+    def found(self, name: SetName) -> ServiceSpec | None:
         """What a live set is made of; None where no live release has it.
 
         One that cannot be there twice is the same set in each release: it is made of the one that is wanted now.
@@ -113,26 +114,26 @@ class LiveSets:
             self._specs[name] = self._find(name)
         return self._specs[name]
 
-    def _find(self, name: str) -> ServiceSpec | None:
-        want = self.desired.services.get(name)
+    def _find(self, name: SetName) -> ServiceSpec | None:
+        want = self.desired.sets.get(name)
         wanted = self.releases.get(want.release) if want is not None else None
         if not any(one.made(name) is not None for one in self._live):
             return None
         made = (one.made(name) for one in (wanted, *self._live) if one is not None)
         return next(spec for spec in made if spec is not None)
 
-    def spec(self, name: str) -> ServiceSpec:
+    def spec(self, name: SetName) -> ServiceSpec:
         """The same of a set that is live. Raises KeyError."""
         spec = self.found(name)
         if spec is None:
             raise KeyError(name)
         return spec
 
-    def members(self, name: str) -> list[LiveRelease]:
+    def members(self, name: SetName) -> list[LiveRelease]:
         """The live releases that a replica set belongs to."""
         return [release for release in self.desired.releases() if name in release.sets.values()]
 
-    def called(self, name: str) -> set[str]:
+    def called(self, name: SetName) -> set[SetName]:
         """The replica sets that a set's replicas call, in any live release."""
         if name not in self._called:
             service = service_of(name)
@@ -140,13 +141,13 @@ class LiveSets:
             self._called[name] = {other for release in members for other in self._ways(service, release).values()}
         return self._called[name]
 
-    def fixed(self, name: str) -> SetRoutes:
+    def fixed(self, name: SetName) -> SetRoutes:
         """What a set's replicas have to know, but for whom they reach: `callees` and `elsewhere` are empty."""
         if name not in self._fixed:
             self._fixed[name] = self._fix(name)
         return self._fixed[name]
 
-    def _fix(self, name: str) -> SetRoutes:
+    def _fix(self, name: SetName) -> SetRoutes:
         desired, service, spec = self.desired, service_of(name), self.spec(name)
         rollout = desired.rollout
         members = self.members(name) or [desired.current]
@@ -154,7 +155,7 @@ class LiveSets:
         ways = {release.name: self._ways(service, release) for release in members if service in release.sets}
         if rollout is not None and len(members) > 1:
             # What still calls these in the name of their release, as a task begun in a request, takes the usual way.
-            there = desired.services.keys() - set(rollout.left)
+            there = desired.sets.keys() - set(rollout.left)
             ways = {name: {c: other for c, other in way.items() if other in there} for name, way in ways.items()}
         return SetRoutes(
             release=(members[-1] if moved else members[0]).name,
@@ -168,10 +169,10 @@ class LiveSets:
             callers=self._callers(service, spec, members),
         )
 
-    def _ways(self, service: str, release: LiveRelease) -> dict[str, str]:
+    def _ways(self, service: ServiceName, release: LiveRelease) -> dict[str, SetName]:
         """Which replica set each component is in that a service calls in a release."""
         spec = self.releases[release.name]
-        found: dict[str, str] = {}
+        found: dict[str, SetName] = {}
         for component in spec.services[service].calls:
             other = spec.service_of(component)
             if other is not None and other != service:
@@ -186,11 +187,11 @@ class LiveSets:
 
     # -- who may call -------------------------------------------------------------------------------------
 
-    def _callers(self, service: str, spec: ServiceSpec, members: list[LiveRelease]) -> CallerRules:
+    def _callers(self, service: ServiceName, spec: ServiceSpec, members: list[LiveRelease]) -> CallerRules:
         """The services of the set's own releases that declare a reference, and people's tools."""
-        callers: dict[str, tuple[str, ...]] = {OPERATOR: (OPERATOR,)}
+        callers: dict[ServiceName, tuple[str, ...]] = {ServiceName(OPERATOR): (OPERATOR,)}
         references: dict[str, frozenset[str]] = {OPERATOR: frozenset(spec.components)}
-        programs: set[str] = set()
+        programs: set[ServiceName] = set()
         for release in members:
             theirs = self.releases[release.name]
             for other in theirs.callers_of(spec.components):
@@ -226,7 +227,7 @@ class Router:
         desired: Desired,
         observed: Observed,
         releases: Mapping[str, ReleaseSpec],
-        told: Mapping[str, tuple[Target, ...]],
+        told: Mapping[SetName, tuple[Target, ...]],
         live: LiveSets | None = None,
     ) -> None:
         assert live is None or live.desired is desired, "live sets of something else that was desired"
@@ -235,49 +236,49 @@ class Router:
         self._observed = observed
         self._releases = releases
         self._told = told
-        self._routes: dict[str, SetRoutes] = {}
-        self._callees: dict[str, CalleeRoute] = {}
+        self._routes: dict[SetName, SetRoutes] = {}
+        self._callees: dict[SetName, CalleeRoute] = {}
         self._doors: dict[Door, list[tuple[Replica, float]]] | None = None
 
-    def _seen(self, name: str) -> ObservedService:
+    def _seen(self, name: SetName) -> ObservedSet:
         """What is known of a set. To decide alters nothing: a set of which nothing is known is not noted down."""
-        return self._observed.services.get(name) or ObservedService()
+        return self._observed.sets.get(name) or ObservedSet()
 
-    def live_sets(self) -> tuple[str, ...]:
+    def live_sets(self) -> tuple[SetName, ...]:
         """Those of all live releases."""
         return self.live.names
 
-    def found(self, name: str) -> ServiceSpec | None:
+    def found(self, name: SetName) -> ServiceSpec | None:
         """See LiveSets."""
         return self.live.found(name)
 
-    def spec(self, name: str) -> ServiceSpec:
+    def spec(self, name: SetName) -> ServiceSpec:
         """See LiveSets."""
         return self.live.spec(name)
 
-    def members(self, name: str) -> list[LiveRelease]:
+    def members(self, name: SetName) -> list[LiveRelease]:
         """See LiveSets."""
         return self.live.members(name)
 
-    def called(self, name: str) -> set[str]:
+    def called(self, name: SetName) -> set[SetName]:
         """See LiveSets."""
         return self.live.called(name)
 
-    def program(self, name: str) -> bool:
+    def program(self, name: SetName) -> bool:
         """Whether a live set's replicas are programs that know nothing of us, and are told nothing."""
         return self.spec(name).program
 
-    def targets(self, name: str) -> tuple[Target, ...]:
+    def targets(self, name: SetName) -> tuple[Target, ...]:
         """Where a replica set is called now."""
-        found = self._observed.services.get(name)
+        found = self._observed.sets.get(name)
         changed = found.changed if found is not None else 0
         last = self.live.targets.get(name)
         if last is None or last[0] is not found or last[1] != changed:
             last = self.live.targets[name] = found, changed, self._targets(name)
         return last[2]
 
-    def _targets(self, name: str) -> tuple[Target, ...]:
-        want = self._desired.services.get(name)
+    def _targets(self, name: SetName) -> tuple[Target, ...]:
+        want = self._desired.sets.get(name)
         if want is None or want.zero_by:
             return ()  # its release has not come so far, or somebody has scaled it to zero
         slots = routed_slots(want, self._seen(name))
@@ -285,18 +286,18 @@ class Router:
             return tuple(Target(slot) for slot in slots)
         return tuple(Target(slot, self._newest(name, slot)) for slot in slots)
 
-    def _newest(self, name: str, slot: int) -> int:
+    def _newest(self, name: SetName, slot: int) -> int:
         """The serial of the program in a slot: the newest that is ready, or else the newest."""
         here = [r for r in self._seen(name).replicas.values() if r.slot == slot]
         newest = max(here, key=lambda r: (r.state is READY, r.serial), default=None)
         return newest.serial if newest is not None else 0
 
-    def away(self, name: str) -> str:
+    def away(self, name: SetName) -> str:
         """Why nobody is called at a replica set, as somebody wants it so; else ""."""
-        want = self._desired.services.get(name)
+        want = self._desired.sets.get(name)
         return f"is scaled to zero by {want.zero_by}" if want is not None and want.zero_by else ""
 
-    def routes(self, name: str) -> SetRoutes:
+    def routes(self, name: SetName) -> SetRoutes:
         """What the replicas of a live set have to know; the same as was decided last, where nothing is different."""
         found = self._routes.get(name)
         if found is None:
@@ -306,7 +307,7 @@ class Router:
             self._routes[name] = self.live.routes[name] = found
         return found
 
-    def _decide(self, name: str) -> SetRoutes:
+    def _decide(self, name: SetName) -> SetRoutes:
         fixed, service, spec = self.live.fixed(name), service_of(name), self.spec(name)
         members = self.members(name) or [self._desired.current]
         return SetRoutes(
@@ -324,7 +325,7 @@ class Router:
             callers=fixed.callers,
         )
 
-    def _callee(self, name: str) -> CalleeRoute:
+    def _callee(self, name: SetName) -> CalleeRoute:
         found = self._callees.get(name)
         if found is None:
             away = self.away(name)
@@ -335,7 +336,7 @@ class Router:
     # -- doors ------------------------------------------------------------------------------------------
 
     def _elsewhere(
-        self, service: str, spec: ServiceSpec, members: list[LiveRelease]
+        self, service: ServiceName, spec: ServiceSpec, members: list[LiveRelease]
     ) -> Iterator[tuple[str, DoorRoute]]:
         """The other builds of a set's public doors."""
         shares = self.live.shares
@@ -344,13 +345,13 @@ class Router:
                 continue
             theirs = self._releases[release.name]
             for door in (GATEWAY_DOOR, *spec.doors):
-                other = release.sets.get((theirs.service_of(door) or door) if door else service)
+                other = release.sets.get((theirs.service_of(door) or ServiceName(door)) if door else service)
                 there = self.found(other) if other is not None else None
                 if other is None or there is None or there.program:
                     continue
                 yield door, DoorRoute(shares[release.name], tuple(replica.serial for replica in self._ready(other)))
 
-    def doors_of(self, name: str) -> tuple[Door, ...]:
+    def doors_of(self, name: SetName) -> tuple[Door, ...]:
         """The doors that a set's replicas serve by themselves."""
         return (Door(GATEWAY_DOOR, service_of(name)), *map(Door, self.spec(name).doors))
 
@@ -361,7 +362,7 @@ class Router:
         return self._doors
 
     def _holders(self) -> dict[Door, list[tuple[Replica, float]]]:
-        sets: dict[Door, dict[str, float]] = {}
+        sets: dict[Door, dict[SetName, float]] = {}
         shares = self.live.shares
         for release in self._desired.releases():
             for name in release.sets.values():
@@ -377,7 +378,7 @@ class Router:
             for door, parts in sets.items()
         }
 
-    def heirs(self, name: str) -> dict[str, tuple[int, ...]]:
+    def heirs(self, name: SetName) -> dict[str, tuple[int, ...]]:
         """The serials of replicas that take the kept connections of a set's replicas that drain, by door."""
         holders = self.holders()
         return {
@@ -385,20 +386,20 @@ class Router:
             for door in self.doors_of(name)
         }
 
-    def drain_order(self, name: str) -> DrainOrder:
+    def drain_order(self, name: SetName) -> DrainOrder:
         """What a live set's replicas that drain have to know: that may be known only after they have begun."""
-        want = self._desired.services.get(name, DesiredService(0, 0, 0))
+        want = self._desired.sets.get(name, DesiredSet(0, 0, 0))
         heirs = self.heirs(name)
         idle = IDLE_SECONDS_MAX if want.replicas or any(heirs.values()) else 0.0
         return DrainOrder(want.drain_seconds_max, idle, heirs)
 
-    def asleep(self) -> dict[str, str]:
+    def asleep(self) -> dict[ServiceName, str]:
         """The services that somebody has scaled to zero, once nobody accepts at their doors any more; and why."""
-        if not any(want.zero_by for want in self._desired.services.values()):
+        if not any(want.zero_by for want in self._desired.sets.values()):
             return {}
-        found: dict[str, list[str]] = {}
+        found: dict[ServiceName, list[SetName]] = {}
         for name in self.live_sets():
-            want = self._desired.services.get(name)
+            want = self._desired.sets.get(name)
             if want is not None and want.replicas_max:
                 found.setdefault(service_of(name), []).append(name)
         return {
@@ -408,5 +409,5 @@ class Router:
             and not any(r.lives() for name in sets for r in self._seen(name).replicas.values())
         }
 
-    def _ready(self, name: str) -> list[Replica]:
+    def _ready(self, name: SetName) -> list[Replica]:
         return [r for r in self._seen(name).replicas.values() if r.state is READY and not r.ending]

@@ -6,6 +6,7 @@ import msgspec
 
 from fissile.component.contract import Contracts, accepted
 from fissile.orchestrator.desired import REPLICAS_MAX
+from fissile.orchestrator.names import ServiceName, SetName
 
 
 class ScalingSpec(msgspec.Struct, frozen=True):
@@ -29,7 +30,7 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     after: services that are to serve before it starts. port: where its program always listens, 0 for a free one; ports:
     a port for "each" replica, or one that all have ("inherited", "reuseport"). overlap: whether a new replica may run
     beside the one that it replaces; None: where no fixed port forbids it. The seconds are limits, as of
-    `DesiredService`. memory_bytes_max: of a replica; None:
+    `DesiredSet`. memory_bytes_max: of a replica; None:
     as much as there is.
     """
 
@@ -41,7 +42,7 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     scaling: ScalingSpec | None = None
     replicas: int = 1
     replicas_most: int = REPLICAS_MAX
-    after: tuple[str, ...] = ()
+    after: tuple[ServiceName, ...] = ()
     port: int = 0
     ports: str = "each"
     overlap: bool | None = None
@@ -74,21 +75,21 @@ class ReleaseSpec(msgspec.Struct, frozen=True, eq=False):
     """
 
     name: str
-    services: dict[str, ServiceSpec] = {}
-    sets: dict[str, str] = {}
+    services: dict[ServiceName, ServiceSpec] = {}
+    sets: dict[ServiceName, SetName] = {}
     references: dict[str, tuple[str, ...]] = {}
     contracts: Contracts = {}
     topology: str = ""
-    builds: dict[str, str] = {}
+    builds: dict[ServiceName, str] = {}
     keeps: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
-    unheld: tuple[str, ...] = ()
+    unheld: tuple[ServiceName, ...] = ()
     migrations: frozenset[str] = frozenset()
     # Indices, and what was worked out already: a release never changes.
-    _places: dict[str, str] = {}
-    _made: dict[str, ServiceSpec] = {}
+    _places: dict[str, ServiceName] = {}
+    _made: dict[SetName, ServiceSpec] = {}
     # Services that call a component, each with its place in the order of all.
-    _callers: dict[str, dict[str, int]] = {}
+    _callers: dict[str, dict[ServiceName, int]] = {}
     _understood: dict[str, dict[str, frozenset[str]]] = {}
 
     def __post_init__(self) -> None:
@@ -98,17 +99,17 @@ class ReleaseSpec(msgspec.Struct, frozen=True, eq=False):
             for component in spec.calls:
                 self._callers.setdefault(component, {})[service] = place
 
-    def service_of(self, component: str) -> str | None:
+    def service_of(self, component: str) -> ServiceName | None:
         """The service that a component is in."""
         return self._places.get(component)
 
-    def made(self, name: str) -> ServiceSpec | None:
+    def made(self, name: SetName) -> ServiceSpec | None:
         """What a replica set of this release is made of; None where it has no such set."""
         return self._made.get(name)
 
-    def callers_of(self, components: Iterable[str]) -> tuple[str, ...]:
+    def callers_of(self, components: Iterable[str]) -> tuple[ServiceName, ...]:
         """The services that call any of these components, in the order in which the release has them."""
-        found: dict[str, int] = {}
+        found: dict[ServiceName, int] = {}
         for component in components:
             found |= self._callers.get(component, {})
         return tuple(sorted(found, key=found.__getitem__))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from fissile.orchestrator.autoscale import Autoscaler, ScalingPolicy
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.names import SetName
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.rollout import Outlook
 from fissile.orchestrator.routes import RouteTable
@@ -27,20 +28,20 @@ class ApplicationState:
         self.releases = releases
         self.observed = Observed()
         self.routed = RouteTable()
-        self.paused: set[str] = set()
-        self.abandoning: dict[str, float] = {}
+        self.paused: set[SetName] = set()
+        self.abandoning: dict[SetName, float] = {}
         self.strays: dict[int, int] = {}
         self.canary = CanaryWatch()
         self.autoscaler = Autoscaler()
         self._version = version
-        self._told: dict[str, Told] = {}
+        self._told: dict[SetName, Told] = {}
         # What a rollout does next, and which policies the autoscaler has; each with what it was decided by.
         self.outlook: tuple[object, float, Outlook] | None = None
-        self.policies: tuple[LiveSets, dict[str, ServiceSpec], dict[str, ScalingPolicy]] | None = None
+        self.policies: tuple[LiveSets, dict[SetName, ServiceSpec], dict[SetName, ScalingPolicy]] | None = None
         # With what they were made for.
         self._router: tuple[tuple[int, int], Router] | None = None
         self._live: tuple[tuple[ReleaseSpec, ...], LiveSets] | None = None
-        self._versions: tuple[Router, dict[str, int]] | None = None
+        self._versions: tuple[Router, dict[SetName, int]] | None = None
 
     @property
     def desired(self) -> Desired:
@@ -63,7 +64,7 @@ class ApplicationState:
             made = self._router = seen, found
         return made[1]
 
-    def told(self, name: str, router: Router | None = None) -> Told:
+    def told(self, name: SetName, router: Router | None = None) -> Told:
         """What a live set's replicas are to know, and the version by which they say that they have applied it.
 
         router: of the state of things now, where somebody has made one already.
@@ -75,7 +76,7 @@ class ApplicationState:
             before = self._told[name] = Told(self._version, routes)
         return before
 
-    def versions(self) -> dict[str, int]:
+    def versions(self) -> dict[SetName, int]:
         """Of the routes that hold now, by live replica set; programs are told none."""
         router, made = self.router(), self._versions
         if made is None or made[0] is not router:
@@ -83,7 +84,7 @@ class ApplicationState:
             made = self._versions = router, {name: self.told(name, router).version for name in names}
         return made[1]
 
-    def forget(self, names: Iterable[str]) -> None:
+    def forget(self, names: Iterable[SetName]) -> None:
         """These sets are no more, and nobody looks them up again."""
         for name in names:
             self.observed.forget(name)

@@ -17,7 +17,8 @@ from fissile.orchestrator.acts import (
     ScaleService,
 )
 from fissile.orchestrator.deploy_rules import sets_of, wish, wishes
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, Rollout, Stage, service_of
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
+from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.rollout import UNDECIDED, served_before
 from fissile.orchestrator.routing import Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
@@ -37,7 +38,7 @@ from fissile.simulation.workload import Visits
 from fissile.simulation.world import FAULT_SECONDS, WHO, ServicePlan, World
 from fissile.telemetry.aggregate import Answers
 
-WHOLE = "whole"
+WHOLE = ServiceName("whole")
 # Of the clock on the wall, when a world begins.
 EPOCH_SECONDS = 1e6
 FIRST = "r0"
@@ -54,7 +55,7 @@ class DeployWorld(World):
     def __init__(
         self,
         chance: Chance,
-        services: dict[str, ServicePlan],
+        services: dict[ServiceName, ServicePlan],
         rare: frozenset[str],
         *,
         cores: int,
@@ -65,11 +66,11 @@ class DeployWorld(World):
         self.plans = {**services, WHOLE: services[self.names[0]]}
         self.count = self.changes_of_topology = self.rollbacks = 0
         # By release and service: the replica set that its requests are to meet.
-        self.places: dict[str, dict[str, str]] = {}
+        self.places: dict[str, dict[ServiceName, SetName]] = {}
         self.known: dict[str, LiveRelease] = {}
         self.specs: dict[str, ReleaseSpec] = {}
-        self.builds: dict[str, dict[str, int]] = {}
-        self.bounds: dict[str, dict[str, tuple[int, int]]] = {}
+        self.builds: dict[str, dict[ServiceName, int]] = {}
+        self.bounds: dict[str, dict[ServiceName, tuple[int, int]]] = {}
         self.broken: set[tuple[str, int]] = set()
         self.verdicts: dict[str, Verdict] = {}
         self.migrations: dict[str, str] = {}
@@ -81,7 +82,7 @@ class DeployWorld(World):
         self.preparing = False
         self.clock_is_off = self.clock_set_at = self.staged_at = 0.0
         # How services were scaled by people since the rollout began.
-        self.said: dict[str, tuple[int, int]] = {}
+        self.said: dict[ServiceName, tuple[int, int]] = {}
         self._reports: dict[int, float] = {}
         self._arrives: dict[int, float] = {}
         # Of replicas that know less than they should: since when, and what.
@@ -93,10 +94,10 @@ class DeployWorld(World):
         self.visits = Visits(self, self.names, rare)
         self.machine.doomed = self._doomed
 
-    def first_group(self) -> set[str]:
+    def first_group(self) -> set[SetName]:
         return set(self.desired.current.sets.values())
 
-    def load_of(self, name: str) -> float:
+    def load_of(self, name: SetName) -> float:
         shares = self.desired.shares()
         return super().load_of(name) * sum(shares[r.name] for r in self.desired.releases() if name in r.sets.values())
 
@@ -109,12 +110,11 @@ class DeployWorld(World):
         self.clock_is_off += seconds
         self.clock_set_at = self.clock.now
 
-    def cores_used_up(self, name: str) -> bool:
+    def cores_used_up(self, name: SetName) -> bool:
         """Whether the sets of a rollout have all that they may have, so that one gets no more."""
-        counts = {n: want.replicas for n, want in self.desired.services.items() if want.automatic}
+        counts = {n: want.replicas for n, want in self.desired.sets.items() if want.automatic}
         return (
-            self.desired.services[name].automatic
-            and self.extra(counts, counts.keys() - self.first_group()) >= self.cores
+            self.desired.sets[name].automatic and self.extra(counts, counts.keys() - self.first_group()) >= self.cores
         )
 
     # -- the shell and its processes --------------------------------------------------------------------
@@ -122,8 +122,8 @@ class DeployWorld(World):
     def commit(self, change: Change, desired: Desired) -> None:
         before = self.desired
         super().commit(change, desired)
-        for name, want in self.desired.services.items():
-            if name not in before.services or before.services[name].replicas < want.replicas:
+        for name, want in self.desired.sets.items():
+            if name not in before.sets or before.sets[name].replicas < want.replicas:
                 self.raised_at[name] = self.clock.now
         self._remember(before, change.what)
         change_is_wrong(self, before, change.what)
@@ -135,7 +135,7 @@ class DeployWorld(World):
         if isinstance(act, BeginRollout):
             self.said.clear()
         elif isinstance(act, ScaleService):
-            self.said[service_of(act.service)] = act.replicas_min, act.replicas_max
+            self.said[service_of(act.set)] = act.replicas_min, act.replicas_max
         after = self.desired.rollout
         if after is not None and (before.rollout is None or before.rollout.stage is not after.stage):
             self.staged_at = self.clock.now
@@ -149,7 +149,7 @@ class DeployWorld(World):
 
     def prepare(self, process: Process) -> None:
         super().prepare(process)
-        want = self.desired.services.get(process.service)
+        want = self.desired.sets.get(process.service)
         process.release = want.release if want is not None else ""
 
     def _doomed(self, process: Process) -> bool:
@@ -177,15 +177,15 @@ class DeployWorld(World):
         traffic = {release: Traffic(count, Answers()) for release, count in process.pinned.items()}
         return msgspec.structs.replace(super().report(process), traffic=traffic)
 
-    def called(self, name: str) -> Iterator[str]:
+    def called(self, name: SetName) -> Iterator[SetName]:
         return iter(())  # visitors come to the door, and their calls end soon
 
-    def knocks(self, name: str) -> bool:
+    def knocks(self, name: SetName) -> bool:
         return name in self.visits.knocked
 
     def routed(self, loop: Supervisor) -> None:
         super().routed(loop)
-        awake = [name for name, want in self.desired.services.items() if want.replicas]
+        awake = [name for name, want in self.desired.sets.items() if want.replicas]
         self.visits.knocked.difference_update(awake)
 
     def migration(self, release: str) -> str | None:
@@ -208,9 +208,9 @@ class DeployWorld(World):
         if self.loop is not None:
             self.change(Change(WHO, act, why))
 
-    def scale(self, service: str, low: int, high: int) -> None:
+    def scale(self, service: ServiceName, low: int, high: int) -> None:
         """All replica sets of a service that are not about to end."""
-        for name, want in self.desired.services.items():
+        for name, want in self.desired.sets.items():
             if service_of(name) == service and want.replicas_max:
                 self.try_to(ScaleService(name, low, high), "asked for")
 
@@ -241,7 +241,9 @@ class DeployWorld(World):
                 self.try_to(AbortRollout(self.wall(), rollout.number), "a newer deploy takes its place")
             self.clock.after(CLEAR_SECONDS, self._when_clear, make, True)
 
-    def _release(self, name: str, builds: dict[str, int], bounds: dict[str, tuple[int, int]]) -> LiveRelease:
+    def _release(
+        self, name: str, builds: dict[ServiceName, int], bounds: dict[ServiceName, tuple[int, int]]
+    ) -> LiveRelease:
         specs = {service: _spec(self.plans[service].want, *bounds[service]) for service in builds}
         named = {service: str(build) for service, build in builds.items()}
         sets = sets_of(named, specs)
@@ -253,7 +255,9 @@ class DeployWorld(World):
             service: msgspec.structs.replace(spec, doors=(self.names[0],) if self.names[0] in spec.components else ())
             for service, spec in specs.items()
         }
-        references = {name: tuple(self.names[number + 1 :]) for number, name in enumerate(self.names)}
+        references: dict[str, tuple[str, ...]] = {
+            name: tuple(self.names[number + 1 :]) for number, name in enumerate(self.names)
+        }
         self.specs[name] = ReleaseSpec(name, specs, sets, references, builds=named)
         found = LiveRelease(name, sets, tuple((service,) for service in builds))
         self.known[name], self.builds[name], self.bounds[name] = found, builds, bounds
@@ -261,11 +265,11 @@ class DeployWorld(World):
         self.verdicts.setdefault(name, Verdict.AS_GOOD)
         return found
 
-    def inside(self, service: str) -> tuple[str, ...]:
+    def inside(self, service: ServiceName) -> tuple[str, ...]:
         """The components that a service consists of; each is named as the service that it has of its own."""
         return tuple(self.names) if service == WHOLE else (service,)
 
-    def _after(self, service: str) -> tuple[str, ...]:
+    def _after(self, service: ServiceName) -> tuple[str, ...]:
         """What a service may call: whatever comes after it in the row."""
         return () if service == WHOLE else tuple(self.names[self.names.index(service) + 1 :])
 
@@ -314,7 +318,7 @@ class DeployWorld(World):
         super().check_settled()
 
 
-def _spec(want: DesiredService, low: int, high: int) -> ServiceSpec:
+def _spec(want: DesiredSet, low: int, high: int) -> ServiceSpec:
     """The settings by which a service is as it is wanted, between these replica counts."""
     return ServiceSpec(
         scaling=ScalingSpec(2.0, 1.0, IDLE_SECONDS, replicas_min=low, replicas_max=high),

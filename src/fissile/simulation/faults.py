@@ -1,7 +1,8 @@
 """What befalls a world, drawn from a seed: crashes, hangs, slow starts, deaths of those in charge."""
 
 from fissile.orchestrator.acts import AbortRollout, Change, PromoteRollout, RestartService, ScaleService
-from fissile.orchestrator.desired import DesiredService, Stage, service_of
+from fissile.orchestrator.desired import DesiredSet, Stage
+from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.simulation.deploys import DeployWorld
 from fissile.simulation.dice import Chance, Dice
 from fissile.simulation.machine import Habits, Phase
@@ -19,7 +20,7 @@ def service(dice: Dice, *, troubled: bool = True) -> ServicePlan:
     times = sorted(dice.random() * FAULT_SECONDS for _ in range(dice.randrange(4)))
     loads = tuple((when, dice.choice([0.0, 1.0, 5.0, 20.0])) for when in (0.0, *times))
     return ServicePlan(
-        want=DesiredService(
+        want=DesiredSet(
             replicas=max(low, 1),
             replicas_min=low,
             replicas_max=high,
@@ -38,7 +39,7 @@ def service(dice: Dice, *, troubled: bool = True) -> ServicePlan:
 def troubled(chance: Chance) -> World:
     """A world in which everything fails for a while, and then nothing."""
     dice = chance("")
-    services = {f"s{number}": service(dice) for number in range(1, dice.randint(2, 5))}
+    services = {ServiceName(f"s{number}"): service(dice) for number in range(1, dice.randint(2, 5))}
     world = World(chance, services, cores=dice.choice([0, 1, 4, 16]))
     world.report_late_seconds = dice.choice([0.0, 0.01, 0.5])
     rate = dice.choice([0.2, 1.0, 4.0])
@@ -54,7 +55,7 @@ def _befall(world: World, dice: Dice) -> None:
         ["crash", "hang", "mute", "zygote", "supervisor", "scale", "restart"], weights=[6, 2, 2, 1, 2, 2, 3]
     )[0]
     processes = list(world.machine.processes.values())
-    name = dice.choice(list(world.services))
+    name = SetName(dice.choice(list(world.services)))
     if kind == "zygote":
         world.kill_zygote(dice.random())
     elif kind == "supervisor":
@@ -62,11 +63,11 @@ def _befall(world: World, dice: Dice) -> None:
         world.clock.after(0.2 + dice.random() * 3.0, world.start_supervisor)
     elif kind == "scale":
         low = dice.randrange(4)
-        if world.services[name].want.overlap:
+        if world.plan_of(name).want.overlap:
             world.change(Change(WHO, ScaleService(name, low, low + dice.choice([0, 3])), "asked for"))
     elif kind == "restart":
-        newest = max([world.desired.services[name].revision, *(p.revision for p in world.machine.alive(name))])
-        if not world.desired.services[name].zero_by:  # nothing runs there that could be restarted
+        newest = max([world.desired.sets[name].revision, *(p.revision for p in world.machine.alive(name))])
+        if not world.desired.sets[name].zero_by:  # nothing runs there that could be restarted
             world.change(Change(WHO, RestartService(name, newest + 1), "asked for"))
     elif processes:
         process = dice.choice(processes)
@@ -99,7 +100,7 @@ def settled(world: World) -> None:
 def deploying(chance: Chance) -> DeployWorld:
     """A world in which everything happens for a while, deploys above all, and then nothing."""
     dice = chance("")
-    services: dict[str, ServicePlan] = {}
+    services: dict[ServiceName, ServicePlan] = {}
     rare: set[str] = set()
     for number in range(dice.randint(2, 4)):
         low = dice.choice([1, 1, 2, 3])
@@ -107,7 +108,7 @@ def deploying(chance: Chance) -> DeployWorld:
         if number and dice.random() < 0.25:
             low, high = 0, 3
             rare.add(f"s{number}")
-        want = DesiredService(
+        want = DesiredSet(
             replicas=max(low, 1),
             replicas_min=low,
             replicas_max=high,
@@ -119,7 +120,7 @@ def deploying(chance: Chance) -> DeployWorld:
         )
         habits = Habits(dice.choice([0.02, 0.1, 1.0]), dice.choice([0.1, 1.0]))
         load = ((0.0, dice.choice([0.0, 2.0, 8.0]) if low else 0.0),)
-        services[f"s{number}"] = ServicePlan(want, habits, load=load)
+        services[ServiceName(f"s{number}")] = ServicePlan(want, habits, load=load)
     cores, write_seconds = dice.choice([0, 2, 8]), dice.choice([0.0, 0.005, 0.05, 0.5])
     world = DeployWorld(chance, services, frozenset(rare), cores=cores, write_seconds=write_seconds)
     world.report_late_seconds = dice.choice([0.0, 0.01, 0.3, 2.0])
@@ -153,7 +154,7 @@ DEPLOY_EVENTS = {
 
 def _befall_deploys(world: DeployWorld, dice: Dice) -> None:
     (kind,) = dice.choices(list(DEPLOY_EVENTS), weights=list(DEPLOY_EVENTS.values()))
-    name = dice.choice(list(world.desired.services))
+    name = dice.choice(list(world.desired.sets))
     if kind == "deploy":
         world.deploy(dice)
     elif kind == "back":
@@ -171,10 +172,10 @@ def _befall_deploys(world: DeployWorld, dice: Dice) -> None:
         world.set_clock(dice.choice([-3600.0, -2.0, 2.0]))
     elif kind == "scale":
         low, high = 1 + dice.randrange(3), dice.choice([0, 3])
-        if world.desired.services[name].overlap:
+        if world.desired.sets[name].overlap:
             world.scale(service_of(name), low, low + high)
     elif kind == "restart":
-        newest = max([world.desired.services[name].revision, *(p.revision for p in world.machine.alive(name))])
+        newest = max([world.desired.sets[name].revision, *(p.revision for p in world.machine.alive(name))])
         world.try_to(RestartService(name, newest + 1), "asked for")
     elif world.machine.processes:
         process = dice.choice(list(world.machine.processes.values()))

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from fissile.orchestrator.acts import Act, AdvanceRollout, BeginRollout, Change, ClearSets, EndRollout
-from fissile.orchestrator.desired import Desired, Stage, service_of
+from fissile.orchestrator.desired import Desired, Stage
+from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.replica import READY
 from fissile.orchestrator.rollout import served_before
 from fissile.orchestrator.routing import Router
@@ -33,9 +34,9 @@ WATCH_SECONDS_MORE_MAX = 2.0
 STALE_SECONDS_MAX = 2.0 + SETTLE_SECONDS
 
 
-def call_goes_astray(world: "DeployWorld", request: "Request", service: str, name: str) -> None:
+def call_goes_astray(world: "DeployWorld", request: "Request", service: ServiceName, name: SetName) -> None:
     """A call of a request, or of a task that one began, is led to a set."""
-    want = world.desired.services.get(name)
+    want = world.desired.sets.get(name)
     gone = want is None or not want.replicas_max
     if request.until:
         if gone and request.release not in world.cut_off:
@@ -58,15 +59,15 @@ def step_is_wrong(world: "DeployWorld", loop: "Supervisor", change: Change) -> N
     if not isinstance(step, AdvanceRollout) or step.stage is not Stage.MOVED or desired.rollout.stage is Stage.MOVED:
         return
     for name in desired.rollout.wishes:
-        want = desired.services[name]
-        found = loop.observed.services.get(name)
+        want = desired.sets[name]
+        found = loop.observed.sets.get(name)
         ready = found.ready() if found is not None else 0
         if ready < want.replicas:
             raise Broken(f"all requests go to {name}, of which {ready} of {want.replicas} are ready")
-        before = desired.current.sets.get(service_of(name), "")
-        if before == name or before not in desired.services:
+        before = desired.current.sets.get(service_of(name))
+        if before is None or before == name or before not in desired.sets:
             continue
-        needed = min(desired.services[before].replicas, want.replicas_max)
+        needed = min(desired.sets[before].replicas, want.replicas_max)
         # It takes the autoscaler, or whoever scales both, a moment to come to the second set.
         just_now = now - world.raised_at.get(before, -1e9) < 3 * world.scale_seconds + 8 * world.write_seconds
         if want.replicas < needed and not just_now and not world.cores_used_up(name):
@@ -112,7 +113,8 @@ def _sets_are_missed(world: "DeployWorld", desired: Desired, step: ClearSets) ->
 def _last_word_is_lost(world: "DeployWorld") -> None:
     """What a person said of a service during a rollout holds, however that ends."""
     for service, bounds in world.said.items():
-        want = world.desired.services.get(world.desired.current.sets.get(service, ""))
+        name = world.desired.current.sets.get(service)
+        want = world.desired.sets.get(name) if name is not None else None
         if want is not None and (want.replicas_min, want.replicas_max) != bounds:
             raise Broken(f"{service} was scaled to {bounds}, and has {want}")
 
@@ -148,8 +150,8 @@ def replicas_know_less(world: "DeployWorld", loop: "Supervisor") -> None:
     """Again and again: whatever changed, all replicas are told of it soon, of the doors' other builds too."""
     now = world.clock.now
     anew = Router(loop.state.desired, loop.observed, world.specs, loop.state.routed.told)
-    for name in world.desired.services:
-        found = loop.observed.services.get(name)
+    for name in world.desired.sets:
+        found = loop.observed.sets.get(name)
         for replica in found.replicas.values() if found is not None else ():
             process = loop.by_serial[replica.serial][1]
             if process is None or not process.serves or replica.state is not READY or replica.unheard:
@@ -173,9 +175,9 @@ def all_is_settled(world: "DeployWorld") -> None:
     desired, loop = world.desired, world.loop
     if desired.rollout is not None:
         raise Broken(f"the rollout never ends: {desired.rollout}")
-    if set(desired.services) != set(desired.current.sets.values()):
-        raise Broken(f"desired are {list(desired.services)}, the release has {desired.current.sets}")
-    left = {p.service for p in world.machine.processes.values()} - set(desired.services)
+    if set(desired.sets) != set(desired.current.sets.values()):
+        raise Broken(f"desired are {list(desired.sets)}, the release has {desired.current.sets}")
+    left = {p.service for p in world.machine.processes.values()} - set(desired.sets)
     if left:
         raise Broken(f"processes of other releases are left: {left}")
     for process in world.machine.processes.values():
@@ -184,5 +186,5 @@ def all_is_settled(world: "DeployWorld") -> None:
             raise Broken(f"{process.service} runs the code of {process.release}, and not of {desired.current.name}")
         if process.knows.routes.shares != {desired.current.name: 1.0}:
             raise Broken(f"{process.service} believes in {process.knows.routes.shares}")
-    if loop is not None and set(loop.observed.services) - set(desired.services):
-        raise Broken(f"sets of other releases are remembered: {list(loop.observed.services)}")
+    if loop is not None and set(loop.observed.sets) - set(desired.sets):
+        raise Broken(f"sets of other releases are remembered: {list(loop.observed.sets)}")

@@ -4,13 +4,13 @@ Every service draws from dice of its own, so that what befalls one
 does not alter the fate of another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
-from fissile.orchestrator.desired import service_of
+from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.simulation.clock import Clock
 from fissile.simulation.dice import Chance, Dice
 
@@ -37,7 +37,7 @@ class Process(msgspec.Struct, eq=False):
 
     pid: int
     serial: int
-    service: str
+    service: SetName
     slot: int
     revision: int
     phase: Phase = Phase.BOOTING
@@ -69,7 +69,7 @@ class Habits(msgspec.Struct):
 class Machine:
     """Processes by pid, and the zygote that makes them. It outlives supervisors."""
 
-    def __init__(self, clock: Clock, chance: Chance, habits: dict[str, Habits]) -> None:
+    def __init__(self, clock: Clock, chance: Chance, habits: Mapping[ServiceName, Habits]) -> None:
         self.clock = clock
         self.habits = habits
         self.processes: dict[int, Process] = {}
@@ -82,15 +82,15 @@ class Machine:
         self._dice = {name: chance(name) for name in habits}
         self._last_pid = 0
 
-    def dice(self, service: str) -> Dice:
+    def dice(self, service: SetName) -> Dice:
         """A service's own chance."""
         return self._dice[service_of(service)]
 
-    def habits_of(self, name: str) -> Habits:
+    def habits_of(self, name: SetName) -> Habits:
         """How a replica set's processes behave: as those of its service."""
         return self.habits[service_of(name)]
 
-    def alive(self, service: str) -> list[Process]:
+    def alive(self, service: SetName) -> list[Process]:
         """Its processes, in the order of their births."""
         return list(self._sets.get(service, {}).values())
 
@@ -98,7 +98,9 @@ class Machine:
         """Those of a replica set that accept calls, in the order of their births."""
         return [p for p in self._sets.get(service, {}).values() if p.phase is Phase.SERVING]
 
-    def fork(self, serial: int, service: str, slot: int, revision: int, born: Callable[[Process | None], None]) -> None:
+    def fork(
+        self, serial: int, service: SetName, slot: int, revision: int, born: Callable[[Process | None], None]
+    ) -> None:
         """Order a process; it comes, or does not, whoever still waits for it then."""
 
         def fork() -> None:

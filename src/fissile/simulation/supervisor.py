@@ -12,7 +12,8 @@ from fissile.orchestrator.acts import Change, EndRollout, SetReplicas
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
-from fissile.orchestrator.desired import Desired, LiveRelease, Rollout, service_of
+from fissile.orchestrator.desired import Desired, LiveRelease, Rollout
+from fissile.orchestrator.names import SetName, service_of
 from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.replica import (
     DRAINING,
@@ -95,7 +96,7 @@ class Supervisor:
     def _adopt(self) -> None:
         world, now = self.world, self.world.clock.now
         for process in list(world.machine.processes.values()):
-            if process.service not in self.state.desired.services:
+            if process.service not in self.state.desired.sets:
                 world.machine.signal(process)  # of a release that nobody wants any more
                 continue
             replica = self.observed.adopt(
@@ -121,7 +122,7 @@ class Supervisor:
     def _ready(self, process: Process) -> None:
         replica = self.by_serial[process.serial][0]
         now = self.world.clock.now
-        if process.phase is Phase.SERVING and process.service in self.state.desired.services:
+        if process.phase is Phase.SERVING and process.service in self.state.desired.sets:
             self.reconciler.greet(replica, now)
         self.see(replica, ReplicaReady())
         if process.phase is Phase.DRAINING and replica.state is READY:
@@ -171,19 +172,19 @@ class Supervisor:
         world = self.world
         world.last_serial = self.observed.last_serial
         self.by_serial[replica.serial] = (replica, None)
-        world.log(replica.service, f"start in {replica.slot}: {reason}")
-        told = self.state.told(replica.service)
+        world.log(replica.set, f"start in {replica.slot}: {reason}")
+        told = self.state.told(replica.set)
         replica.routes = told.version
         world.begins_with[replica.serial] = told, replica.build
         world.machine.fork(
-            replica.serial, replica.service, replica.slot, replica.revision, lambda p: self._born(replica, p)
+            replica.serial, replica.set, replica.slot, replica.revision, lambda p: self._born(replica, p)
         )
 
     def _born(self, replica: Replica, process: Process | None) -> None:
         if not self.alive:
             return
         if process is None:
-            self.see(replica, ReplicaEnded("cannot start: the zygote is away", self._chance(replica.service)))
+            self.see(replica, ReplicaEnded("cannot start: the zygote is away", self._chance(replica.set)))
             return
         replica.pid = process.pid
         self.by_serial[replica.serial] = (replica, process)
@@ -194,7 +195,7 @@ class Supervisor:
 
     def drain(self, replica: Replica, reason: str) -> None:
         """See Executor."""
-        self.world.log(replica.service, f"drain {replica.slot}: {reason}")
+        self.world.log(replica.set, f"drain {replica.slot}: {reason}")
         process = self.by_serial[replica.serial][1]
         if process is not None:
             self.world.machine.drain(process)
@@ -214,7 +215,7 @@ class Supervisor:
         cut_off = process is not None and process.phase is Phase.DRAINING and replica.state is not DRAINING
         if cut_off and not fault:
             raise Broken(f"{replica.key}: it finishes its work, and is killed: {reason}")
-        self.world.log(replica.service, f"kill {replica.slot}: {reason}")
+        self.world.log(replica.set, f"kill {replica.slot}: {reason}")
         if process is not None:
             self.world.machine.signal(process)
 
@@ -298,7 +299,7 @@ class Supervisor:
 
     # -- what it sees ---------------------------------------------------------------------------------
 
-    def _chance(self, name: str) -> float:
+    def _chance(self, name: SetName) -> float:
         return self.chances[service_of(name)].random()
 
     def hear(self, process: Process, what: str) -> None:
@@ -331,7 +332,7 @@ class Supervisor:
         for replica, process in list(self.by_serial.values()):
             if process is not None and process.phase is not Phase.DEAD and replica.state is not ReplicaState.STARTING:
                 world.beat(process)
-        for name in list(world.desired.services):
+        for name in list(world.desired.sets):
             world.call(name)
         world.looked_at(self)
         world.clock.after(HEARTBEAT_SECONDS, self._beat)
@@ -345,14 +346,14 @@ class Supervisor:
         if any(isinstance(change.what, SetReplicas) for change in (*self.writer.pending, *under_way)):
             world.clock.after(LOOK_SECONDS, self._scale)  # its last decision is not written yet
             return
-        counts = {name: want.replicas for name, want in self.state.desired.services.items() if want.automatic}
+        counts = {name: want.replicas for name, want in self.state.desired.sets.items() if want.automatic}
         knocked = [name for name in may_be_asleep(self.state) if world.knocks(name)]
         changes, news = scale(self.state, knocked, cores=world.cores, now=world.clock.now)
         for held in news:
-            world.log(held.service, f"{'freed' if held.over else 'held'} by {held.by}: {held.reason}")
+            world.log(held.set, f"{'freed' if held.over else 'held'} by {held.by}: {held.reason}")
         for change in changes:
             assert isinstance(change.what, SetReplicas)
-            counts[change.what.service] = change.what.replicas
+            counts[change.what.set] = change.what.replicas
             self.submit(change)
         world.check_cores(counts)
         world.clock.after(world.scale_seconds, self._scale)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fissile.orchestrator.desired import service_of
+from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.routing import DoorRoute, SetRoutes
 from fissile.simulation.invariants import call_goes_astray
 from fissile.simulation.machine import Phase, Process
@@ -38,7 +38,7 @@ class Request(msgspec.Struct, eq=False):
     release: str
     edge: Process
     at: Process
-    path: list[str]
+    path: list[ServiceName]
     waited: float = 0.0
     cut: bool = False
     until: float = 0.0
@@ -47,13 +47,13 @@ class Request(msgspec.Struct, eq=False):
 class Visits:
     """Of one world."""
 
-    def __init__(self, world: "DeployWorld", names: list[str], rare: frozenset[str]) -> None:
+    def __init__(self, world: "DeployWorld", names: list[ServiceName], rare: frozenset[str]) -> None:
         self.world = world
         self.names = names
         self.rare = rare
         self.dice = world.chance("visitors")
         self.under_way: set[Request] = set()
-        self.knocked: set[str] = set()
+        self.knocked: set[SetName] = set()
         self.finished = self.tasks = 0
         world.clock.after(1.0, self._visit)
 
@@ -136,7 +136,7 @@ class Visits:
             request.waited += RETRY_SECONDS
             self.world.clock.after(RETRY_SECONDS, self._hop, request)
 
-    def _called(self, request: Request, service: str) -> Process | None:
+    def _called(self, request: Request, service: ServiceName) -> Process | None:
         """The process that a call comes to; None where nobody is just now."""
         routes: SetRoutes = request.at.knows.routes
         if service in self.world.inside(service_of(request.at.service)):

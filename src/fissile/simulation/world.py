@@ -13,7 +13,8 @@ import msgspec
 
 from fissile.orchestrator.acts import Change
 from fissile.orchestrator.change import ChangeRefused, apply
-from fissile.orchestrator.desired import Desired, DesiredService, LiveRelease, service_of
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease
+from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.plan import plan
 from fissile.orchestrator.replica import READY
 from fissile.orchestrator.routing import Target, Told
@@ -40,7 +41,7 @@ WHO = "operator"
 class ServicePlan(msgspec.Struct):
     """One service of a world. load: calls in flight at it, by time: (from when, how many), ascending."""
 
-    want: DesiredService
+    want: DesiredSet
     habits: Habits = msgspec.field(default_factory=Habits)
     target: float = 2.0
     weight: float = 1.0
@@ -58,7 +59,7 @@ class World:
     def __init__(
         self,
         chance: Chance,
-        services: dict[str, ServicePlan],
+        services: dict[ServiceName, ServicePlan],
         *,
         cores: int,
         scale_seconds: float = 0.5,
@@ -77,17 +78,17 @@ class World:
         # What a journal and a zygote keep, and what callers were told.
         self.specs: dict[str, ReleaseSpec] = self.__dict__.get("specs") or {RELEASE: _release(services)}
         self.journal = MemoryJournal(desired or _desired(services))
-        self.told: dict[str, tuple[Target, ...]] = {}
+        self.told: dict[SetName, tuple[Target, ...]] = {}
         self.supervisors = 0
         # By serial: the routes that a process begins with, and its build.
         self.begins_with: dict[int, tuple[Told, str]] = {}
         self._beats = itertools.count(1)
-        self.blind: dict[str, bool] = {}
+        self.blind: dict[SetName, bool] = {}
         self.trail: list[tuple[float, str, str]] = []
         self.changed_at = 0.0
         self.calls_routed = 0
         self.last_serial = 0
-        self.died_at: dict[tuple[str, int], float] = {}
+        self.died_at: dict[tuple[SetName, int], float] = {}
         self.report_late_seconds = 0.0
         self.loop: Supervisor | None = None
         self.machine.prepare = self.prepare
@@ -98,17 +99,17 @@ class World:
         """By what is written: a supervisor may not have heard of it yet."""
         return self.journal.kept
 
-    def plan_of(self, name: str) -> ServicePlan:
+    def plan_of(self, name: SetName) -> ServicePlan:
         """Of the service that a replica set belongs to."""
         return self.services[service_of(name)]
 
-    def load_of(self, name: str) -> float:
+    def load_of(self, name: SetName) -> float:
         """What a replica set's callers have in flight."""
         return self.plan_of(name).in_flight(self.clock.now)
 
-    def first_group(self) -> set[str]:
+    def first_group(self) -> set[SetName]:
         """The replica sets that share the cores with each other, and not with those that a rollout brings."""
-        return set(self.desired.services)
+        return set(self.desired.sets)
 
     def log(self, service: str, what: str) -> None:
         """What was done, for people and for comparisons."""
@@ -172,8 +173,8 @@ class World:
 
     def routed(self, loop: Supervisor) -> None:
         """After every step of the loop: what callers are told of now."""
-        for name in self.desired.services:
-            found = loop.observed.service(name)
+        for name in self.desired.sets:
+            found = loop.observed.replica_set(name)
             ready = {r.slot for r in found.replicas.values() if r.state is READY and not r.ending}
             told = loop.state.routed.told.get(name)
             if told is not None and told != self.told.get(name):
@@ -204,13 +205,13 @@ class World:
         each_calls = cast("dict[str, int]", calls)
         return Heartbeat(HELLO, 0.0, cast("int", share), 0, 0, each_calls, version, number=next(self._beats))
 
-    def called(self, name: str) -> Iterator[str]:
+    def called(self, name: SetName) -> Iterator[SetName]:
         """The sets for which a set's calls wait."""
         waits_for = self.plan_of(name).waits_for
         if waits_for:
-            yield waits_for
+            yield SetName(waits_for)
 
-    def knocks(self, name: str) -> bool:
+    def knocks(self, name: SetName) -> bool:
         """Whether somebody wants a set that sleeps."""
         return self.load_of(name) > 0.0
 
@@ -234,7 +235,7 @@ class World:
     def looked_at(self, loop: Supervisor) -> None:
         """Once a second."""
 
-    def call(self, service: str) -> None:
+    def call(self, service: SetName) -> None:
         """One call by what its callers were told: only a replica that serves may get it.
 
         A replica that has just failed may be routed to until that could be noticed; where none was ready,
@@ -263,8 +264,8 @@ class World:
 
     def check(self, loop: Supervisor) -> None:
         """After every step of the loop."""
-        for name, want in self.desired.services.items():
-            found = loop.observed.service(name)
+        for name, want in self.desired.sets.items():
+            found = loop.observed.replica_set(name)
             if not found.replicas:
                 continue
             # Those that were just found may be draining.
@@ -278,7 +279,7 @@ class World:
             if not want.overlap and len({r.slot for r in found.replicas.values()}) != len(found.replicas):
                 raise Broken(f"{name}: two processes in a slot though they must not overlap")
 
-    def check_cores(self, counts: dict[str, int]) -> None:
+    def check_cores(self, counts: dict[SetName, int]) -> None:
         """After every decision of the autoscaler. One replica of a service that is awake counts as its minimum."""
         first = self.first_group()
         for group in (first, counts.keys() - first):
@@ -286,9 +287,9 @@ class World:
             if extra > self.cores:
                 raise Broken(f"{extra} replicas above the minima, {self.cores} cores")
 
-    def extra(self, counts: dict[str, int], group: Set[str]) -> int:
+    def extra(self, counts: dict[SetName, int], group: Set[SetName]) -> int:
         """How many replicas above the minima some sets have."""
-        services = self.desired.services
+        services = self.desired.sets
         return sum(max(0, counts[name] - max(services[name].replicas_min, 1)) for name in counts if name in group)
 
     def check_settled(self) -> None:
@@ -296,11 +297,11 @@ class World:
         loop = self.loop
         if loop is None:
             raise Broken("nobody supervises")
-        for name, want in self.desired.services.items():
+        for name, want in self.desired.sets.items():
             real = self.machine.alive(name)
             if sorted(p.phase for p in real) != [Phase.SERVING] * want.replicas:
                 raise Broken(f"{name}: {want.replicas} are wanted, there are {real}")
-            found = loop.observed.service(name)
+            found = loop.observed.replica_set(name)
             if {r.pid for r in found.replicas.values()} != {p.pid for p in real}:
                 raise Broken(f"{name}: known are {found.replicas}, there are {real}")
             # A restart that was given up leaves what is there.
@@ -313,22 +314,27 @@ class World:
             raise Broken(f"there is still something to do: {actions}")
 
 
-def _release(services: Mapping[str, ServicePlan]) -> ReleaseSpec:
+def _release(services: Mapping[ServiceName, ServicePlan]) -> ReleaseSpec:
     """One component in each service."""
     specs = {
         name: ServiceSpec(
-            components=(name,),
+            components=(str(name),),
             calls=(one.waits_for,) if one.waits_for else (),
             scaling=ScalingSpec(one.target, one.weight),
         )
         for name, one in services.items()
     }
-    references = {name: spec.calls for name, spec in specs.items()}
+    references = {str(name): spec.calls for name, spec in specs.items()}
+    sets = {name: SetName(name) for name in services}
     return ReleaseSpec(
-        RELEASE, specs, {name: name for name in services}, references, builds=dict.fromkeys(services, "build")
+        RELEASE,
+        specs,
+        sets,
+        references,
+        builds=dict.fromkeys(services, "build"),
     )
 
 
-def _desired(services: Mapping[str, ServicePlan]) -> Desired:
-    wants = {name: msgspec.structs.replace(one.want, release=RELEASE) for name, one in services.items()}
-    return Desired(wants, LiveRelease(RELEASE, {name: name for name in services}, (tuple(services),)))
+def _desired(services: Mapping[ServiceName, ServicePlan]) -> Desired:
+    wants = {SetName(name): msgspec.structs.replace(one.want, release=RELEASE) for name, one in services.items()}
+    return Desired(wants, LiveRelease(RELEASE, {name: SetName(name) for name in services}, (tuple(services),)))

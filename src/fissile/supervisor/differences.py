@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from fissile.orchestrator.desired import set_name
+from fissile.orchestrator.names import ServiceName, set_name
 from fissile.runtime.control import WireDifference
 
 # Of one build, whatever its replicas say.
@@ -20,14 +20,14 @@ class Differences:
     def __init__(self) -> None:
         self._found: dict[str, list[WireDifference]] = {}
 
-    def add(self, service: str, build: str, found: Iterable[WireDifference]) -> list[WireDifference]:
+    def add(self, service: ServiceName, build: str, found: Iterable[WireDifference]) -> list[WireDifference]:
         """Remember these; returns those that are new."""
         known = self._found.setdefault(set_name(service, build), [])
         new = [one for one in dict.fromkeys(found) if one not in known][: DIFFERENCES_MAX - len(known)]
         known += new
         return new
 
-    def of(self, service: str, build: str) -> tuple[WireDifference, ...]:
+    def of(self, service: ServiceName, build: str) -> tuple[WireDifference, ...]:
         """What is known of a service at a build."""
         return tuple(self._found.get(set_name(service, build), ()))
 

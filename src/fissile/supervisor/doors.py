@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from fissile.errors import ConfigError
+from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.nursery import Nursery
@@ -45,7 +46,7 @@ class Doors:
         again where no other is asked for. Raises ConfigError where a port is taken; then nothing was made.
         """
         loaded, before = edition.loaded, dict(self.kept)
-        made: dict[str, Service] = {}
+        made: dict[SetName, Service] = {}
         try:
             for name, set_name in edition.spec.sets.items():
                 settings, components = edition.settings.service(name), loaded.services[name]
@@ -73,7 +74,7 @@ class Doors:
             service.slots, service.ports = known.slots, known.ports
             if known is service:
                 self._find_slots(service)
-        edition.services = made
+        edition.sets = made
         for label, sock in list(self.kept.items()):
             if label not in before:
                 await self._tell(label, sock)
@@ -113,29 +114,28 @@ class Doors:
             await self._tell(f"slot {label}", found)
         return found
 
-    def paths(self) -> dict[str, tuple[str, int]]:
+    def paths(self) -> dict[str, tuple[SetName, int]]:
         """Where the sockets of slots are: replica set and slot, by path."""
         labels = [label.removeprefix("slot ") for label in self.kept if label.startswith("slot ")]
         return {
-            self._fleet.state.socket_path(label): (label.rpartition(".")[0], int(label.rpartition(".")[2]))
-            for label in labels
+            self._fleet.state.socket_path(label): (_set_of(label), int(label.rpartition(".")[2])) for label in labels
         }
 
-    async def renew(self, name: str, number: int) -> None:
+    async def renew(self, name: SetName, number: int) -> None:
         """A new socket for a slot whose own was removed for good: for the next replica there. Raises OSError."""
         await self._close(f"slot {name}.{number}")
-        service = self._fleet.services.get(name)
+        service = self._fleet.sets.get(name)
         if service is not None:
             service.slots.pop(number, None)
             await self.slot(service, number)
 
     async def tidy(self) -> None:
         """Close the sockets of slots that nobody needs any more. Slot 0 stays: a call there wakes the service."""
-        for name, service in self._fleet.services.items():
-            want = self._fleet.desired.services.get(name)
+        for name, service in self._fleet.sets.items():
+            want = self._fleet.desired.sets.get(name)
             if len(service.slots) <= 1 or want is None:
                 continue
-            found = self._fleet.observed.service(name)
+            found = self._fleet.observed.replica_set(name)
             used = {r.slot for r in found.replicas.values()} | set(routed_slots(want, found)) | {0}
             for slot in [slot for slot in service.slots if slot not in used]:
                 found.slots.pop(slot, None)
@@ -174,12 +174,12 @@ class Doors:
         self.kept.clear()
 
 
-def _set_of(label: str) -> str:
+def _set_of(label: str) -> SetName:
     """The replica set that a slot's socket belongs to."""
-    return label.removeprefix("slot ").rpartition(".")[0]
+    return SetName(label.removeprefix("slot ").rpartition(".")[0])
 
 
-def pages(edition: Edition) -> list[tuple[str, str]]:
+def pages(edition: Edition) -> list[tuple[str, ServiceName]]:
     """The public doors of a release with their services, the one that people open first.
 
     Of components that is the last in start order: nobody else calls it. ASGI and WSGI applications follow in the order

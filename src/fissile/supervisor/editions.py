@@ -157,7 +157,7 @@ class Editions:
     async def tidy(self) -> None:
         """Let go of what no live release and no replica needs."""
         desired = self._fleet.desired
-        needed = {release.name for release in desired.releases()} | {want.release for want in desired.services.values()}
+        needed = {release.name for release in desired.releases()} | {want.release for want in desired.sets.values()}
         for name in [name for name in self._fleet.editions if name not in needed]:
             del self._fleet.editions[name]
         used = set(self._used())
@@ -169,9 +169,9 @@ class Editions:
         """The zygotes that replicas may still have to be made by."""
         fleet, desired = self._fleet, self._fleet.desired
         yield from (edition.nursery.name for edition in fleet.editions.values())
-        for name, want in desired.services.items():
+        for name, want in desired.sets.items():
             yield want.zygote
-            if any(replica.revision < want.revision for replica in fleet.observed.service(name).replicas.values()):
+            if any(replica.revision < want.revision for replica in fleet.observed.replica_set(name).replicas.values()):
                 yield want.zygote_before  # as long as the restart may be given up
         if desired.rollout is not None:
             wanted = (*desired.rollout.wishes.values(), *desired.rollout.kept.values())

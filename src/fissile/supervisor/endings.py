@@ -11,7 +11,8 @@ from collections.abc import Callable, Container, Iterable
 
 import msgspec
 
-from fissile.orchestrator.desired import service_of
+from fissile.orchestrator.awaited import NO_SLOT
+from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.replica import Replica
 from fissile.supervisor.descent import Mark, ancestors, descendants, mark_of
 from fissile.supervisor.fleet import Fleet, Process
@@ -52,7 +53,7 @@ class Endings:
         ending = Ending(find, first, asked, lambda: enforcement.kill(replica.key))
         if adopted and ending.step():
             return None
-        name = replica.service if replica.slot < 0 else f"{service_of(replica.service)}.{replica.slot}"
+        name = replica.service if replica.slot == NO_SLOT else f"{replica.service}.{replica.slot}"
         task = asyncio.get_running_loop().create_task(self._end(replica.serial, name, ending, adopted))
         self._under_way[replica.serial] = UnderWay(replica, ending, task)
         return task
@@ -81,13 +82,17 @@ class Endings:
         if found is not None:
             found.ending.hurry()
 
-    async def over(self, *, service: str = "", slot: int = -1, serials: Iterable[int] = ()) -> None:
-        """Wait until what was left in a slot of a replica set has ended, and what these replicas left."""
+    async def over(
+        self, *, name: SetName | ServiceName | None = None, slot: int = -1, serials: Iterable[int] = ()
+    ) -> None:
+        """Wait until what was left in a slot of a replica set, or by a service's migrations, has ended; and what these
+        replicas left.
+        """
         wanted = set(serials)
         tasks = [
             one.task
             for serial, one in self._under_way.items()
-            if serial in wanted or (one.replica.service, one.replica.slot) == (service, slot)
+            if serial in wanted or _place(one.replica) == (name, slot)
         ]
         if tasks:
             await asyncio.wait(tasks)
@@ -134,3 +139,8 @@ class Endings:
 
 def _is(mark: Mark) -> Callable[[int], bool]:
     return lambda serial: serial == mark.serial
+
+
+def _place(replica: Replica) -> tuple[SetName | ServiceName, int]:
+    """Migrations have no slot, and those of a service run one after the other whatever its build."""
+    return (replica.service if replica.slot == NO_SLOT else replica.set), replica.slot

@@ -15,7 +15,8 @@ import msgspec
 
 from fissile.errors import ConfigError
 from fissile.orchestrator.deploy_rules import live_release, sets_of
-from fissile.orchestrator.desired import Desired, LiveRelease, service_of
+from fissile.orchestrator.desired import Desired, LiveRelease
+from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.plan import waits_for
 from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import READY, Observed, Replica
@@ -61,7 +62,7 @@ class Edition:
     """A release as it is loaded here. settings: with the folder of its code. nursery: of the zygote that has imported
     it last.
 
-    services: by replica set; filled when their doors are opened.
+    sets: by replica set; filled when their doors are opened.
     """
 
     def __init__(self, loaded: Loaded, settings: Settings, nursery: Nursery, limits: dict[str, Limits]) -> None:
@@ -69,7 +70,7 @@ class Edition:
         self.settings = settings
         self.nursery = nursery
         self.limits = limits
-        self.services: dict[str, Service] = {}
+        self.sets: dict[SetName, Service] = {}
         self.service_of = {name: service for service, names in loaded.services.items() for name in names}
 
     @property
@@ -100,7 +101,8 @@ def spec_of(
 
     http: components with a door of their own. limits: of services, where they are known.
     """
-    after = ready_before(settings, release.services)
+    members = {str(name): components for name, components in release.services.items()}
+    after = ready_before(settings, members)
     held = {name: one.memory_bytes for name, one in (limits or {}).items()}
     services = {
         name: msgspec.structs.replace(
@@ -118,12 +120,12 @@ def spec_of(
         contracts=release.contracts,
         topology=release.topology,
         builds=builds,
-        unheld=tuple(name for name in walled if name not in services),
+        unheld=tuple(ServiceName(name) for name in walled if name not in services),
     )
 
 
 def _service_spec(
-    name: str, release: Release, settings: Settings, http: Collection[str], after: Iterable[str]
+    name: ServiceName, release: Release, settings: Settings, http: Collection[str], after: Iterable[str]
 ) -> ServiceSpec:
     own, components = settings.service(name), release.services[name]
     scale = own.scale
@@ -137,7 +139,7 @@ def _service_spec(
         scaling=ScalingSpec(scale.target, scale.weight, scale.idle_seconds, scale.min, scale.max) if scale else None,
         replicas=own.replicas,
         replicas_most=own.replicas_most,
-        after=tuple(after),
+        after=tuple(map(ServiceName, after)),
         port=own.port,
         ports=own.ports,
         overlap=own.overlap,
@@ -155,12 +157,12 @@ class LoadedSpecs(Mapping[str, ReleaseSpec]):
 
     def __getitem__(self, name: str) -> ReleaseSpec:
         edition = self._editions[name]
-        if not edition.services:
+        if not edition.sets:
             raise KeyError(name)
         return edition.spec
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, edition in self._editions.items() if edition.services)
+        return (name for name, edition in self._editions.items() if edition.sets)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -190,7 +192,7 @@ class Fleet:
         self.differences = Differences()
         self.outside = Callers()
         self.listeners: dict[int, str] = {}
-        self.last_lines: dict[tuple[str, int], tuple[str, ...]] = {}
+        self.last_lines: dict[tuple[SetName, int], tuple[str, ...]] = {}
         self._detected = False
         self._settings = settings
         self._topology = topology
@@ -234,22 +236,22 @@ class Fleet:
         edition = self.edition
         return edition.release.name if edition is not None else ""
 
-    def edition_of(self, name: str) -> Edition:
+    def edition_of(self, name: SetName) -> Edition:
         """The release of whose code and settings a replica set is made."""
-        return self.editions[self.desired.services[name].release]
+        return self.editions[self.desired.sets[name].release]
 
-    def nursery_of(self, name: str) -> Nursery:
+    def nursery_of(self, name: SetName) -> Nursery:
         """By whom a replica set's replicas are made."""
-        want = self.desired.services[name]
+        want = self.desired.sets[name]
         return self.nurseries.get(want.zygote) or self.editions[want.release].nursery
 
-    def known(self, service: str) -> bool:
+    def known(self, service: ServiceName) -> bool:
         """Whether a live release has this service."""
         return any(service in release.sets for release in self.desired.releases())
 
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[ServiceName, ...]:
         """All services, in the order in which they were made."""
-        return tuple(dict.fromkeys(service.name for service in self.services.values()))
+        return tuple(dict.fromkeys(service.name for service in self.sets.values()))
 
     def roots(self) -> set[str]:
         """The folders of code that are needed: those of loaded releases, and those that processes came from."""
@@ -265,53 +267,53 @@ class Fleet:
     # -- services -----------------------------------------------------------------------------------
 
     @property
-    def services(self) -> dict[str, Service]:
+    def sets(self) -> dict[SetName, Service]:
         """Of all live releases, by replica set."""
         sets = [name for release in self.desired.releases() for name in self.made(release.name)]
         return {name: self.service(name) for name in sets}
 
-    def service(self, name: str) -> Service:
+    def service(self, name: SetName) -> Service:
         """What a replica set is made of. Raises KeyError.
 
         One that cannot be there twice is the same set in each release; it is made of the one that is wanted now.
         """
-        want = self.desired.services.get(name)
+        want = self.desired.sets.get(name)
         for release in (want.release if want is not None else "", *(one.name for one in self.desired.releases())):
             found = self.made(release).get(name)
             if found is not None:
                 return found
         raise KeyError(name)
 
-    def service_at(self, name: str, build: str) -> Service:
+    def service_at(self, name: SetName, build: str) -> Service:
         """The same, as a replica of this build is made of it: it may have been started before. Raises KeyError."""
         service = self.service(name)
         for edition in self.editions.values():
             made = edition.release.builds.get(service.name)
-            if made is not None and made.name == build and name in edition.services:
-                return edition.services[name]
+            if made is not None and made.name == build and name in edition.sets:
+                return edition.sets[name]
         return service
 
-    def made(self, release: str) -> dict[str, Service]:
+    def made(self, release: str) -> dict[SetName, Service]:
         """What a release describes, by replica set; nothing where it is not loaded."""
-        return self.editions[release].services if release in self.editions else {}
+        return self.editions[release].sets if release in self.editions else {}
 
-    def command(self, name: str) -> bool:
+    def command(self, name: SetName) -> bool:
         """Whether a set's replicas are programs that know nothing of us."""
         return bool(self.service(name).settings.command)
 
-    def lines_of(self, name: str, trouble: str) -> tuple[str, ...]:
+    def lines_of(self, name: SetName, trouble: str) -> tuple[str, ...]:
         """What a process of a replica set printed last that did not come up, beside its trouble."""
         found = [lines for (set_name, _), lines in self.last_lines.items() if set_name == name and lines]
         return told(found[-1], trouble) if found else ()
 
-    def forget_lines(self, name: str) -> None:
+    def forget_lines(self, name: SetName) -> None:
         """Of a set that is no more."""
         for key in [key for key in self.last_lines if key[0] == name]:
             del self.last_lines[key]
 
-    def how_ready(self, name: str) -> str:
+    def how_ready(self, name: SetName) -> str:
         """How it is seen that a set's program serves, as "answers at /health"; "" where replicas say so themselves."""
-        if name not in self.services or not self.command(name):
+        if name not in self.sets or not self.command(name):
             return ""
         ready = self.service(name).ready()
         return f"listens at port {self.port_of(name)}" if ready == TCP else f"answers at {ready}"
@@ -354,27 +356,27 @@ class Fleet:
         if code.is_relative_to(self.state.path.resolve()):
             self.state.share_copy(code, but=(FILE_NAME, settings.file), like=self.root)
 
-    def port_of(self, name: str, slot: int = 0) -> int:
+    def port_of(self, name: SetName, slot: int = 0) -> int:
         """Where the program in a slot is called: the newest that is ready, or else the newest."""
-        here = [r for r in self.observed.service(name).replicas.values() if r.slot == slot]
+        here = [r for r in self.observed.replica_set(name).replicas.values() if r.slot == slot]
         newest = max(here, key=lambda r: (r.state is READY, r.serial), default=None)
         return self.service(name).port(newest.serial if newest is not None else 0)
 
     def limits_of(self, replica: Replica) -> Limits:
         """What a replica may use."""
-        service = self.service(replica.service)
-        return self.edition_of(replica.service).limits.get(service.name, NO_LIMITS)
+        service = self.service(replica.set)
+        return self.edition_of(replica.set).limits.get(service.name, NO_LIMITS)
 
     def replica(self, serial: int) -> Replica | None:
         """A replica by its serial, if it is not gone."""
-        for service in self.observed.services.values():
+        for service in self.observed.sets.values():
             if serial in service.replicas:
                 return service.replicas[serial]
         return None
 
     def stop_signal(self, replica: Replica) -> signal.Signals:
         """By which a program ends in order."""
-        return signal.Signals[f"SIG{self.service_at(replica.service, replica.build).settings.stop_signal}"]
+        return signal.Signals[f"SIG{self.service_at(replica.set, replica.build).settings.stop_signal}"]
 
     def gateway(self, service: Service) -> str:
         """The HTTP/JSON address of a service, "" if it has none."""
@@ -409,6 +411,7 @@ class Fleet:
         found, callers = told.routes, told.routes.callers
         peers = {token_digest(self.secrets.operator): OPERATOR}
         peers |= {token_digest(self.secrets.services[one]): one for one in callers.services if one != OPERATOR}
+        members = {str(name): components for name, components in callers.services.items()}
         return Routes(
             version=told.version,
             release=found.release,
@@ -422,7 +425,7 @@ class Fleet:
                 )
                 for other, callee in found.callees.items()
             },
-            ways=found.ways,
+            ways={release: dict[str, str](way) for release, way in found.ways.items()},
             shares=found.shares,
             elsewhere={
                 door: Elsewhere(route.share, tuple(map(self.handover, route.serials)))
@@ -430,11 +433,11 @@ class Fleet:
             },
             sticky=found.sticky,
             rollout=found.rollout,
-            access=Access(peers, callers.services, callers.references, callers.understood),
+            access=Access(peers, members, callers.references, callers.understood),
             gateway_peers=tuple(sorted(token_digest(self.secrets.services[one]) for one in callers.programs)),
         )
 
-    def addresses(self, name: str, targets: tuple[Target, ...]) -> tuple[str, ...]:
+    def addresses(self, name: SetName, targets: tuple[Target, ...]) -> tuple[str, ...]:
         """Where the replicas of a set are called."""
         if self.command(name):
             return tuple(f"http://{HOST}:{self.service(name).port(one.serial)}" for one in targets)
@@ -449,9 +452,9 @@ class Fleet:
         found = {path.stem.removeprefix(f"{HANDOVER}-"): path for path in self.state.sockets.glob(f"{HANDOVER}-*.sock")}
         return {int(serial): path for serial, path in found.items() if serial.isdecimal()}
 
-    def waits_for(self, name: str) -> tuple[str, ...]:
+    def waits_for(self, name: SetName) -> tuple[ServiceName, ...]:
         """The services that have to serve before the first replica of a replica set is started."""
-        want, found = self.desired.services.get(name), self.observed.services
+        want, found = self.desired.sets.get(name), self.observed.sets
         if want is None or not want.replicas or (name in found and found[name].served):
             return ()
         return tuple(dict.fromkeys(map(service_of, waits_for(self.desired, want, found))))

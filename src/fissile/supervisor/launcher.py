@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from fissile.formats import PROCESSES
+from fissile.orchestrator.names import ServiceName
 from fissile.orchestrator.replica import Replica
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import ReplicaSpec
@@ -33,7 +34,7 @@ class Launcher:
 
     async def launch(self, replica: Replica, out: int, err: int) -> Child:
         """The process of a replica; out, err: what it writes to. Raises ForkError or ConfigError."""
-        service = self._fleet.service(replica.service)
+        service = self._fleet.service(replica.set)
         if service.settings.command:
             return await self._execute(service, replica, [out, err])
         return await self._fork(service, replica, [out, err])
@@ -102,16 +103,16 @@ class Launcher:
         fds: list[int],
     ) -> Child:
         confinement = self._confinement(replica, spec)
-        nursery = self._fleet.nursery_of(replica.service)
+        nursery = self._fleet.nursery_of(replica.set)
         told = self._environment(service, port) | environment(confinement.walls) | service.settings.environment
         told = self._searched(service, told)
         return await nursery.execute(spec, arguments, told, folder, fds, confinement=confinement)
 
     async def migrate(
-        self, edition: Edition, service: str, names: tuple[str, ...], serial: int, out: int, err: int
+        self, edition: Edition, service: ServiceName, names: tuple[str, ...], serial: int, out: int, err: int
     ) -> Child:
         """A process that runs the migrations of a service's components in a release. Raises ForkError."""
-        found = edition.services[edition.spec.sets[service]]
+        found = edition.sets[edition.spec.sets[service]]
         replica = Replica(serial, found.set, 0, 0, edition.release.builds[service].name, 0.0)
         spec = msgspec.structs.replace(self._spec(found, replica, edition), migrate=names, stacks="")
         address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
@@ -123,7 +124,7 @@ class Launcher:
 
     def _confinement(self, replica: Replica, spec: ReplicaSpec) -> Confinement:
         limits = self._fleet.limits_of(replica)
-        service, edition = self._fleet.service(replica.service), self._fleet.edition_of(replica.service)
+        service, edition = self._fleet.service(replica.set), self._fleet.edition_of(replica.set)
         stacks = "" if service.settings.command else spec.stacks
         walls = raise_walls(self._fleet, edition, service, replica.key, stacks)
         groups = self._fleet.enforcement.prepare(replica.key, limits) if limits.grouped else ()
@@ -140,7 +141,7 @@ class Launcher:
         found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
         called = set(edition.spec.services[service.name].calls)
         for name, set_name in edition.spec.sets.items():
-            other = edition.services[set_name]
+            other = edition.sets[set_name]
             if name == service.name:
                 continue
             if other.gateway is not None and called.intersection(other.components):

@@ -4,7 +4,6 @@ import signal
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from fissile.orchestrator.desired import service_of
 from fissile.orchestrator.replica import READY, Replica
 from fissile.orchestrator.routing import DrainOrder, Told
 from fissile.runtime.control import Drain
@@ -57,7 +56,7 @@ class LinuxExecutor:
         """See Executor. Replicas hear of it by `order`, programs by a signal."""
         self._noted("ReplicaDraining", replica, reason)
         process = self._process(replica)
-        if process is not None and self._fleet.command(replica.service):
+        if process is not None and self._fleet.command(replica.set):
             self.tell_to_stop(replica, process, self._fleet.stop_signal(replica))
 
     def order(self, replica: Replica, order: DrainOrder) -> None:
@@ -79,10 +78,10 @@ class LinuxExecutor:
         A program that listens itself is told alone: it knows in which order its own processes end, as a database
         does. Of one that does not, as of a shell or npm, the whole group is told: it might pass nothing on.
         """
-        if not self._fleet.command(replica.service):
+        if not self._fleet.command(replica.set):
             process.child.signal(number)
             return
-        service = self._fleet.service_at(replica.service, replica.build)
+        service = self._fleet.service_at(replica.set, replica.build)
         if listens([process.child.pid], service.port(replica.serial)):
             process.child.signal(number)
         else:
@@ -93,7 +92,7 @@ class LinuxExecutor:
         what = "ReplicaHung" if fault and replica.state is READY else "ReplicaKilled"
         stacks = self._fleet.read_stacks(replica) if fault else ""
         self._noted(what, replica, reason, stacks=stacks)
-        self._say(f"{service_of(replica.service)}.{replica.slot}: killed: {reason}")
+        self._say(f"{replica.service}.{replica.slot}: killed: {reason}")
         process = self._process(replica)
         if process is not None:
             process.child.signal(signal.SIGKILL)
@@ -125,4 +124,4 @@ class LinuxExecutor:
         return self._fleet.enforcement.usage(replica.key, replica.pid).memory_bytes
 
     def _noted(self, what: str, replica: Replica, reason: str, **data: Any) -> None:
-        self._note(what, service_of(replica.service), reason, slot=replica.slot, pid=replica.pid or None, **data)
+        self._note(what, replica.service, reason, slot=replica.slot, pid=replica.pid or None, **data)

@@ -15,6 +15,7 @@ import msgspec
 
 from fissile.component.topology import BUILT_IN, MONOLITH_SERVICE
 from fissile.formats import FISSILE, PROCESSES
+from fissile.orchestrator.names import ServiceName
 from fissile.orchestrator.packages import Installed, Missing
 from fissile.orchestrator.release import Release
 from fissile.runtime.control import ReplicaSpec, Routes
@@ -248,7 +249,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """
 
     name: str
-    services: dict[str, tuple[str, ...]]
+    services: dict[ServiceName, tuple[str, ...]]
     references: dict[str, tuple[str, ...]]
     http: tuple[str, ...]
     config: dict[str, dict[str, Any]]

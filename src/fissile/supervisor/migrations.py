@@ -17,6 +17,7 @@ from fissile.errors import FissileError
 from fissile.journal.journal import Journal, JournalError
 from fissile.orchestrator.migration_rules import label as label_of
 from fissile.orchestrator.migration_rules import pending
+from fissile.orchestrator.names import ServiceName
 from fissile.orchestrator.restart import described
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor.desk import Link
@@ -42,7 +43,9 @@ class Launch(Protocol):
         """In the log."""
         ...
 
-    async def launch_migration(self, edition: Edition, service: str, names: tuple[str, ...]) -> tuple[Child, Link]:
+    async def launch_migration(
+        self, edition: Edition, service: ServiceName, names: tuple[str, ...]
+    ) -> tuple[Child, Link]:
         """A process that runs migrations. Raises ForkError or OSError."""
         ...
 
@@ -56,7 +59,7 @@ class Migrations:
         self._writing = asyncio.Lock()
         self._strangers: list[tuple[ReplicaSpec, Child, Link]] = []
 
-    def pending(self, edition: Edition) -> dict[str, tuple[str, ...]]:
+    def pending(self, edition: Edition) -> dict[ServiceName, tuple[str, ...]]:
         """The components of a release whose migrations have not been run, by service."""
         return pending(edition.spec, self.done())
 
@@ -77,7 +80,7 @@ class Migrations:
                 return trouble
         return ""
 
-    async def run(self, edition: Edition, service: str, names: tuple[str, ...]) -> str:
+    async def run(self, edition: Edition, service: ServiceName, names: tuple[str, ...]) -> str:
         """Run the migrations of a service's components; why that failed, or "". Cancelled, it ends the process."""
         label = label_of(service, edition.release.builds[service].name)
         try:
@@ -111,7 +114,7 @@ class Migrations:
             self._strangers.pop(0)
         return trouble
 
-    async def _run(self, edition: Edition, service: str, names: tuple[str, ...], label: str) -> str:
+    async def _run(self, edition: Edition, service: ServiceName, names: tuple[str, ...], label: str) -> str:
         self._office.say(f"{service}: migrating {', '.join(names)}")
         launching = asyncio.ensure_future(self._office.launch_migration(edition, service, names))
         try:

@@ -68,7 +68,7 @@ class Ownership:
 
     def what_is_missing(self, replica: Replica) -> str:
         """Why a program is not ready, as far as that can be seen; "" otherwise."""
-        process, service = self._fleet.processes.get(replica.serial), self._fleet.service(replica.service)
+        process, service = self._fleet.processes.get(replica.serial), self._fleet.service(replica.set)
         if process is None or not service.settings.command or service.settings.ports == "inherited":
             return ""
         port, found = service.port(replica.serial), ports_of(self._endings.family(replica, process))

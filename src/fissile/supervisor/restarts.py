@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from fissile.errors import ConfigError, FissileError
+from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.packages import Installed, Missing, differences, from_here, gone, listed, way_back
 from fissile.supervisor.beginning import StartError
 from fissile.supervisor.doors import Doors
@@ -44,7 +45,7 @@ class Restarted(msgspec.Struct, frozen=True):
     """
 
     replicas: int
-    services: dict[str, int]
+    services: dict[ServiceName, int]
     read: tuple[str, ...] = ()
     environment: str = ""
     asleep: tuple[str, ...] = ()
@@ -55,7 +56,7 @@ class Restarted(msgspec.Struct, frozen=True):
 class Office(Protocol):
     """What is needed of the supervisor."""
 
-    async def restart_set(self, name: str, who: str, why: str, zygote: str = "") -> int:
+    async def restart_set(self, name: SetName, who: str, why: str, zygote: str = "") -> int:
         """Replace a replica set's replicas; how many. Raises StartFailed or ChangeRefused."""
         ...
 
@@ -80,7 +81,13 @@ class Restarts:
         )
 
     async def restart(
-        self, services: list[str], who: str, why: str, environment: Environment | None = None, *, packages: bool = False
+        self,
+        services: list[ServiceName],
+        who: str,
+        why: str,
+        environment: Environment | None = None,
+        *,
+        packages: bool = False,
     ) -> Restarted:
         """Replace the replicas of these services, one service after another, without losing a request.
 
@@ -93,7 +100,7 @@ class Restarts:
             for edition, nursery in fresh.values():
                 edition.nursery = nursery
                 self._editions.take_nursery(nursery)
-            done: dict[str, int] = {}
+            done: dict[ServiceName, int] = {}
             asleep = [service for service in services if self._sleeps(service)] if len(services) > 1 else []
             try:
                 for service in (one for one in services if one not in asleep):
@@ -103,7 +110,7 @@ class Restarts:
             return self._told(done, asleep, fresh)
 
     @asynccontextmanager
-    async def _in_turn(self, services: list[str], who: str) -> AsyncGenerator[None]:
+    async def _in_turn(self, services: list[ServiceName], who: str) -> AsyncGenerator[None]:
         order = object()
         self._asked[order] = services[0] if len(services) == 1 else "", who
         try:
@@ -113,12 +120,12 @@ class Restarts:
             del self._asked[order]
 
     async def _replace(
-        self, service: str, fresh: dict[str, tuple[Edition, Nursery]], who: str, why: str, *, before: list[str]
+        self, service: ServiceName, fresh: dict[str, tuple[Edition, Nursery]], who: str, why: str, *, before: list[str]
     ) -> int:
         """One service's replicas; how many. before: services that were restarted already."""
         count = 0
         for name in self._fleet.desired.sets_of(service):
-            found = fresh.get(self._fleet.desired.services[name].release)
+            found = fresh.get(self._fleet.desired.sets[name].release)
             try:
                 count += await self._office.restart_set(name, who, why, found[1].name if found is not None else "")
             except StartFailed as error:
@@ -130,7 +137,7 @@ class Restarts:
         return count
 
     async def _fresh(
-        self, services: list[str], environment: Environment | None, *, packages: bool
+        self, services: list[ServiceName], environment: Environment | None, *, packages: bool
     ) -> dict[str, tuple[Edition, Nursery]]:
         """By release, a zygote that has imported it just now. Raises ConfigError or PackagesChanged."""
         found: dict[str, tuple[Edition, Nursery]] = {}
@@ -150,7 +157,7 @@ class Restarts:
                 raise
         return found
 
-    def _anew(self, services: list[str], environment: Environment | None) -> list[str]:
+    def _anew(self, services: list[ServiceName], environment: Environment | None) -> list[str]:
         """The releases that have to be imported again: a program reads its files itself when it starts.
 
         None where there is no copy of the code: its folder may hold other code by now. Raises ConfigError where another
@@ -166,7 +173,7 @@ class Restarts:
             return []
         sets = [name for service in services for name in fleet.desired.sets_of(service)]
         imported = [name for name in sets if environment is not None or not fleet.command(name)]
-        return list(dict.fromkeys(fleet.desired.services[name].release for name in imported))
+        return list(dict.fromkeys(fleet.desired.sets[name].release for name in imported))
 
     async def _load(self, edition: Edition, environment: Environment | None, *, packages: bool) -> Nursery:
         settled = edition.nursery.load.settled
@@ -193,7 +200,7 @@ class Restarts:
 
     async def _settle(self, before: dict[str, Nursery]) -> None:
         """A zygote by which nothing came up is no better than the one before."""
-        used = {want.zygote for want in self._fleet.desired.services.values()}
+        used = {want.zygote for want in self._fleet.desired.sets.values()}
         for name, nursery in before.items():
             edition = self._fleet.editions.get(name)
             if edition is None:
@@ -204,10 +211,12 @@ class Restarts:
                 edition.nursery = nursery
         await self._editions.tidy()
 
-    def _sleeps(self, service: str) -> bool:
-        return any(self._fleet.desired.services[name].zero_by for name in self._fleet.desired.sets_of(service))
+    def _sleeps(self, service: ServiceName) -> bool:
+        return any(self._fleet.desired.sets[name].zero_by for name in self._fleet.desired.sets_of(service))
 
-    def _told(self, done: dict[str, int], asleep: list[str], fresh: dict[str, tuple[Edition, Nursery]]) -> Restarted:
+    def _told(
+        self, done: dict[ServiceName, int], asleep: list[ServiceName], fresh: dict[str, tuple[Edition, Nursery]]
+    ) -> Restarted:
         fleet = self._fleet
         others = [
             service
@@ -220,10 +229,10 @@ class Restarts:
         warnings = tuple(dict.fromkeys(one for _, nursery in fresh.values() for one in nursery.loaded.warnings))
         return Restarted(sum(done.values()), done, tuple(read), shown, tuple(asleep), tuple(others), warnings)
 
-    def _is_behind(self, service: str, fresh: dict[str, tuple[Edition, Nursery]]) -> bool:
+    def _is_behind(self, service: ServiceName, fresh: dict[str, tuple[Edition, Nursery]]) -> bool:
         """Whether a service runs with other files of settings, or another environment, than were read just now."""
         for name in self._fleet.desired.sets_of(service):
-            found = fresh.get(self._fleet.desired.services[name].release)
+            found = fresh.get(self._fleet.desired.sets[name].release)
             if found is None:
                 continue
             own, new = self._fleet.nursery_of(name), found[1]

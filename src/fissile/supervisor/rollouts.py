@@ -42,7 +42,8 @@ from fissile.orchestrator.deploy_rules import (
     strangeness,
     wishes,
 )
-from fissile.orchestrator.desired import Rollout, Stage, service_of
+from fissile.orchestrator.desired import Rollout, Stage
+from fissile.orchestrator.names import service_of
 from fissile.orchestrator.packages import differences, listed
 from fissile.orchestrator.release import FORCED, Difference, Surroundings, difference
 from fissile.orchestrator.rollout import (
@@ -260,7 +261,8 @@ class Rollouts:
         """Import what is to be deployed. Raises ConfigError, or PackagesChanged for an earlier release."""
         kept = self._store.find(order.release) if order.release else None
         release = kept.release if kept is not None else self._newest().release
-        forced = {service: part for service, build in release.builds.items() if (part := build.parts.get(FORCED))}
+        parts = {str(service): build.parts.get(FORCED) for service, build in release.builds.items()}
+        forced = {service: part for service, part in parts.items() if part}
         if order.force:
             forced = {"": f"{time.time():.6f}"}
         environment = sent(order.environment, "deploy --update-env")
@@ -293,7 +295,7 @@ class Rollouts:
     def _stale(self) -> tuple[str, ...]:
         """The files of settings that are not as what runs has read them."""
         fleet = self._fleet
-        nurseries = {fleet.nursery_of(name) for name in fleet.desired.services if not fleet.command(name)}
+        nurseries = {fleet.nursery_of(name) for name in fleet.desired.sets if not fleet.command(name)}
         found = [changed(one.load.files, one.files_now(fleet.root)) for one in nurseries]
         return tuple(sorted({path for paths in found for path in paths}))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from fissile.orchestrator.names import ServiceName, SetName
 from fissile.runtime.settings import ServiceSettings
 from fissile.supervisor.probe import TCP
 from fissile.supervisor.sockets import HOST
@@ -24,8 +25,8 @@ class Service:
 
     def __init__(
         self,
-        set_name: str,
-        name: str,
+        set_name: SetName,
+        name: ServiceName,
         components: tuple[str, ...],
         http: tuple[str, ...],
         settings: ServiceSettings,

@@ -26,6 +26,7 @@ from fissile.orchestrator.code import Slice, data_parts, digest
 from fissile.orchestrator.effects import Effects
 from fissile.orchestrator.imports import imported
 from fissile.orchestrator.module import Modules
+from fissile.orchestrator.names import ServiceName
 from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.reading import Paths
 from fissile.orchestrator.release import FORCED, Build, Release, build_of
@@ -55,7 +56,7 @@ def release_of(
     settings: Settings,
     graph: Graph | None,
     topology: str,
-    services: Mapping[str, tuple[str, ...]],
+    services: Mapping[ServiceName, tuple[str, ...]],
     found: Installed | None = None,
     forced: Mapping[str, str] | None = None,
 ) -> Release:
@@ -75,7 +76,7 @@ def release_of(
     found = found or installed(settings.root, working_folder())
     common = {**_locks(root), **found.files, "installed packages": found.content()}
     forced = forced or {}
-    builds: dict[str, Build] = {}
+    builds: dict[ServiceName, Build] = {}
     foreign = {name for service, members in services.items() for name in members if settings.service(service).command}
     # All that is copied may be read: it is not what people edit, whoever it was copied for.
     copied = {path: one for listing in listings.values() for path, one in _listed(root, listing).items()}
@@ -114,7 +115,7 @@ def release_of(
             parts[f"contract of {name}"] = digest(" ".join([spoken, *fingerprints]))
         builds[service] = build_of(parts)
     references = {name: tuple(r.target for r in component.references) for name, component in components.items()}
-    calls = {service: tuple(settings.service(service).calls) for service in services}
+    calls = {str(service): tuple(settings.service(service).calls) for service in services}
     programs = {service: targets for service, targets in calls.items() if targets}
     name = graph.name if graph is not None else root.name
     return Release(name, topology, dict(services), builds, contracts, references, programs)
@@ -169,7 +170,7 @@ def _slices(
     reader: Reader,
     settings: Settings,
     components: Mapping[str, Component],
-    services: Mapping[str, tuple[str, ...]],
+    services: Mapping[ServiceName, tuple[str, ...]],
 ) -> dict[str, Slice]:
     """The code that each service consists of."""
     modules, effects, paths = reader

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from fissile.orchestrator.desired import DesiredService
+from fissile.orchestrator.desired import DesiredSet
+from fissile.orchestrator.names import ServiceName
 from fissile.orchestrator.replica import Replica
 from fissile.runtime.control import WireDifference
 from fissile.supervisor.confine import machine
@@ -165,12 +166,12 @@ def _rollout_status(fleet: Fleet, waits: str) -> RolloutStatus | None:
     )
 
 
-def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
+def _service_status(fleet: Fleet, name: ServiceName) -> ServiceStatus:
     """Of all its replica sets; in the words of the one that most requests go to."""
     main = fleet.service(fleet.desired.set_of(name))
-    want = fleet.desired.services.get(main.set, DesiredService(0, 0, 0))
-    sets = [s.set for s in fleet.services.values() if s.name == name]
-    found = [fleet.observed.service(one) for one in sets]
+    want = fleet.desired.sets.get(main.set, DesiredSet(0, 0, 0))
+    sets = [s.set for s in fleet.sets.values() if s.name == name]
+    found = [fleet.observed.replica_set(one) for one in sets]
     edition = fleet.editions[want.release] if want.release else fleet.edition
     assert edition is not None
     limits = edition.limits.get(name, NO_LIMITS)
@@ -200,7 +201,7 @@ def _service_status(fleet: Fleet, name: str) -> ServiceStatus:
     )
 
 
-def _differences(fleet: Fleet, name: str) -> Iterable[WireDifference]:
+def _differences(fleet: Fleet, name: ServiceName) -> Iterable[WireDifference]:
     """Of a service's builds that are live."""
     editions = [fleet.editions[release.name] for release in fleet.desired.releases() if name in release.sets]
     builds = dict.fromkeys(edition.release.builds[name].name for edition in editions)

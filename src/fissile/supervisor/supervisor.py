@@ -33,7 +33,7 @@ from fissile.orchestrator.acts import (
     Change,
     RestartService,
     ScaleService,
-    ServiceAct,
+    SetAct,
     SetReplicas,
 )
 from fissile.orchestrator.autoscale import Held
@@ -44,9 +44,10 @@ from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
 from fissile.orchestrator.deploy_rules import bounds, starting_order, warnings_of, wish
-from fissile.orchestrator.desired import Desired, DesiredService, service_of, set_name
+from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.migration_rules import held as held_back
 from fissile.orchestrator.migration_rules import may_run
+from fissile.orchestrator.names import ServiceName, SetName, service_of, set_name
 from fissile.orchestrator.order import stopping_order
 from fissile.orchestrator.plan import KillReplica
 from fissile.orchestrator.reconciler import Reconciler
@@ -161,7 +162,7 @@ class Supervisor:
         # Whether anything was begun, or ended, that was not taken over.
         self._touched = False
         # The sets whose replicas a start waits for.
-        self._awaited: tuple[str, ...] = ()
+        self._awaited: tuple[SetName, ...] = ()
         self._fleet = Fleet(settings, topology, StateFolder(state or Path(settings.named or settings.root)))
         self._logs = logs or Logs()
         self._journal: Journal | None = None
@@ -192,7 +193,7 @@ class Supervisor:
         self._removals: set[asyncio.Task[None]] = set()
         self._shut = ShutDoors()
         self._loop: asyncio.Task[None] | None = None
-        self._failed: dict[str, str] = {}
+        self._failed: dict[SetName, str] = {}
         # Of the journal, found when it was opened.
         self._losses: tuple[str, ...] = ()
         self._api = self._api_socket = ""
@@ -215,9 +216,9 @@ class Supervisor:
         """All that is known of the replicas."""
         return self._fleet.observed
 
-    def seen(self, service: str) -> known.ObservedService:
+    def seen(self, service: str) -> known.ObservedSet:
         """What is known of a service, in the release that most requests go to. Raises InvalidArgument."""
-        return self._fleet.observed.service(self._known(service))
+        return self._fleet.observed.replica_set(self._known(service))
 
     @property
     def operator_token(self) -> str:
@@ -321,7 +322,7 @@ class Supervisor:
                 self._spawn(lasting(self._gather, self.say))
             self._spawn(self._rollouts.run())
             if not adopted:
-                await self._all_ready(list(self._fleet.desired.services))
+                await self._all_ready(list(self._fleet.desired.sets))
                 if self._keep:  # else there is no copy that one could go on with
                     await beginning.succeeded(self._fleet.desired.current.name)
                 await self._rollouts.gather()
@@ -343,7 +344,7 @@ class Supervisor:
     async def _finish(self, beginning: Beginning) -> None:
         """The first start of a supervisor that died is over once all are ready."""
         fleet = self._fleet
-        while missing(fleet.desired.services, fleet.desired, fleet.observed):
+        while missing(fleet.desired.sets, fleet.desired, fleet.observed):
             await self.next_step()
         await beginning.succeeded(fleet.desired.current.name)
 
@@ -472,7 +473,9 @@ class Supervisor:
             self._fleet.app.paused.add(name)
             self._spawn(self._migrate_first(edition, service, names, name))
 
-    async def _migrate_first(self, edition: Edition, service: str, names: tuple[str, ...], name: str) -> None:
+    async def _migrate_first(
+        self, edition: Edition, service: ServiceName, names: tuple[str, ...], name: SetName
+    ) -> None:
         while not may_run(self._fleet.desired, self._fleet.observed, name):
             await self.next_step()
         trouble = await self._rollouts.migrations.run(edition, service, names)
@@ -561,7 +564,7 @@ class Supervisor:
 
     async def _end_dead(self) -> int:
         """End what was left by replicas that are no more; how many there were."""
-        services = self._fleet.observed.services.values()
+        services = self._fleet.observed.sets.values()
         alive = {replica.serial for service in services for replica in service.replicas.values()}
         strays = {mark.serial for pid in self._fleet.app.strays if (mark := mark_of(pid)) is not None}
         return await self._endings.end_dead(alive | self._migrating | strays)
@@ -572,7 +575,7 @@ class Supervisor:
         if wait:
             with suppress(TimeoutError):
                 async with asyncio.timeout(REPLACE_SECONDS_MAX):
-                    while missing(fleet.desired.services, fleet.desired, fleet.observed):
+                    while missing(fleet.desired.sets, fleet.desired, fleet.observed):
                         await self.next_step()
         ended = await end_orphans(fleet.app.strays, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
         await self._end_dead()
@@ -585,7 +588,7 @@ class Supervisor:
     async def _adopt_editions(self, adopted: list[tuple[Nursery, Found]], wanted: Desired) -> None:
         """The releases that are wanted, from their zygotes or loaded anew."""
         fleet = self._fleet
-        needed = {release.name for release in wanted.releases()} | {want.release for want in wanted.services.values()}
+        needed = {release.name for release in wanted.releases()} | {want.release for want in wanted.sets.values()}
         for nursery, found in adopted:
             name = found.loaded.release.name
             if name in needed and name not in fleet.editions:
@@ -600,18 +603,17 @@ class Supervisor:
             link = self._desk.link(spec.serial)
             link.settle(child.pid)
             self._rollouts.migrations.adopt(spec, child, link)
-            self._watch_migration(spec.service, spec.serial, child, link, spec.set)
+            self._watch_migration(spec.serial, child, link, SetName(spec.set))
             if all(spec.release != release.name for release in self._fleet.desired.releases()):
                 child.signal(signal.SIGKILL)
             return
-        if spec.set not in self._fleet.desired.services:
+        name = SetName(spec.set)
+        if name not in self._fleet.desired.sets:
             child.signal(signal.SIGKILL)  # of a release that nobody wants any more
             return
-        replica = self._fleet.observed.adopt(
-            spec.serial, spec.set, spec.slot, spec.revision, spec.build, child.pid, now
-        )
+        replica = self._fleet.observed.adopt(spec.serial, name, spec.slot, spec.revision, spec.build, child.pid, now)
         if spec.port:
-            self._fleet.service(spec.set).ports[spec.serial] = spec.port
+            self._fleet.service(name).ports[spec.serial] = spec.port
         self._settle_in(replica, child, spec.root)
 
     async def _gather(self) -> None:
@@ -652,7 +654,7 @@ class Supervisor:
         for name in {name for name, _ in lost}:
             self._spawn(self._restart_for_sockets(name))
 
-    async def _restart_for_sockets(self, name: str) -> None:
+    async def _restart_for_sockets(self, name: SetName) -> None:
         """Replicas listen at what they were given when they began."""
         why = "its sockets were removed by somebody"
         self.say(f"{service_of(name)} is restarted: {why}")
@@ -688,11 +690,13 @@ class Supervisor:
         self._fleet.secrets.forget(gone)
         return bool(gone)
 
-    async def launch_migration(self, edition: Edition, service: str, names: tuple[str, ...]) -> tuple[Child, Link]:
+    async def launch_migration(
+        self, edition: Edition, service: ServiceName, names: tuple[str, ...]
+    ) -> tuple[Child, Link]:
         """A process that runs migrations. Raises ForkError or OSError."""
         self._fleet.observed.last_serial += 1
         serial = self._fleet.observed.last_serial
-        await self._endings.over(service=service, slot=NO_SLOT)
+        await self._endings.over(name=service, slot=NO_SLOT)
         link = self._desk.link(serial)
         try:
             out, err = self._logs.pipes(service)
@@ -708,11 +712,11 @@ class Supervisor:
             raise
         link.settle(child.pid)
         key = Replica(serial, edition.spec.sets[service], 0, 0, "", 0.0).key
-        self._watch_migration(service, serial, child, link, edition.spec.sets[service])
+        self._watch_migration(serial, child, link, edition.spec.sets[service])
         child.exited.add_done_callback(lambda _: self._remove(asyncio.to_thread(take_down, self._fleet, [key])))
         return child, link
 
-    def _watch_migration(self, service: str, serial: int, child: Child, link: Link, set_name: str) -> None:
+    def _watch_migration(self, serial: int, child: Child, link: Link, of: SetName) -> None:
         """With it ends what it started."""
         process = self._process(child, link, "")
         self._migrating.add(serial)
@@ -720,17 +724,17 @@ class Supervisor:
         def exited(_: object) -> None:
             self._desk.forget(serial)
             self._migrating.discard(serial)
-            self._remember_printed(set_name, NO_SLOT, serial)
-            self._endings.begin(Replica(serial, service, NO_SLOT, 0, "", 0.0), process)
+            self._remember_printed(of, NO_SLOT, serial)
+            self._endings.begin(Replica(serial, of, NO_SLOT, 0, "", 0.0), process)
 
         child.exited.add_done_callback(exited)
 
-    def _remember_printed(self, name: str, slot: int, serial: int) -> tuple[str, ...]:
+    def _remember_printed(self, name: SetName, slot: int, serial: int) -> tuple[str, ...]:
         """A process has ended that was starting: what it printed is told with why."""
         printed = self._printed.pop(serial, None)
         if printed is None:
             return ()
-        root = self._fleet.nursery_of(name).root if name in self._fleet.desired.services else ""
+        root = self._fleet.nursery_of(name).root if name in self._fleet.desired.sets else ""
         known = places(root, str(self._fleet.root)) if root else {}
         lines = tuple(edited(line, known) for line in printed.read())
         self._fleet.last_lines[name, slot] = lines
@@ -791,8 +795,8 @@ class Supervisor:
 
     async def _start(self, replica: Replica, reason: str) -> tuple[str, bool]:
         """Make its process; why there is none, or "", and whether people have to mend something before there is."""
-        await self._endings.over(service=replica.service, slot=replica.slot)
-        service = self._fleet.service(replica.service)
+        await self._endings.over(name=replica.set, slot=replica.slot)
+        service = self._fleet.service(replica.set)
         try:
             try:
                 await self._ownership.check_free(replica, service)
@@ -802,8 +806,8 @@ class Supervisor:
                 await self._ownership.check_free(replica, service)
         except ConfigError as error:
             return str(error), False  # whoever has its port may end
-        alone = self._fleet.desired.services[replica.service].replicas_max == 1
-        service = service_of(replica.service)
+        alone = self._fleet.desired.sets[replica.set].replicas_max == 1
+        service = replica.service
         name = service if alone else f"{service}.{replica.slot}"
         self._desk.link(replica.serial)
         try:
@@ -811,7 +815,7 @@ class Supervisor:
         except OSError as error:
             return f"its log cannot be opened: {error}", False
         self._printed[replica.serial] = LastLines(out)
-        root = self._fleet.nursery_of(replica.service).root
+        root = self._fleet.nursery_of(replica.set).root
         if self._keep:
             await self._rollouts.gather()  # so that it finds what others have made
         try:
@@ -854,7 +858,7 @@ class Supervisor:
         self._fleet.processes[replica.serial] = process
         process.link.settle(child.pid)
         self._woken.set()
-        service = self._fleet.service_at(replica.service, replica.build)
+        service = self._fleet.service_at(replica.set, replica.build)
         probe = self._spawn(self._probe(replica, process, service)) if service.settings.command else None
 
         def exited(status: "asyncio.Future[int | None]") -> None:
@@ -872,7 +876,7 @@ class Supervisor:
         """A replica has ended; what it started may not have. Where that was wished, both are one end."""
         wished = replica.end_is_wished
         self._fleet.processes.pop(replica.serial, None)
-        if wished and self._fleet.command(replica.service):
+        if wished and self._fleet.command(replica.set):
             ending = self._endings.begin(replica, process, self._fleet.stop_signal(replica), self._time_left(replica))
         else:
             ending = self._endings.begin(replica, process)
@@ -885,17 +889,17 @@ class Supervisor:
         """For how long a program that was told to end may still go on (seconds)."""
         if replica.ending and replica.state is not DRAINING:
             return max(ASKED_SECONDS, self._stop_limit - time.monotonic()) if self._stop_limit else ASKED_SECONDS
-        want = self._fleet.desired.services.get(replica.service, DesiredService())
+        want = self._fleet.desired.sets.get(replica.set, DesiredSet())
         limit = replica.since + want.drain_seconds_max + want.stop_seconds_max
         return max(ASKED_SECONDS, limit - time.monotonic())
 
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
         if self._keep and self._serving:
             self._spawn(self._rollouts.gather())  # what it wrote last
-        printed = self._remember_printed(replica.service, replica.slot, replica.serial)
-        early = replica.ready_at is None and replica.service in self._fleet.services
+        printed = self._remember_printed(replica.set, replica.slot, replica.serial)
+        early = replica.ready_at is None and replica.set in self._fleet.sets
         hopeless = status in NOT_FOUND or (bool(status) and nothing_to_run(printed))
-        mistake = process.link.mistake or (early and hopeless and bool(self._fleet.command(replica.service)))
+        mistake = process.link.mistake or (early and hopeless and bool(self._fleet.command(replica.set)))
         if process.link.trouble:
             how = f"cannot start: {process.link.trouble}"
         elif replica.ready_at is None:
@@ -914,7 +918,7 @@ class Supervisor:
         self._desk.forget(replica.serial)
         self._forget_printed(replica.serial)
         self._fleet.listeners.pop(replica.serial, None)
-        service = self._fleet.services.get(replica.service)
+        service = self._fleet.sets.get(replica.set)
         if service is not None:
             service.ports.pop(replica.serial, None)
         remove_unix(self._fleet.handover(replica.serial))
@@ -944,14 +948,14 @@ class Supervisor:
         before, unheard = replica.state, replica.unheard
         text = self._reconciler.observe(replica, observation, time.monotonic())
         if text and self._serving:
-            self.say(f"{service_of(replica.service)}.{replica.slot}: {text}")
+            self.say(f"{replica.service}.{replica.slot}: {text}")
         if replica.state is READY and before is not READY:
             self._forget_printed(replica.serial)
-            self._fleet.last_lines.pop((replica.service, replica.slot), None)
+            self._fleet.last_lines.pop((replica.set, replica.slot), None)
         if replica.state is not before:
             happened = "ReplicaAdopted" if unheard and replica.state is READY else BECAME[replica.state]
             why = text or ("it was told to end" if replica.state is DRAINING else "")
-            self._note(happened, service_of(replica.service), why, slot=replica.slot, pid=replica.pid or None)
+            self._note(happened, replica.service, why, slot=replica.slot, pid=replica.pid or None)
             self._woken.set()
         elif replica.stuck or not isinstance(observation, ReplicaReported):
             self._woken.set()
@@ -967,7 +971,7 @@ class Supervisor:
                 self._reconciler.greet(replica, time.monotonic())
                 self._see(replica, known.ReplicaReady())
                 if report.imported and self._is_prepared(replica):
-                    self._spawn(self._fleet.nursery_of(replica.service).prepare(report.imported))
+                    self._spawn(self._fleet.nursery_of(replica.set).prepare(report.imported))
         elif isinstance(report, Heartbeat):
             self._see(replica, ReplicaReported(report))
             if report.differences:
@@ -978,15 +982,15 @@ class Supervisor:
 
     def _is_prepared(self, replica: Replica) -> bool:
         """Whether its zygote may import for its next ones: not where an import could miss the service's variables."""
-        own = self._fleet.service(replica.service).settings
-        if own.environment and self._fleet.edition_of(replica.service).settings.lone_guest is None:
+        own = self._fleet.service(replica.set).settings
+        if own.environment and self._fleet.edition_of(replica.set).settings.lone_guest is None:
             return False
         return not own.spawn
 
     def _differs(self, beat: Heartbeat) -> None:
         """Remember what would be different across a wire, and record what is new."""
         service = beat.hello.service
-        new = self._fleet.differences.add(service, beat.hello.build, beat.differences)
+        new = self._fleet.differences.add(ServiceName(service), beat.hello.build, beat.differences)
         for one in new:
             self._note("WireDifferenceFound", service, f"{one.method}: {one.what}", build=beat.hello.build)
         if new:
@@ -1031,9 +1035,9 @@ class Supervisor:
     def _tell_held(self, held: Held) -> None:
         by = service_of(held.by)
         if held.over:
-            self._note("ScalingFreed", service_of(held.service), held.reason, by=by)
+            self._note("ScalingFreed", service_of(held.set), held.reason, by=by)
         else:
-            self._note("ScalingHeld", service_of(held.service), held.reason, by=by)
+            self._note("ScalingHeld", service_of(held.set), held.reason, by=by)
 
     async def _rescale(self, change: Change) -> None:
         try:
@@ -1042,7 +1046,7 @@ class Supervisor:
             # What nobody could account for later is not done; the load itself is answered by what runs. And a set may
             # have ended since it was looked at.
             assert isinstance(change.what, SetReplicas)
-            self._complain(f"{service_of(change.what.service)}: not scaled: {error}")
+            self._complain(f"{service_of(change.what.set)}: not scaled: {error}")
 
     async def _balance(self) -> None:
         """Have each replica of a door get its part of those who keep their connections."""
@@ -1062,7 +1066,7 @@ class Supervisor:
         fleet = self._fleet
         found: dict[int, Notice] = {}
         asleep = fleet.app.router().asleep()
-        for service in fleet.services.values() if asleep else ():
+        for service in fleet.sets.values() if asleep else ():
             why = asleep.get(service.name)
             if why is not None:
                 for sock in (*((service.gateway,) if service.gateway is not None else ()), *service.public.values()):
@@ -1115,7 +1119,7 @@ class Supervisor:
 
     async def _write(self, change: Change, desired: Desired, secrets: bool) -> JournalError | None:
         act = change.what
-        service = service_of(act.service) if isinstance(act, ServiceAct) else ""
+        service = service_of(act.set) if isinstance(act, SetAct) else ""
         entry = Entry("change", change.who, type(act).__name__, service, change.why, _shown(act))
         kept = {"desired": msgspec.msgpack.encode(desired)}
         if secrets:
@@ -1150,13 +1154,13 @@ class Supervisor:
 
     def addresses(self, service: str) -> tuple[str, ...]:
         """Where the replicas of a service are called."""
-        name = self._fleet.desired.set_of(service)
+        name = self._fleet.desired.set_of(ServiceName(service))
         return self._fleet.addresses(name, self._fleet.app.router().targets(name))
 
-    def _known(self, service: str) -> str:
+    def _known(self, service: str) -> SetName:
         """The replica set of a service that has most of the requests. Raises InvalidArgument."""
         try:
-            return self._fleet.desired.set_of(service)
+            return self._fleet.desired.set_of(ServiceName(service))
         except KeyError:
             known = ", ".join(self._fleet.names())
             raise InvalidArgument(f"there is no service {service!r}", remedy=f"there are: {known}") from None
@@ -1179,7 +1183,7 @@ class Supervisor:
             self._known(service)
         edition = self._fleet.edition
         assert edition is not None
-        services = [service] if service else starting_order(edition.spec, self._fleet.names())
+        services = [ServiceName(service)] if service else starting_order(edition.spec, self._fleet.names())
         restarted = await self._restarts.restart(
             services, who, why or "a restart was asked for", environment, packages=packages
         )
@@ -1187,14 +1191,14 @@ class Supervisor:
             await self._rollouts.gather()  # what the old ones wrote last
         return restarted
 
-    async def restart_set(self, name: str, who: str, why: str, zygote: str = "") -> int:
+    async def restart_set(self, name: SetName, who: str, why: str, zygote: str = "") -> int:
         """Replace a replica set's replicas; how many. zygote: by which the new ones are made. Raises StartFailed."""
-        found = self._fleet.observed.service(name)
-        revision = max(self._fleet.desired.services[name].revision, found.newest_revision()) + 1
+        found = self._fleet.observed.replica_set(name)
+        revision = max(self._fleet.desired.sets[name].revision, found.newest_revision()) + 1
         await self.change(Change(who, RestartService(name, revision, zygote), why))
         while True:
             await self.next_step()
-            want = self._fleet.desired.services.get(name, DesiredService(0, 0, 0))
+            want = self._fleet.desired.sets.get(name, DesiredSet(0, 0, 0))
             if not want.replicas_max:
                 return 0  # it ends: a rollout has replaced it
             if want.revision < revision:
@@ -1216,13 +1220,14 @@ class Supervisor:
 
     def wanted(self, service: str) -> int:
         """How many replicas of a service are wanted now. Raises InvalidArgument."""
-        return self._fleet.desired.services[self._known(service)].replicas
+        return self._fleet.desired.sets[self._known(service)].replicas
 
     def bounds(self, service: str) -> tuple[int, int]:
         """Between which replica counts the file lets the autoscaler choose. Raises InvalidArgument."""
-        return bounds(self._fleet.edition_of(self._known(service)).spec, service)
+        name = self._known(service)
+        return bounds(self._fleet.edition_of(name).spec, ServiceName(service))
 
-    async def _all_ready(self, sets: list[str]) -> None:
+    async def _all_ready(self, sets: list[SetName]) -> None:
         """Wait until all have the replicas that are wanted. Raises StartError."""
         while True:
             self._awaited = tuple(sets)
@@ -1236,7 +1241,7 @@ class Supervisor:
             if failed is not None:
                 raise self._not_started(*failed)
 
-    def _not_started(self, name: str, slot: int, trouble: str) -> StartError:
+    def _not_started(self, name: SetName, slot: int, trouble: str) -> StartError:
         service = service_of(name)
         where = f"; `fissile logs {service}` shows all that it printed" if isinstance(self._logs, LogFiles) else ""
         return StartError(
@@ -1255,15 +1260,15 @@ class Supervisor:
         found = [
             Awaited(
                 service_of(name),
-                fleet.observed.service(name).ready(),
+                fleet.observed.replica_set(name).ready(),
                 want.replicas,
                 held=name in self._fleet.app.paused,
                 program=fleet.how_ready(name),
-                trouble=fleet.observed.service(name).last_trouble(),
+                trouble=fleet.observed.replica_set(name).last_trouble(),
                 after=fleet.waits_for(name),
             )
             for name in self._awaited
-            if (want := fleet.desired.services.get(name)) is not None
+            if (want := fleet.desired.sets.get(name)) is not None
         ]
         return awaited(found)
 
@@ -1278,7 +1283,7 @@ class Supervisor:
         """Kill a service's replicas and start no others until `release`."""
         name = self._known(service)
         self._fleet.app.paused.add(name)
-        found = self._fleet.observed.service(name)
+        found = self._fleet.observed.replica_set(name)
         for replica in found.replicas.values():
             self._reconciler.kill(KillReplica(replica, "it is held"))
         self._woken.set()
@@ -1330,7 +1335,7 @@ class Supervisor:
             return
         for name, replica_set in fleet.edition.spec.sets.items():
             service = fleet.service(replica_set)
-            replicas = fleet.observed.service(replica_set).replicas.values()
+            replicas = fleet.observed.replica_set(replica_set).replicas.values()
             yield (
                 name,
                 ServiceEndpoints(
@@ -1457,11 +1462,11 @@ class Supervisor:
         replica = self._fleet.replica(process.link.serial)
         if replica is None or replica.unheard:
             return False
-        return replica.state is STARTING and not self._fleet.command(replica.service)
+        return replica.state is STARTING and not self._fleet.command(replica.set)
 
     def _service_of(self, process: Process) -> str:
         replica = self._fleet.replica(process.link.serial)
-        return replica.service if replica is not None else ""
+        return replica.set if replica is not None else ""
 
     async def _still(self) -> None:
         """Decide nothing any more."""
@@ -1546,4 +1551,4 @@ def _shown(act: Act) -> dict[str, Any]:
             "watch_seconds": rollout.watch_seconds,
         }
     shown = msgspec.to_builtins(act).items()
-    return {key: value for key, value in shown if value is not None and key not in ("type", "service", "now")}
+    return {key: value for key, value in shown if value is not None and key not in ("type", "set", "now")}

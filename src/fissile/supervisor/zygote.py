@@ -38,6 +38,7 @@ from fissile.component.graph import Graph
 from fissile.component.interface import class_mark
 from fissile.component.topology import Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
+from fissile.orchestrator.names import ServiceName
 from fissile.orchestrator.packages import Missing, differences
 from fissile.orchestrator.release import Release
 from fissile.runtime import replica
@@ -553,16 +554,16 @@ def _examiner(graph: Graph | None, noticed: Noticed, order: int, answer: int) ->
 def examine(order: Load, graph: Graph | None, noticed: Noticed) -> Loaded:
     """Check an application against all its settings, variables included. Raises ConfigError."""
     settings = order.settings
-    services: dict[str, tuple[str, ...]] = {}
+    services: dict[ServiceName, tuple[str, ...]] = {}
     check_name(order.topology, settings.topologies)
     settings = resolve(settings, graph, order.environment.components())
     if graph is not None:
         topology = topology_for(graph, order.topology, settings.topologies)
         _check_config(graph, settings)
         _check_foreign(graph, topology, settings)
-        services = dict(topology.services)
+        services = {ServiceName(name): members for name, members in topology.services.items()}
     # A database has to be there before those who use it.
-    services = {**dict.fromkeys(standing_alone(settings, graph), ()), **services}
+    services = {**{ServiceName(name): () for name in standing_alone(settings, graph)}, **services}
     _check_folders(settings, services)
     forks = any(not one.spawn and not one.command for one in map(settings.service, services))
     found = installed(
