@@ -5,21 +5,21 @@ from typing import Any
 import pytest
 
 from fissile.orchestrator import rollout, rollout_status, routes
-from fissile.simulation.broken import Broken
 from fissile.simulation.faults import deploying, settled
+from fissile.simulation.promise import Broken, Promise
 from tests.simulation.seeds import seeded
 
 SEEDS_MAX = 60
 
 
-def found(seeds: int = SEEDS_MAX) -> str:
-    """What is broken in the first world that breaks; "" if none does."""
+def found(seeds: int = SEEDS_MAX) -> Promise | None:
+    """The promise that is broken in the first world that breaks one; None if none does."""
     for seed in range(seeds):
         try:
             settled(deploying(seeded(seed)))
         except Broken as error:
-            return str(error)
-    return ""
+            return error.promise
+    return None
 
 
 def knows_the_move(*_: Any) -> bool:
@@ -51,21 +51,19 @@ def also_who_ends(want: Any, service: Any) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "fault", "words"),
+    ("module", "name", "fault", "promise"),
     [
-        (rollout_status, "applied", knows_the_move, "which is gone"),
-        (rollout_status, "pinned", is_under_way, "is on"),
-        (rollout, "_trail", one_too_far, "a rollback would go to"),
-        (rollout, "_clear", untold, "before anybody was told"),
-        (routes, "routes", also_who_ends, ""),
+        (rollout_status, "applied", knows_the_move, Promise.CALLEES_ARE_THERE),
+        (rollout_status, "pinned", is_under_way, Promise.CALLEES_ARE_THERE),
+        (rollout, "_trail", one_too_far, Promise.WAY_BACK),
+        (rollout, "_clear", untold, Promise.TOLD_BEFORE_THE_END),
+        (routes, "routes", also_who_ends, Promise.TARGETS_SERVE),
     ],
 )
 def test_a_fault_that_is_put_back_is_found(
-    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, fault: Any, words: str
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, fault: Any, promise: Promise
 ):
     monkeypatch.setattr(module, name, fault)
     if module is routes:
         monkeypatch.setattr("fissile.orchestrator.routing.routed_slots", fault)
-    broken = found()
-    assert broken
-    assert words in broken
+    assert found() is promise

@@ -9,8 +9,8 @@ from fissile.orchestrator.replica import READY
 from fissile.orchestrator.rollout import served_before
 from fissile.orchestrator.routing import Router
 from fissile.orchestrator.verdict import Verdict
-from fissile.simulation.broken import Broken
 from fissile.simulation.machine import Phase
+from fissile.simulation.promise import Broken, Promise
 from fissile.simulation.supervisor import SETTLE_SECONDS
 
 if TYPE_CHECKING:
@@ -40,14 +40,14 @@ def call_goes_astray(world: "DeployWorld", request: "Request", service: ServiceN
     gone = want is None or not want.replicas_max
     if request.until:
         if gone and request.release not in world.cut_off:
-            raise Broken(f"a task that was begun in {request.release} calls {name}, which is gone")
+            raise Broken(Promise.CALLEES_ARE_THERE, f"a task of {request.release} calls {name}, which is gone")
         return
     if request.cut:
         return
     if gone:
-        raise Broken(f"a request of {request.release} calls {name}, which is gone")
+        raise Broken(Promise.CALLEES_ARE_THERE, f"a request of {request.release} calls {name}, which is gone")
     if name != world.places[request.release][service]:
-        raise Broken(f"a request of {request.release} meets {name} of another release")
+        raise Broken(Promise.STAYS_IN_ITS_RELEASE, f"a request of {request.release} meets {name} of another release")
 
 
 def step_is_wrong(world: "DeployWorld", loop: "Supervisor", change: Change) -> None:
@@ -63,7 +63,7 @@ def step_is_wrong(world: "DeployWorld", loop: "Supervisor", change: Change) -> N
         found = loop.observed.sets.get(name)
         ready = found.ready() if found is not None else 0
         if ready < want.replicas:
-            raise Broken(f"all requests go to {name}, of which {ready} of {want.replicas} are ready")
+            raise Broken(Promise.ENOUGH_FOR_ALL, f"{name} gets all, {ready} of {want.replicas} are ready")
         before = desired.current.sets.get(service_of(name))
         if before is None or before == name or before not in desired.sets:
             continue
@@ -71,7 +71,7 @@ def step_is_wrong(world: "DeployWorld", loop: "Supervisor", change: Change) -> N
         # It takes the autoscaler, or whoever scales both, a moment to come to the second set.
         just_now = now - world.raised_at.get(before, -1e9) < 3 * world.scale_seconds + 8 * world.write_seconds
         if want.replicas < needed and not just_now and not world.cores_used_up(name):
-            raise Broken(f"all requests go to {want.replicas} replicas of {name}, {before} has {needed} by now")
+            raise Broken(Promise.ENOUGH_FOR_ALL, f"{name} has {want.replicas}, {before} {needed}")
 
 
 def change_is_wrong(world: "DeployWorld", before: Desired, act: Act) -> None:
@@ -79,13 +79,13 @@ def change_is_wrong(world: "DeployWorld", before: Desired, act: Act) -> None:
     rollout, after = before.rollout, world.desired
     shares = after.shares()
     if abs(sum(shares.values()) - 1.0) > 1e-9 or min(shares.values()) < 0:
-        raise Broken(f"the shares are {shares}")
+        raise Broken(Promise.SHARES_ARE_WHOLE, f"the shares are {shares}")
     if isinstance(act, BeginRollout):
         world.cut_off.discard(act.rollout.later.name)
     if rollout is None:
         return
     if isinstance(act, AdvanceRollout) and act.stage is not rollout.stage and act.stage not in STAGES[rollout.stage]:
-        raise Broken(f"a rollout that is {rollout.stage} becomes {act.stage}")
+        raise Broken(Promise.STAGES_FOLLOW, f"a rollout that is {rollout.stage} becomes {act.stage}")
     if isinstance(act, EndRollout):
         _last_word_is_lost(world)
         _way_back_is_wrong(world, before, act)
@@ -103,10 +103,10 @@ def _sets_are_missed(world: "DeployWorld", desired: Desired, step: ClearSets) ->
         if over:
             request.cut = True
         elif request.at.service in step.sets or any(places[service] in step.sets for service in request.path):
-            raise Broken(f"{step.sets} are to end, a request of {going.name} that came to {request.edge.service} is on")
+            raise Broken(Promise.CALLEES_ARE_THERE, f"{step.sets} end, a request of {going.name} is on")
     if not set(step.sets) <= set(rollout.left):
         if not over:
-            raise Broken(f"{step.sets} are to end before anybody was told")
+            raise Broken(Promise.TOLD_BEFORE_THE_END, f"{step.sets} are to end before anybody was told")
         world.cut_off.add(going.name)
 
 
@@ -116,7 +116,7 @@ def _last_word_is_lost(world: "DeployWorld") -> None:
         name = world.desired.current.sets.get(service)
         want = world.desired.sets.get(name) if name is not None else None
         if want is not None and (want.replicas_min, want.replicas_max) != bounds:
-            raise Broken(f"{service} was scaled to {bounds}, and has {want}")
+            raise Broken(Promise.LAST_WORD_HOLDS, f"{service} was scaled to {bounds}, and has {want}")
 
 
 def watch_is_too_long(world: "DeployWorld", loop: "Supervisor") -> None:
@@ -127,7 +127,7 @@ def watch_is_too_long(world: "DeployWorld", loop: "Supervisor") -> None:
     seconds = world.clock.now - max(world.staged_at, world.clock_set_at, loop.begun)
     limit = rollout.watch_seconds + WATCH_SECONDS_MORE_MAX + 8 * world.write_seconds
     if world.verdicts[rollout.later.name] is Verdict.AS_GOOD and seconds > limit:
-        raise Broken(f"it is watched for {seconds:.1f} s instead of {rollout.watch_seconds:.1f}")
+        raise Broken(Promise.WATCH_ENDS, f"it is watched for {seconds:.1f} s instead of {rollout.watch_seconds:.1f}")
 
 
 def _way_back_is_wrong(world: "DeployWorld", before: Desired, act: EndRollout) -> None:
@@ -141,9 +141,9 @@ def _way_back_is_wrong(world: "DeployWorld", before: Desired, act: EndRollout) -
         line.append(before.current.name)
     goes_to = served_before(world.desired)
     if goes_to != (line[-1] if line else ""):
-        raise Broken(f"a rollback would go to {goes_to!r}, before came {line}")
+        raise Broken(Promise.WAY_BACK, f"a rollback would go to {goes_to!r}, before came {line}")
     if rollout.stage is Stage.MOVED and served_before(before) != goes_to:
-        raise Broken("a rollback goes elsewhere once the rollout is over")
+        raise Broken(Promise.WAY_BACK, "a rollback goes elsewhere once the rollout is over")
 
 
 def replicas_know_less(world: "DeployWorld", loop: "Supervisor") -> None:
@@ -158,14 +158,14 @@ def replicas_know_less(world: "DeployWorld", loop: "Supervisor") -> None:
                 continue
             wanted = loop.state.told(name).routes
             if anew.routes(name) != wanted:
-                raise Broken(f"{name} is told what was true before: {wanted}")
+                raise Broken(Promise.TOLD_WHAT_HOLDS, f"{name} is told what was true before: {wanted}")
             since, what = world.stale.get(replica.serial, (now, wanted))
             if process.knows.routes == wanted:
                 world.stale.pop(replica.serial, None)
             elif what != wanted:
                 world.stale[replica.serial] = now, wanted
             elif now - since > STALE_SECONDS_MAX + 2 * world.report_late_seconds:
-                raise Broken(f"{replica.key} knows {process.knows}, and not {wanted}")
+                raise Broken(Promise.TOLD_WHAT_HOLDS, f"{replica.key} knows {process.knows}, and not {wanted}")
             else:
                 world.stale[replica.serial] = since, wanted
 
@@ -174,17 +174,17 @@ def all_is_settled(world: "DeployWorld") -> None:
     """When nothing befell it for a while."""
     desired, loop = world.desired, world.loop
     if desired.rollout is not None:
-        raise Broken(f"the rollout never ends: {desired.rollout}")
+        raise Broken(Promise.SETTLES, f"the rollout never ends: {desired.rollout}")
     if set(desired.sets) != set(desired.current.sets.values()):
-        raise Broken(f"desired are {list(desired.sets)}, the release has {desired.current.sets}")
+        raise Broken(Promise.SETTLES, f"desired are {list(desired.sets)}, the release has {desired.current.sets}")
     left = {p.service for p in world.machine.processes.values()} - set(desired.sets)
     if left:
-        raise Broken(f"processes of other releases are left: {left}")
+        raise Broken(Promise.SETTLES, f"processes of other releases are left: {left}")
     for process in world.machine.processes.values():
         service = service_of(process.service)
         if world.builds[process.release].get(service) != world.builds[desired.current.name][service]:
-            raise Broken(f"{process.service} runs the code of {process.release}, and not of {desired.current.name}")
+            raise Broken(Promise.SETTLES, f"{process.service} runs the code of {process.release}")
         if process.knows.routes.shares != {desired.current.name: 1.0}:
-            raise Broken(f"{process.service} believes in {process.knows.routes.shares}")
+            raise Broken(Promise.SETTLES, f"{process.service} believes in {process.knows.routes.shares}")
     if loop is not None and set(loop.observed.sets) - set(desired.sets):
-        raise Broken(f"sets of other releases are remembered: {list(loop.observed.sets)}")
+        raise Broken(Promise.SETTLES, f"sets of other releases are remembered: {list(loop.observed.sets)}")

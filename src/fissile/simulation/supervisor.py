@@ -31,8 +31,8 @@ from fissile.orchestrator.routing import DrainOrder, Told
 from fissile.orchestrator.state import ApplicationState
 from fissile.orchestrator.verdict import Judgement
 from fissile.runtime.control import Heartbeat
-from fissile.simulation.broken import Broken
 from fissile.simulation.machine import Phase, Process
+from fissile.simulation.promise import Broken, Promise
 
 if TYPE_CHECKING:
     from fissile.simulation.world import World
@@ -149,7 +149,7 @@ class Supervisor:
             self.world.check(self)
             steps += 1
             if steps == STEPS_MAX:
-                raise Broken(f"the plan never ends: {step.actions}")
+                raise Broken(Promise.PLAN_ENDS, f"the plan never ends: {step.actions}")
         self.world.check(self)
         self.world.routed(self)
         if self.state.desired.rollout is not None and not self._looking:
@@ -214,7 +214,7 @@ class Supervisor:
         process = self.by_serial[replica.serial][1]
         cut_off = process is not None and process.phase is Phase.DRAINING and replica.state is not DRAINING
         if cut_off and not fault:
-            raise Broken(f"{replica.key}: it finishes its work, and is killed: {reason}")
+            raise Broken(Promise.WORK_IS_FINISHED, f"{replica.key}: it finishes its work, and is killed: {reason}")
         self.world.log(replica.set, f"kill {replica.slot}: {reason}")
         if process is not None:
             self.world.machine.signal(process)

@@ -21,11 +21,11 @@ from fissile.orchestrator.routing import Target, Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.orchestrator.verdict import Judgement
 from fissile.runtime.control import Heartbeat, ReplicaHello
-from fissile.simulation.broken import Broken
 from fissile.simulation.clock import Clock
 from fissile.simulation.dice import Chance
 from fissile.simulation.journal import MemoryJournal
 from fissile.simulation.machine import Habits, Machine, Phase, Process
+from fissile.simulation.promise import Broken, Promise
 from fissile.simulation.supervisor import HEARTBEAT_SECONDS, Supervisor
 
 HELLO = ReplicaHello("", "", 0, 0, 0, "", "")
@@ -180,7 +180,7 @@ class World:
             if told is not None and told != self.told.get(name):
                 self.told[name] = told
                 if ready and not ready.issuperset(target.slot for target in told):
-                    raise Broken(f"{name}: routes {told}, ready are {ready}")
+                    raise Broken(Promise.TARGETS_SERVE, f"{name}: routes {told}, ready are {ready}")
             self.blind[name] = not ready
 
     def beat(self, process: Process) -> None:
@@ -258,7 +258,7 @@ class World:
             for p in here
         )
         if not hangs and self.died_at.get((service, slot), -inf) < unnoticed:
-            raise Broken(f"{service}.{slot}: a call is routed to where nobody serves: {here}")
+            raise Broken(Promise.TARGETS_SERVE, f"{service}.{slot}: a call is routed to where nobody serves: {here}")
 
     # -- what must never be so ---------------------------------------------------------------------
 
@@ -272,12 +272,12 @@ class World:
             lives = [r for r in found.replicas.values() if not r.unheard and r.lives()]
             surge = max(1, want.replicas // 4 + 1) if want.overlap else 0
             if len(lives) > want.replicas + surge:
-                raise Broken(f"{name}: {len(lives)} replicas, {want.replicas} are wanted")
+                raise Broken(Promise.AS_MANY_AS_WANTED, f"{name}: {len(lives)} replicas, {want.replicas} are wanted")
             slots = {(r.slot, r.revision) for r in lives}
             if len(slots) != len(lives):
-                raise Broken(f"{name}: two replicas in a slot: {lives}")
+                raise Broken(Promise.ONE_IN_A_SLOT, f"{name}: two replicas in a slot: {lives}")
             if not want.overlap and len({r.slot for r in found.replicas.values()}) != len(found.replicas):
-                raise Broken(f"{name}: two processes in a slot though they must not overlap")
+                raise Broken(Promise.ONE_IN_A_SLOT, f"{name}: two processes in a slot though they must not overlap")
 
     def check_cores(self, counts: dict[SetName, int]) -> None:
         """After every decision of the autoscaler. One replica of a service that is awake counts as its minimum."""
@@ -285,7 +285,7 @@ class World:
         for group in (first, counts.keys() - first):
             extra = self.extra(counts, group)
             if extra > self.cores:
-                raise Broken(f"{extra} replicas above the minima, {self.cores} cores")
+                raise Broken(Promise.CORES_ARE_SHARED, f"{extra} replicas above the minima, {self.cores} cores")
 
     def extra(self, counts: dict[SetName, int], group: Set[SetName]) -> int:
         """How many replicas above the minima some sets have."""
@@ -296,22 +296,22 @@ class World:
         """When nothing befell it for a while: the world is as it is desired."""
         loop = self.loop
         if loop is None:
-            raise Broken("nobody supervises")
+            raise Broken(Promise.SETTLES, "nobody supervises")
         for name, want in self.desired.sets.items():
             real = self.machine.alive(name)
             if sorted(p.phase for p in real) != [Phase.SERVING] * want.replicas:
-                raise Broken(f"{name}: {want.replicas} are wanted, there are {real}")
+                raise Broken(Promise.SETTLES, f"{name}: {want.replicas} are wanted, there are {real}")
             found = loop.observed.replica_set(name)
             if {r.pid for r in found.replicas.values()} != {p.pid for p in real}:
-                raise Broken(f"{name}: known are {found.replicas}, there are {real}")
+                raise Broken(Promise.SETTLES, f"{name}: known are {found.replicas}, there are {real}")
             # A restart that was given up leaves what is there.
             if any(p.revision < want.revision for p in real):
-                raise Broken(f"{name}: replicas of an old revision remain: {real}")
+                raise Broken(Promise.SETTLES, f"{name}: replicas of an old revision remain: {real}")
             if want.replicas and {target.slot for target in self.told[name]} != {p.slot for p in real}:
-                raise Broken(f"{name}: told are {self.told[name]}, there are {real}")
+                raise Broken(Promise.SETTLES, f"{name}: told are {self.told[name]}, there are {real}")
         actions = plan(self.desired, loop.observed, self.clock.now).actions
         if actions:
-            raise Broken(f"there is still something to do: {actions}")
+            raise Broken(Promise.SETTLES, f"there is still something to do: {actions}")
 
 
 def _release(services: Mapping[ServiceName, ServicePlan]) -> ReleaseSpec:
