@@ -350,9 +350,8 @@ class Gathering:
         young: set[str] = set()
         now = time.time_ns()
         for folder in sorted(home.parents):
-            where = home.path / folder
             try:
-                altered = where.lstat()
+                altered = os.lstat(f"{home.path}/{folder}".rstrip("/"))
             except OSError:
                 continue
             if not stat.S_ISDIR(altered.st_mode):
@@ -426,7 +425,8 @@ class Gathering:
             if path in home.links:
                 continue
             try:
-                found = (home.path / path).lstat()
+                # No Path: each part of one enters the interpreter's table of names, several times a second.
+                found = os.lstat(f"{home.path}/{path}")
             except OSError:
                 continue
             if not stat.S_ISREG(found.st_mode) or (found.st_size, found.st_mtime_ns) == (item.size, item.modified):

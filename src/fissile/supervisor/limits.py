@@ -28,6 +28,7 @@ from fissile.supervisor.walls import User, within
 CPU_PERIOD_US = 100_000
 MEMORY_BYTES_MIN = 16 * 1024 * 1024
 REMOVE_SECONDS_MAX = 1.0
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ROOT = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
 V2_CONTROLLERS = ("memory", "cpu", "pids")
@@ -101,7 +102,7 @@ def limits_of(
         except ValueError as error:
             mistakes.append(f"memory: {error}")
         else:
-            installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+            installed = PAGE_BYTES * os.sysconf("SC_PHYS_PAGES")
             if not MEMORY_BYTES_MIN <= memory <= installed:
                 mistakes.append(
                     f"memory = {settings.memory!r}: write between {size_text(MEMORY_BYTES_MIN)} and "
@@ -344,7 +345,8 @@ def _table(file: Path) -> dict[str, int]:
 def resident_bytes(pid: int) -> int | None:
     """The memory of a process by itself (its resident set, shared pages counted whole)."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
+            return int(file.read(200).split()[1]) * PAGE_BYTES
     except (OSError, IndexError, ValueError):
         return None
 

@@ -213,7 +213,7 @@ class StateFolder:
 
     def socket_path(self, name: str) -> str:
         """Where the Unix socket of this name is."""
-        return str(self.sockets / f"{name}{SOCKET}")
+        return f"{self.sockets}/{name}{SOCKET}"
 
     def zygotes(self) -> list[str]:
         """The Unix sockets at which zygotes may be found that outlived their supervisor."""

@@ -630,7 +630,7 @@ class Supervisor:
             for path in restore(str(state.sockets)):
                 self.say(f"{path} was removed by somebody, and is put back")
             try:
-                await self._renew({path.name for path in state.sockets.iterdir()})
+                await self._renew(set(os.listdir(state.sockets)))
                 if not (state.path / ENDPOINTS).exists():
                     self._published = None
                     self._publish()
