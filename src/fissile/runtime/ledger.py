@@ -5,35 +5,23 @@ two releases are live, answers, their times and exceptions are counted for each,
 time of an answer is that until it begins: how long a stream or a websocket goes on says nothing of its release.
 """
 
-import hashlib
 import random
 import time
-from collections.abc import Iterable
 
 from fissile.component.context import call_context
 from fissile.runtime.control import Routes, Traffic
+from fissile.runtime.traffic_split import TrafficSplit
 from fissile.telemetry.aggregate import Answers, bucket
 from fissile.telemetry.pulse import Pulse
 
-RELEASE_HEADER = b"fissile-release"
-COOKIE = "fissile-release"
-STICKY_COOKIE = "cookie"
-DIGEST_BITS = 32
 
-Headers = Iterable[tuple[bytes, bytes]]
-
-
-class Ledger:
+class Ledger(TrafficSplit):
     """Of one process. release: what all requests get, until there is more than one. pulse: told of what begins."""
 
     def __init__(self, release: str = "", pulse: Pulse | None = None) -> None:
-        self.release = release
+        super().__init__(release, random.random)
         self._pulse = pulse or Pulse()
         self.several = False
-        self._shares: dict[str, float] = {release: 1.0}
-        self._sticky = ""
-        self._rollout = 0
-        self._shared = False
         self._live: tuple[str, ...] = (release,)
         self._answers: dict[str, Answers] = {}
         # When they came; None once their answers have begun.
@@ -42,59 +30,13 @@ class Ledger:
 
     def follow(self, routes: Routes) -> None:
         """Give new requests their releases as these routes say."""
-        self._shares = dict(routes.shares) or {routes.release: 1.0}
-        self.release = max(self._shares, key=lambda name: self._shares[name])
+        self.divide(routes.shares, routes.release, routes.sticky, routes.rollout)
         self._live = routes.releases or (routes.release,)
-        self._sticky = routes.sticky
-        self._rollout = routes.rollout
-        self._shared = sum(share > 0.0 for share in self._shares.values()) > 1
         self.several = len(self._live) > 1
         if not self.several:
             self._answers.clear()
         for gone in [name for name, found in self._in_flight.items() if not found and name not in self._live]:
             del self._in_flight[gone]
-
-    def choose(self, headers: Headers, *, passed_on: bool = False) -> tuple[str, bytes]:
-        """The release of a new request, and a cookie to set (b"": none).
-
-        Nobody chooses a release that gets no new requests: it still migrates, or it goes. A cookie is set only while
-        several get some, and holds for that rollout: who came before it, or in one that was given up, is drawn anew.
-        passed_on: whoever asks may be in the middle of a request of such a release, and passes it on.
-        """
-        asked = given = b""
-        sticky = self._sticky.encode()
-        for name, value in headers:
-            if name == RELEASE_HEADER:
-                asked = value
-            elif sticky and (name == sticky or (name == b"cookie" and self._sticky == STICKY_COOKIE)):
-                given = value
-        release = asked.decode("latin-1")
-        if release in self._shares if passed_on else self._gets(release):
-            return release, b""
-        if not self._shared:
-            return self.release, b""
-        if self._sticky == STICKY_COOKIE:
-            rollout, _, release = _cookie(given.decode("latin-1")).partition(".")
-            if rollout == str(self._rollout) and self._gets(release):
-                return release, b""
-            release = self._drawn(random.random())
-            return release, f"{COOKIE}={self._rollout}.{release}; Path=/; HttpOnly; SameSite=Lax".encode()
-        if sticky and given:
-            digest = hashlib.sha256(given).digest()[: DIGEST_BITS // 8]
-            return self._drawn(int.from_bytes(digest) / 2**DIGEST_BITS), b""
-        return self._drawn(random.random()), b""
-
-    def _gets(self, release: str) -> bool:
-        """Whether new requests get this release."""
-        return self._shares.get(release, 0.0) > 0.0
-
-    def _drawn(self, number: float) -> str:
-        """The release that a number in [0, 1) falls to; the smallest share first, so that it keeps whom it has."""
-        for release in sorted(self._shares, key=lambda name: self._shares[name]):
-            number -= self._shares[release]
-            if number < 0:
-                return release
-        return self.release
 
     def begin(self, release: str) -> int:
         """A request comes; returns its number."""
@@ -168,11 +110,3 @@ class Ledger:
     def pinned(self) -> tuple[str, ...]:
         """The releases that requests are under way in."""
         return tuple(release for release, found in self._in_flight.items() if found)
-
-
-def _cookie(header: str) -> str:
-    for part in header.split(";"):
-        name, _, value = part.strip().partition("=")
-        if name == COOKIE:
-            return value
-    return ""
