@@ -1,22 +1,27 @@
 """The simulation finds what it is there to find: faults that once were, put back on purpose."""
 
+from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import pytest
 
-from fissile.orchestrator import rollout, rollout_status, routes
-from fissile.simulation.faults import deploying, settled
+from fissile.orchestrator import autoscale, rollout, rollout_status, routes
+from fissile.runtime.traffic_split import COOKIE, TrafficSplit
+from fissile.simulation.dice import Chance
+from fissile.simulation.faults import deploying, settled, troubled
 from fissile.simulation.promise import Broken, Promise
+from fissile.simulation.world import World
 from tests.simulation.seeds import seeded
 
 SEEDS_MAX = 60
 
 
-def found(seeds: int = SEEDS_MAX) -> Promise | None:
+def found(make: Callable[[Chance], World] = deploying, seeds: int = SEEDS_MAX) -> Promise | None:
     """The promise that is broken in the first world that breaks one; None if none does."""
     for seed in range(seeds):
         try:
-            settled(deploying(seeded(seed)))
+            settled(make(seeded(seed)))
         except Broken as error:
             return error.promise
     return None
@@ -53,8 +58,8 @@ def also_who_ends(want: Any, service: Any) -> tuple[int, ...]:
 @pytest.mark.parametrize(
     ("module", "name", "fault", "promise"),
     [
-        (rollout_status, "applied", knows_the_move, Promise.CALLEES_ARE_THERE),
-        (rollout_status, "pinned", is_under_way, Promise.CALLEES_ARE_THERE),
+        (rollout_status, "applied", knows_the_move, Promise.GOING_GETS_NOTHING),
+        (rollout_status, "pinned", is_under_way, Promise.STAYS_IN_ITS_RELEASE),
         (rollout, "_trail", one_too_far, Promise.WAY_BACK),
         (rollout, "_clear", untold, Promise.TOLD_BEFORE_THE_END),
         (routes, "routes", also_who_ends, Promise.TARGETS_SERVE),
@@ -67,3 +72,31 @@ def test_a_fault_that_is_put_back_is_found(
     if module is routes:
         monkeypatch.setattr("fissile.orchestrator.routing.routed_slots", fault)
     assert found() is promise
+
+
+class KnowsOfNoLoad(autoscale._Memory):  # pyright: ignore[reportPrivateUsage]
+    """A successor takes it that there was no load while nobody looked."""
+
+    def __init__(self, now: float) -> None:
+        super().__init__(now)
+        self.since = -inf
+
+
+def test_a_shrink_after_a_takeover_is_found(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(autoscale, "_Memory", KnowsOfNoLoad)
+    assert found(troubled) is Promise.NOBODY_SHRINKS_BLIND
+
+
+@pytest.mark.parametrize("by", ["cookie", "name"])
+def test_a_client_that_is_kept_in_a_release_that_goes_is_found(monkeypatch: pytest.MonkeyPatch, by: str):
+    choose = TrafficSplit.choose
+
+    def kept(self: Any, headers: Any, *, passed_on: bool = False) -> tuple[str, bytes]:
+        cookie = dict(headers).get(b"cookie", b"").decode().removeprefix(f"{COOKIE}={self._rollout}.")
+        return (cookie, b"") if cookie in self._shares else choose(self, headers, passed_on=passed_on)
+
+    if by == "cookie":
+        monkeypatch.setattr(TrafficSplit, "choose", kept)
+    else:
+        monkeypatch.setattr(TrafficSplit, "_gets", lambda self, release: release in self._shares)
+    assert found() is Promise.GOING_GETS_NOTHING

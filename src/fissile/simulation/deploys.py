@@ -24,6 +24,8 @@ from fissile.orchestrator.routing import Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.orchestrator.verdict import Judgement, Verdict
 from fissile.runtime.control import Heartbeat, Traffic
+from fissile.runtime.traffic_split import TrafficSplit
+from fissile.simulation.clients import STICKY_HEADER, Clients
 from fissile.simulation.dice import Chance, Dice
 from fissile.simulation.invariants import (
     all_is_settled,
@@ -80,6 +82,7 @@ class DeployWorld(World):
         self.raised_at: dict[str, float] = {}
         self.ends: list[bool] = []
         self.preparing = False
+        self.sticky = chance("sticky")
         self.clock_is_off = self.clock_set_at = self.staged_at = 0.0
         # How services were scaled by people since the rollout began.
         self.said: dict[ServiceName, tuple[int, int]] = {}
@@ -92,6 +95,8 @@ class DeployWorld(World):
         wants = {first.sets[name]: wish(self.specs[FIRST], name) for name in self.names}
         super().__init__(chance, self.plans, cores=cores, desired=Desired(wants, first), write_seconds=write_seconds)
         self.visits = Visits(self, self.names, rare)
+        self.clients = Clients(self)
+        self.machine.busy = self.visits.busy
         self.machine.doomed = self._doomed
 
     def first_group(self) -> set[SetName]:
@@ -151,6 +156,19 @@ class DeployWorld(World):
         super().prepare(process)
         want = self.desired.sets.get(process.service)
         process.release = want.release if want is not None else ""
+        process.split = TrafficSplit(process.release, self.visits.dice.random)
+        self._divide(process)
+
+    def _divide(self, process: Process) -> None:
+        routes = process.knows.routes
+        process.split.divide(routes.shares, routes.release, routes.sticky, routes.rollout)
+
+    @property
+    def door(self) -> str:
+        return self.names[0]
+
+    def hand_over(self, giver: Process, takers: dict[int, int]) -> None:
+        self.clients.move(giver, takers)
 
     def _doomed(self, process: Process) -> bool:
         service = service_of(process.service)
@@ -165,6 +183,7 @@ class DeployWorld(World):
     def _learn(self, process: Process, told: Told) -> None:
         if process.phase in (Phase.SERVING, Phase.DRAINING) and told.version > process.knows.version:
             process.knows = told
+            self._divide(process)
             self.beat(process)
 
     def deliver(self, process: Process, report: Heartbeat) -> None:
@@ -175,7 +194,8 @@ class DeployWorld(World):
 
     def report(self, process: Process) -> Heartbeat:
         traffic = {release: Traffic(count, Answers()) for release, count in process.pinned.items()}
-        return msgspec.structs.replace(super().report(process), traffic=traffic)
+        kept = {self.door: count} if (count := self.clients.kept_at(process)) else {}
+        return msgspec.structs.replace(super().report(process), traffic=traffic, kept=kept)
 
     def called(self, name: SetName) -> Iterator[SetName]:
         return iter(())  # visitors come to the door, and their calls end soon
@@ -310,6 +330,7 @@ class DeployWorld(World):
             since=self.wall(),
             back_to=back_to if back_to in self.desired.trail else "",
             settle_seconds_max=SETTLE_MAX,
+            sticky=self.sticky.choice(["", "cookie", STICKY_HEADER]),
         )
         self.try_to(BeginRollout(rollout), "asked for")
 

@@ -9,7 +9,7 @@ from fissile.orchestrator.replica import READY
 from fissile.orchestrator.rollout import served_before
 from fissile.orchestrator.routing import Router
 from fissile.orchestrator.verdict import Verdict
-from fissile.simulation.machine import Phase
+from fissile.simulation.machine import Phase, Process
 from fissile.simulation.promise import Broken, Promise
 from fissile.simulation.supervisor import SETTLE_SECONDS
 
@@ -48,6 +48,16 @@ def call_goes_astray(world: "DeployWorld", request: "Request", service: ServiceN
         raise Broken(Promise.CALLEES_ARE_THERE, f"a request of {request.release} calls {name}, which is gone")
     if name != world.places[request.release][service]:
         raise Broken(Promise.STAYS_IN_ITS_RELEASE, f"a request of {request.release} meets {name} of another release")
+
+
+def request_begins(world: "DeployWorld", edge: Process, release: str) -> None:
+    """A new request is given a release. Who has kept a connection to a door that goes ends there, in its release."""
+    desired = world.desired
+    rollout, going = desired.rollout, desired.going()
+    if going is None or rollout is None or going.name != release or not rollout.known_at > 0.0:
+        return
+    if edge.service not in desired.leaving():
+        raise Broken(Promise.GOING_GETS_NOTHING, f"{release} goes, and gets a request at {edge.service}")
 
 
 def step_is_wrong(world: "DeployWorld", loop: "Supervisor", change: Change) -> None:

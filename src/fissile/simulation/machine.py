@@ -16,6 +16,8 @@ from fissile.simulation.dice import Chance, Dice
 
 FORK_SECONDS = 0.01
 KILL_SECONDS = 0.002
+# Before one that drains looks again whether its work is done.
+BUSY_SECONDS = 0.05
 
 
 class Phase(StrEnum):
@@ -31,8 +33,8 @@ class Phase(StrEnum):
 class Process(msgspec.Struct, eq=False):
     """A replica's process. mute_until: what it reports is lost until then. deaf: to what it is asked.
 
-    release, build: whose code it runs. knows: the routes that it has applied. pinned: requests under way at its door,
-    by release.
+    release, build: whose code it runs. knows: the routes that it has applied, and split: what its door makes of them.
+    pinned: requests under way at its door, by release. heirs: serials of those who take over when it drains.
     """
 
     pid: int
@@ -48,7 +50,9 @@ class Process(msgspec.Struct, eq=False):
     release: str = ""
     build: str = ""
     knows: Any = None
+    split: Any = None
     pinned: dict[str, int] = {}
+    heirs: tuple[int, ...] = ()
 
     @property
     def serves(self) -> bool:
@@ -78,6 +82,7 @@ class Machine:
         self.buried: list[int] = []
         self.report: Callable[[Process, str], None] = lambda process, what: None
         self.prepare: Callable[[Process], None] = lambda process: None
+        self.busy: Callable[[Process], bool] = lambda process: False
         self.doomed: Callable[[Process], bool] = lambda process: False
         self._dice = {name: chance(name) for name in habits}
         self._last_pid = 0
@@ -161,7 +166,14 @@ class Machine:
         process.phase = Phase.DRAINING
         if not process.deaf:
             seconds = self.habits_of(process.service).drain_seconds * 2 * self.dice(process.service).random()
-            self.clock.after(seconds, self.kill, process)
+            self.clock.after(seconds, self._finish, process)
+
+    def _finish(self, process: Process) -> None:
+        """It ends with the last of its work."""
+        if process.phase is Phase.DRAINING and self.busy(process):
+            self.clock.after(BUSY_SECONDS, self._finish, process)
+        else:
+            self.kill(process)
 
     def terminate(self, process: Process) -> None:
         """The polite signal; half of the deaf hear that."""

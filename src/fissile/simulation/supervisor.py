@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fissile.errors import FissileError
 from fissile.orchestrator.acts import Change, EndRollout, SetReplicas
+from fissile.orchestrator.balance import handovers
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
@@ -41,6 +42,7 @@ HEARTBEAT_SECONDS = 1.0
 WATCH_SECONDS = 0.5
 SETTLE_SECONDS = 3.0
 LOOK_SECONDS = 0.05
+BALANCE_SECONDS = 2.0
 STEPS_MAX = 1000
 # Versions of routes that a supervisor may give before the next one's begin.
 VERSIONS = 1_000_000
@@ -79,6 +81,8 @@ class Supervisor:
         self._due = inf
         world.clock.after(HEARTBEAT_SECONDS, self._beat)
         world.clock.after(WATCH_SECONDS, self._watch)
+        if world.door:
+            world.clock.after(BALANCE_SECONDS, self._balance)
         self._adopt()
         self.wake()
         world.clock.after(world.scale_seconds, self._scale)
@@ -201,7 +205,10 @@ class Supervisor:
             self.world.machine.drain(process)
 
     def order(self, replica: Replica, order: DrainOrder) -> None:
-        """See Executor: what it was told first is enough for it."""
+        """See Executor."""
+        process = self.by_serial[replica.serial][1]
+        if process is not None:
+            process.heirs = order.heirs.get(self.world.door, ())
 
     def stop(self, replica: Replica, reason: str) -> None:
         """See Executor."""
@@ -337,6 +344,17 @@ class Supervisor:
         world.looked_at(self)
         world.clock.after(HEARTBEAT_SECONDS, self._beat)
 
+    def _balance(self) -> None:
+        """Have each replica of a door get its part of those who keep their connections."""
+        if not self.alive:
+            return
+        world, now = self.world, self.world.clock.now
+        for giver, orders in handovers(self.state.router().holders(), world.dice.random, now).items():
+            process = self.by_serial[giver][1]
+            if process is not None and process.serves:
+                world.hand_over(process, orders.get(world.door, {}))
+        world.clock.after(BALANCE_SECONDS, self._balance)
+
     # -- how many ---------------------------------------------------------------------------------------
 
     def _scale(self) -> None:
@@ -354,6 +372,9 @@ class Supervisor:
         for change in changes:
             assert isinstance(change.what, SetReplicas)
             counts[change.what.set] = change.what.replicas
+        for change in changes:
+            assert isinstance(change.what, SetReplicas)
+            world.is_scaled(self, change.what, counts)
             self.submit(change)
         world.check_cores(counts)
         world.clock.after(world.scale_seconds, self._scale)

@@ -10,14 +10,14 @@ import msgspec
 
 from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.routing import DoorRoute, SetRoutes
-from fissile.simulation.invariants import call_goes_astray
+from fissile.simulation.invariants import call_goes_astray, request_begins
 from fissile.simulation.machine import Phase, Process
 from fissile.simulation.world import FAULT_SECONDS
 
 if TYPE_CHECKING:
     from fissile.simulation.deploys import DeployWorld
 
-VISIT_SECONDS = 0.1
+VISIT_SECONDS = 0.15
 HOP_SECONDS = (0.01, 0.01, 1.0)
 # How long a call waits for a replica of a set that has none just now.
 WAIT_SECONDS_MAX = 1.0
@@ -58,25 +58,39 @@ class Visits:
         world.clock.after(1.0, self._visit)
 
     def _visit(self) -> None:
-        world, dice = self.world, self.dice
-        world.clock.after(2 * VISIT_SECONDS * dice.random(), self._visit)
-        serving = self._at_the_door()
+        self.world.clock.after(2 * VISIT_SECONDS * self.dice.random(), self._visit)
+        process = self.accepting()
+        if process is not None:
+            self.begin(process, process.split.choose(())[0])
+
+    def accepting(self) -> Process | None:
+        """The replica that a new connection comes to; None: it waits at the door."""
+        dice, serving = self.dice, self._at_the_door()
         accepting = [p for p in serving if (to := self._elsewhere(p)).share < 1.0 or to.serials]
         if not accepting:
-            return  # it waits at the door
+            return None
         process = dice.choice(accepting)
         elsewhere = self._elsewhere(process)
         if elsewhere.serials and dice.random() < elsewhere.share:
             serial = dice.choice(elsewhere.serials)
             other = next((p for p in serving if p.serial == serial), None)
             if other is None and elsewhere.share >= 1.0:
-                return  # it waits there
+                return None
             process = other or process
+        return process
+
+    def begin(self, edge: Process, release: str) -> None:
+        """A request comes to a replica, which gives it a release."""
+        request_begins(self.world, edge, release)
         path = [n for n in self.names[1:] if n not in self.rare or self._rarely()]
-        request = Request(self._drawn(process.knows.routes), process, process, path)
+        request = Request(release, edge, edge, path)
         self.under_way.add(request)
-        self._count(process, request.release, 1)
+        self._count(edge, release, 1)
         self._later(request)
+
+    def busy(self, process: Process) -> bool:
+        """Whether a request is under way that came in at a replica, or has come to it."""
+        return any(request.edge is process or request.at is process for request in self.under_way)
 
     def _at_the_door(self) -> list[Process]:
         """The replicas that serve visitors, in the order of their births."""
@@ -90,15 +104,6 @@ class Visits:
 
     def _elsewhere(self, process: Process) -> DoorRoute:
         return process.knows.routes.elsewhere.get(self.names[0], NOBODY_ELSE)
-
-    def _drawn(self, routes: SetRoutes) -> str:
-        number = self.dice.random()
-        shares = routes.shares or {routes.release: 1.0}
-        for release, share in shares.items():
-            number -= share
-            if number < 0:
-                return release
-        return next(iter(shares))
 
     def _count(self, edge: Process, release: str, by: int) -> None:
         before = edge.pinned.get(release, 0)

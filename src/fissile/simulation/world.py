@@ -6,12 +6,13 @@ so is looked at after every step; what must become so, at the end.
 
 import itertools
 from collections.abc import Iterator, Mapping, Set
-from math import floor, inf
+from math import ceil, floor, inf
 from typing import cast
 
 import msgspec
 
-from fissile.orchestrator.acts import Change
+from fissile.orchestrator.acts import Change, SetReplicas
+from fissile.orchestrator.autoscale import STABLE_SECONDS
 from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease
 from fissile.orchestrator.names import ServiceName, SetName, service_of
@@ -51,6 +52,10 @@ class ServicePlan(msgspec.Struct):
     def in_flight(self, now: float) -> float:
         """What its callers have in flight."""
         return next((load for since, load in reversed(self.load) if since <= now), 0.0)
+
+    def least(self, since: float, now: float) -> float:
+        """The least that its callers had in flight between two times."""
+        return min([self.in_flight(since), *(load for when, load in self.load if since <= when <= now)])
 
 
 class World:
@@ -215,6 +220,16 @@ class World:
         """Whether somebody wants a set that sleeps."""
         return self.load_of(name) > 0.0
 
+    # -- of visitors: there are none ------------------------------------------------------------------
+
+    @property
+    def door(self) -> str:
+        """The public door that clients come to; "" if there is none."""
+        return ""
+
+    def hand_over(self, giver: Process, takers: dict[int, int]) -> None:
+        """A supervisor tells a replica to whom some of its clients are to go."""
+
     # -- of rollouts: there are none ------------------------------------------------------------------
 
     def wall(self) -> float:
@@ -279,6 +294,23 @@ class World:
             if not want.overlap and len({r.slot for r in found.replicas.values()}) != len(found.replicas):
                 raise Broken(Promise.ONE_IN_A_SLOT, f"{name}: two processes in a slot though they must not overlap")
 
+    def is_scaled(self, loop: Supervisor, act: SetReplicas, counts: Mapping[SetName, int]) -> None:
+        """Before a decision of the autoscaler: a successor knows of no load, and has seen none go.
+
+        counts: after all that is decided at once. Where cores are scarce, one set gets what another gives.
+        """
+        want, one = self.desired.sets[act.set], self.plan_of(act.set)
+        since = max(0.0, self.clock.now - STABLE_SECONDS)
+        if loop.begun == 0.0 or loop.begun < since or act.replicas >= want.replicas:
+            return
+        load = one.least(since, self.clock.now)
+        needed = min(ceil(load / one.target), want.replicas)
+        if act.replicas < needed and self.extra(counts, self.first_group()) < self.cores:
+            raise Broken(
+                Promise.NOBODY_SHRINKS_BLIND,
+                f"{act.set}: {act.replicas} instead of {want.replicas}, {load:g} are in flight",
+            )
+
     def check_cores(self, counts: dict[SetName, int]) -> None:
         """After every decision of the autoscaler. One replica of a service that is awake counts as its minimum."""
         first = self.first_group()
@@ -287,7 +319,7 @@ class World:
             if extra > self.cores:
                 raise Broken(Promise.CORES_ARE_SHARED, f"{extra} replicas above the minima, {self.cores} cores")
 
-    def extra(self, counts: dict[SetName, int], group: Set[SetName]) -> int:
+    def extra(self, counts: Mapping[SetName, int], group: Set[SetName]) -> int:
         """How many replicas above the minima some sets have."""
         services = self.desired.sets
         return sum(max(0, counts[name] - max(services[name].replicas_min, 1)) for name in counts if name in group)
