@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fissile.orchestrator.acts import GiveUpRestart
 from fissile.orchestrator.change import apply
 from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.plan import AbandonRestart, DrainReplica, KillReplica, StartReplica, plan
@@ -49,7 +50,7 @@ def test_each_empty_slot_gets_a_replica():
         "start cart.1: 2 replicas wanted, slot 1 is empty",
         "start front.0: 1 replica wanted, slot 0 is empty",
     )
-    shop.at(5).ready("cart.0").expect()
+    shop.at(29).ready("cart.0").expect()
     shop.scale("cart", 3).expect("start cart.2")
 
 
@@ -127,6 +128,21 @@ def test_who_sleeps_is_waited_for_by_nobody():
     shop.expect("start db.0").at(1).ready("db.0").expect("start cart.0")
 
 
+def test_what_is_no_more_is_waited_for_by_nobody():
+    """The settings of a set are those of its own build: they name another one's first build."""
+    shop = (
+        Timeline(obedient=True, quiet="tell order rollout", cart=service(after=("db",)), db=service()).at(0).started()
+    )
+    shop.deploy(db=service()).expect("start db@2.0", "drain db.0").scale("cart", 0).expect("drain cart.0")
+    shop.supervisor_dies().at(1).scale("cart", 1).expect("start cart.0#2")
+
+
+def test_what_nobody_wants_any_more_is_let_go():
+    shop = up(cart=service(2))
+    shop.writer.begin(Desired())
+    shop.expect("drain cart.0", "drain cart.1").ends("cart.0", "cart.1").at(9).expect()
+
+
 # -- a restart ------------------------------------------------------------------------------------------
 
 
@@ -179,6 +195,11 @@ def test_what_is_on_its_way_though_its_restart_was_given_up_is_killed():
     shop.at(2).dies("cart.1#2", "ended").expect(
         "give up the restart of cart", "kill cart.0#2: it is not wanted any more"
     )
+
+
+def test_of_two_that_serve_in_one_slot_one_stays():
+    shop = up(cart=service()).restart("cart").expect("start cart.0#2").by_anna(GiveUpRestart("cart@1", 1, 2))
+    shop.scale("cart", 2).ready("cart.0#2").expect("drain cart.0: a new replica has taken over", "start cart.1")
 
 
 # -- what is at fault -----------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
-"""What a rollout does next: a table of its stages, and what is desired in each."""
+"""What a rollout does, as timelines: its stages, each way back, each death of who supervises it."""
 
-import msgspec
+from typing import Any
+
 import pytest
 
 from fissile.orchestrator.acts import (
@@ -8,372 +9,443 @@ from fissile.orchestrator.acts import (
     Act,
     AdvanceRollout,
     AllKnow,
-    BeginRollout,
-    Change,
     ClearSets,
     EndRollout,
     LeaveSets,
-    PromoteRollout,
     ScaleService,
     SetReplicas,
 )
-from fissile.orchestrator.change import ChangeRefused, apply
-from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
-from fissile.orchestrator.names import service_of, set_name
-from fissile.orchestrator.rollout import Outlook, Seen, SetSeen, least, outlook, served_before
-from fissile.orchestrator.verdict import Judgement, Verdict
+from fissile.orchestrator.desired import Stage
+from fissile.orchestrator.names import SetName, service_of, set_name
+from tests.orchestrator.timeline import Timeline, service
 
-WAVES = (("front",), ("back",))
-OLD = LiveRelease("old", {"front": "front@1", "back": "back@1"}, WAVES)
-NEW = LiveRelease("new", {"front": "front@1", "back": "back@2"}, WAVES)
-WANT = DesiredSet(4, 1, 8, release="old")
-DESIRED = Desired({"front@1": DesiredSet(release="old"), "back@1": WANT}, OLD)
-WISH = msgspec.structs.replace(WANT, release="new")
+# What follows when all of the earlier release's requests are done, in a service of one replica.
+MOVED = "rollout moved: all replicas are ready: every new request goes to the new release"
+KNOWN = "rollout known to all: all replicas know of it"
 
 
-def begun(**options: object) -> Desired:
-    rollout = Rollout(1, NEW, {"back@2": WISH}, **options)  # pyright: ignore[reportArgumentType]
-    return apply(DESIRED, Change("anna", BeginRollout(rollout), "a deploy"))
+def shop(replicas: Any = 1, *, quiet: str = "tell order", **more: Any) -> Timeline:
+    """A front that calls a back, on a machine that does at once what it is told; it is second 1."""
+    services = {"front": service(calls="back"), "back": service(replicas), **more}
+    return Timeline(obedient=True, quiet=quiet, **services).at(1).started()
 
 
-def at(stage: Stage, **options: object) -> Desired:
-    """A rollout that has come to a stage at second 100."""
-    return on(begun(**options), stage, 100.0)
+CLEARED = ["rollout leaves back: its requests are done", "rollout clears back: its requests are done"]
 
 
-def on(desired: Desired, stage: Stage, now: float = 0.0) -> Desired:
-    """The same rollout in another stage."""
-    assert desired.rollout is not None
-    act = AdvanceRollout(stage, now, desired.rollout.number, desired.rollout.stage)
-    return apply(desired, Change("fissile", act, "so it is"))
+def left(*names: str, why: str = "its requests are done") -> list[str]:
+    """What is done about sets that go, callers first."""
+    lines: list[str] = []
+    for name in names:
+        lines += [] if "over" in why else [f"rollout leaves {name}: its requests are done"]
+        lines += [f"rollout clears {name}: {why}", f"drain {name}.0: 0 wanted, and it is the least busy"]
+    return lines
 
 
-def by(desired: Desired, *acts: Act) -> Desired:
-    """What is desired after somebody's acts."""
-    for act in acts:
-        desired = apply(desired, Change("anna", act, "because"))
-    return desired
+# -- the way there --------------------------------------------------------------------------------------
 
 
-def seen(ready: int = 4, replicas: int = 4, **options: object) -> Seen:
-    sets = {"front@1": SetSeen(1, 1), "back@1": SetSeen(4, 4), "back@2": SetSeen(replicas, ready)}
-    return Seen(sets, **{"told": True, **options})  # pyright: ignore[reportArgumentType]
+def test_all_at_once():
+    one = shop(2).slow("back@2").deploy(back=service(2)).expect("start back@2.0", "start back@2.1")
+    one.waits("waiting for back (0 of 2 ready)").ready("back@2.1").waits("waiting for back (1 of 2 ready)")
+    one.deaf("front.0").ready("back@2.0").expect().waits("telling all replicas about the new ones")
+    assert one.state.desired.shares() == {"r1": 1.0, "r2": 0.0}
+    one.traffic("front.0", r1=3, r2=1).hears("front.0").deaf("back.0").expect(MOVED)
+    assert one.state.desired.shares() == {"r1": 0.0, "r2": 1.0}
+    one.waits("requests for the outgoing release may still arrive: telling all replicas").at(30).expect()
+    one.hears("back.0").expect(KNOWN).waits("requests of the outgoing release are still in flight")
+    one.at(35).traffic("front.0", r1=0, r2=9).slow("back").expect(
+        "rollout leaves back: its requests are done",
+        "rollout clears back: its requests are done",
+        "drain back.0: 0 wanted, and it is the least busy",
+        "drain back.1: 0 wanted, and it is the least busy",
+    )
+    one.waits("waiting for the end of back@1").ends("back.0").expect().ends("back.1")
+    one.expect("rollout done: all of the earlier release has ended").at(99).expect()
+    desired = one.state.desired
+    assert (desired.current.name, desired.rollout, desired.trail) == ("r2", None, ("r1",))
+    assert {name: want.release for name, want in desired.sets.items()} == {"front@1": "r2", "back@2": "r2"}
+    assert set(one.state.observed.sets) == {"front@1", "back@2"}
 
 
-def step(found: Outlook) -> tuple[Stage | None, str]:
-    """The stage that it goes on to, and why."""
-    if found.change is None:
-        return None, ""
-    assert isinstance(found.change.what, AdvanceRollout)
-    return found.change.what.stage, found.change.why
+def test_requests_that_do_not_end_are_not_waited_for_for_ever():
+    one = shop().traffic("front.0", r1=3).deploy(back=service()).expect("start back@2.0", MOVED, KNOWN)
+    one.at(10.9).expect().at(11).expect(
+        *left("back", why="its time to finish is over"), "rollout done: all of the earlier release has ended"
+    )
 
 
-def act(found: Outlook) -> tuple[Act, str]:
-    """What is altered next, and why."""
-    assert found.change is not None
-    return found.change.what, found.change.why
+def test_callers_go_before_those_whom_they_call():
+    one = shop().slow("front").deploy(front=service(calls="back"), back=service())
+    one.expect("start front@2.0", "start back@2.0", MOVED, KNOWN, *left("front")).at(2).ends("front.0")
+    one.expect(*left("back"), "rollout done").at(9).expect()
+
+
+def test_migrations_run_first():
+    one = shop()
+    one.migration = None
+    one.deploy(back=service(), migrates=True).at(60).expect().waits("migrations run")
+    one.migration = ""
+    one.expect(
+        "rollout starting: all migrations are done", "start back@2.0", MOVED, KNOWN, *left("back"), "rollout done"
+    )
+
+
+def test_a_canary_gets_its_share_is_compared_and_then_gets_all():
+    one = shop(4).slow("back@2").deploy(back=service(4), canary=0.3, watch_seconds=20.0)
+    one.expect("start back@2.0", "start back@2.1")  # as many as three tenths need
+    one.ready("back@2.0", "back@2.1").expect("rollout canary: 30 % of the requests go to the new release")
+    assert one.state.desired.shares() == {"r1": 0.7, "r2": 0.3}
+    one.waits("watching for 20 s more: the new release answered 0 requests, 30 are needed")
+    one.at(6).answers("front.0", r1=(70, 1), r2=(30, 0)).expect().waits(
+        "watching for 15 s more: 0 of 30 requests failed…"
+    )
+    one.at(20.9).expect().at(21)
+    one.expect("rollout filling: 0 of 30 requests failed (old release: 1 of 70)…", "start back@2.2", "start back@2.3")
+    one.waits("waiting for back (2 of 4 ready)")
+    assert one.state.desired.shares() == {"r1": 0.7, "r2": 0.3}
+    one.ready("back@2.2", "back@2.3").expect(
+        MOVED, KNOWN, "…leaves back: …", "…clears back: …", *drained(4), "rollout done"
+    )
+
+
+def drained(count: int, name: str = "back") -> list[str]:
+    """A set goes."""
+    return [f"drain {name}.{slot}" for slot in range(count)]
+
+
+def test_of_a_small_share_there_is_one_replica():
+    shop(4).deploy(back=service(4), canary=0.01).expect("start back@2.0", "rollout canary: 1 % of …")
+
+
+def test_a_canary_of_which_nothing_is_known_waits_for_a_person():
+    one = shop().deploy(back=service(), canary=0.5, watch_seconds=5.0).expect("start back@2.0", "rollout canary")
+    one.at(99).expect().waits("inconclusive, so it stops here: the new release answered 0 requests…")
+    assert one.state.outlook is not None
+    assert one.state.outlook[2].undecided
+    one.promote().expect(MOVED, KNOWN, *left("back"), "rollout done: all of the earlier release has ended")
+
+
+# -- the way back -----------------------------------------------------------------------------------------
+
+
+def test_one_death_before_it_serves_takes_it_back():
+    one = shop(2).slow("back@2").deploy(back=service(2)).expect("start back@2.0", "start back@2.1").ready("back@2.1")
+    one.at(2).dies("back@2.0", "ended with exit code 3").expect(
+        "start back@2.0#2: ended with exit code 3; starting again",
+        "rollout retreating: back does not come up: ended with exit code 3",
+        KNOWN,
+        "rollout leaves back@2: its requests are done",
+        "rollout clears back@2: its requests are done",
+        "kill back@2.0#2: 0 wanted, and it serves nobody yet",
+        "drain back@2.1: 0 wanted, and it is the least busy",
+    )
+    one.waits("waiting for the end of back@2").dies("back@2.0#2").ends("back@2.1")
+    one.expect("rollout undone: back does not come up: ended with exit code 3").at(60).expect()
+    desired = one.state.desired
+    assert (desired.current.name, desired.trail, set(desired.sets)) == ("r1", (), {"front@1", "back@1"})
+
+
+def test_two_deaths_while_it_has_requests_take_it_back():
+    one = shop(4).deploy(back=service(4), canary=0.25).expect("start back@2.0", "rollout canary")
+    one.at(2).dies("back@2.0").expect("start back@2.0#2").at(3).dies("back@2.0#2", "ended with exit code 3")
+    one.expect(
+        "rollout retreating: back ended with exit code 3",
+        KNOWN,
+        "rollout leaves back@2: its requests are done",
+        "rollout clears back@2: its requests are done",
+        "rollout undone: back ended with exit code 3",
+    )
+
+
+def test_two_deaths_of_what_is_to_fill_it_up_take_it_back_once_nobody_may_give_it_requests():
+    one = shop(3).deploy(back=service(3), canary=0.1).expect("start back@2.0", "rollout canary").slow("back@2")
+    one.promote().expect("start back@2.1", "start back@2.2").at(2).dies("back@2.1").expect("start back@2.1#2")
+    one.at(3).dies("back@2.1#2").expect("rollout retreating: back does not come up: was killed by SIGKILL")
+    # What starts was told of it when it began, and may serve before it hears anything else.
+    one.waits("requests for the outgoing release may still arrive: telling all replicas").ready("back@2.2")
+    one.expect(KNOWN, "rollout leaves back@2", "rollout clears back@2", "drain back@2.2", "drain back@2.0")
+
+
+def test_a_mistake_in_it_counts_as_two_deaths():
+    one = shop().slow("back@2").deploy(back=service(), canary=0.5).expect("start back@2.0").ready("back@2.0")
+    one.expect("rollout canary").dies("back@2.0", "has no port", mistake=True)
+    one.expect(
+        "rollout retreating: back has no port",
+        KNOWN,
+        "rollout leaves back@2",
+        "rollout clears back@2",
+        "rollout undone",
+    )
+
+
+def test_worse_answers_take_it_back_at_once():
+    one = shop().deploy(back=service(), canary=0.5).expect("start back@2.0", "rollout canary")
+    one.at(3).answers("front.0", r1=(100, 0), r2=(100, 90)).expect(
+        "rollout retreating: 90 of 100 requests failed, of the old release 0 of 100",
+        KNOWN,
+        *left("back@2"),
+        "rollout undone: 90 of 100 requests failed, of the old release 0 of 100",
+    )
+
+
+def test_a_migration_that_fails_takes_it_back_before_anything_starts():
+    one = shop()
+    one.migration = "locked"
+    one.deploy(back=service(), migrates=True).expect(
+        "rollout retreating: a migration failed: locked", KNOWN, "rollout undone: a migration failed: locked"
+    )
+
+
+@pytest.mark.parametrize("stage", ["migrating", "starting", "canary", "filling"])
+def test_a_person_gives_it_up(stage: str):
+    one = shop(2).slow("back@2").deploy(back=service(2), canary=0.5, migrates=True)
+    if stage == "migrating":
+        one = shop(2)
+        one.migration = None
+        one.deploy(back=service(2), migrates=True).expect()
+    if stage in ("canary", "filling"):
+        one.prompt("back@2").at(2).slow("back@2")
+    if stage == "filling":
+        one.promote().at(2.5).deaf("front.0").ready("back@2.1")
+    one.at(3).started()
+    assert one.stage == stage
+    traffic = ["rollout leaves back@2", "rollout clears back@2"]
+    ends = {
+        "migrating": [],
+        "starting": [*traffic, "kill back@2.0"],
+        "canary": [*traffic, "drain back@2.0"],
+        "filling": [*traffic, "drain back@2.1", "drain back@2.0"],
+    }
+    one.abort().hears("front.0").expect(KNOWN, *ends[stage], *["rollout undone: because"] * (stage == "migrating"))
+    if ends[stage]:
+        one.prompt("back@2").expect("rollout undone: because")
+    assert one.state.desired.current.name == "r1"
+
+
+def test_what_comes_too_late_is_refused():
+    one = shop().promote().expect("refuse: no rollout is under way").slow("back@2").deploy(back=service())
+    one.promote().expect("refuse: rollout 1 is starting: only one that is watched can be promoted", "start back@2.0")
+    one.by_anna(AbortRollout(0.0, 7)).expect("refuse: rollout 7 is over: 1 is under way")
+    one.deploy(front=service(calls="back")).expect("refuse: rollout 1 is under way")
+    one.traffic("front.0", r1=1).ready("back@2.0").expect(MOVED, KNOWN)
+    one.abort().expect("refuse: rollout 1 cannot be aborted: it has all requests")
+    one = shop().slow("back@2").deploy(back=service()).abort().started().abort()
+    one.expect("refuse: rollout 1 cannot be aborted: its requests are already going back")
+
+
+# -- a rollback ---------------------------------------------------------------------------------------------
+
+
+def test_back_and_back_again_goes_further_back():
+    one = shop()
+    for _ in range(2):
+        one.deploy(back=service()).at(one.now + 1)
+    assert (one.state.desired.current.name, one.state.desired.trail) == ("r3", ("r1", "r2"))
+    one.rollback().at(one.now + 1)
+    assert (one.state.desired.current.name, one.state.desired.trail) == ("r2", ("r1",))
+    one.deploy(back=service()).at(one.now + 1)
+    assert one.state.desired.trail == ("r1", "r2")
+    one.rollback().at(one.now + 1).rollback().at(one.now + 1)
+    assert (one.state.desired.current.name, one.state.desired.trail) == ("r1", ())
+    assert one.living("back") == ["back.0#2"]
+
+
+def test_a_rollback_is_never_taken_back_while_it_serves():
+    one = shop(2).deploy(back=service(2)).at(2).started().rollback(canary=0.5, watch_seconds=5.0)
+    one.expect("start back.0#2", "rollout canary")
+    one.answers("front.0", r2=(100, 0), r1=(100, 90)).at(20).expect().waits("inconclusive, so it stops here: 90 of …")
+    one.slow("back").promote().expect("start back.1#2")
+    one.dies("back.1#2").expect("start back.1#3").at(21).dies("back.1#3").at(22).expect("21.1 start back.1#4")
+    one.waits("waiting for back (1 of 2 ready)").dies("back.0#2")
+    one.expect("start back.0#3", "rollout retreating: back does not come up: was killed by SIGKILL")
+
+
+def test_a_rollback_that_dies_while_it_is_watched_waits_for_a_person_as_long_as_some_of_it_serves():
+    one = shop(2).deploy(back=service(2)).at(2).started().rollback(canary=0.9, watch_seconds=5.0)
+    one.expect("start back.0#2", "start back.1#2", "rollout canary").slow("back")
+    one.dies("back.0#2").expect("start back.0#3").at(3).dies("back.0#3").at(9).expect("3.1 start back.0#4")
+    one.waits("a rollback is not taken back by itself: back was killed by SIGKILL; `fissile promote` or …")
+    one.dies("back.1#2").expect("start back.1#3", "rollout retreating: back was killed by SIGKILL")
+
+
+# -- clocks, sleepers, and what cannot be there twice -------------------------------------------------------
+
+
+def test_a_clock_that_is_set_back_prolongs_nothing():
+    one = shop().deploy(back=service(), canary=0.5, watch_seconds=10.0).expect("start back@2.0", "rollout canary")
+    one.at(5).clock_set(-1000.0).expect("rollout canary: 50 % of the requests go to the new release")
+    one.at(6).waits("watching for 9 s more…").answers("front.0", r1=(50, 0), r2=(50, 0)).at(14.9).expect().at(15)
+    one.expect("rollout filling", MOVED, KNOWN, *left("back"), "rollout done")
+
+
+def test_nor_does_it_where_requests_are_waited_for():
+    one = shop().traffic("front.0", r1=1).deploy(back=service()).expect("start back@2.0", MOVED, KNOWN).at(5)
+    one.clock_set(-1000.0).expect(KNOWN).at(14.9).expect().at(15).expect(
+        *left("back", why="its time to finish is over"), "rollout done"
+    )
+
+
+def test_what_cannot_be_there_twice_is_replaced_where_it_is():
+    one = shop(db=service(overlap=False, start_seconds=3.0)).slow("db").deploy(db=service(overlap=False))
+    one.expect("drain db.0: a restart is wanted, and two must not run at once")
+    one.at(2).ends("db.0").expect("start db.0#2").ready("db.0#2").expect(MOVED, KNOWN, "rollout done").at(9).expect()
+
+
+def test_and_is_given_back_where_it_is():
+    one = shop(db=service(overlap=False)).slow("db").deploy(db=service(overlap=False))
+    one.expect("drain db.0").ends("db.0").expect("start db.0#2").at(2).dies("db.0#2", "ended")
+    one.expect("start db.0#3: ended; starting again", "rollout retreating: db does not come up: ended", KNOWN)
+    # The one that starts is of the code that goes.
+    one.waits("waiting for db").at(3).ready("db.0#3").expect("drain db.0#3: a restart is wanted, and two must not …")
+    one.ends("db.0#3").expect("start db.0#4").waits("waiting for db")
+    one.ready("db.0#4").expect("rollout undone: db does not come up: ended").at(60).expect()
+
+
+def test_what_does_not_come_up_again_is_not_waited_for_for_ever():
+    one = shop(db=service(overlap=False, start_seconds=3.0)).slow("db")
+    one.deploy(db=service(overlap=False, start_seconds=3.0)).expect("drain db.0").ends("db.0").expect("start db.0#2")
+    one.abort().at(13.9).started().waits("waiting for db").at(14)
+    one.expect("rollout undone: because; db did not come up again, and is started again and again")
+
+
+def test_what_sleeps_keeps_no_retreat_from_its_end_and_what_is_awake_does():
+    """Both releases have it: its bounds are altered, and given back."""
+    one = shop((0, 3), db=service()).at(70).expect("60.1 scale back to 0: no calls for 60 s", "60.1 drain back.0")
+    one.slow("db@2").deploy(db=service(), back=service((0, 5)), settings="back").expect("start db@2.0")
+    assert counts(one, "back") == (0, 0, 5)
+    one.abort().expect(KNOWN, "rollout leaves db@2", "rollout clears db@2", "kill db@2.0").dies("db@2.0")
+    one.expect("rollout undone: because")
+    assert counts(one, "back") == (0, 0, 3)
+    one.slow("db@3", "back").deploy(db=service(), back=service((0, 5)), settings="back").knocks("back").at(71)
+    one.expect("70 start db@3.0", "70.1 scale back to 1: a call came to it while it slept", "70.1 start back.0#2")
+    one.abort().expect(KNOWN, "rollout leaves db@3", "rollout clears db@3", "kill db@3.0").dies("db@3.0")
+    one.expect().waits("waiting for back").ready("back.0#2").expect("rollout undone: because")
+
+
+# -- counts -----------------------------------------------------------------------------------------
+
+
+def counts(one: Timeline, name: str) -> tuple[int, int, int]:
+    """Wanted now, and the bounds."""
+    want = one.state.desired.sets[one.set_of(name)]
+    return want.replicas, want.replicas_min, want.replicas_max
+
+
+def test_what_the_current_release_has_by_now_is_what_all_requests_need():
+    """The autoscaler has raised it since the rollout began."""
+    one = shop((1, 9), quiet="tell order drain")
+    eight = SetReplicas(one.set_of("back"), 8)
+    one.deploy(back=service((1, 9)), canary=0.5).expect("start back@2.0", "rollout canary").by_anna(eight)
+    one.expect(*(f"start back.{slot}" for slot in range(1, 8))).at(1.1).expect(
+        "scale back@2 to 4: the earlier release's requests are about to come to it",
+        *(f"start back@2.{slot}" for slot in range(1, 4)),
+    )
+    one.promote().at(2).started()
+    assert counts(one, "back@2") == (8, 1, 9)
+
+
+def test_it_is_raised_within_its_bounds():
+    one = shop((1, 9), quiet="tell order drain start").slow("back@2").deploy(back=service((1, 5)))
+    one.by_anna(SetReplicas(one.set_of("back"), 8)).prompt("back@2").at(2).started()
+    assert counts(one, "back@2") == (5, 1, 5)
+
+
+def test_a_person_who_scales_a_service_means_what_a_rollout_has_in_store_too():
+    one = shop()
+    one.migration = None
+    one.deploy(back=service(), migrates=True).scale("back", 3).expect("start back.1", "start back.2")
+    one.migration = ""
+    starts = [f"start back@2.{slot}" for slot in range(3)]
+    one.expect(
+        "rollout starting", *starts, MOVED, KNOWN, *CLEARED, *(f"drain back.{n}" for n in (1, 2, 0)), "rollout done"
+    )
+    assert counts(one, "back@2") == (3, 3, 3)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_whatever_a_person_says_last_holds_whether_it_goes_on_or_back(back: bool):
+    """Of a set of both releases, whose bounds the later one alters."""
+    one = shop((1, 9), db=service(), quiet="tell order start drain").slow("db@2")
+    one.deploy(db=service(), back=service((1, 20)), settings="back").scale("back", 3)
+    if back:
+        one.abort()
+    one.prompt("db@2").at(9).started()
+    assert one.stage == ""
+    assert counts(one, "back") == (3, 3, 3)
+
+
+# -- another supervisor -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_a_successor_goes_on_from_each_stage(stage: Stage):
+    one = shop(2).traffic("front.0", r1=1)
+    one.migration = None if stage is Stage.MIGRATING else ""
+    one.slow(*["back@2"] * (stage is Stage.STARTING))
+    one.deploy(back=service(2), migrates=True, canary=0.5, watch_seconds=10.0).at(2)
+    one.slow(*["back@2"] * (stage is Stage.FILLING))
+    if stage in (Stage.FILLING, Stage.MOVED):
+        one.promote()
+    if stage is Stage.RETREATING:
+        one.deaf("front.0").abort()
+    one.at(3).started()
+    assert one.stage == stage
+    one.supervisor_dies().prompt("back@2").hears("front.0")
+    one.migration = ""
+    one.at(4).answers("front.0", r1=(50, 0), r2=(50, 0)).at(5).answers("front.0", r1=(90, 0), r2=(90, 0)).at(99)
+    last = (
+        "rollout undone: because" if stage is Stage.RETREATING else "rollout done: all of the earlier release has ended"
+    )
+    assert one.done[-1] == last
+    assert one.living("back") == ([f"back.{n}" if stage is Stage.RETREATING else f"back@2.{n}" for n in range(2)])
+
+
+def test_whoever_was_adopted_may_give_out_requests_until_it_has_said_what_it_knows():
+    one = shop().slow("front").deaf("front.0").deploy(back=service()).expect("start back@2.0").supervisor_dies()
+    one.at(2).waits("telling all replicas about the new ones")
+    one.hears("front.0").ready("front.0").expect(MOVED, KNOWN, *left("back"), "rollout done")
+
+
+def test_who_cannot_be_told_may_go_on_giving_out_requests():
+    one = shop().deaf("front.0").deploy(back=service()).expect("start back@2.0")
+    one.state.strays[4711] = 1
+    one.hears("front.0").at(60).expect().waits("telling all replicas about the new ones")
+    one.state.strays.clear()
+    one.expect(MOVED, KNOWN, *left("back"), "rollout done")
+
+
+# -- what is decided of another state of things ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [
+        (AdvanceRollout(Stage.MOVED, 0.0, 1, Stage.STARTING), "rollout 1 is retreating, and not starting any more"),
+        (AdvanceRollout(Stage.RETREATING, 0.0, 7, Stage.RETREATING), "rollout 7 is over: 1 is under way"),
+        (LeaveSets((SetName("back@1"),), 7), "rollout 7 is over: 1 is under way"),
+        (AllKnow(7, 0.0), "rollout 7 is over: 1 is under way"),
+        (ClearSets((SetName("back@1"),), 7), "rollout 7 is over: 1 is under way"),
+        (EndRollout(7, True), "rollout 7 is over: 1 is under way"),
+    ],
+)
+def test_it_is_refused(act: Act, why: str):
+    """A person gives a rollout up while its next step is being written: it stays given up."""
+    one = shop().slow("back@2").deaf("front.0").deploy(back=service()).abort().started()
+    one.by_anna(act).expect(f"refuse: {why}")
+    assert one.stage == "retreating"
+
+
+def test_what_was_scaled_in_the_moment_of_its_end_does_not_come_back():
+    one = (
+        shop(3)
+        .slow("back")
+        .deploy(back=service(3))
+        .expect(*(f"start back@2.{n}" for n in range(3)), MOVED, KNOWN, *CLEARED, *drained(3))
+    )
+    one.by_anna(ScaleService(SetName("back@1"), 5, 5)).expect("start back@2.3", "start back@2.4")
 
 
 def test_names_of_replica_sets():
     assert service_of(set_name("cart", "0123456789ab")) == "cart"
-    assert service_of("postgres") == "postgres"
-
-
-@pytest.mark.parametrize(
-    ("desired", "found", "now", "stage", "words"),
-    [
-        (begun(stage=Stage.MIGRATING), seen(), 0.0, None, "migrations run"),
-        (begun(stage=Stage.MIGRATING), seen(migrated=True), 0.0, Stage.STARTING, "migrations are done"),
-        (begun(stage=Stage.MIGRATING), seen(migrated=True, migration_trouble="locked"), 0.0, "back", "locked"),
-        (begun(), seen(ready=3), 0.0, None, "back (3 of 4 ready)"),
-        (begun(), seen(told=False), 0.0, None, "telling"),
-        (begun(), seen(), 0.0, Stage.MOVED, "every new request"),
-        (begun(share=0.1), seen(ready=1), 0.0, Stage.CANARY, "10 % of the requests"),
-        (at(Stage.FILLING, share=0.1), seen(ready=3), 101.0, None, "3 of 4"),
-        (at(Stage.FILLING, share=0.1), seen(), 101.0, Stage.MOVED, "every new request"),
-    ],
-)
-def test_the_way_up(desired: Desired, found: Seen, now: float, stage: Stage | str | None, words: str):
-    result = outlook(desired, found, now)
-    if stage is None:
-        assert result.change is None
-        assert words in result.waits
-    else:
-        entered, why = step(result)
-        assert entered is (Stage.RETREATING if stage == "back" else stage)
-        assert words in why
-
-
-@pytest.mark.parametrize("stage", [Stage.STARTING, Stage.CANARY, Stage.FILLING])
-def test_whoever_does_not_live_takes_the_release_back(stage: Stage):
-    deaths = 1 if stage is Stage.STARTING else 2
-    sets = {"back@2": SetSeen(1, 0, deaths, "it ended with exit code 3")}
-    entered, why = step(outlook(at(stage, share=0.1), Seen(sets), 101.0))
-    assert entered is Stage.RETREATING
-    assert "exit code 3" in why
-
-
-@pytest.mark.parametrize(
-    ("judgement", "now", "back", "stage"),
-    [
-        (None, 101.0, False, None),
-        (None, 200.0, False, None),
-        (Verdict.INCONCLUSIVE, 200.0, False, None),
-        (Verdict.AS_GOOD, 101.0, False, None),
-        (Verdict.AS_GOOD, 200.0, False, Stage.FILLING),
-        (Verdict.WORSE, 101.0, False, Stage.RETREATING),
-        # Never a rollback of a rollback: a person decides.
-        (Verdict.WORSE, 101.0, True, None),
-        (Verdict.WORSE, 200.0, True, None),
-    ],
-)
-def test_what_is_watched(judgement: Verdict | None, now: float, back: bool, stage: Stage | None):
-    desired = at(Stage.CANARY, share=0.1, watch_seconds=60.0, back_to="old" if back else "")
-    found = outlook(desired, seen(judgement=Judgement(judgement, "why") if judgement else None), now)
-    assert step(found) == ((None, "") if stage is None else (stage, "why"))
-    if stage is None:
-        assert found.waits
-        assert found.due == (160.0 if now < 160 else float("inf"))
-
-
-@pytest.mark.parametrize("stage", [Stage.CANARY, Stage.FILLING])
-def test_a_rollback_that_still_serves_is_not_taken_back_for_its_deaths(stage: Stage):
-    desired = at(stage, share=0.5, watch_seconds=1.0, back_to="old")
-    good = Judgement(Verdict.AS_GOOD, "why")
-    dying = outlook(desired, Seen({"back@2": SetSeen(2, 1, 2, "it died")}, told=True, judgement=good), 200.0)
-    assert dying.change is None
-    assert "back" in dying.waits
-    gone = outlook(desired, Seen({"back@2": SetSeen(2, 0, 2, "it died")}, told=True, judgement=good), 200.0)
-    assert step(gone)[0] is Stage.RETREATING
-    # Where it has not begun to serve, nothing is lost.
-    starting = begun(share=0.5, back_to="old")
-    entered, _ = step(outlook(starting, Seen({"back@2": SetSeen(2, 1, 1, "it died")}, told=True), 200.0))
-    assert entered is Stage.RETREATING
-
-
-def test_a_clock_that_was_set_back_prolongs_nothing():
-    desired = at(Stage.CANARY, share=0.1, watch_seconds=60.0)
-    assert step(outlook(desired, seen(), 40.0)) == (Stage.CANARY, "so it is")
-    again = on(desired, Stage.CANARY, 40.0)
-    assert again.sets == desired.sets
-    assert outlook(again, seen(), 41.0).due == 100.0
-    desired = by(at(Stage.MOVED), AllKnow(1, 100.0))
-    assert act(outlook(desired, seen(), 40.0)) == (AllKnow(1, 40.0), "all replicas know of it")
-    assert outlook(by(desired, AllKnow(1, 40.0)), seen(), 41.0).due == 50.0
-
-
-def test_as_many_start_as_the_share_needs_and_then_as_all_need():
-    assert begun(share=0.3).sets["back@2"].replicas == 2
-    assert begun(share=0.01).sets["back@2"].replicas == 1
-    assert begun().sets["back@2"].replicas == 4
-    assert at(Stage.FILLING, share=0.3).sets["back@2"].replicas == 4
-    assert begun(share=0.3).sets["back@1"] == WANT
-
-
-def test_what_the_current_release_has_by_now_is_what_all_requests_need():
-    """The autoscaler, or a person, has raised it since the rollout began."""
-    eight = SetReplicas("back@1", 8)
-    assert by(at(Stage.CANARY, share=0.1), eight, PromoteRollout(0.0)).sets["back@2"].replicas == 8
-    assert on(by(begun(), eight), Stage.MOVED).sets["back@2"].replicas == 8
-    assert on(by(begun(stage=Stage.MIGRATING, share=0.5), eight), Stage.STARTING).sets["back@2"].replicas == 4
-    narrow = msgspec.structs.replace(WISH, replicas_max=5)
-    desired = by(DESIRED, BeginRollout(Rollout(1, NEW, {"back@2": narrow})), eight)
-    assert on(desired, Stage.MOVED).sets["back@2"].replicas == 5
-
-
-def test_a_person_who_scales_a_service_means_what_a_rollout_has_in_store_too():
-    migrating = by(begun(stage=Stage.MIGRATING), ScaleService("back@1", 6, 6))
-    starts = on(migrating, Stage.STARTING).sets["back@2"]
-    assert (starts.replicas, starts.replicas_min, starts.replicas_max) == (6, 6, 6)
-    # A set of both releases, whose bounds the later one alters: the person's last word holds either way.
-    altered = msgspec.structs.replace(WANT, replicas_max=20)
-    rollout = Rollout(1, LiveRelease("new", OLD.sets, WAVES), {"back@1": altered}, share=0.5)
-    scaled = by(DESIRED, BeginRollout(rollout), ScaleService("back@1", 3, 3))
-    assert on(scaled, Stage.MOVED).sets["back@1"].replicas_max == 3
-    assert by(scaled, AbortRollout(0.0)).sets["back@1"].replicas_max == 3
-
-
-def test_what_a_rollout_brings_is_kept_though_it_has_no_load_yet():
-    eight = SetReplicas("back@1", 8)
-    assert least(begun(share=0.25), "back@2") == 1
-    assert least(by(begun(share=0.25), eight), "back@2") == 2
-    assert least(begun(), "back@2") == 4
-    assert least(by(at(Stage.FILLING, share=0.25), eight), "back@2") == 8
-    assert least(at(Stage.MOVED), "back@2") == 4
-    assert least(at(Stage.RETREATING), "back@2") == 0
-    assert least(begun(), "back@1") == 0
-    assert least(DESIRED, "back@1") == 0
-
-
-def test_a_sleeping_service_does_not_keep_a_retreat_from_its_end():
-    asleep = DesiredSet(0, 0, 3, release="old")
-    desired = msgspec.structs.replace(DESIRED, sets={"front@1": asleep, "back@1": WANT})
-    altered = msgspec.structs.replace(asleep, replicas_max=5)
-    desired = by(desired, BeginRollout(Rollout(1, NEW, {"back@2": WISH, "front@1": altered})), AbortRollout(0.0))
-    desired = by(desired, AllKnow(1, 1.0), ClearSets(("back@2",), 1))
-    assert desired.sets["front@1"] == asleep
-    assert isinstance(
-        act(outlook(desired, Seen({"back@1": SetSeen(4, 4)}, pinned=False, told=True), 1.0))[0], EndRollout
-    )
-    # One that is awake by now stays so, and is waited for.
-    awake = by(DESIRED, BeginRollout(Rollout(1, NEW, {"front@1": altered})), AbortRollout(0.0), AllKnow(1, 1.0))
-    assert awake.sets["front@1"].replicas == 1
-    assert outlook(awake, Seen({"back@1": SetSeen(4, 4)}, pinned=False, told=True), 1.0).waits == "waiting for front"
-
-
-@pytest.mark.parametrize(
-    ("stage", "share", "later"),
-    [
-        (Stage.MIGRATING, 0.1, 0.0),
-        (Stage.STARTING, 0.1, 0.0),
-        (Stage.CANARY, 0.1, 0.1),
-        (Stage.FILLING, 0.1, 0.1),
-        (Stage.MOVED, 0.1, 1.0),
-        (Stage.RETREATING, 0.1, 0.0),
-    ],
-)
-def test_shares_by_stage(stage: Stage, share: float, later: float):
-    assert at(stage, share=share).shares() == {"old": 1.0 - later, "new": later}
-
-
-@pytest.mark.parametrize(("stage", "gone"), [(Stage.MOVED, "back@1"), (Stage.RETREATING, "back@2")])
-def test_the_way_out_waits_for_requests_and_then_for_processes(stage: Stage, gone: str):
-    desired = at(stage)
-    # Their time begins when nobody gives new requests their release any more, however late that is.
-    assert outlook(desired, seen(told=False), 111.0).change is None
-    assert act(outlook(desired, seen(), 100.0)) == (AllKnow(1, 100.0), "all replicas know of it")
-    desired = by(desired, AllKnow(1, 100.0))
-    waiting = outlook(desired, seen(pinned=True), 101.0)
-    assert waiting.change is None
-    assert waiting.due == 110.0
-    assert act(outlook(desired, seen(pinned=True), 110.0)) == (ClearSets((gone,), 1), "its time to finish is over")
-    # All are told that nothing of it is under way, before anything of it ends.
-    assert act(outlook(desired, seen(pinned=False), 101.0)) == (LeaveSets((gone,), 1), "its requests are done")
-    desired = by(desired, LeaveSets((gone,), 1))
-    assert outlook(desired, seen(pinned=True), 101.0).change is None
-    assert outlook(desired, seen(pinned=False, told=False), 111.0).change is None
-    assert act(outlook(desired, seen(pinned=False), 101.0)) == (ClearSets((gone,), 1), "its requests are done")
-    desired = by(desired, ClearSets((gone,), 1))
-    assert desired.sets[gone].replicas_max == 0
-    assert outlook(desired, seen(pinned=False), 101.0).change is None
-    # Whoever has just counted it in does not bring it back.
-    assert by(desired, ScaleService(gone, 3, 3)).sets[gone] == desired.sets[gone]
-    sets = {name: found for name, found in seen().sets.items() if name != gone}
-    assert isinstance(act(outlook(desired, Seen(sets, pinned=False, told=True), 102.0))[0], EndRollout)
-    desired = apply(desired, Change("fissile", EndRollout(1, stage is Stage.MOVED), ""))
-    assert desired.rollout is None
-    if stage is Stage.MOVED:
-        assert desired.current == NEW
-        assert desired.trail == ("old",)
-        assert {want.release for want in desired.sets.values()} == {"new"}
-    else:
-        assert msgspec.structs.replace(desired, rollouts=0) == DESIRED
-
-
-def test_callers_end_before_those_whom_they_call():
-    both = LiveRelease("new", {"front": "front@2", "back": "back@2"}, WAVES)
-    rollout = Rollout(1, both, {"front@2": WISH, "back@2": WISH})
-    desired = apply(DESIRED, Change("anna", BeginRollout(rollout), ""))
-    desired = by(on(desired, Stage.MOVED, 100.0), AllKnow(1, 100.0), LeaveSets(("front@1",), 1))
-    found = Seen({"front@1": SetSeen(1, 1), "back@1": SetSeen(4, 4)}, pinned=False, told=True)
-    assert act(outlook(desired, found, 101.0)) == (ClearSets(("front@1",), 1), "its requests are done")
-    desired = by(desired, ClearSets(("front@1",), 1))
-    assert outlook(desired, found, 101.0).change is None
-    found = Seen({"back@1": SetSeen(4, 4)}, pinned=False, told=True)
-    assert act(outlook(desired, found, 101.0)) == (LeaveSets(("back@1",), 1), "its requests are done")
-    desired = by(desired, LeaveSets(("back@1",), 1))
-    assert act(outlook(desired, found, 101.0)) == (ClearSets(("back@1",), 1), "its requests are done")
-
-
-def test_back_and_back_again_goes_further_back():
-    def moved(desired: Desired, name: str, back_to: str = "") -> Desired:
-        later = LiveRelease(name, {"front": "front@1", "back": f"back@{name}"}, WAVES)
-        rollout = Rollout(desired.rollouts + 1, later, {f"back@{name}": WISH}, back_to=back_to)
-        desired = apply(desired, Change("anna", BeginRollout(rollout), ""))
-        assert served_before(desired) == (desired.trail[-1] if desired.trail else "")
-        desired = on(desired, Stage.MOVED)
-        goes_to = served_before(desired)  # before its end as after it
-        desired = apply(desired, Change("fissile", EndRollout(rollout.number, True), ""))
-        assert served_before(desired) == goes_to
-        return desired
-
-    desired = moved(moved(DESIRED, "b"), "c")
-    assert served_before(desired) == "b"
-    desired = moved(desired, "b", back_to="b")
-    assert desired.trail == ("old",)
-    assert moved(desired, "d").trail == ("old", "b")
-    assert moved(desired, "old", back_to="old").trail == ()
-    # What it was made of has another name now, as after an upgrade of packages: the way back is the same.
-    assert moved(desired, "old-again", back_to="old").trail == ()
-
-
-def test_what_cannot_be_there_twice_is_replaced_where_it_is_and_back():
-    database = DesiredSet(release="old", revision=3, overlap=False)
-    desired = Desired({"database": database}, LiveRelease("old", {"database": "database"}, (("database",),)))
-    wish = msgspec.structs.replace(database, release="new", revision=1)
-    rollout = Rollout(1, LiveRelease("new", {"database": "database"}, (("database",),)), {"database": wish})
-    during = apply(desired, Change("anna", BeginRollout(rollout), ""))
-    assert during.sets["database"].revision == 4
-    assert during.sets["database"].release == "new"
-    undone = apply(during, Change("anna", AbortRollout(5.0), ""))
-    assert undone.sets["database"].revision == 5
-    assert undone.sets["database"].release == "old"
-    undone = by(undone, AllKnow(1, 5.0))
-    assert outlook(undone, Seen({"database": SetSeen(1, 0)}, pinned=False, told=True), 6.0).change is None
-    assert isinstance(
-        act(outlook(undone, Seen({"database": SetSeen(1, 1)}, pinned=False, told=True), 6.0))[0], EndRollout
-    )
-
-
-def test_who_comes_too_late_is_told():
-    with pytest.raises(ChangeRefused, match="no rollout is under way"):
-        apply(DESIRED, Change("anna", PromoteRollout(0.0), ""))
-    with pytest.raises(ChangeRefused, match="only one that is watched"):
-        apply(begun(), Change("anna", PromoteRollout(0.0), ""))
-    with pytest.raises(ChangeRefused, match="it has all requests"):
-        apply(at(Stage.MOVED), Change("anna", AbortRollout(0.0), ""))
-    with pytest.raises(ChangeRefused, match="rollout 1 is under way"):
-        apply(begun(), Change("anna", BeginRollout(Rollout(2, NEW, {})), ""))
-    with pytest.raises(ChangeRefused, match="rollout 7 is over: 1 is under way"):
-        apply(begun(), Change("anna", AbortRollout(0.0, 7), ""))
-
-
-@pytest.mark.parametrize(
-    "act",
-    [
-        AdvanceRollout(Stage.MOVED, 0.0, 1, Stage.STARTING),
-        AdvanceRollout(Stage.RETREATING, 0.0, 7, Stage.RETREATING),
-        LeaveSets(("back@1",), 7),
-        AllKnow(7, 0.0),
-        ClearSets(("back@1",), 7),
-        EndRollout(7, True),
-    ],
-)
-def test_what_was_decided_of_another_state_is_refused(act: Act):
-    """A person gives it up while its next step is being written: it stays given up."""
-    with pytest.raises(ChangeRefused):
-        by(begun(), AbortRollout(0.0), act)
-
-
-@pytest.mark.parametrize("stage", list(Stage))
-def test_the_journal_alone_is_enough_to_go_on(stage: Stage):
-    desired = at(stage, share=0.1)
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(desired), type=Desired) == desired
-
-
-def test_what_does_not_come_up_again_is_not_waited_for_for_ever():
-    """A set that cannot be there twice: it is given back, and a fix has to be deployed one day."""
-    old, new = LiveRelease("old", {"db": "db"}, (("db",),)), LiveRelease("new", {"db": "db"}, (("db",),))
-    want = DesiredSet(start_seconds_max=3.0, overlap=False, release="old")
-    rollout = Rollout(1, new, {"db": msgspec.structs.replace(want, release="new")}, settle_seconds_max=10.0)
-    desired = on(by(Desired({"db": want}, old), BeginRollout(rollout)), Stage.RETREATING, 100.0)
-    desired = by(desired, AllKnow(1, 100.0))
-
-    def seen(found: SetSeen) -> Seen:
-        return Seen({"db": found}, pinned=False, told=True)
-
-    found = outlook(desired, seen(SetSeen()), 112.9)
-    assert (found.change, found.waits, found.due) == (None, "waiting for db", 113.0)
-    late = "so it is; db did not come up again, and is started again and again"
-    assert act(outlook(desired, seen(SetSeen()), 113.0)) == (EndRollout(1, False), late)
-    assert act(outlook(desired, seen(SetSeen(1, 1)), 100.0)) == (EndRollout(1, False), "so it is")
+    assert service_of(SetName("postgres")) == "postgres"

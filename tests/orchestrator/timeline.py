@@ -13,6 +13,7 @@ leave out the reason, or parts of it ("…"). What is missing fails, and so does
 """
 
 import re
+from collections.abc import Collection
 from itertools import zip_longest
 from math import inf
 from typing import Any
@@ -116,6 +117,8 @@ class Timeline:
         self.migration: str | None = ""
         self.journal_trouble = ""
         self.transcript: list[Entry] = []
+        # What was said last of something that was seen.
+        self.said = ""
         # How often anybody was to be told anything, be it new or not.
         self.pushed = 0
         self.releases: dict[str, ReleaseSpec] = {}
@@ -151,16 +154,18 @@ class Timeline:
         self.writer.begin(desired)
         self.reconciler = Reconciler(self.state, self, self.writer, lambda text: self._did("complain", "", text))
 
-    def _release(self, services: dict[str, ServiceSpec], kept: ReleaseSpec | None = None, **spec: Any) -> ReleaseSpec:
-        """The next one: of these services, and of others as they were."""
+    def _release(
+        self, services: dict[str, ServiceSpec], kept: ReleaseSpec | None = None, settings: Collection[str] = ()
+    ) -> ReleaseSpec:
+        """The next one: of these services, and of others as they were. settings: of whom these alone are new."""
         number = len(self.releases) + 1
         specs, builds = (dict(kept.services), dict(kept.builds)) if kept is not None else ({}, {})
         for name, one in services.items():
             names = () if one.program and not one.components else one.components or (component(name),)
             specs[name] = msgspec.structs.replace(one, components=names)
-            builds[name] = str(number)
+            builds[name] = str(number) if name not in settings else builds[name]
         references = {one: of.calls for of in specs.values() for one in of.components}
-        release = ReleaseSpec(f"r{number}", specs, sets_of(builds, specs), references, builds=builds, **spec)
+        release = ReleaseSpec(f"r{number}", specs, sets_of(builds, specs), references, builds=builds)
         self.releases[release.name] = release
         return release
 
@@ -368,13 +373,12 @@ class Timeline:
         """Another one takes over at once: it knows the processes and the journal, and nothing else."""
         self._given("the supervisor dies, and another one comes")
         living, before = self._replicas(), self.state
-        self._supervise(before.desired)
+        self._supervise(msgspec.msgpack.decode(msgspec.msgpack.encode(before.desired), type=Desired))
         observed = self.state.observed
         for one in living:
             if one.set in self.state.desired.sets:
                 observed.adopt(one.serial, one.set, one.slot, one.revision, one.build, one.pid, self.now)
-                if one.state is not STARTING:
-                    self._unattached.add(one.serial)
+                self._unattached.add(one.serial)
         observed.last_serial = max(observed.last_serial, before.observed.last_serial)
         self.state.routed.take_over(self.now + SETTLE_SECONDS)
         self.state.strays = before.strays
@@ -398,12 +402,14 @@ class Timeline:
         want = self.state.desired.sets[self.set_of(name)]
         return self.by_anna(RestartService(self.set_of(name), max(found.newest_revision(), want.revision) + 1))
 
-    def deploy(self, *, migrates: bool = False, **options: Any) -> "Timeline":
-        """Another release: services that are given are new, the rest is as it was. options: of the order."""
+    def deploy(self, *, migrates: bool = False, settings: str = "", **options: Any) -> "Timeline":
+        """Another release: services that are given are new, the rest is as it was. options: of the order.
+
+        settings: the services of which the settings alone are new.
+        """
         changed = {name: options.pop(name) for name in list(options) if isinstance(options[name], ServiceSpec)}
         earlier = self.releases[self.state.desired.current.name]
-        self._release(changed, earlier)
-        later = self.releases[f"r{len(self.releases)}"]
+        later = self._release(changed, earlier, settings.split())
         return self._begin(later, DeployOrder(**options), migrates)
 
     def rollback(self, **options: Any) -> "Timeline":
@@ -430,6 +436,11 @@ class Timeline:
         return self.by_anna(AbortRollout(self.wall))
 
     # -- what there is ------------------------------------------------------------------------------------
+
+    @property
+    def done(self) -> list[str]:
+        """All that was done so far."""
+        return [one.text for one in self.transcript if not one.given]
 
     @property
     def wall(self) -> float:
@@ -487,7 +498,7 @@ class Timeline:
         return [one for found in self.state.observed.sets.values() for one in found.replicas.values()]
 
     def _observe(self, replica: Replica, observation: Observation) -> None:
-        self.reconciler.observe(replica, observation, self.now)
+        self.said = self.reconciler.observe(replica, observation, self.now)
 
     def _report(self, replica: Replica, **more: Any) -> None:
         if replica.serial in self._unattached:
@@ -606,7 +617,7 @@ class Timeline:
     def _submit(self, change: Change) -> None:
         def done(error: FissileError | None, now: float) -> None:
             if error is not None:
-                self._did("refuse", "", error)
+                self._did("refuse", "", str(error).partition("\n")[0])
 
         self.writer.submit(change, done, self.now)
 
