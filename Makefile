@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/fissile -C examples/shop run
 
-.PHONY: help venv shop test check format bench storm doors endings adoption restarts fuzz lock clean
+.PHONY: help venv shop test quick check format docs bench storm doors endings adoption restarts fuzz lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,6 +16,10 @@ $(VENV)/.dev: pyproject.toml requirements/dev.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev requirements/docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/docs.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev requirements/bench.txt
@@ -33,6 +37,10 @@ TEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not alone" && $
 test: venv  ## the tests, WORKERS at a time
 	$(TEST)
 
+# The rooms that decide and the protocol, without a process, a socket or a clock.
+quick: venv  ## the tests of the pure rooms: seconds
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not alone" tests/orchestrator tests/wire tests/component tests/simulation tests/architecture/test_rooms.py
+
 check: venv  ## format, lint, types, layers, tests: what has to pass before a commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -43,6 +51,11 @@ check: venv  ## format, lint, types, layers, tests: what has to pass before a co
 format: venv  ## put the code into the one format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.docs  ## build the documentation into build/docs; a dead link or a missing docstring is an error
+	@command -v dot >/dev/null || { echo "the drawings need Graphviz: apt-get install graphviz"; exit 2; }
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "open build/docs/index.html"
 
 # Fewer or shorter rounds show that the benchmarks run, not how fast anything is.
 ROUNDS ?= 9

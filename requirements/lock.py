@@ -1,4 +1,4 @@
-"""Pins what a fresh environment gets: dev.txt for developing, bench.txt for the benchmark's peers."""
+"""Pins what a fresh environment gets: dev.txt for developing, docs.txt for the documentation, bench.txt for peers."""
 
 import subprocess
 import sys
@@ -28,8 +28,10 @@ def main() -> None:
         subprocess.run([*install, "-r", HERE / "dev.in"], check=True)
         developing = freeze(python)
         write("dev", developing)
-        subprocess.run([*install, "-r", HERE / "bench.in"], check=True)
-        write("bench", freeze(python) - developing)
+        for name in ("docs", "bench"):
+            known = freeze(python)
+            subprocess.run([*install, "-r", HERE / f"{name}.in"], check=True)
+            write(name, freeze(python) - known)
 
 
 def write(name: str, lines: set[str]) -> None:

@@ -13,7 +13,9 @@ DIRECT_CAUSE = "\nThe above exception was the direct cause of the following exce
 class FissileError(Exception):
     """Base of all errors raised by Fissile.
 
-    `message` says what happened; `remedy` says what to do next (may be empty).
+    Attributes:
+        message: What happened.
+        remedy: What to do next; may be empty.
     """
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
@@ -47,13 +49,14 @@ class ProcessError(FissileError):
 
 
 class ConfigError(FissileError):
-    """The configuration (fissile.toml, environment, command line) has mistakes: the operator's to mend."""
+    """The configuration (fissile.toml, environment, command line) has mistakes. The operator fixes them."""
 
 
 class DeclarationError(FissileError):
-    """An application is declared wrongly: the author's to mend.
+    """An application is declared wrongly. Its author fixes that.
 
-    `mistakes` lists every mistake found, each with its remedy, so that one run shows them all.
+    Attributes:
+        mistakes: Every mistake found, each with its remedy, so one run shows them all.
     """
 
     def __init__(self, subject: str, mistakes: Sequence[str]) -> None:
@@ -65,7 +68,8 @@ class DeclarationError(FissileError):
 class CallError(FissileError):
     """A call did not yield its callee's own answer.
 
-    `origin` is the method where it arose, as "Component.method", or "" when it is not known.
+    Attributes:
+        origin: The method in which the error arose, as `Component.method`; `""` if unknown.
     """
 
     code = "call_error"
@@ -76,19 +80,23 @@ class CallError(FissileError):
 
 
 class Unavailable(CallError):
-    """The callee could not be reached, or the connection broke before its answer came."""
+    """The callee could not be reached, or the connection broke before the answer arrived."""
 
     code = "unavailable"
 
 
 class DeadlineExceeded(CallError):
-    """The time for the call ran out; the callee has been told to stop."""
+    """The call ran out of time. The callee has been told to stop."""
 
     code = "deadline_exceeded"
 
 
 class Overloaded(CallError):
-    """The callee's bounded queue is full; nothing was done. `retry_after_seconds` is its advice."""
+    """The callee's queue is full, and nothing was done.
+
+    Attributes:
+        retry_after_seconds: When the callee suggests to try again.
+    """
 
     code = "overloaded"
 
@@ -98,35 +106,36 @@ class Overloaded(CallError):
 
 
 class Cancelled(CallError):
-    """The callee gave the call up before it had an answer (it was drained or stopped)."""
+    """The callee gave the call up before it had an answer, because it was drained or stopped."""
 
     code = "cancelled"
 
 
 class PermissionDenied(CallError):
-    """The caller declares no reference to the callee, or its token does not prove its service."""
+    """The caller declares no reference to the callee, or its token does not prove which service it is."""
 
     code = "permission_denied"
 
 
 class IncompatibleContract(CallError):
-    """Caller and callee were built with different types for this method."""
+    """Caller and callee were built with different types for the method."""
 
     code = "incompatible_contract"
 
 
 class InvalidArgument(CallError):
-    """The arguments do not fit the method's types: the caller's fault."""
+    """The arguments do not fit the method's types. This is the caller's fault."""
 
     code = "invalid_argument"
 
 
 class RemoteError(CallError):
-    """The callee raised an exception that it does not declare: the callee's fault.
+    """The callee raised an exception that it does not declare. This is the callee's fault.
 
-    `type_name` is the exception's qualified name, `traceback_text` the callee's own traceback (to the
-    constructor: its text, or what makes it when somebody reads it).
-    It is raised alike in every topology, so that a split never changes what a caller can catch.
+    Every topology raises it alike, so a split never changes what a caller can catch.
+
+    Attributes:
+        type_name: The qualified name of the callee's exception.
     """
 
     code = "remote_error"
@@ -146,7 +155,7 @@ class RemoteError(CallError):
 
     @property
     def traceback_text(self) -> str:
-        """The callee's own traceback; made when it is first read."""
+        """The callee's own traceback. It is formatted on first access."""
         if not isinstance(self.traceback_source, str):
             self.traceback_source = self.traceback_source()
         return self.traceback_source

@@ -16,7 +16,12 @@ from fissile.errors import ConfigError
 from fissile.runtime.host import Host
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+# Pages that `make docs` has made of others are no documents of their own.
+DOCUMENTS = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    if not path.read_text().startswith("<!-- Made from ")
+)
 
 
 async def test_the_example_of_the_readme_works(monkeypatch: pytest.MonkeyPatch):
@@ -167,3 +172,28 @@ def test_a_wrong_command_would_be_found():
         "--wrong",
         "--now",
     }
+
+
+def test_the_python_page_has_every_public_name():
+    import fissile
+
+    page = (ROOT / "docs/reference/python.md").read_text()
+    shown = set(re.findall(r"^\.\. auto\w+:: (\w+)$", page, re.MULTILINE))
+    assert shown == set(fissile.__all__)
+
+
+def test_the_picture_of_the_shop_has_its_components_twice():
+    from fissile.runtime.loading import load_application
+
+    shop = load_application("shop:app", ROOT / "examples/shop")
+    picture = (ROOT / "docs/shop.svg").read_text()
+    assert [name for name in shop.components if len(re.findall(rf">{name}</text>", picture)) != 2] == []
+
+
+def test_every_page_is_in_the_contents_of_the_site():
+    index = (ROOT / "docs/index.md").read_text()
+    listed = {line.strip() for line in index.splitlines()}
+    pages = {
+        str(path.relative_to(ROOT / "docs").with_suffix("")) for path in DOCUMENTS if ROOT / "docs" in path.parents
+    }
+    assert {page for page in pages - listed if not page.startswith("decisions/")} == {"index"}

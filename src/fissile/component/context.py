@@ -15,13 +15,15 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f
 
 
 class CallContext(msgspec.Struct, frozen=True, gc=False):
-    """The context of a call.
+    """What travels with a call besides its arguments.
 
-    trace_id: 128 bits, not 0. span_id: 64 bits, the caller's span. sampled: keep the trace.
-    release: id of the release that the request is pinned to, "" when there is just one.
-    deadline: seconds on the process's monotonic clock, `inf` for none.
-    timeout: seconds that the call was given when it began, `inf` for none; a nested call whose own
-    timeout is not shorter needs no deadline of its own.
+    Attributes:
+        trace_id: The trace, 128 bits, never 0.
+        span_id: The caller's span, 64 bits.
+        sampled: Whether the trace is kept.
+        release: The release to which the request is pinned; `""` while there is only one.
+        deadline: When the call's time is up, in seconds on the process's monotonic clock; `inf` for never.
+        timeout: Seconds the call was given when it began; `inf` for no limit.
     """
 
     trace_id: int
@@ -32,7 +34,7 @@ class CallContext(msgspec.Struct, frozen=True, gc=False):
     timeout: float = inf
 
     def traceparent(self) -> str:
-        """The context's trace in W3C form."""
+        """Return the trace as a `traceparent` header (W3C Trace Context, level 1)."""
         return f"00-{self.trace_id:032x}-{self.span_id:016x}-{int(self.sampled):02x}"
 
 
@@ -51,5 +53,5 @@ call_context: ContextVar[CallContext | None] = ContextVar("fissile_call_context"
 
 
 def current() -> CallContext | None:
-    """The context of the call being served, or None outside of any call."""
+    """Return the context of the call being served, or None outside any call."""
     return call_context.get()

@@ -24,6 +24,7 @@ from fissile.errors import CALL_ERRORS
 
 T = TypeVar("T", bound=type)
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
 
 MARK = "__fissile__"
 LIFECYCLE = frozenset({"migrate", "start", "stop", "http"})
@@ -88,7 +89,7 @@ class Method(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def label(self) -> str:
-        """ "Component.method", as errors and telemetry name it."""
+        """Return "Component.method", as errors and telemetry name it."""
         return f"{self.component}.{self.name}"
 
     def arguments(self, request: msgspec.Struct) -> tuple[Any, ...]:
@@ -110,17 +111,17 @@ class Interface(msgspec.Struct, frozen=True, eq=False):
     doc: str = ""
 
 
-class Lazy(typing.Generic[typing.TypeVar("R")]):
-    """A reference that is resolved when it is first asked for: it may close a cycle of references.
+class Lazy(typing.Generic[R]):
+    """A reference that is resolved on first use, so two components may refer to each other.
 
-    In a unit test: `Lazy(lambda: FakeCart())`.
+    Declare it as a constructor parameter, `cart: Lazy[Cart]`. In a unit test, pass `Lazy(lambda: FakeCart())`.
     """
 
-    def __init__(self, resolve: Callable[[], Any]) -> None:
+    def __init__(self, resolve: Callable[[], R]) -> None:
         self._resolve = resolve
 
-    def get(self) -> Any:
-        """The reference. Only valid once the application is started."""
+    def get(self) -> R:
+        """Return the reference. Valid only after the application has started."""
         return self._resolve()
 
 
@@ -143,12 +144,17 @@ def component(
     raises: tuple[type[Exception], ...] = (),
     keeps: str = "",
 ) -> Any:
-    """Mark a class as a component. Its public `async def` methods are its API.
+    """Mark a class as a component. Its public `async def` methods become its API.
 
-    name: defaults to the class's. implements: the `@interface` class that it is called through.
-    raises: exceptions that any of its methods may raise and that arrive as themselves. keeps: what it keeps in
-    memory alone, in words: whoever deploys is told what is lost when it starts anew.
-    Nothing is checked here: `Application` reports all mistakes at once.
+    The class stays as it is, so unit tests can use it directly. `Application` checks it later, and reports every
+    mistake at once.
+
+    Args:
+        cls: The class, where the decorator has no arguments.
+        name: The component's name. Defaults to the name of the class.
+        implements: The `@interface` class through which callers refer to it.
+        raises: Exceptions that any of its methods may raise, and that arrive at the caller as themselves.
+        keeps: What the component keeps only in memory, in words. A deploy that restarts it warns that this is lost.
     """
 
     def mark(target: type) -> type:
@@ -163,7 +169,13 @@ def interface(cls: T, /) -> T: ...
 @overload
 def interface(*, name: str | None = None, raises: tuple[type[Exception], ...] = ()) -> Callable[[T], T]: ...
 def interface(cls: type | None = None, /, *, name: str | None = None, raises: tuple[type[Exception], ...] = ()) -> Any:
-    """Mark a class as an API that is implemented elsewhere, by `@component(implements=...)`."""
+    """Mark a class as an API that another class implements with `@component(implements=...)`.
+
+    Args:
+        cls: The class, where the decorator has no arguments.
+        name: The interface's name. Defaults to the name of the class.
+        raises: Exceptions that any of its methods may raise, and that arrive at the caller as themselves.
+    """
 
     def mark(target: type) -> type:
         setattr(target, MARK, ClassMark("interface", name or target.__name__, None, tuple(raises)))
@@ -186,11 +198,13 @@ def method(
     idempotent: bool = False,
     raises: tuple[type[Exception], ...] = (),
 ) -> Any:
-    """Say more about a method of a component.
+    """Set options of a component's method.
 
-    timeout: seconds until the deadline, `math.inf` for none, None for the application's default.
-    idempotent: a second execution does no harm, so a failed call may be tried again.
-    raises: exceptions that arrive at the caller as themselves, with their annotated fields.
+    Args:
+        function: The method, where the decorator has no arguments.
+        timeout: Seconds until the deadline; `math.inf` for none. Defaults to the application's own.
+        idempotent: A second execution does no harm, so a call whose connection broke may be repeated.
+        raises: Exceptions that arrive at the caller as themselves, with their annotated fields.
     """
 
     def mark(target: Any) -> Any:

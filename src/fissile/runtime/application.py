@@ -10,16 +10,32 @@ from fissile.runtime.host import Host
 
 
 class Application(Graph):
-    """Components and their references, checked as a graph when it is declared.
+    """An application: its components and their references, checked as a graph.
 
-    Raises DeclarationError with every mistake and its remedy.
+    Args:
+        *components: Classes decorated with `@component` or `@interface`.
+        name: The application's name.
+        context: `ContextVar` objects that travel by value with every call, in every topology. Any other stays in its
+            process.
+
+    Raises:
+        DeclarationError: The declaration has mistakes. The error lists all of them, each with its remedy.
     """
 
     def asgi(self, *, config: Mapping[str, Mapping[str, Any]] | None = None) -> Any:
-        """The whole application as one ASGI app, for any ASGI server, with no platform at all.
+        """Return the whole application as one ASGI app, for any ASGI server and without Fissile's platform.
 
-        The component with `http()` that starts last answers requests; `lifespan` starts and stops all.
-        config: tables by component, as under [components] in fissile.toml.
+        Of the components with an `http()` method, the one that starts last answers requests. The ASGI lifespan starts
+        and stops all components.
+
+        Args:
+            config: Tables by component name, as under `[components]` in fissile.toml.
+
+        Returns:
+            An ASGI 3 application.
+
+        Raises:
+            ConfigError: No component has an `http()` method, or `config` does not fit the constructors.
         """
         return WholeApp(self, config or {})
 

@@ -41,7 +41,12 @@ TEST = "Test"
 
 
 class World:
-    """A running application. `runner` is the name of how it runs."""
+    """A running application.
+
+    Attributes:
+        graph: The application under test.
+        runner: How it runs: `direct`, `copied`, `rpc` or `processes`.
+    """
 
     def __init__(self, graph: Graph, runner: str) -> None:
         self.graph = graph
@@ -49,19 +54,31 @@ class World:
         self._down: set[str] = set()
 
     def get(self, cls: type[T]) -> T:
-        """A reference to a component, as a caller outside of the application holds it."""
+        """Return a reference to a component, as a caller outside the application holds it.
+
+        Args:
+            cls: The component's class, or the interface that it implements.
+
+        Raises:
+            KeyError: The application has no such component.
+        """
         return cast(T, self.reference(self.graph.component_of(cls).name))
 
     def reference(self, name: str) -> Ref:
-        """The same by the component's name."""
+        """Return a reference to the component of this name."""
         raise NotImplementedError
 
     def client(self, cls: type, **options: Any) -> httpx.AsyncClient:
-        """An HTTP client of a component's public listener; close it, or use `async with`."""
+        """Return an HTTP client for a component's public listener. Close it, or use it in `async with`.
+
+        Args:
+            cls: A component with an `http()` method.
+            **options: Passed to `httpx.AsyncClient`.
+        """
         raise NotImplementedError
 
     def down(self, name: str) -> AbstractAsyncContextManager[None]:
-        """Within this context the component cannot be reached."""
+        """Make a component unreachable for the duration of the context."""
         raise NotImplementedError
 
     async def start(self) -> None:
