@@ -6,6 +6,8 @@ tests/architecture/test_formats.py holds a fingerprint of each format's definiti
 docs/reference/formats.md says where each number stands, and what happens where it is another one.
 """
 
+from contextlib import suppress
+
 import msgspec
 
 # The version of this package, as pyproject.toml has it.
@@ -31,12 +33,30 @@ class Format(msgspec.Struct, frozen=True):
         return f"{whose}, in format {number} of {self.name}; this one, {FISSILE}, reads {known}"
 
 
+class Head(msgspec.Struct, frozen=True):
+    """What every version says of a file beside copies of code. fissile: which wrote it; "": not known."""
+
+    format: int = 1
+    fissile: str = ""
+
+
+def head_of(data: bytes) -> Head:
+    """Of a file's content; of what is no JSON object, as an early one or a damaged one, the first format."""
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(data, type=Head)
+    return Head()
+
+
 # What the processes of an application say to each other: supervisor, zygote, replica. They are all of one number.
 PROCESSES = Format("messages", 2, 2)
 # .fissile/endpoints.json. One without a number is of format 1.
 ENDPOINTS = Format("endpoints", 1, 1)
-# .fissile/releases/*.json and what is written beside the copy of a release's code. One without a number is of format 1.
+# .fissile/releases/*.json. One without a number is of format 1.
 RELEASE = Format("releases", 1, 1)
+# .fissile/code/*/files.json, beside the copy of a release's code. One without a number is of format 1.
+COPY = Format("copies", 2, 1)
+# .fissile/code/written.json. One without a number is of format 1.
+WRITTEN = Format("written", 2, 1)
 # The tables of .fissile/journal.db (`pragma user_version`). Earlier ones are brought to this one.
 JOURNAL = Format("the journal", 3, 1)
 # Values that the journal keeps, by name. Before journal format 3 they carried no number, and are of format 1.

@@ -19,6 +19,7 @@ from commands import WAIT_SECONDS_MAX, fissile
 from supervised import lives
 
 import fissile as package
+from fissile.formats import DESIRED
 from fissile.supervisor.endpoints import read_endpoints
 
 Other = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -98,7 +99,7 @@ def test_nor_does_whoever_cannot_read_what_is_desired(folder: Path, other: Other
             refused = other(*UP, folder, *options)
             assert refused.returncode == 2, refused
             assert (
-                f"journal.db was written by {age} Fissile (0.1.0), in format 1 of desired; this one, 9."
+                f"journal.db was written by {age} Fissile (0.1.0), in format {DESIRED.number} of desired; this one, 9."
                 in refused.stderr
             )
         assert int(text_at(f"{page}/back")) == before["back"][0]

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fissile.formats import RELEASE
+from fissile.formats import COPY, RELEASE, WRITTEN
 from fissile.orchestrator.release import Release, build_of
 from fissile.runtime.settings import Settings
+from fissile.supervisor.manifest import OtherCopy, manifest
 from fissile.supervisor.releases import OtherRelease, Releases
 from fissile.supervisor.source import code_files, read_files
 
@@ -214,3 +215,65 @@ def test_a_release_of_another_fissile_is_refused_in_words_and_stays(root: Path, 
     file.write_text(json.dumps({"format": number}))  # of whose code nobody knows where it is
     kept.prune(0, [release(2).name], [])
     assert Path(other.root, "shop/__init__.py").read_text() == "X = 1\n"
+
+
+OF_COPIES = [(COPY.number + 1, "a newer"), (COPY.oldest - 1, "an older")]
+
+
+@pytest.mark.parametrize(("number", "age"), OF_COPIES)
+def test_a_copy_of_another_fissile_is_refused_in_words_and_left_alone(root: Path, number: int, age: str):
+    said: list[str] = []
+    home = Path(store(root).copy(settings(root)).root)
+    file = home.parent / "files.json"
+    known = json.loads(file.read_text())
+    assert known["format"] == COPY.number
+    file.write_text(json.dumps(known | {"format": number, "fissile": "7.0"}))
+    kept = Releases(root / ".fissile", root, said.append)
+    words = rf"{age} Fissile \(7\.0\), in format {number} of copies(.|\n)*that version"
+    with pytest.raises(OtherCopy, match=words):
+        code_files(home)
+    with pytest.raises(OtherCopy, match=words):
+        kept.relink(settings(home))
+    (home / "shop/made.json").write_text("1")
+    assert kept.gather() == kept.gather() == []
+    assert (home / "shop/made.json").read_text() == "1"
+    assert len(said) == 1
+
+
+def test_a_copy_without_a_number_is_of_the_first_format(root: Path):
+    home = Path(store(root).copy(settings(root)).root)
+    file, before = home.parent / "files.json", manifest(home)
+    known = json.loads(file.read_text())
+    file.write_text(json.dumps({key: known[key] for key in known if key not in ("format", "fissile")}))
+    assert before is not None
+    assert manifest(home) == before
+
+
+@pytest.mark.parametrize(("number", "age"), [(WRITTEN.number + 1, "a newer"), (WRITTEN.oldest - 1, "an older")])
+def test_what_another_fissile_knows_of_programs_is_refused_in_words_and_never_lost(root: Path, number: int, age: str):
+    home = Path(store(root).copy(settings(root)).root)
+    file = root / ".fissile/code/written.json"
+    written = json.dumps({"files": ["shop/made.json"], "format": number, "fissile": "7.0"})
+    file.write_text(written)
+    said: list[str] = []
+    kept = Releases(root / ".fissile", root, said.append)
+    for use in (kept.check, lambda: kept.copy(settings(root))):
+        with pytest.raises(OtherCopy, match=rf"written.json was written by {age} Fissile \(7\.0\)(.|\n)*that version"):
+            use()
+    (home / "shop/made.json").write_text("1")
+    assert kept.gather() == kept.gather() == []
+    assert len(said) == 1
+    assert file.read_text() == written
+
+
+def test_what_is_written_without_a_number_is_of_the_first_format(root: Path):
+    kept = store(root)
+    home = Path(kept.copy(settings(root)).root)
+    (root / ".fissile/code/written.json").write_text(json.dumps({"made": {"a": None}, "code": {"b": None}}))
+    (root / "a").write_text("1")
+    again = store(root)
+    again.check()
+    (home / "shop/made.json").write_text("1")
+    assert again.gather() == ["shop/made.json"]
+    known = json.loads((root / ".fissile/code/written.json").read_text())
+    assert (known["format"], set(known["made"])) == (WRITTEN.number, {"a", "shop/made.json"})

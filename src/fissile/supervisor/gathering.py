@@ -22,8 +22,10 @@ from pathlib import Path
 
 import msgspec
 
+from fissile.formats import FISSILE, head_of
+from fissile.formats import WRITTEN as WRITTEN_FORMAT
 from fissile.supervisor.copies import CACHE, COMPANIONS, JOURNAL, PACKAGES, SHM, WAL, link_one, replace_private
-from fissile.supervisor.manifest import Manifest, manifest
+from fissile.supervisor.manifest import Manifest, OtherCopy, manifest
 from fissile.supervisor.placing import (
     DRAFT,
     Place,
@@ -72,6 +74,8 @@ class Written(msgspec.Struct):
     code: dict[str, None] = {}
     # Where folders are that programs have removed.
     aside: dict[str, str] = {}
+    format: int = WRITTEN_FORMAT.number
+    fissile: str = FISSILE
 
 
 class _Links:
@@ -148,28 +152,53 @@ class Gathering:
         """The application's folder is another one from now on."""
         self._root = root
 
+    def check(self) -> None:
+        """Whether what programs have made is known here. Raises OtherCopy."""
+        self._known()
+
     @property
     def data(self) -> list[str]:
-        """Paths that programs have written to, or made."""
+        """Paths that programs have written to, or made. Raises OtherCopy."""
         written = self._known()
         return [*written.made, *written.code]
 
     def _known(self) -> Written:
+        """Raises OtherCopy: it is no cache, because nobody else knows what of the folder programs have made."""
         if self._written is None:
-            self._written = Written()
-            with suppress(OSError, msgspec.DecodeError, UnicodeError):
-                raw = msgspec.json.decode((self._code / WRITTEN).read_bytes(), type=Written)
-                for path in raw.made:
-                    self._written.made[_path(path)] = None
-                for path in raw.code:
-                    self._written.code[_path(path)] = None
-                for path, kept in raw.aside.items():
-                    self._written.aside[_path(path)] = _path(kept)
+            self._written = self._read()
         return self._written
 
+    def _read(self) -> Written:
+        file, found = self._code / WRITTEN, Written()
+        try:
+            data = file.read_bytes()
+        except OSError:
+            return found
+        head = head_of(data)
+        if not WRITTEN_FORMAT.reads(head.format):
+            raise OtherCopy(
+                f"{file} was written by {WRITTEN_FORMAT.strange(head.format, head.fissile)}",
+                remedy="go on with that version; or remove that file: what programs have made beside the code, and "
+                "nothing ignores, counts as code then",
+            )
+        with suppress(msgspec.DecodeError, UnicodeError):
+            raw = msgspec.json.decode(data, type=Written)
+            found.made = {_path(path): None for path in raw.made}
+            found.code = {_path(path): None for path in raw.code}
+            found.aside = {_path(path): _path(kept) for path, kept in raw.aside.items()}
+        return found
+
     def look(self, homes: Iterable[Path], *, at_once: bool) -> list[str]:
-        """Move what was made in these copies; its paths. at_once: what was first seen now as well."""
+        """Move what was made in these copies; its paths. at_once: what was first seen now as well.
+
+        Where another Fissile has written what is known of them, nothing is moved, and it is said.
+        """
         moved: list[str] = []
+        try:
+            self._known()
+        except OtherCopy as error:
+            self._say_once(f"what programs make stays in the copies of releases: {error}")
+            return moved
         there = [home for path in homes if (home := self._home(path)) is not None]
         for home in there:
             with suppress(OSError):
@@ -210,7 +239,11 @@ class Gathering:
     def _home(self, path: Path) -> _Home | None:
         home = self._homes.get(path)
         if home is None:
-            known = manifest(path)
+            try:
+                known = manifest(path)
+            except OtherCopy as error:
+                self._say_once(str(error))
+                return None
             if known is None:
                 return None
             parents = {parent for one in (*known.files, *known.links) for parent in _parents(one)}

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import msgspec
 
+from fissile.errors import ConfigError
+from fissile.formats import COPY, FISSILE, head_of
 from fissile.supervisor.listing import Listing
 from fissile.supervisor.state import CODE
 
@@ -27,14 +29,21 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     digest: str
 
 
+class OtherCopy(ConfigError):
+    """What stands beside copies of code was written by another Fissile, in a format that this one does not read."""
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """Of one copy. files: by path. links: those that lead to somewhere in it, by path. python: what is imported or
-    read by components, of the files. services: what each service that is not made of components consists of."""
+    read by components, of the files. services: what each service that is not made of components consists of.
+    format, fissile: in which it is written, and by which version."""
 
     files: dict[str, Item]
     links: dict[str, str] = {}
     python: tuple[str, ...] = ()
     services: dict[str, Listing] = {}
+    format: int = COPY.number
+    fissile: str = FISSILE
 
     def encoded(self) -> bytes:
         """As it is written."""
@@ -60,11 +69,22 @@ def _path(raw: str) -> str:
 
 
 def manifest(root: Path) -> Manifest | None:
-    """Of the copy whose files are in this folder; None where it is no copy."""
+    """Of the copy whose files are in this folder; None where it is no copy. Raises OtherCopy."""
     if root.parent.parent.name != CODE:
         return None
-    with suppress(OSError, msgspec.DecodeError, UnicodeError):
-        found = msgspec.json.decode((root.parent / MANIFEST).read_bytes(), type=Manifest)
+    file = root.parent / MANIFEST
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None
+    head = head_of(data)
+    if not COPY.reads(head.format):
+        raise OtherCopy(
+            f"the copy of the code in {root.parent} was made by {COPY.strange(head.format, head.fissile)}: see {file}",
+            remedy="go on with that version; or remove that folder once nothing runs from it, and deploy again",
+        )
+    with suppress(msgspec.DecodeError, UnicodeError):
+        found = msgspec.json.decode(data, type=Manifest)
         return Manifest(
             {_path(raw): item for raw, item in found.files.items()},
             {_path(raw): _path(leads) for raw, leads in found.links.items()},
@@ -74,14 +94,17 @@ def manifest(root: Path) -> Manifest | None:
                 for name, one in found.services.items()
             },
         )
-    with suppress(OSError, msgspec.DecodeError, UnicodeError):
-        paths = msgspec.json.decode((root.parent / MANIFEST).read_bytes(), type=list[str])
+    with suppress(msgspec.DecodeError):
+        paths = msgspec.json.decode(data, type=list[str])
         return Manifest(dict(_as_they_are(root, paths)), python=tuple(paths))
     return None
 
 
 def works_in(copy: Path, root: Path, service: str) -> Path:
-    """Where a program runs: in the copy of its release's code (root: the application's folder, where it has none)."""
+    """Where a program runs: in the copy of its release's code (root: the application's folder, where it has none).
+
+    Raises OtherCopy.
+    """
     known = manifest(copy)
     listing = known.services.get(service) if known is not None else None
     return root if listing is not None and not listing.files else copy

@@ -149,6 +149,11 @@ class Releases:
             self._root = root
             self._gathering.move(root)
 
+    def check(self) -> None:
+        """Whether what is known of copies is to be understood here. Raises OtherCopy."""
+        with self._turn:
+            self._gathering.check()
+
     def copy(self, settings: Settings) -> Settings:
         """Copy the code that the settings' folder holds now; the settings with the copy as their folder.
 
@@ -212,7 +217,7 @@ class Releases:
         return {path.relative_to(code).parts[0] for path in paths if path != code and path.is_relative_to(code)}
 
     def relink(self, settings: Settings) -> None:
-        """A copy that is to serve again finds what the application has made since."""
+        """A copy that is to serve again finds what the application has made since. Raises OtherCopy."""
         home = Path(settings.root)
         here = msgspec.structs.replace(settings, root=str(self._root))
         with suppress(OSError), self._turn:

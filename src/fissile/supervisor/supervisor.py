@@ -300,6 +300,8 @@ class Supervisor:
                     raise
                 await self._end_unknown(adopted, error)
                 return self.endpoints()
+            if self._keep and not adopt_only:
+                await asyncio.to_thread(self._store.check)
             beginning = Beginning(journal, self._store, self.say, ACTOR)
             if not adopted:
                 self._touched = True
