@@ -476,6 +476,8 @@ class Timeline:
 
     def replica(self, name: str) -> Replica:
         """Of that name; it lives."""
+        if name not in map(self.name, self._replicas()):
+            self._settle()  # it is started by what happened just now
         (found,) = [one for one in self._replicas() if self.name(one) == name] or [None]
         assert found is not None, f"no {name} among {[self.name(one) for one in self._replicas()]}"
         return found
@@ -596,7 +598,9 @@ class Timeline:
             slots: list[str] = []
             for name in dict.fromkeys(routes.ways.get(release, {}).values()):
                 to = routes.callees[name]
-                slots += [f"{_short(name)}.{target.slot}" for target in to.targets] or [f"no {_short(name)} {to.away}"]
+                slots += [
+                    self._names.get(target.serial) or f"{_short(name)}.{target.slot}" for target in to.targets
+                ] or [f"no {_short(name)}: {to.away}"]
             parts.append(f"{shares}{' '.join(slots) or 'nobody'}")
         for door, other in routes.elsewhere.items():
             parts.append(f"door {door or 'http'} {other.share:.0%} → {' '.join(self._names[s] for s in other.serials)}")

@@ -15,7 +15,7 @@ from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter
 from fissile.orchestrator.executor import Executor
 from fissile.orchestrator.health import Silence, over_memory, silence, stuck_loop
-from fissile.orchestrator.names import service_of
+from fissile.orchestrator.names import SetName, service_of
 from fissile.orchestrator.plan import (
     AbandonRestart,
     Action,
@@ -181,8 +181,8 @@ class Reconciler:
         changed = state.routed.update(current, unheard, now)
         # What was asked before this is known, as by a look at a rollout, rests on what callers were told until now.
         self._pushed = router = state.router()
-        several = False
-        if not unheard or not state.routed.held(now):
+        several, held = False, unheard if state.routed.held(now) else set[SetName]()
+        if not held:
             # While releases change, what one set has to know depends on more than those that it calls. And who reported
             # while others were waited for was told nothing: it is told now.
             live = (state.desired.current, state.desired.rollout)
@@ -191,8 +191,11 @@ class Reconciler:
         if not changed and not several:
             return
         for name in current:
-            if router.program(name) or (not several and not changed.intersection(router.called(name))):
+            called = router.called(name)
+            if router.program(name) or (not several and not changed.intersection(called)):
                 continue
+            if not held.isdisjoint(called):
+                continue  # what is known of one callee is less than it knows: it keeps that, and hears of all later
             told = state.told(name, router)
             for replica in state.observed.replica_set(name).replicas.values():
                 if replica.state is not STARTING:
