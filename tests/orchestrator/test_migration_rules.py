@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fissile.orchestrator.deploy_rules import live_release, sets_of, wish
-from fissile.orchestrator.desired import Desired, Rollout
+from fissile.orchestrator.desired import Desired, LiveRelease, Rollout, Stage
 from fissile.orchestrator.migration_rules import held, may_run, pending
 from fissile.orchestrator.replica import Observed, ReplicaReady
 from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
@@ -38,10 +38,23 @@ def test_those_of_a_build_are_run_once(done: Collection[str], expected: dict[str
     assert held(DESIRED, RELEASE, done) == expected
 
 
-def test_nothing_is_held_while_a_rollout_runs_them_or_where_nothing_is_loaded():
-    rollout = Rollout(1, live_release(RELEASE), {})
-    assert held(msgspec.structs.replace(DESIRED, rollout=rollout), RELEASE, ()) == {}
+def test_what_a_rollout_brings_is_not_held_and_what_serves_is_though_one_is_under_way():
+    later = msgspec.structs.replace(live_release(RELEASE), name="r2")
+    desired = msgspec.structs.replace(DESIRED, rollout=Rollout(1, later, {}))
+    assert held(desired, RELEASE, ()) == ALL
+    cart = RELEASE.sets["cart"]
+    replaced = {**DESIRED.sets, cart: msgspec.structs.replace(DESIRED.sets[cart], release="r2")}
+    assert held(msgspec.structs.replace(desired, sets=replaced), RELEASE, ()) == {"web": ("Web",)}
     assert held(DESIRED, None, ()) == {}
+
+
+def test_those_of_a_release_that_goes_never_begin():
+    later = LiveRelease("r2", {**RELEASE.sets, "cart": "cart@c2"}, live_release(RELEASE).waves)
+    rollout = Rollout(1, later, {}, stage=Stage.MOVED)
+    observed = Observed()
+    observed.observe(observed.begin("db", 0, 1, "d1", 0.0), ReplicaReady(), 1.0)
+    assert may_run(DESIRED, observed, RELEASE.sets["cart"])
+    assert not may_run(msgspec.structs.replace(DESIRED, rollout=rollout), observed, RELEASE.sets["cart"])
 
 
 def test_they_begin_once_the_database_serves_unless_nobody_wants_that():

@@ -27,12 +27,22 @@ def pending(release: ReleaseSpec, done: Collection[str]) -> dict[ServiceName, tu
 def held(desired: Desired, release: ReleaseSpec | None, done: Collection[str]) -> dict[ServiceName, tuple[str, ...]]:
     """The services that may not start before their migrations, with the components that have them.
 
-    release: the current one, if it is loaded. A rollout has a stage for them.
+    release: the current one, if it is loaded. What a rollout brings, or has replaced in place, has a stage for them.
     """
-    return {} if release is None or desired.rollout is not None else pending(release, done)
+    if release is None:
+        return {}
+    wants = (
+        (service, names, desired.sets.get(release.sets[service])) for service, names in pending(release, done).items()
+    )
+    return {service: names for service, names, want in wants if want is not None and want.release == release.name}
 
 
 def may_run(desired: Desired, observed: Observed, name: SetName) -> bool:
-    """Whether the migrations of a set that is held may begin: those serve that its replicas have to wait for."""
+    """Whether the migrations of a set that is held may begin: those serve that its replicas have to wait for.
+
+    Those of a release that goes alter nothing under the one that comes.
+    """
+    if name in desired.leaving():
+        return False
     want = desired.sets.get(name)
     return want is None or not waits_for(desired, want, observed.sets)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from fissile.errors import ConfigError
 from fissile.orchestrator.acts import (
     AbortRollout,
     Act,
@@ -16,10 +17,12 @@ from fissile.orchestrator.acts import (
     Change,
     ScaleService,
 )
-from fissile.orchestrator.deploy_rules import sets_of, wish, wishes
+from fissile.orchestrator.deploy_rules import DeployOrder, back_to, live_release, rollout_to, sets_of, wish, wishes
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
+from fissile.orchestrator.migration_rules import pending
 from fissile.orchestrator.names import ServiceName, SetName, service_of
-from fissile.orchestrator.rollout import UNDECIDED, served_before
+from fissile.orchestrator.replica import Replica
+from fissile.orchestrator.rollout import UNDECIDED
 from fissile.orchestrator.routing import Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.orchestrator.verdict import Judgement, Verdict
@@ -35,6 +38,7 @@ from fissile.simulation.invariants import (
     watch_is_too_long,
 )
 from fissile.simulation.machine import Phase, Process
+from fissile.simulation.migrations import Migrations
 from fissile.simulation.supervisor import Supervisor
 from fissile.simulation.workload import Visits
 from fissile.simulation.world import FAULT_SECONDS, WHO, ServicePlan, World
@@ -44,7 +48,6 @@ WHOLE = ServiceName("whole")
 # Of the clock on the wall, when a world begins.
 EPOCH_SECONDS = 1e6
 FIRST = "r0"
-SETTLE_MAX = 4.0
 # Before a deploy looks again whether the way is clear.
 CLEAR_SECONDS = 0.3
 TELL_SECONDS = 0.1
@@ -75,8 +78,9 @@ class DeployWorld(World):
         self.bounds: dict[str, dict[ServiceName, tuple[int, int]]] = {}
         self.broken: set[tuple[str, int]] = set()
         self.verdicts: dict[str, Verdict] = {}
-        self.migrations: dict[str, str] = {}
-        self.migrated_at: dict[str, float] = {}
+        # Components that have migrations, at each new build.
+        self.migrating = frozenset(name for name in self.names if chance(f"{name} migrates").random() < 0.3)
+        self.migrations = Migrations(self, chance("migrations"))
         self.timeline: list[str] = []
         self.cut_off: set[str] = set()
         self.raised_at: dict[str, float] = {}
@@ -208,8 +212,20 @@ class DeployWorld(World):
         awake = [name for name, want in self.desired.sets.items() if want.replicas]
         self.visits.knocked.difference_update(awake)
 
-    def migration(self, release: str) -> str | None:
-        return self.migrations[release] if self.clock.now >= self.migrated_at[release] else None
+    def kill_zygote(self, seconds: float) -> None:
+        super().kill_zygote(seconds)
+        self.migrations.zygote_dies()
+
+    def starts(self, replica: Replica) -> None:
+        want = self.desired.sets[replica.set]
+        self.migrations.check_start(self.specs[want.release], service_of(replica.set))
+
+    def taken_over(self, loop: Supervisor) -> None:
+        self.migrations.take_over(loop)
+        self.migrations.hold(loop)
+
+    def migration(self, loop: Supervisor, rollout: Rollout) -> str | None:
+        return self.migrations.look(loop, rollout)
 
     def judgement(self, release: str) -> Judgement:
         return Judgement(self.verdicts[release], "so it is")
@@ -240,13 +256,15 @@ class DeployWorld(World):
 
     def roll_back(self, dice: Dice) -> None:
         """To what served before."""
+        try:
+            found = back_to(self.desired)
+        except ConfigError:
+            return  # there is no earlier release
         rollout = self.desired.rollout
-        if rollout is not None and rollout.stage is not Stage.MOVED:
+        if found.release:
+            self._when_clear(lambda: self._begin(self.known[found.release], found.release, dice))
+        elif rollout is not None:
             self.try_to(AbortRollout(self.wall(), rollout.number), "a rollback was asked for")
-            return
-        name = served_before(self.desired)
-        if name:
-            self._when_clear(lambda: self._begin(self.known[name], name, dice))
 
     def _when_clear(self, make: Callable[[], None], again: bool = False) -> None:
         """One rollout at a time: one that is undecided is given up, one that is decided is waited for."""
@@ -278,8 +296,8 @@ class DeployWorld(World):
         references: dict[str, tuple[str, ...]] = {
             name: tuple(self.names[number + 1 :]) for number, name in enumerate(self.names)
         }
-        self.specs[name] = ReleaseSpec(name, specs, sets, references, builds=named)
-        found = LiveRelease(name, sets, tuple((service,) for service in builds))
+        spec = ReleaseSpec(name, specs, sets, references, builds=named, migrations=self.migrating)
+        self.specs[name], found = spec, live_release(spec)
         self.known[name], self.builds[name], self.bounds[name] = found, builds, bounds
         self.places[name] = {service: sets.get(service) or sets[WHOLE] for service in self.names}
         self.verdicts.setdefault(name, Verdict.AS_GOOD)
@@ -318,20 +336,18 @@ class DeployWorld(World):
             return
         name = later.name
         self.verdicts[name] = dice.choice([Verdict.AS_GOOD, Verdict.AS_GOOD, Verdict.WORSE, Verdict.INCONCLUSIVE])
-        self.migrations[name] = "the table is locked" if dice.random() < 0.2 and not back_to else ""
-        self.migrated_at[name] = self.clock.now + dice.random() * 2.0
-        rollout = Rollout(
-            number=self.desired.rollouts + 1,
-            later=later,
-            wishes=wishes(self.desired, self.specs[self.desired.current.name], self.specs[name], ""),
-            stage=Stage.MIGRATING if dice.random() < 0.3 else Stage.STARTING,
-            share=dice.choice([1.0, 1.0, 0.1, 0.5]),
-            watch_seconds=dice.random() * 4.0,
-            since=self.wall(),
-            back_to=back_to if back_to in self.desired.trail else "",
-            settle_seconds_max=SETTLE_MAX,
+        share = dice.choice([None, None, 0.1, 0.5])
+        order = DeployOrder(
+            release=back_to,
+            canary=share,
+            watch_seconds=dice.random() * 4.0 if share is not None else None,
             sticky=self.sticky.choice(["", "cookie", STICKY_HEADER]),
+            who=WHO,
         )
+        earlier, spec = self.specs[self.desired.current.name], self.specs[name]
+        wanted = wishes(self.desired, earlier, spec, "")
+        migrates = bool(pending(spec, self.migrations.done))
+        rollout = rollout_to(spec, order, self.desired, wanted, migrates=migrates, now=self.wall())
         self.try_to(BeginRollout(rollout), "asked for")
 
     def check_settled(self) -> None:

@@ -133,6 +133,7 @@ def deploying(chance: Chance) -> DeployWorld:
     if dice.random() < 0.5:
         world.clock.at(FAULT_SECONDS - 1.0 + 2.0 * dice.random(), world.set_clock, -3600.0)
     world.clock.at(FAULT_SECONDS, mend, world)
+    world.clock.at(FAULT_SECONDS, _mend_migrations, world)
     world.clock.at(FAULT_SECONDS + 10.0, _decide, world, dice)
     return world
 
@@ -193,3 +194,11 @@ def _decide(world: DeployWorld, dice: Dice) -> None:
         world.try_to(act(world.wall()), "it is time")
     if world.desired.rollout is not None:
         world.clock.after(5.0, _decide, world, dice)
+
+
+def _mend_migrations(world: DeployWorld) -> None:
+    """They succeed from now on; where some have failed at the start, somebody starts the application again."""
+    world.migrations.failed_share = 0.0
+    if world.loop is not None and world.loop.state.paused:
+        world.kill_supervisor()
+        world.start_supervisor()

@@ -17,6 +17,8 @@ class Promise(StrEnum):
     CALLEES_ARE_THERE = "no set ends that somebody still calls"
     GOING_GETS_NOTHING = "no new request gets a release that goes, once all know of it"
     STAYS_IN_ITS_RELEASE = "a request stays in its release"
+    MIGRATES_FIRST = "no replica starts before the migrations of its build"
+    MIGRATES_ONCE = "what is migrated is not migrated again"
     ENOUGH_FOR_ALL = "all requests move to as many replicas as they need"
     SHARES_ARE_WHOLE = "each new request gets one release"
     STAGES_FOLLOW = "the stages of a rollout follow each other"

@@ -84,6 +84,7 @@ class Supervisor:
         if world.door:
             world.clock.after(BALANCE_SECONDS, self._balance)
         self._adopt()
+        world.taken_over(self)
         self.wake()
         world.clock.after(world.scale_seconds, self._scale)
 
@@ -175,6 +176,7 @@ class Supervisor:
         """See Executor."""
         world = self.world
         world.last_serial = self.observed.last_serial
+        world.starts(replica)
         self.by_serial[replica.serial] = (replica, None)
         world.log(replica.set, f"start in {replica.slot}: {reason}")
         told = self.state.told(replica.set)
@@ -290,7 +292,7 @@ class Supervisor:
         if rollout is None:
             self._looking = False
             return
-        change = next_step(self.state, world.migration(rollout.later.name), world.wall()).change
+        change = next_step(self.state, world.migration(self, rollout), world.wall()).change
         if change is None:
             self._look_later()
             return

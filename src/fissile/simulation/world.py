@@ -14,10 +14,10 @@ import msgspec
 from fissile.orchestrator.acts import Change, SetReplicas
 from fissile.orchestrator.autoscale import STABLE_SECONDS
 from fissile.orchestrator.change import ChangeRefused, apply
-from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout
 from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.plan import plan
-from fissile.orchestrator.replica import READY
+from fissile.orchestrator.replica import READY, Replica
 from fissile.orchestrator.routing import Target, Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.orchestrator.verdict import Judgement
@@ -236,8 +236,14 @@ class World:
         """The clock on the wall."""
         return self.clock.now
 
-    def migration(self, release: str) -> str | None:
-        """What became of a release's migrations; None: they run."""
+    def starts(self, replica: Replica) -> None:
+        """A supervisor orders a process."""
+
+    def taken_over(self, loop: Supervisor) -> None:
+        """A supervisor begins, and has adopted what it has found."""
+
+    def migration(self, loop: Supervisor, rollout: Rollout) -> str | None:
+        """What became of a rollout's migrations: why they failed, "" if they are done, None: they run."""
         raise NotImplementedError
 
     def judgement(self, release: str) -> Judgement:

@@ -46,7 +46,7 @@ from fissile.orchestrator.demand import may_be_asleep, scale
 from fissile.orchestrator.deploy_rules import bounds, starting_order, warnings_of, wish
 from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.migration_rules import held as held_back
-from fissile.orchestrator.migration_rules import may_run
+from fissile.orchestrator.migration_rules import may_run, pending
 from fissile.orchestrator.names import ServiceName, SetName, service_of, set_name
 from fissile.orchestrator.order import stopping_order
 from fissile.orchestrator.plan import KillReplica
@@ -471,7 +471,7 @@ class Supervisor:
         if edition is None:
             return
         for service, names in held_back(self._fleet.desired, edition.spec, self._rollouts.migrations.done()).items():
-            name = self._fleet.desired.set_of(service)
+            name = edition.spec.sets[service]
             self._fleet.app.paused.add(name)
             self._spawn(self._migrate_first(edition, service, names, name))
 
@@ -480,13 +480,27 @@ class Supervisor:
     ) -> None:
         while not may_run(self._fleet.desired, self._fleet.observed, name):
             await self.next_step()
-        trouble = await self._rollouts.migrations.run(edition, service, names)
+        wanted = name in self._fleet.desired.sets  # else its release has gone meanwhile
+        trouble = await self._rollouts.migrations.run(edition, service, names) if wanted else ""
         if trouble:
             self.say(f"{service}: its data cannot be brought up to date: {trouble}")
             self._failed[name] = trouble
-        else:
-            self._fleet.app.paused.discard(name)
+            self._woken.set()
+            await self._migrated_by_others(edition, service, name)
+            self._failed.pop(name, None)
+        self._fleet.app.paused.discard(name)
         self._woken.set()
+
+    async def _migrated_by_others(self, edition: Edition, service: ServiceName, name: SetName) -> None:
+        """Wait until a deploy has run what failed here, or has replaced what needs it."""
+        seen: object = None
+        while name in self._fleet.desired.sets:
+            rollout = self._fleet.desired.rollout
+            now = self._fleet.desired.rollouts, rollout.stage if rollout is not None else None
+            if now != seen and service not in pending(edition.spec, self._rollouts.migrations.done()):
+                return
+            seen = now
+            await self.next_step()
 
     async def _take_over(self, adopted: list[tuple[Nursery, Found]]) -> None:
         """Another supervisor died: be its successor."""
