@@ -27,7 +27,7 @@ from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.stub import remote
 from fissile.runtime.control import OPERATOR, ReplicaSpec, Routes
 from fissile.runtime.loading import load_application
-from fissile.runtime.settings import load
+from fissile.settings.load import load
 from fissile.supervisor.messages import Load
 from fissile.supervisor.nursery import Nursery
 from fissile.supervisor.zygote import SPARE_AFTER_SECONDS

@@ -37,7 +37,8 @@ from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.stub import remote
 from fissile.runtime.control import OPERATOR
 from fissile.runtime.loading import load_application
-from fissile.runtime.settings import LimitSettings, ScaleSettings, ServiceSettings, Settings, load
+from fissile.settings.load import load
+from fissile.settings.schema import LimitSettings, ScaleSettings, ServiceSettings, Settings
 from fissile.supervisor.logs import Logs
 from fissile.supervisor.supervisor import Supervisor
 

@@ -37,8 +37,9 @@ from fissile.runtime.monolith import Monolith
 from fissile.runtime.named import as_named
 from fissile.runtime.places import authors
 from fissile.runtime.replica import YOUNG_OBJECTS
-from fissile.runtime.settings import LimitSettings, Settings, load, resolve
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
+from fissile.settings.load import load, resolve
+from fissile.settings.schema import LimitSettings, Settings
 from fissile.supervisor import mark, report, withheld
 from fissile.supervisor.descent import born
 from fissile.supervisor.endpoints import LOGS, Endpoints, ServiceEndpoints, state_of

@@ -8,14 +8,14 @@ import msgspec
 
 from fissile.api.app import OPERATIONS
 from fissile.orchestrator.acts import RolloutAct, SetAct
-from fissile.runtime.settings import (
+from fissile.settings.load import load
+from fissile.settings.schema import (
     CallSettings,
     LimitSettings,
     MachineSettings,
     ReleaseSettings,
     ScaleSettings,
     ServiceSettings,
-    load,
 )
 from fissile.supervisor.limits import Limits
 from fissile.supervisor.status import ReplicaStatus, RolloutStatus, ServiceStatus, SupervisorStatus

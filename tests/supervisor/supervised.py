@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from fissile.runtime.settings import load
+from fissile.settings.load import load
 from fissile.supervisor.endpoints import Endpoints
 from fissile.supervisor.logs import Logs
 from fissile.supervisor.state import IGNORING

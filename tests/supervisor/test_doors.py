@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fissile.orchestrator.desired import Desired, LiveRelease
-from fissile.runtime.settings import Settings
+from fissile.settings.schema import Settings
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
 from fissile.supervisor.fleet import Fleet

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.settings.schema import ServiceSettings, Settings
 from fissile.supervisor.copies import has_more
 from fissile.supervisor.releases import Releases
 

@@ -10,7 +10,7 @@ from types import FrameType
 
 import pytest
 
-from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.settings.schema import ServiceSettings, Settings
 from fissile.supervisor import copies, gathering, placing
 from fissile.supervisor.releases import Releases
 

@@ -14,7 +14,7 @@ import pytest
 
 from fissile.orchestrator.release import Build
 from fissile.runtime.loading import import_from_copy
-from fissile.runtime.settings import settings_from
+from fissile.settings.load import settings_from
 from fissile.supervisor.commands import editable, environments, import_folders
 from fissile.supervisor.copies import survey
 from fissile.supervisor.source import release_of, uncounted

@@ -12,7 +12,8 @@ from supervised import Output, running, until
 
 from fissile.errors import ConfigError
 from fissile.orchestrator.health import over_memory, size_text
-from fissile.runtime.settings import LimitSettings, load
+from fissile.settings.load import load
+from fissile.settings.schema import LimitSettings
 from fissile.supervisor.landlock import interface_version
 from fissile.supervisor.limits import Groups, Limits, Usage, detect, limits_of, parse_size, verdict
 from fissile.supervisor.supervisor import Supervisor

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from fissile.errors import ConfigError
-from fissile.runtime.settings import ServiceSettings, settings_from
+from fissile.settings.load import settings_from
+from fissile.settings.schema import ServiceSettings
 from fissile.supervisor import listing
 from fissile.supervisor.commands import data_server, import_folders, in_copy, named_files, segments
 from fissile.supervisor.listing import Listing, listing_of

@@ -11,7 +11,7 @@ import pytest
 
 from fissile.journal.journal import Journal
 from fissile.orchestrator.release import Build, Release
-from fissile.runtime.settings import Settings
+from fissile.settings.schema import Settings
 from fissile.supervisor.desk import Link
 from fissile.supervisor.fleet import Edition
 from fissile.supervisor.messages import Load, Loaded

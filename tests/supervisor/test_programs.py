@@ -8,7 +8,8 @@ from supervised import Output, running, until
 
 from fissile import ConfigError
 from fissile.errors import FissileError
-from fissile.runtime.settings import ServiceSettings, Settings, load
+from fissile.settings.load import load
+from fissile.settings.schema import ServiceSettings, Settings
 from fissile.supervisor.programs import check_program, check_programs
 from fissile.supervisor.supervisor import Supervisor
 

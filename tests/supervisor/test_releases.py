@@ -9,7 +9,7 @@ import pytest
 
 from fissile.formats import COPY, RELEASE, WRITTEN
 from fissile.orchestrator.release import Release, build_of
-from fissile.runtime.settings import Settings
+from fissile.settings.schema import Settings
 from fissile.supervisor.manifest import OtherCopy, manifest
 from fissile.supervisor.releases import OtherRelease, Releases
 from fissile.supervisor.source import code_files, read_files

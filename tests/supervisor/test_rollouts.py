@@ -28,7 +28,7 @@ from fissile.orchestrator.deploy_rules import DeployOrder
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.release import Release, build_of
 from fissile.orchestrator.replica import ReplicaReady
-from fissile.runtime.settings import Settings
+from fissile.settings.schema import Settings
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.messages import Loaded
 from fissile.supervisor.rollouts import Rollouts

@@ -12,7 +12,7 @@ from fissile.component.topology import topology_for
 from fissile.errors import ConfigError
 from fissile.orchestrator.release import Release, difference
 from fissile.runtime.loading import load_application
-from fissile.runtime.settings import load
+from fissile.settings.load import load
 from fissile.supervisor import source
 from fissile.supervisor.source import read_files, release_of
 

@@ -15,7 +15,7 @@ from supervised import Output, descendants, left_in, lives, running, shown, unti
 from fissile.errors import ConfigError, FissileError
 from fissile.journal.journal import JournalError
 from fissile.orchestrator.replica import Replica
-from fissile.runtime.settings import load
+from fissile.settings.load import load
 from fissile.supervisor.beginning import StartError
 from fissile.supervisor.endpoints import read_endpoints
 from fissile.supervisor.launcher import Launcher

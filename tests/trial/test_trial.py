@@ -20,7 +20,7 @@ from fissile.orchestrator.effects import Effects
 from fissile.orchestrator.module import Modules
 from fissile.orchestrator.reading import Paths
 from fissile.orchestrator.release import Release, difference
-from fissile.runtime.settings import load
+from fissile.settings.load import load
 from fissile.supervisor.source import PAGE_FOLDERS, read_files, release_of
 
 CHANGES = {**CODE, **DATA}

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from supervised import SAMPLE, Output, Running, descendants, lives, shown
 
-from fissile.runtime.settings import load
+from fissile.settings.load import load
 from fissile.supervisor.supervisor import Supervisor
 
 CONFINED = "\n[services.back]\nisolate = true\n[services.back.limits]\ndisk = ['data']\n"

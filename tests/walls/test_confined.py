@@ -19,7 +19,7 @@ from broken import CONFINED, Broken, broken_into, sample
 from supervised import shown, until
 
 from fissile.errors import ConfigError
-from fissile.runtime.settings import load
+from fissile.settings.load import load
 from fissile.supervisor.descent import RLIMIT_LOCKS, mark_by_limit
 from fissile.supervisor.landlock import interface_version
 from fissile.supervisor.supervisor import Supervisor

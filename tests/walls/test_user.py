@@ -10,7 +10,7 @@ import pytest
 from broken import Broken, broken_into, sample, wardens
 
 from fissile.errors import ConfigError
-from fissile.runtime.settings import load
+from fissile.settings.load import load
 from fissile.supervisor.supervisor import Supervisor
 from fissile.supervisor.users import READ, SEARCH, WRITE, may, out_of_reach
 from fissile.supervisor.walls import User

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from fissile.component.graph import Component
     from fissile.component.interface import Method
-    from fissile.runtime.settings import ServiceSettings
+    from fissile.settings.schema import ServiceSettings
 
 USAGE = "[MODULE:ATTRIBUTE] [OPTIONS]"
 FORMATS = ("text", "mermaid", "json")

@@ -19,7 +19,7 @@ import msgspec
 
 from fissile.errors import ConfigError
 from fissile.orchestrator.code import digest
-from fissile.runtime.settings import FILE_NAME, Settings
+from fissile.settings.schema import FILE_NAME, Settings
 from fissile.supervisor.listing import Listing, is_there, shown
 from fissile.supervisor.logfiles import private
 from fissile.supervisor.manifest import MANIFEST, Item, Manifest

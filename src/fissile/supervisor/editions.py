@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fissile.errors import ConfigError
-from fissile.runtime.settings import Settings
+from fissile.settings.schema import Settings
 from fissile.supervisor.environment import Environment, taken
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.messages import Load, Settled

@@ -25,7 +25,8 @@ from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.orchestrator.state import ApplicationState
 from fissile.rpc.access import Access, token_digest
 from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Routes
-from fissile.runtime.settings import FILE_NAME, Settings, ready_before
+from fissile.settings.application import ready_before
+from fissile.settings.schema import FILE_NAME, Settings
 from fissile.supervisor.callers import Callers
 from fissile.supervisor.desk import Link
 from fissile.supervisor.differences import Differences

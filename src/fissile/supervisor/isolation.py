@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from fissile.runtime.settings import FILE_NAME, Settings
+from fissile.settings.schema import FILE_NAME, Settings
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.manifest import works_in
 from fissile.supervisor.service import Service

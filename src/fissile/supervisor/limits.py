@@ -20,7 +20,7 @@ import msgspec
 
 from fissile.errors import ConfigError
 from fissile.orchestrator.health import size_text
-from fissile.runtime.settings import LimitSettings
+from fissile.settings.schema import LimitSettings
 from fissile.supervisor import landlock
 from fissile.supervisor.users import SEARCH, WRITE, find_user, out_of_reach, python_out_of_reach
 from fissile.supervisor.walls import User, within

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fissile.errors import ConfigError
-from fissile.runtime.settings import FILE_NAME, ServiceSettings
+from fissile.settings.schema import FILE_NAME, ServiceSettings
 from fissile.supervisor.commands import EXECUTABLE, SOURCES, data_server, named_files
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from fissile.orchestrator.packages import Installed, Missing
 from fissile.orchestrator.release import Release
 from fissile.runtime.control import ReplicaSpec, Routes
 from fissile.runtime.forked import receive_descriptors
-from fissile.runtime.settings import Settings
+from fissile.settings.schema import Settings
 from fissile.supervisor.environment import Environment
 from fissile.supervisor.walls import Walls
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fissile.errors import ConfigError
-from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.settings.schema import ServiceSettings, Settings
 
 FIRST_LINE_BYTES_MAX = 256  # as many as the kernel reads (BINPRM_BUF_SIZE, execve(2))
 # Of a shell whose program was not found, or may not be run; and of ours.

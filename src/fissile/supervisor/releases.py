@@ -21,7 +21,7 @@ from fissile.errors import ConfigError
 from fissile.formats import FISSILE, RELEASE
 from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.release import Release
-from fissile.runtime.settings import Settings
+from fissile.settings.schema import Settings
 from fissile.supervisor.copies import has_more, link, name_of, survey, take, write, write_private
 from fissile.supervisor.gathering import Gathering
 from fissile.supervisor.listing import shown

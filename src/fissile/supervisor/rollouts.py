@@ -50,7 +50,8 @@ from fissile.orchestrator.rollout import (
     UNDECIDED,
 )
 from fissile.orchestrator.rollout_status import next_step
-from fissile.runtime.settings import Settings, load
+from fissile.settings.load import load
+from fissile.settings.schema import Settings
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.environment import sent

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from fissile.orchestrator.names import ServiceName, SetName
-from fissile.runtime.settings import ServiceSettings
+from fissile.settings.schema import ServiceSettings
 from fissile.supervisor.probe import TCP
 from fissile.supervisor.sockets import HOST
 

@@ -30,7 +30,7 @@ from fissile.orchestrator.names import ServiceName
 from fissile.orchestrator.packages import Installed
 from fissile.orchestrator.reading import Paths
 from fissile.orchestrator.release import FORCED, Build, Release, build_of
-from fissile.runtime.settings import ServiceSettings, Settings
+from fissile.settings.schema import ServiceSettings, Settings
 from fissile.supervisor.commands import EXECUTABLE, PROJECTS, SOURCES, data_server, named_files, segments
 from fissile.supervisor.installed import installed, working_folder
 from fissile.supervisor.listing import DATA_SUFFIXES, SET_ASIDE, Listing, listing_of, shown, stays_within

@@ -67,7 +67,7 @@ from fissile.runtime.control import (
     ReplicaSpec,
 )
 from fissile.runtime.places import edited, places
-from fissile.runtime.settings import Settings
+from fissile.settings.schema import Settings
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
 from fissile.supervisor.callers import LOOK_SECONDS as CALLERS_LOOK_SECONDS
 from fissile.supervisor.descent import born, look, mark_of, still_there

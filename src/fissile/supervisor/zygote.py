@@ -47,8 +47,10 @@ from fissile.runtime.forked import keep_from_programs
 from fissile.runtime.host import MIGRATE, configured
 from fissile.runtime.loading import NOT_COPIED, enter_folder, import_from_copy, load_application, load_object
 from fissile.runtime.places import edited, runs_from
-from fissile.runtime.settings import Settings, resolve, standing_alone
 from fissile.runtime.unhandled import show_unhandled
+from fissile.settings.application import standing_alone
+from fissile.settings.load import resolve
+from fissile.settings.schema import Settings
 from fissile.supervisor import mark, sealed, title, withheld
 from fissile.supervisor.confine import enter
 from fissile.supervisor.descent import descendants

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fissile import Application, ConfigError, component
-from fissile.runtime.settings import FILE_NAME, load, merge, resolve, settings_from
+from fissile.settings.load import load, merge, resolve, settings_from
+from fissile.settings.schema import FILE_NAME
 
 
 class CartConfig(msgspec.Struct, frozen=True):
