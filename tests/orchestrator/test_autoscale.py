@@ -168,6 +168,12 @@ def test_who_only_waits_for_another_is_not_scaled_and_the_other_is_named():
     shop.expect("303 free cart: it has not waited for 300 s; it was held for 3 s in 3 s, by orders for 3 s")
 
 
+def test_who_waits_and_has_enough_is_not_held():
+    specs = {"cart": service((1, 20), calls="orders"), "orders": service()}
+    shop = Timeline(obedient=True, only="scale hold free", front=service(calls="cart"), **specs).at(0)
+    shop.load("front.0", cart=2).load("cart.0", orders=2).at(9).expect()
+
+
 def test_whoever_stops_to_be_scaled_is_held_no_more():
     specs = {"cart": service((1, 20), calls="orders"), "orders": service((1, 2))}
     shop = Timeline(obedient=True, only="scale hold free", front=service(calls="cart"), **specs).at(0)

@@ -15,9 +15,9 @@ def up(*, quiet: str = "") -> Timeline:
 def test_what_drains_is_told_who_takes_over_whenever_that_changes():
     shop = up(quiet="tell").scale("back", 2).expect("start back.1")
     shop.at(2).scale("back", 1).expect("kill back.1").dies("back.1").restart("back").expect("start back.0#2")
-    shop.at(3).ready("back.0#2").expect("drain back.0", "order back.0: 10 s, to back.0#2")
-    shop.at(4).dies("back.0#2").expect("start back.0#3", "order back.0: 10 s, to nobody")
-    shop.at(5).ready("back.0#3").expect("order back.0: 10 s, to back.0#3").ends("back.0").at(9).expect()
+    shop.at(3).ready("back.0#2").expect("drain back.0", "order back.0: 10 s, idle 5 s, to back.0#2")
+    shop.at(4).dies("back.0#2").expect("start back.0#3", "order back.0: 10 s, idle 5 s, to nobody")
+    shop.at(5).ready("back.0#3").expect("order back.0: 10 s, idle 5 s, to back.0#3").ends("back.0").at(9).expect()
 
 
 def test_a_restart_that_fails_is_given_up_through_the_journal_however_often_that_is_tried():

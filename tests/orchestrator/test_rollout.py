@@ -309,6 +309,17 @@ def test_what_does_not_come_up_again_is_not_waited_for_for_ever():
     one.expect("rollout undone: because; db did not come up again, and is started again and again")
 
 
+def test_deaths_of_before_do_not_count_against_what_takes_its_place():
+    one = shop(db=service(overlap=False)).dies("db.0").expect("start db.0#2").deploy(db=service(overlap=False))
+    one.expect("drain db.0#2", "start db.0#3", MOVED, KNOWN, "rollout done: all of the earlier release has ended")
+
+
+def test_nor_do_those_of_a_restart_in_a_set_whose_settings_alone_are_new():
+    one = shop((1, 9), db=service()).slow("db@2").deploy(db=service(), back=service((1, 5)), settings="back")
+    one.expect("start db@2.0").slow("back.0#2").restart("back").expect("start back.0#2").dies("back.0#2")
+    one.expect("give up the restart of back").ready("db@2.0").expect(MOVED, KNOWN, *left("db"), "rollout done")
+
+
 def test_what_sleeps_keeps_no_retreat_from_its_end_and_what_is_awake_does():
     """Both releases have it: its bounds are altered, and given back."""
     one = shop((0, 3), db=service()).at(70).expect("60.1 scale back to 0: no calls for 60 s", "60.1 drain back.0")
@@ -405,6 +416,17 @@ def test_whoever_was_adopted_may_give_out_requests_until_it_has_said_what_it_kno
     one = shop().slow("front").deaf("front.0").deploy(back=service()).expect("start back@2.0").supervisor_dies()
     one.at(2).waits("telling all replicas about the new ones")
     one.hears("front.0").ready("front.0").expect(MOVED, KNOWN, *left("back"), "rollout done")
+
+
+def test_who_is_being_killed_is_not_waited_for():
+    one = shop(2).slow("back.1").hangs("back.1").at(5).expect("4 ask back.1", "4.5 kill back.1", "4.5 start back.1#2")
+    one.deaf("back.1").deploy(front=service(calls="back"))
+    one.expect("start front@2.0", MOVED, KNOWN, *left("front"), "rollout done")
+
+
+def test_programs_apply_no_routes_and_are_not_waited_for():
+    one = shop(db=service(program=True, components=("Db",))).deaf("db").deploy(back=service())
+    one.expect("start back@2.0", MOVED, KNOWN, *left("back"), "rollout done")
 
 
 def test_who_cannot_be_told_may_go_on_giving_out_requests():

@@ -112,9 +112,9 @@ def test_the_door_of_another_build_takes_its_share_of_connections():
 def test_who_drains_hands_its_connections_to_those_that_new_ones_go_to():
     web = service(2, doors=("Web",), components=("Web",))
     shop = told(only="order", web=web, back=service()).slow("web").scale("web", 1)
-    shop.expect("order web.0: 10 s, to web.1 web.1").ends("web.0")
-    shop.scale("back", 0).expect("order back.0: 10 s, to nobody").deploy(web=web)
-    shop.expect("order web.1: 10 s, to web@2.0 web@2.0")
+    shop.expect("order web.0: 10 s, idle 5 s, to web.1 web.1").ends("web.0")
+    shop.scale("back", 0).expect("order back.0: 10 s, idle 0 s, to nobody").deploy(web=web)
+    shop.expect("order web.1: 10 s, idle 5 s, to web@2.0 web@2.0")
 
 
 # -- who may call ----------------------------------------------------------------------------------------

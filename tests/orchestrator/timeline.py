@@ -562,7 +562,8 @@ class Timeline:
         if self._ordered.get(replica.serial) != order:
             self._ordered[replica.serial] = order
             heirs = [self._names.get(one, "?") for to in order.heirs.values() for one in to]
-            self._did("order", self.name(replica), f"{order.seconds_max:g} s, to {' '.join(heirs) or 'nobody'}")
+            times = f"{order.seconds_max:g} s, idle {order.idle_seconds_max:g} s"
+            self._did("order", self.name(replica), f"{times}, to {' '.join(heirs) or 'nobody'}")
 
     def stop(self, replica: Replica, reason: object) -> None:
         self._did("stop", self.name(replica), reason)
