@@ -15,8 +15,9 @@ from fissile.orchestrator.acts import (
     ScaleService,
     SetReplicas,
 )
-from fissile.orchestrator.desired import Stage
+from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Stage
 from fissile.orchestrator.names import SetName, service_of, set_name
+from fissile.orchestrator.rollout import begun_again
 from tests.orchestrator.timeline import Timeline, service
 
 # What follows when all of the earlier release's requests are done, in a service of one replica.
@@ -320,6 +321,15 @@ def test_nor_do_those_of_a_restart_in_a_set_whose_settings_alone_are_new():
     one.expect("give up the restart of back").ready("db@2.0").expect(MOVED, KNOWN, *left("db"), "rollout done")
 
 
+def test_of_several_that_do_not_come_up_again_each_has_its_time():
+    specs = {"db": service(overlap=False, start_seconds=3.0), "cache": service(overlap=False, start_seconds=6.0)}
+    one = (
+        shop(**specs).slow("db", "cache").deploy(**specs).at(2).ends("db.0", "cache.0").at(3).abort().at(18.9).started()
+    )
+    one.waits("waiting for db, cache").at(19).started()
+    assert one.done[-1] == "rollout undone: because; db, cache did not come up again, and is started again and again"
+
+
 def test_what_sleeps_keeps_no_retreat_from_its_end_and_what_is_awake_does():
     """Both releases have it: its bounds are altered, and given back."""
     one = shop((0, 3), db=service()).at(70).expect("60.1 scale back to 0: no calls for 60 s", "60.1 drain back.0")
@@ -435,6 +445,32 @@ def test_who_cannot_be_told_may_go_on_giving_out_requests():
     one.hears("front.0").at(60).expect().waits("telling all replicas about the new ones")
     one.state.strays.clear()
     one.expect(MOVED, KNOWN, *left("back"), "rollout done")
+
+
+# -- all stopped, and started again -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "scaled", "expected"),
+    [
+        (True, DesiredSet(7, 2, 9), DesiredSet(7, 2, 9)),
+        (True, DesiredSet(0, 0, 9), DesiredSet(1, 0, 9)),  # it slept: nobody knows whether somebody comes
+        (True, DesiredSet(0, 2, 9, zero_by="anna"), DesiredSet(0, 2, 9, zero_by="anna")),
+        (True, DesiredSet(7, 2, 9, release="r1", revision=5), DesiredSet(7, 2, 9)),
+        (False, DesiredSet(7, 2, 9), DesiredSet(3, 1, 4)),
+    ],
+)
+def test_a_release_that_goes_on_has_the_counts_that_it_had(goes_on: bool, scaled: DesiredSet, expected: DesiredSet):
+    name, live = SetName("back@1"), LiveRelease("r2")
+    before = Desired({name: scaled}, LiveRelease("r1"), trail=("r0",), rollouts=4)
+    found = begun_again(before, live, {name: DesiredSet(3, 1, 4)}, goes_on=goes_on)
+    assert found == Desired({name: expected}, live, trail=("r0", "r1"), rollouts=4)
+
+
+def test_of_what_only_one_can_be_none_more_is_brought_back():
+    name, live = SetName("db"), LiveRelease("r1")
+    found = begun_again(Desired({name: DesiredSet(7, 2, 9)}, live), live, {name: DesiredSet(most=1)}, goes_on=True)
+    assert found == Desired({name: DesiredSet(1, 1, 1, most=1)}, live)
 
 
 # -- what is decided of another state of things ---------------------------------------------------------

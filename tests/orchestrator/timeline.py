@@ -244,8 +244,8 @@ class Timeline:
                     self._report(replica)
         elif seconds == WATCH_SECONDS:
             self.reconciler.watch(self.now, 0.0)
-        elif seconds == SCALE_SECONDS:
-            self._autoscale()
+        elif not self._autoscale():
+            return
         self._settle()
 
     # -- what happens -------------------------------------------------------------------------------------
@@ -636,7 +636,8 @@ class Timeline:
         self._submit(change)
         return not self.journal_trouble
 
-    def _autoscale(self) -> None:
+    def _autoscale(self) -> bool:
+        """Whether anything was altered."""
         asleep = may_be_asleep(self.state)
         changes, news = scale(self.state, self._knocked.intersection(asleep), cores=self.cores, now=self.now)
         for held in news:
@@ -645,6 +646,7 @@ class Timeline:
             self._submit(change)
         awake = {name for name, want in self.state.desired.sets.items() if want.replicas}
         self._knocked -= awake
+        return bool(changes)
 
 
 def _timed(line: str) -> tuple[float | None, str]:
