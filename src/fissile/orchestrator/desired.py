@@ -131,6 +131,18 @@ class Desired(msgspec.Struct, frozen=True):
         """Those that may have requests."""
         return (self.current,) if self.rollout is None else (self.current, self.rollout.later)
 
+    def needed(self) -> set[str]:
+        """The releases of whose code something runs, or may have to."""
+        return {release.name for release in self.releases()} | {want.release for want in self.sets.values()}
+
+    def live_services(self) -> set[ServiceName]:
+        """Those of all live releases: they alone may call, and report."""
+        return {service for release in self.releases() for service in release.sets}
+
+    def wants(self, name: SetName, release: str, *, migrates: bool) -> bool:
+        """Whether a process goes on that somebody else has begun: a replica of a set, or one that runs migrations."""
+        return any(release == one.name for one in self.releases()) if migrates else name in self.sets
+
     def shares(self) -> dict[str, float]:
         """Which part of new requests each release gets: in [0, 1], 1 in all."""
         rollout = self.rollout

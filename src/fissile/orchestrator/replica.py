@@ -4,7 +4,7 @@ A replica is one process in a slot of a service. It never goes back: a dead one 
 with a serial of its own, and what its slot remembers of the deaths says when.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from math import inf
 
@@ -242,10 +242,18 @@ class Observed(msgspec.Struct):
                 if replica.report is not None:
                     yield serial, replica.report
 
+    def next_serial(self) -> int:
+        """No process has had it, and none will have it again."""
+        self.last_serial += 1
+        return self.last_serial
+
+    def count_on(self, serials: Iterable[int]) -> None:
+        """These were given by a supervisor before."""
+        self.last_serial = max(self.last_serial, *serials, 0)
+
     def begin(self, name: SetName, slot: int, revision: int, build: str, now: float) -> Replica:
         """A replica is about to be started: from now on it is reckoned with."""
-        self.last_serial += 1
-        replica = Replica(self.last_serial, name, slot, revision, build, now, heard_at=now)
+        replica = Replica(self.next_serial(), name, slot, revision, build, now, heard_at=now)
         self._enter(replica)
         return replica
 
@@ -259,7 +267,7 @@ class Observed(msgspec.Struct):
         found = self.replica_set(replica.set)
         found.replicas[replica.serial] = replica
         found.memory(replica.slot).reason = ""
-        self.last_serial = max(self.last_serial, replica.serial)
+        self.count_on([replica.serial])
         self._changed(found)
 
     def drain(self, replica: Replica, now: float) -> None:

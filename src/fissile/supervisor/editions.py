@@ -8,11 +8,12 @@ read the same files, and have the same environment. After that it stays as the p
 import asyncio
 import secrets
 import socket
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from fissile.errors import ConfigError
+from fissile.orchestrator.restart_rules import zygotes_in_use
 from fissile.settings.schema import Settings
 from fissile.supervisor.environment import Environment, taken
 from fissile.supervisor.fleet import Edition, Fleet
@@ -157,25 +158,13 @@ class Editions:
     async def tidy(self) -> None:
         """Let go of what no live release and no replica needs."""
         desired = self._fleet.desired
-        needed = {release.name for release in desired.releases()} | {want.release for want in desired.sets.values()}
-        for name in [name for name in self._fleet.editions if name not in needed]:
+        for name in self._fleet.editions.keys() - desired.needed():
             del self._fleet.editions[name]
-        used = set(self._used())
+        used = {edition.nursery.name for edition in self._fleet.editions.values()}
+        used.update(zygotes_in_use(desired, self._fleet.observed))
         for name in [name for name in self._fleet.nurseries if name not in used]:
             await self.retire(self._fleet.nurseries[name])
         await self.close_idle()
-
-    def _used(self) -> Iterator[str]:
-        """The zygotes that replicas may still have to be made by."""
-        fleet, desired = self._fleet, self._fleet.desired
-        yield from (edition.nursery.name for edition in fleet.editions.values())
-        for name, want in desired.sets.items():
-            yield want.zygote
-            if any(replica.revision < want.revision for replica in fleet.observed.replica_set(name).replicas.values()):
-                yield want.zygote_before  # as long as the restart may be given up
-        if desired.rollout is not None:
-            wanted = (*desired.rollout.wishes.values(), *desired.rollout.kept.values())
-            yield from (want.zygote for want in wanted)
 
     async def close_idle(self) -> None:
         """End the zygotes of earlier releases whose last replica has gone."""

@@ -302,6 +302,10 @@ class Fleet:
         """Whether a set's replicas are programs that know nothing of us."""
         return bool(self.service(name).settings.command)
 
+    def programs(self) -> set[SetName]:
+        """The live sets of which that is so."""
+        return {name for name, service in self.sets.items() if service.settings.command}
+
     def lines_of(self, name: SetName, trouble: str) -> tuple[str, ...]:
         """What a process of a replica set printed last that did not come up, beside its trouble."""
         found = [lines for (set_name, _), lines in self.last_lines.items() if set_name == name and lines]

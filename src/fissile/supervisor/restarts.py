@@ -16,6 +16,7 @@ import msgspec
 from fissile.errors import ConfigError, FissileError
 from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.packages import Installed, Missing, differences, from_here, gone, listed, way_back
+from fissile.orchestrator.restart_rules import Read, asleep, behind, imported_anew
 from fissile.supervisor.beginning import StartError
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
@@ -24,7 +25,6 @@ from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.installed import installed, is_uvs, path_now, working_folder
 from fissile.supervisor.nursery import Nursery
 from fissile.supervisor.status import RestartOrder
-from fissile.supervisor.unreleased import changed
 
 
 class StartFailed(StartError):
@@ -101,13 +101,13 @@ class Restarts:
                 edition.nursery = nursery
                 self._editions.take_nursery(nursery)
             done: dict[ServiceName, int] = {}
-            asleep = [service for service in services if self._sleeps(service)] if len(services) > 1 else []
+            left = asleep(self._fleet.desired, services)
             try:
-                for service in (one for one in services if one not in asleep):
+                for service in (one for one in services if one not in left):
                     done[service] = await self._replace(service, fresh, who, why, before=list(done))
             finally:
                 await self._settle(before)
-            return self._told(done, asleep, fresh)
+            return self._told(done, left, fresh)
 
     @asynccontextmanager
     async def _in_turn(self, services: list[ServiceName], who: str) -> AsyncGenerator[None]:
@@ -171,9 +171,7 @@ class Restarts:
                     remedy="stop it with Ctrl-C, and start it in the new one; or use `fissile up`",
                 )
             return []
-        sets = [name for service in services for name in fleet.desired.sets_of(service)]
-        imported = [name for name in sets if environment is not None or not fleet.command(name)]
-        return list(dict.fromkeys(fleet.desired.sets[name].release for name in imported))
+        return imported_anew(fleet.desired, services, fleet.programs(), moves=environment is not None)
 
     async def _load(self, edition: Edition, environment: Environment | None, *, packages: bool) -> Nursery:
         settled = edition.nursery.load.settled
@@ -211,35 +209,26 @@ class Restarts:
                 edition.nursery = nursery
         await self._editions.tidy()
 
-    def _sleeps(self, service: ServiceName) -> bool:
-        return any(self._fleet.desired.sets[name].zero_by for name in self._fleet.desired.sets_of(service))
-
     def _told(
-        self, done: dict[ServiceName, int], asleep: list[ServiceName], fresh: dict[str, tuple[Edition, Nursery]]
+        self, done: dict[ServiceName, int], left: list[ServiceName], fresh: dict[str, tuple[Edition, Nursery]]
     ) -> Restarted:
         fleet = self._fleet
-        others = [
-            service
-            for service in fleet.names()
-            if service not in done and not self._sleeps(service) and self._is_behind(service, fresh)
-        ]
+        others = behind(
+            fleet.desired,
+            [service for service in fleet.names() if service not in done],
+            fleet.programs(),
+            {name: _read(fleet.nursery_of(name)) for name in fleet.desired.sets},
+            {release: _read(nursery) for release, (_, nursery) in fresh.items()},
+        )
         read = {path: None for _, nursery in fresh.values() for path in nursery.load.files}
         given = [str(fleet.nursery_of(name).environment) for one in done for name in fleet.desired.sets_of(one)]
         shown = given[0] if given and self._editions.keep else ""
         warnings = tuple(dict.fromkeys(one for _, nursery in fresh.values() for one in nursery.loaded.warnings))
-        return Restarted(sum(done.values()), done, tuple(read), shown, tuple(asleep), tuple(others), warnings)
+        return Restarted(sum(done.values()), done, tuple(read), shown, tuple(left), tuple(others), warnings)
 
-    def _is_behind(self, service: ServiceName, fresh: dict[str, tuple[Edition, Nursery]]) -> bool:
-        """Whether a service runs with other files of settings, or another environment, than were read just now."""
-        for name in self._fleet.desired.sets_of(service):
-            found = fresh.get(self._fleet.desired.sets[name].release)
-            if found is None:
-                continue
-            own, new = self._fleet.nursery_of(name), found[1]
-            files = not self._fleet.command(name) and changed(own.load.files, new.load.files)
-            if files or own.environment.block != new.environment.block:
-                return True
-        return False
+
+def _read(nursery: Nursery) -> Read:
+    return Read(nursery.load.files, nursery.environment.block)
 
 
 def check(release: str, missing: tuple[Missing, ...], before: Installed, consent: str) -> None:

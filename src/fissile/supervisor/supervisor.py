@@ -54,6 +54,7 @@ from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Replica, ReplicaEnded, ReplicaReported, ReplicaState
 from fissile.orchestrator.restart import described
+from fissile.orchestrator.restart_rules import how_it_ended, next_revision
 from fissile.orchestrator.rollout import begun_again
 from fissile.rpc.absence import back
 from fissile.rpc.server import Server
@@ -555,7 +556,7 @@ class Supervisor:
         """No serial is given twice, not even that of a replica that ended while nobody supervised."""
         handovers = self._fleet.handovers()
         here = {spec.serial for spec in living}
-        self._fleet.observed.last_serial = max([0, *here, *handovers, *(spec.serial for spec in buried)])
+        self._fleet.observed.count_on([*here, *handovers, *(spec.serial for spec in buried)])
         for serial in handovers.keys() - here:
             remove_unix(str(handovers[serial]))
 
@@ -604,7 +605,7 @@ class Supervisor:
     async def _adopt_editions(self, adopted: list[tuple[Nursery, Found]], wanted: Desired) -> None:
         """The releases that are wanted, from their zygotes or loaded anew."""
         fleet = self._fleet
-        needed = {release.name for release in wanted.releases()} | {want.release for want in wanted.sets.values()}
+        needed = wanted.needed()
         for nursery, found in adopted:
             name = found.loaded.release.name
             if name in needed and name not in fleet.editions:
@@ -620,11 +621,11 @@ class Supervisor:
             link.settle(child.pid)
             self._rollouts.migrations.adopt(spec, child, link)
             self._watch_migration(spec.serial, child, link, SetName(spec.set))
-            if all(spec.release != release.name for release in self._fleet.desired.releases()):
+            if not self._fleet.desired.wants(SetName(spec.set), spec.release, migrates=True):
                 child.signal(signal.SIGKILL)
             return
         name = SetName(spec.set)
-        if name not in self._fleet.desired.sets:
+        if not self._fleet.desired.wants(name, spec.release, migrates=False):
             child.signal(signal.SIGKILL)  # of a release that nobody wants any more
             return
         replica = self._fleet.observed.adopt(spec.serial, name, spec.slot, spec.revision, spec.build, child.pid, now)
@@ -701,8 +702,7 @@ class Supervisor:
                 await asyncio.to_thread(self.journal.keep, "secrets", msgspec.msgpack.encode(self._fleet.secrets))
 
     def _strip_secrets(self) -> bool:
-        live = {service for release in self._fleet.desired.releases() for service in release.sets}
-        gone = self._fleet.secrets.services.keys() - live
+        gone = self._fleet.secrets.services.keys() - self._fleet.desired.live_services()
         self._fleet.secrets.forget(gone)
         return bool(gone)
 
@@ -710,8 +710,7 @@ class Supervisor:
         self, edition: Edition, service: ServiceName, names: tuple[str, ...]
     ) -> tuple[Child, Link]:
         """A process that runs migrations. Raises ForkError or OSError."""
-        self._fleet.observed.last_serial += 1
-        serial = self._fleet.observed.last_serial
+        serial = self._fleet.observed.next_serial()
         await self._endings.over(name=service, slot=NO_SLOT)
         link = self._desk.link(serial)
         try:
@@ -1209,24 +1208,20 @@ class Supervisor:
 
     async def restart_set(self, name: SetName, who: str, why: str, zygote: str = "") -> int:
         """Replace a replica set's replicas; how many. zygote: by which the new ones are made. Raises StartFailed."""
-        found = self._fleet.observed.replica_set(name)
-        revision = max(self._fleet.desired.sets[name].revision, found.newest_revision()) + 1
+        fleet, end = self._fleet, None
+        revision = next_revision(fleet.desired, fleet.observed, name)
         await self.change(Change(who, RestartService(name, revision, zygote), why))
-        while True:
+        while end is None:
             await self.next_step()
-            want = self._fleet.desired.sets.get(name, DesiredSet(0, 0, 0))
-            if not want.replicas_max:
-                return 0  # it ends: a rollout has replaced it
-            if want.revision < revision:
-                trouble = found.trouble_of(revision)
-                raise StartFailed(
-                    trouble,
-                    remedy="mend that, and restart again; the old replica serves on",
-                    service=service_of(name),
-                    last_lines=self._fleet.lines_of(name, trouble),
-                )
-            if found.ready() >= want.replicas and all(r.revision >= revision for r in found.replicas.values()):
-                return want.replicas
+            end = how_it_ended(fleet.desired, fleet.observed, name, revision)
+        if end.trouble:
+            raise StartFailed(
+                end.trouble,
+                remedy="mend that, and restart again; the old replica serves on",
+                service=service_of(name),
+                last_lines=fleet.lines_of(name, end.trouble),
+            )
+        return end.replicas
 
     async def scale(self, service: str, low: int, high: int, *, who: str = "operator", why: str = "") -> None:
         """Have so many replicas from now on. Raises InvalidArgument, ChangeRefused or JournalError."""
