@@ -27,6 +27,15 @@ class FissileError(Exception):
         return f"{self.message}\n  → {self.remedy}" if self.remedy else self.message
 
 
+def advises(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says what to do next."""
+    while error is not None:
+        if isinstance(error, FissileError) and error.remedy:
+            return True
+        error = error.__cause__
+    return False
+
+
 def with_lines(message: str, remedy: str, service: str, lines: Sequence[str]) -> str:
     """An error with the last lines of a service's process; those alone where there is no message."""
     quoted = [f"  the last lines of {service}:", *(f"  | {line}" for line in lines)] if lines else []

@@ -2,6 +2,7 @@
 
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.desired import LiveRelease, Rollout
+from fissile.orchestrator.reasons import Said
 from fissile.orchestrator.replica import Observed, Replica, ReplicaEnded, ReplicaReady, ReplicaReported
 from fissile.orchestrator.verdict import Judgement, Verdict
 from fissile.runtime.control import Heartbeat, ReplicaHello, Traffic
@@ -50,7 +51,7 @@ def test_what_a_replica_answered_counts_after_its_end():
     world.look()
     world.answered(gone, new=(100, 90), old=(100, 0))
     world.look()
-    world.observed.observe(gone, ReplicaEnded("ended"), 2.0)
+    world.observed.observe(gone, ReplicaEnded(Said("ended")), 2.0)
     world.answered(stays, new=(1, 0), old=(1, 0))
     found = world.look()
     assert found.verdict is Verdict.WORSE

@@ -20,6 +20,7 @@ from fissile.orchestrator.rollout_status import all_applied, pinned, sets_seen
 from fissile.orchestrator.routes import Target
 from fissile.orchestrator.routing import Router, SetRoutes
 from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
+from tests.orchestrator.golden_reasons import typed
 
 GOLDEN: dict[str, list[dict[str, Any]]] = msgspec.msgpack.decode(
     gzip.decompress((Path(__file__).parent / "golden.msgpack.gz").read_bytes()), strict=False
@@ -46,7 +47,7 @@ class State(msgspec.Struct):
 def recorded(kind: str, out: Any) -> list[tuple[State, Any]]:
     """The states, and what was decided, as its type."""
     return [
-        (msgspec.convert(one["in"], State, strict=False), msgspec.convert(one["out"], out, strict=False))
+        (msgspec.convert(typed(one["in"]), State, strict=False), msgspec.convert(typed(one["out"]), out, strict=False))
         for one in GOLDEN[kind]
     ]
 

@@ -32,10 +32,12 @@ from fissile.orchestrator.deploy_rules import (
     wishes,
 )
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout
+from fissile.orchestrator.reasons import Said
 from fissile.orchestrator.release import Difference, Release
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.spec import ReleaseSpec
 from fissile.runtime.control import WireDifference
+from tests.orchestrator.golden_reasons import typed
 
 GOLDEN: dict[str, list[dict[str, Any]]] = msgspec.msgpack.decode(
     gzip.decompress((Path(__file__).parent / "golden_deploys.msgpack.gz").read_bytes()), strict=False
@@ -59,7 +61,7 @@ def recorded(kind: str, out: Any, *, whole: bool = False) -> list[tuple[dict[str
     for one in GOLDEN[kind]:
         plain = {"release": str} if kind == "rollback" else {}
         given = {
-            name: msgspec.convert(value, (types | plain).get(name, Any), strict=False)
+            name: msgspec.convert(typed(value), (types | plain).get(name, Any), strict=False)
             for name, value in one["in"].items()
         }
         found.append((given, msgspec.convert(one["out"], out, strict=False)))
@@ -178,4 +180,5 @@ def test_who_is_missing_at_a_start_and_who_cannot_start():
     for given, (names, failure) in recorded("start", tuple[list[str], tuple[str, int, str] | None]):
         desired, observed = given["desired"], given["observed"]
         assert missing(given["sets"], desired, observed, given["held"]) == names
-        assert cannot_start(names, observed, given["failed"]) == failure
+        failed = cannot_start(names, observed, {name: Said(text) for name, text in given["failed"].items()})
+        assert (failed and (*failed[:2], failed[2].trouble)) == failure

@@ -10,6 +10,7 @@ from fissile.orchestrator.acts import GiveUpRestart
 from fissile.orchestrator.change import apply
 from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.plan import AbandonRestart, DrainReplica, KillReplica, StartReplica, plan
+from fissile.orchestrator.reasons import Said
 from fissile.orchestrator.replica import (
     DRAINING,
     READY,
@@ -334,10 +335,10 @@ def worlds(draw: st.DrawFn) -> tuple[DesiredSet, Observed]:
         if state is STARTING:
             found.unheard = draw(st.booleans())
         if draw(st.integers(0, 5)) == 0:
-            observed.observe(found, ReplicaHung("stuck"), NOW)
+            observed.observe(found, ReplicaHung(Said("stuck")), NOW)
     for _ in range(draw(st.integers(0, 3))):
         dead = replica(observed, draw(st.integers(0, 4)), STARTING, revision=draw(st.integers(1, 3)))
-        observed.observe(dead, ReplicaEnded("ended"), NOW)
+        observed.observe(dead, ReplicaEnded(Said("ended")), NOW)
     want = wish(draw(st.integers(0, 5)), revision=draw(st.integers(1, 3)), overlap=draw(st.booleans()))
     return want, observed
 
@@ -360,11 +361,11 @@ def test_an_obedient_world_becomes_as_desired(world: tuple[DesiredSet, Observed]
                 want = apply(Desired({NAME: want}), action.change).sets[NAME]
             elif isinstance(action, DrainReplica):
                 observed.drain(action.replica, now)
-                observed.observe(action.replica, ReplicaEnded("ended"), now)
+                observed.observe(action.replica, ReplicaEnded(Said("ended")), now)
             else:
                 if isinstance(action, KillReplica):
                     observed.end(action.replica, action.reason, fault=action.fault)
-                observed.observe(action.replica, ReplicaEnded("ended"), now)
+                observed.observe(action.replica, ReplicaEnded(Said("ended")), now)
         if not step.actions:
             assert step.due < inf, "there is something to do, and it says never to ask again"
             now = max(now, step.due)

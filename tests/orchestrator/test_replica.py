@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fissile.orchestrator.reasons import Said
 from fissile.orchestrator.replica import (
     DRAINING,
     READY,
@@ -40,15 +41,15 @@ def test_there_is_no_way_back():
 @pytest.mark.parametrize(
     ("before", "end", "state", "counted"),
     [
-        ([], ReplicaEnded("ended"), ReplicaState.FAILED, True),
-        ([ReplicaReady()], ReplicaEnded("ended"), ReplicaState.FAILED, True),
-        ([ReplicaReady(), "drain"], ReplicaEnded("ended"), ReplicaState.STOPPED, False),
-        ([ReplicaReady(), "end"], ReplicaEnded("ended"), ReplicaState.STOPPED, False),
-        ([ReplicaReady(), ReplicaDraining()], ReplicaEnded("ended"), ReplicaState.STOPPED, False),
-        ([ReplicaDraining(), ReplicaDraining()], ReplicaEnded("ended"), ReplicaState.STOPPED, False),
-        (["fault", ReplicaDraining()], ReplicaEnded("ended"), ReplicaState.FAILED, True),
-        ([ReplicaReady(), ReplicaHung("stuck"), "end"], ReplicaEnded("ended"), ReplicaState.FAILED, True),
-        (["fault"], ReplicaEnded("ended"), ReplicaState.FAILED, True),
+        ([], ReplicaEnded(Said("ended")), ReplicaState.FAILED, True),
+        ([ReplicaReady()], ReplicaEnded(Said("ended")), ReplicaState.FAILED, True),
+        ([ReplicaReady(), "drain"], ReplicaEnded(Said("ended")), ReplicaState.STOPPED, False),
+        ([ReplicaReady(), "end"], ReplicaEnded(Said("ended")), ReplicaState.STOPPED, False),
+        ([ReplicaReady(), ReplicaDraining()], ReplicaEnded(Said("ended")), ReplicaState.STOPPED, False),
+        ([ReplicaDraining(), ReplicaDraining()], ReplicaEnded(Said("ended")), ReplicaState.STOPPED, False),
+        (["fault", ReplicaDraining()], ReplicaEnded(Said("ended")), ReplicaState.FAILED, True),
+        ([ReplicaReady(), ReplicaHung(Said("stuck")), "end"], ReplicaEnded(Said("ended")), ReplicaState.FAILED, True),
+        (["fault"], ReplicaEnded(Said("ended")), ReplicaState.FAILED, True),
     ],
 )
 def test_an_end_is_a_failure_unless_it_was_ordered(
@@ -60,7 +61,7 @@ def test_an_end_is_a_failure_unless_it_was_ordered(
         if event == "drain":
             observed.drain(replica, 0.0)
         elif event in ("end", "fault"):
-            observed.end(replica, "why", fault=event == "fault")
+            observed.end(replica, Said("why"), fault=event == "fault")
         else:
             assert not isinstance(event, str)
             observed.observe(replica, event, 0.0)
@@ -89,18 +90,18 @@ def test_one_that_drains_by_itself_takes_no_new_work(before: list[Observation]):
 def test_the_reason_names_the_fault_and_how_it_ended():
     observed = Observed()
     replica = observed.begin("shop", 0, 1, "build", 0.0)
-    observed.observe(replica, ReplicaHung("its event loop is stuck"), 1.0)
-    text = observed.observe(replica, ReplicaEnded("pid 7 was killed by SIGKILL"), 2.0)
-    assert text == "its event loop is stuck; pid 7 was killed by SIGKILL; starting again"
+    observed.observe(replica, ReplicaHung(Said("its event loop is stuck")), 1.0)
+    text = observed.observe(replica, ReplicaEnded(Said("pid 7 was killed by SIGKILL")), 2.0)
+    assert str(text) == "its event loop is stuck; pid 7 was killed by SIGKILL; starting again"
 
 
 def test_what_comes_late_changes_nothing():
     observed = Observed()
     dead = observed.begin("shop", 0, 1, "build", 0.0)
-    observed.observe(dead, ReplicaEnded("ended"), 1.0)
+    observed.observe(dead, ReplicaEnded(Said("ended")), 1.0)
     following = observed.begin("shop", 0, 1, "build", 1.0)
-    for late in (ReplicaReady(), reported(3), ReplicaHung("stuck"), ReplicaEnded("ended")):
-        assert observed.observe(dead, late, 2.0) == ""
+    for late in (ReplicaReady(), reported(3), ReplicaHung(Said("stuck")), ReplicaEnded(Said("ended"))):
+        assert observed.observe(dead, late, 2.0) is None
     assert following.state is STARTING
     assert observed.replica_set("shop").restarts == 1
 
@@ -115,8 +116,8 @@ def test_serials_grow_even_past_those_that_were_found():
 EVENTS = st.one_of(
     st.just(ReplicaReady()),
     st.builds(reported, st.integers(0, 100)),
-    st.just(ReplicaHung("stuck")),
-    st.builds(ReplicaEnded, st.just("ended"), st.floats(0, 0.99)),
+    st.just(ReplicaHung(Said("stuck"))),
+    st.builds(ReplicaEnded, st.just(Said("ended")), st.floats(0, 0.99)),
     st.sampled_from(["drain", "end"]),
 )
 
@@ -131,7 +132,7 @@ def test_no_sequence_of_events_breaks_a_replica(events: list[Observation | str])
             if replica.state is READY:
                 observed.drain(replica, float(number))
         elif event == "end":
-            observed.end(replica, "why", fault=False)
+            observed.end(replica, Said("why"), fault=False)
         else:
             assert not isinstance(event, str)
             observed.observe(replica, event, float(number))
@@ -164,4 +165,4 @@ def test_reports_may_overtake_each_other(arrived: list[tuple[Observation, float]
     ],
 )
 def test_places_that_are_held_for_too_long(seconds: float, holders: dict[str, int], why: str):
-    assert stuck_places(seconds, holders, 30.0) == why
+    assert str(stuck_places(seconds, holders, 30.0) or "") == why

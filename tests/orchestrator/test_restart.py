@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fissile.orchestrator.restart import Deaths, ReplicaExited, RestartPolicy, decide, described
+from fissile.orchestrator.reasons import Said, described
+from fissile.orchestrator.restart import Deaths, ReplicaExited, RestartPolicy, decide
 from tests.orchestrator.timeline import KILLED, Timeline, service
 
 POLICY = RestartPolicy(pause_seconds=0.1, pause_seconds_max=3.0, stable_seconds=10.0, jitter=0.3, crash_loop_deaths=4)
@@ -76,7 +77,7 @@ def test_it_is_said_who_is_there_instead():
     chance=st.floats(0, 1, exclude_max=True, allow_nan=False),
 )
 def test_pauses_are_bounded_and_jitter_only_shortens(deaths: int, served: float, chance: float):
-    exited = ReplicaExited("ended", served)
+    exited = ReplicaExited(Said("ended"), served)
     state, order = decide(Deaths(deaths), exited, chance, POLICY)
     _, steady = decide(Deaths(deaths), exited, 0.0, POLICY)
     assert 0.0 <= order.after_seconds <= steady.after_seconds <= POLICY.pause_seconds_max

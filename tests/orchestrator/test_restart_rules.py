@@ -7,6 +7,7 @@ import pytest
 
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout
 from fissile.orchestrator.names import ServiceName, SetName
+from fissile.orchestrator.reasons import Said, TakenBack
 from fissile.orchestrator.replica import Observed, ReplicaEnded, ReplicaReady
 from fissile.orchestrator.restart_rules import (
     Read,
@@ -74,15 +75,15 @@ def test_a_restart_is_over_when_all_that_are_wanted_are_new_and_ready():
     observed.observe(more, ReplicaReady(), 0.0)
     assert how_it_ended(found, observed, WEB_OLD, 2) is None
     observed.drain(old, 1.0)
-    observed.observe(old, ReplicaEnded("it ended"), 1.0)
+    observed.observe(old, ReplicaEnded(Said("it ended")), 1.0)
     assert how_it_ended(found, observed, WEB_OLD, 2) == RestartEnd(2)
 
 
 def test_a_restart_that_was_given_up_says_why_and_one_of_a_set_that_ends_is_over():
     observed, found = Observed(), desired()
-    observed.observe(observed.begin(WEB_OLD, 0, 2, "1", 0.0), ReplicaEnded("no database"), 0.0)
-    assert how_it_ended(found, observed, WEB_OLD, 2) == RestartEnd(0, "no database")
-    assert how_it_ended(found, Observed(), WEB_OLD, 2) == RestartEnd(0, "it was taken back")
+    observed.observe(observed.begin(WEB_OLD, 0, 2, "1", 0.0), ReplicaEnded(Said("no database")), 0.0)
+    assert how_it_ended(found, observed, WEB_OLD, 2) == RestartEnd(0, Said("no database"))
+    assert how_it_ended(found, Observed(), WEB_OLD, 2) == RestartEnd(0, TakenBack())
     ending = altered(found, WEB_OLD, replicas=0, replicas_min=0, replicas_max=0)
     assert how_it_ended(ending, observed, WEB_OLD, 2) == RestartEnd(0)
     assert how_it_ended(Desired(), Observed(), WEB_OLD, 2) == RestartEnd(0)

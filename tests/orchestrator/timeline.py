@@ -42,6 +42,7 @@ from fissile.orchestrator.demand import AUTOSCALER, may_be_asleep, scale
 from fissile.orchestrator.deploy_rules import DeployOrder, back_to, live_release, rollout_to, sets_of, wish, wishes
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.names import SetName, service_of
+from fissile.orchestrator.reasons import Said
 from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.replica import (
     DRAINING,
@@ -272,7 +273,7 @@ class Timeline:
     def dies(self, name: str, how: str = KILLED, *, mistake: bool = False, chance: float = 0.0) -> "Timeline":
         """Its process is gone."""
         self._given(f"{name} {how}")
-        self._observe(self.replica(name), ReplicaEnded(how, chance, mistake))
+        self._observe(self.replica(name), ReplicaEnded(Said(how), chance, mistake))
         return self
 
     def ends(self, *names: str) -> "Timeline":
@@ -500,7 +501,7 @@ class Timeline:
         return [one for found in self.state.observed.sets.values() for one in found.replicas.values()]
 
     def _observe(self, replica: Replica, observation: Observation) -> None:
-        self.said = self.reconciler.observe(replica, observation, self.now)
+        self.said = str(self.reconciler.observe(replica, observation, self.now) or "")
 
     def _report(self, replica: Replica, **more: Any) -> None:
         if replica.serial in self._unattached:
@@ -533,11 +534,11 @@ class Timeline:
             if not self._obedient or self._is(self._slow, replica):
                 continue
             if replica.ending:
-                self._observe(replica, ReplicaEnded(KILLED))
+                self._observe(replica, ReplicaEnded(Said(KILLED)))
             elif replica.serial in self._unattached or (replica.state is STARTING and not replica.unheard):
                 self._attach(replica)
             elif replica.state is DRAINING:
-                self._observe(replica, ReplicaEnded("ended with exit code 0"))
+                self._observe(replica, ReplicaEnded(Said("ended with exit code 0")))
             else:
                 continue
             done = True

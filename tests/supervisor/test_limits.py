@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from supervised import Output, running, until
 
 from fissile.errors import ConfigError
-from fissile.orchestrator.health import over_memory, size_text
+from fissile.orchestrator.health import over_memory
+from fissile.orchestrator.reasons import size_text
 from fissile.settings.load import load
 from fissile.settings.schema import LimitSettings
 from fissile.supervisor.landlock import interface_version
@@ -104,9 +105,9 @@ def test_version_two_that_others_live_in_is_not_ours(tmp_path: Path):
 
 
 def test_watched_memory():
-    assert over_memory(2**27, 2**26) == "it ran out of memory: it uses 128M of 64M"
-    assert over_memory(2**25, 2**26) == over_memory(None, 2**26) == over_memory(2**40, None) == ""
-    assert verdict(Usage(0, 2**26, True), Limits(2**26)) == "ran out of memory, at a peak of 64M of 64M"
+    assert str(over_memory(2**27, 2**26)) == "it ran out of memory: it uses 128M of 64M"
+    assert over_memory(2**25, 2**26) == over_memory(None, 2**26) == over_memory(2**40, None) is None
+    assert str(verdict(7, Usage(0, 2**26, True), Limits(2**26))) == "pid 7 ran out of memory, at a peak of 64M of 64M"
 
 
 def granted() -> str:

@@ -131,7 +131,9 @@ def _print(entry: dict[str, Any]) -> None:
     data = entry["data"]
     where = entry["service"] + (f".{data['slot']}" if "slot" in data else "")
     numbers = ", ".join(
-        f"{k} {in_line(v)}" for k, v in data.items() if k not in ("slot", "stacks", "build") and v not in ("", None)
+        f"{k} {in_line(v)}"
+        for k, v in data.items()
+        if k not in ("slot", "stacks", "build", "reason") and v not in ("", None)
     )
     who = in_line(entry["who"]) if entry["kind"] == "change" else ""
     told = (in_line(entry["reason"]), faint(f"({numbers})") if numbers else "")

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -393,9 +393,11 @@ class Journal:
 
 
 def _clipped(value: Any) -> Any:
-    """A text of bounded length; other values as they are."""
+    """A text of bounded length, also within other values; those as they are."""
     if isinstance(value, str) and len(value) > TEXT_CHARACTERS_MAX:
         return f"{value[:TEXT_CHARACTERS_MAX]} … and {len(value) - TEXT_CHARACTERS_MAX} more characters"
+    if isinstance(value, dict):
+        return {key: _clipped(inner) for key, inner in cast("dict[str, Any]", value).items()}
     return value
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from fissile.orchestrator.desired import Rollout, Stage
 from fissile.orchestrator.names import SetName
+from fissile.orchestrator.reasons import Reason
 
 WHO_CHARACTERS_MAX = 200
 WHY_CHARACTERS_MAX = 2_000
@@ -130,8 +131,8 @@ Act = SetAct | RolloutAct
 
 
 class Change(msgspec.Struct, frozen=True):
-    """Who alters what, and why."""
+    """Who alters what, and why: a person in words, code by a Reason."""
 
     who: str
     what: Act
-    why: str
+    why: Reason | str

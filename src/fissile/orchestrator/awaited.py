@@ -6,6 +6,7 @@ import msgspec
 
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.names import ServiceName, SetName
+from fissile.orchestrator.reasons import Reason
 from fissile.orchestrator.replica import Observed
 
 # In a row, of one slot; then its service cannot be started.
@@ -20,8 +21,8 @@ class Awaited(msgspec.Struct, frozen=True):
     """A service whose replicas are waited for: how many are ready of how many that are wanted.
 
     held: its data is brought up to date first. program: how it is seen that its program serves, "" where it says so
-    itself. trouble: how its last replica ended before it was ready, or "". after: services that have to serve before it
-    is started.
+    itself. trouble: how its last replica ended before it was ready, if one did. after: services that have to serve
+    before it is started.
     """
 
     service: ServiceName
@@ -29,7 +30,7 @@ class Awaited(msgspec.Struct, frozen=True):
     wanted: int
     held: bool = False
     program: str = ""
-    trouble: str = ""
+    trouble: Reason | None = None
     after: tuple[ServiceName, ...] = ()
 
 
@@ -49,12 +50,7 @@ def _told(one: Awaited) -> str:
         return f"{one.service} waits for {', '.join(one.after)}"
     count = f" {one.ready}/{one.wanted}" if one.wanted > 1 else ""
     said = f"waiting until {one.service}{count} {one.program}" if one.program else f"starting {one.service}{count}"
-    return f"{said}; the last attempt failed: {_brief(one.trouble)}" if one.trouble else said
-
-
-def _brief(trouble: str) -> str:
-    """Its first line: the rest, and what to do about it, is said with the error."""
-    return trouble.removeprefix("cannot start: ").partition("\n")[0].rstrip(":")
+    return f"{said}; the last attempt failed: {one.trouble.brief}" if one.trouble is not None else said
 
 
 def missing(
@@ -66,8 +62,8 @@ def missing(
 
 
 def cannot_start(
-    sets: Iterable[SetName], observed: Observed, failed: Mapping[SetName, str]
-) -> tuple[SetName, int, str] | None:
+    sets: Iterable[SetName], observed: Observed, failed: Mapping[SetName, Reason]
+) -> tuple[SetName, int, Reason] | None:
     """The first of these replica sets that nobody waits for any more, its slot, and why; None where all may come up.
 
     failed: by replica set, why its migrations failed, which have no slot.
@@ -76,8 +72,9 @@ def cannot_start(
         if name in failed:
             return name, NO_SLOT, failed[name]
         for slot, memory in observed.replica_set(name).slots.items():
-            if memory.deaths.in_a_row >= START_ATTEMPTS_MAX or memory.mistake:
-                return name, slot, memory.last_trouble.removeprefix("cannot start: ")
+            hopeless = memory.deaths.in_a_row >= START_ATTEMPTS_MAX or memory.mistake
+            if hopeless and memory.last_trouble is not None:
+                return name, slot, memory.last_trouble
     return None
 
 

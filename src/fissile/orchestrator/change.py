@@ -37,7 +37,7 @@ def apply(desired: Desired, change: Change) -> Desired:
     """What is desired from now on. Raises ChangeRefused."""
     act = change.what
     if not isinstance(act, SetAct):
-        return _rolled(desired, act, change.why)
+        return _rolled(desired, act, str(change.why))
     service = desired.sets.get(act.set)
     if service is None:
         raise ChangeRefused(f"there is no service {act.set!r}", remedy=f"there are: {', '.join(desired.sets)}")

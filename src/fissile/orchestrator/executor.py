@@ -6,6 +6,7 @@ is never heard of, and then the reconciler finds out by what it does not hear.
 
 from typing import Protocol
 
+from fissile.orchestrator.reasons import Reason
 from fissile.orchestrator.replica import Replica
 from fissile.orchestrator.routing import DrainOrder, Told
 
@@ -13,11 +14,11 @@ from fissile.orchestrator.routing import DrainOrder, Told
 class Executor(Protocol):
     """One machine."""
 
-    def start(self, replica: Replica, reason: str) -> None:
+    def start(self, replica: Replica, reason: Reason) -> None:
         """Make its process. `ReplicaReady` follows, or `ReplicaEnded`."""
         ...
 
-    def drain(self, replica: Replica, reason: str) -> None:
+    def drain(self, replica: Replica, reason: Reason) -> None:
         """Have a replica that was drained just now finish its work and end."""
         ...
 
@@ -25,11 +26,11 @@ class Executor(Protocol):
         """Tell a replica that drains how long it has, and who takes over; said again and again, mostly the same."""
         ...
 
-    def stop(self, replica: Replica, reason: str) -> None:
+    def stop(self, replica: Replica, reason: Reason) -> None:
         """Ask it by signal to end."""
         ...
 
-    def kill(self, replica: Replica, reason: str, *, fault: bool) -> None:
+    def kill(self, replica: Replica, reason: Reason, *, fault: bool) -> None:
         """End it at once. fault: it has not done what it should have."""
         ...
 

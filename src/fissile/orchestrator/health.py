@@ -4,17 +4,12 @@ from enum import StrEnum
 from math import inf
 
 from fissile.orchestrator.desired import DesiredSet
+from fissile.orchestrator.reasons import LoopStuck, OverMemory
 from fissile.orchestrator.replica import READY, Replica
 
 # After so long a silence, a replica is asked where it stands; one that is stuck has written it by the next look.
 ASK_SECONDS = 2.5
 STUCK_SECONDS = 3.0
-UNITS = ((2**40, "T"), (2**30, "G"), (2**20, "M"), (2**10, "K"))
-
-
-def size_text(count: int) -> str:
-    """Bytes for people, in binary units."""
-    return next((f"{count / unit:.4g}{letter}" for unit, letter in UNITS if count >= unit), str(count))
 
 
 class Silence(StrEnum):
@@ -37,13 +32,13 @@ def silence(replica: Replica, want: DesiredSet | None, now: float) -> Silence:
     return Silence.LOOK if silent > STUCK_SECONDS else Silence.NOTHING
 
 
-def stuck_loop(replica: Replica, now: float) -> str:
-    """In words, for a replica that has written where it stands."""
-    return f"its event loop has been stuck for {now - replica.heard_at:.1f} s"
+def stuck_loop(replica: Replica, now: float) -> LoopStuck:
+    """Of a replica that has written where it stands."""
+    return LoopStuck(now - replica.heard_at)
 
 
-def over_memory(used_bytes: int | None, limit_bytes: int | None) -> str:
-    """Why a replica has to be killed that is watched and not held; "" if it has not."""
+def over_memory(used_bytes: int | None, limit_bytes: int | None) -> OverMemory | None:
+    """Why a replica has to be killed that is watched and not held; None if it has not."""
     if limit_bytes is None or used_bytes is None or used_bytes <= limit_bytes:
-        return ""
-    return f"it ran out of memory: it uses {size_text(used_bytes)} of {size_text(limit_bytes)}"
+        return None
+    return OverMemory(used_bytes, limit_bytes)

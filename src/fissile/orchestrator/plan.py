@@ -13,6 +13,19 @@ import msgspec
 from fissile.orchestrator.acts import ACTOR, Change, GiveUpRestart
 from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.names import SetName
+from fissile.orchestrator.reasons import (
+    DoesNotEnd,
+    DrainTimeOver,
+    LeastBusy,
+    NotReadyInTime,
+    NotWanted,
+    Reason,
+    Replaced,
+    RestartWanted,
+    ServesNobodyYet,
+    Silent,
+    SlotEmpty,
+)
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedSet, Replica
 
 # Between the polite signal and the other one.
@@ -27,28 +40,28 @@ class StartReplica(msgspec.Struct, frozen=True):
     set: SetName
     slot: int
     revision: int
-    reason: str
+    reason: Reason
 
 
 class DrainReplica(msgspec.Struct, frozen=True):
     """Let it finish its work and end."""
 
     replica: Replica
-    reason: str
+    reason: Reason
 
 
 class StopReplica(msgspec.Struct, frozen=True):
     """Tell it by signal to end: its time to drain is over."""
 
     replica: Replica
-    reason: str
+    reason: Reason
 
 
 class KillReplica(msgspec.Struct, frozen=True):
     """End it at once. fault: it has not done what it should have, so its end counts as a death."""
 
     replica: Replica
-    reason: str
+    reason: Reason
     fault: bool = False
 
 
@@ -180,20 +193,20 @@ class _Step:
             limit = replica.since + want.drain_seconds_max + want.stop_seconds_max
             if not replica.told_to_stop:
                 if self._at(limit):
-                    self.actions.append(StopReplica(replica, "its time to drain is over"))
+                    self.actions.append(StopReplica(replica, DrainTimeOver()))
             elif not replica.ending and self._at(limit + TERMINATE_SECONDS_MAX):
-                self.actions.append(KillReplica(replica, "it does not end by itself"))
+                self.actions.append(KillReplica(replica, DoesNotEnd()))
             return True
         if replica.ending:
             return True
-        why = replica.stuck
-        if not why and replica.state is STARTING and self._at(replica.since + want.start_seconds_max):
-            why = f"it was not ready within {want.start_seconds_max:g} s"
-        if not why and replica.state is READY and self._at(replica.heard_at + want.silent_seconds_max):
-            why = f"it gave no sign of life for {self._now - replica.heard_at:.1f} s"
-        if why:
+        why: Reason | None = replica.stuck
+        if why is None and replica.state is STARTING and self._at(replica.since + want.start_seconds_max):
+            why = NotReadyInTime(want.start_seconds_max)
+        if why is None and replica.state is READY and self._at(replica.heard_at + want.silent_seconds_max):
+            why = Silent(self._now - replica.heard_at)
+        if why is not None:
             self.actions.append(KillReplica(replica, why, fault=True))
-        return bool(why)
+        return why is not None
 
     def _slots(self) -> list[int]:
         """The slots that are to have a replica; what is in others is let go."""
@@ -226,12 +239,12 @@ class _Step:
         return (2, sum(replica.load for replica in ready), -ready[0].since)
 
     def _let_go(self, slot: int) -> None:
-        reason = f"{self._want.replicas} wanted, and it is the least busy"
+        wanted = self._want.replicas
         for replica in self._in_slot.get(slot, ()):
             if replica.state is READY:
-                self.actions.append(DrainReplica(replica, reason))
+                self.actions.append(DrainReplica(replica, LeastBusy(wanted)))
             elif not replica.unheard:
-                self.actions.append(KillReplica(replica, f"{self._want.replicas} wanted, and it serves nobody yet"))
+                self.actions.append(KillReplica(replica, ServesNobodyYet(wanted)))
 
     def _start_empty(self, slot: int) -> None:
         memory = self._service.slots.get(slot)
@@ -239,9 +252,9 @@ class _Step:
             return
         if not self._want.overlap and any(replica.slot == slot for replica in self._service.replicas.values()):
             return  # its end is observed
-        count = self._want.replicas
-        reason = memory.reason if memory is not None else ""
-        reason = reason or f"{count} {'replica' if count == 1 else 'replicas'} wanted, slot {slot} is empty"
+        reason = memory.reason if memory is not None else None
+        if reason is None:
+            reason = SlotEmpty(slot, self._want.replicas)
         self.actions.append(StartReplica(self._name, slot, self._want.revision, reason))
 
     def _replace(self, slot: int, here: list[Replica], may_start: bool) -> bool:
@@ -256,7 +269,7 @@ class _Step:
         memory = self._service.slots.get(slot)
         if not self._want.overlap:
             if may_start and not only.unheard:
-                reason = "a restart is wanted, and two must not run at once"
+                reason = RestartWanted(alone=True)
                 ready = only.state is READY
                 self.actions.append(DrainReplica(only, reason) if ready else KillReplica(only, reason))
             return may_start
@@ -265,10 +278,10 @@ class _Step:
                 # The replicas that are there are as good as any.
                 oldest = min(replica.revision for replica in self._service.replicas.values() if replica.lives())
                 act = GiveUpRestart(self._name, oldest, revision)
-                self.actions.append(AbandonRestart(self._name, Change(ACTOR, act, memory.last_trouble)))
+                self.actions.append(AbandonRestart(self._name, Change(ACTOR, act, memory.last_trouble or "")))
             self._abandoned = True
         elif may_start and not self._abandoned:
-            self.actions.append(StartReplica(self._name, slot, revision, "a restart is wanted"))
+            self.actions.append(StartReplica(self._name, slot, revision, RestartWanted()))
             return True
         return False
 
@@ -282,8 +295,8 @@ class _Step:
             if replica is best or replica.unheard:
                 continue
             if replica.state is READY:
-                self.actions.append(DrainReplica(replica, "a new replica has taken over"))
+                self.actions.append(DrainReplica(replica, Replaced()))
             elif replica.revision <= best.revision:
-                self.actions.append(KillReplica(replica, "a new replica has taken over"))
+                self.actions.append(KillReplica(replica, Replaced()))
             elif replica.revision != self._want.revision:
-                self.actions.append(KillReplica(replica, "it is not wanted any more"))
+                self.actions.append(KillReplica(replica, NotWanted()))

@@ -25,6 +25,7 @@ from fissile.orchestrator.plan import (
     StopReplica,
     plan,
 )
+from fissile.orchestrator.reasons import NotReadyInTime, Reason
 from fissile.orchestrator.replica import (
     DRAINING,
     READY,
@@ -110,22 +111,22 @@ class Reconciler:
     def kill(self, action: KillReplica) -> None:
         """End a replica at once: from now on it counts no more."""
         replica, reason = action.replica, action.reason
-        if action.fault and replica.state is STARTING and (missing := self._executor.explain(replica)):
-            reason = f"{reason}: {missing}"
+        if isinstance(reason, NotReadyInTime) and (missing := self._executor.explain(replica)):
+            reason = NotReadyInTime(reason.seconds_max, missing)
         self._state.observed.end(replica, reason, fault=action.fault)
         self._executor.kill(replica, reason, fault=action.fault)
 
-    def observe(self, replica: Replica, observation: Observation, now: float) -> str:
-        """Something was seen of a replica; what follows from it in words, "" where nothing is to be said."""
+    def observe(self, replica: Replica, observation: Observation, now: float) -> Reason | None:
+        """Something was seen of a replica; what follows from its end, None where nothing is to be said."""
         observed = self._state.observed
-        text = observed.observe(replica, observation, now)
+        follows = observed.observe(replica, observation, now)
         want = self._state.desired.sets.get(replica.set)
         if isinstance(observation, ReplicaReported) and want is not None and replica.state is READY:
             stuck = observation.report.stuck
-            why = stuck_places(stuck.seconds, stuck.holders, want.stuck_seconds_max) if stuck is not None else ""
-            if why:
+            why = stuck_places(stuck.seconds, stuck.holders, want.stuck_seconds_max) if stuck is not None else None
+            if why is not None:
                 observed.observe(replica, ReplicaHung(why), now)
-        return text
+        return follows
 
     def watch(self, now: float, late: float) -> bool:
         """Look for replicas that are stuck, and for those that use too much. Whether there is something to plan for.
@@ -149,7 +150,7 @@ class Reconciler:
                     found = True
                 if limit is not None and replica.pid and not replica.ending:
                     why = over_memory(self._executor.memory_bytes(replica), limit)
-                    if why:
+                    if why is not None:
                         self.kill(KillReplica(replica, why, fault=True))
                         found = True
         return found

@@ -11,11 +11,9 @@ from math import inf
 import msgspec
 
 from fissile.orchestrator.names import ServiceName, SetName, service_of
+from fissile.orchestrator.reasons import EndedAtFault, InPlace, PlacesHeld, Reason
 from fissile.orchestrator.restart import DEFAULT_POLICY, Deaths, ReplicaExited, RestartPolicy, decide
 from fissile.runtime.control import Heartbeat
-
-# Of methods that hold all places, so many are named.
-HOLDERS_NAMED_MAX = 3
 
 
 class ReplicaState(StrEnum):
@@ -44,8 +42,8 @@ class Replica(msgspec.Struct, eq=False):
     """One process as it is known. Times are monotonic seconds.
 
     set: that it belongs to. revision: of that, when it was started. since: when its state began. heard_at: its last
-    sign of life. report: the newest that it has said of itself. stuck: why it is at fault, as that it hangs, else "".
-    ending: it was ordered to end at once, so it counts no more. routes: the version of those that it was started with.
+    sign of life. report: the newest that it has said of itself. stuck: why it is at fault, as that it hangs, if it is.
+    ending: why it was ordered to end at once: it counts no more. routes: the version of those that it was started with.
     asked_at: when it was last asked where it stands.
     """
 
@@ -60,8 +58,8 @@ class Replica(msgspec.Struct, eq=False):
     heard_at: float = 0.0
     ready_at: float | None = None
     report: Heartbeat | None = None
-    stuck: str = ""
-    ending: str = ""
+    stuck: Reason | None = None
+    ending: Reason | None = None
     told_to_stop: bool = False
     unheard: bool = False
     routes: int = 0
@@ -85,7 +83,7 @@ class Replica(msgspec.Struct, eq=False):
     @property
     def end_is_wished(self) -> bool:
         """Whether it was ordered to end, and for no fault of its own."""
-        return self.state is DRAINING or (bool(self.ending) and not self.stuck)
+        return self.state is DRAINING or (self.ending is not None and self.stuck is None)
 
     def become(self, state: ReplicaState, now: float) -> None:
         """The one door by which the state changes."""
@@ -106,10 +104,10 @@ class SlotMemory(msgspec.Struct):
 
     deaths: Deaths = Deaths()
     not_before: float = -inf
-    reason: str = ""
+    reason: Reason | None = None
     looping: bool = False
     failed_revision: int = 0
-    last_trouble: str = ""
+    last_trouble: Reason | None = None
     mistake: bool = False
 
 
@@ -139,13 +137,13 @@ class ObservedSet(msgspec.Struct):
             default=0,
         )
 
-    def trouble_of(self, revision: int) -> str:
+    def trouble_of(self, revision: int) -> Reason | None:
         """Why a replica of a revision did not come up."""
-        return next((m.last_trouble for m in self.slots.values() if m.failed_revision == revision), "")
+        return next((m.last_trouble for m in self.slots.values() if m.failed_revision == revision), None)
 
-    def last_trouble(self) -> str:
-        """Why the last replica ended that served for a moment or never; "" if none did since one served well."""
-        return next((m.last_trouble for m in self.slots.values() if m.deaths.in_a_row), "")
+    def last_trouble(self) -> Reason | None:
+        """Why the last replica ended that served for a moment or never; None if none did since one served well."""
+        return next((m.last_trouble for m in self.slots.values() if m.deaths.in_a_row), None)
 
     def ready(self) -> int:
         """How many replicas serve."""
@@ -169,16 +167,16 @@ class ReplicaDraining(msgspec.Struct, frozen=True):
 class ReplicaHung(msgspec.Struct, frozen=True):
     """Its event loop is stuck, or all its places are."""
 
-    why: str
+    why: Reason
 
 
 class ReplicaEnded(msgspec.Struct, frozen=True):
-    """Its process is gone, or never came to be. how: in words. chance: in [0, 1), for the jitter.
+    """Its process is gone, or never came to be. chance: in [0, 1), for the jitter.
 
     mistake: whether people have to mend something before one can start.
     """
 
-    how: str
+    how: Reason
     chance: float = 0.0
     mistake: bool = False
 
@@ -186,18 +184,12 @@ class ReplicaEnded(msgspec.Struct, frozen=True):
 Observation = ReplicaReady | ReplicaReported | ReplicaDraining | ReplicaHung | ReplicaEnded
 
 
-def stuck_places(seconds: float, holders: Mapping[str, int], seconds_max: float) -> str:
-    """Why a replica is stuck whose places are all held by calls whose time is up, "" while it may recover.
+def stuck_places(seconds: float, holders: Mapping[str, int], seconds_max: float) -> PlacesHeld | None:
+    """Why a replica is stuck whose places are all held by calls whose time is up, None while it may recover.
 
     seconds: for how long. holders: how many places each method holds.
     """
-    if seconds < seconds_max:
-        return ""
-    most = sorted(holders.items(), key=lambda item: (-item[1], item[0]))
-    named = ", ".join(f"{method} ({count})" for method, count in most[:HOLDERS_NAMED_MAX])
-    more = f" and {len(most) - HOLDERS_NAMED_MAX} more" if len(most) > HOLDERS_NAMED_MAX else ""
-    count = sum(holders.values())
-    return f"all its places ({count}) have been held for {seconds:.0f} s by calls whose time is up: {named}{more}"
+    return PlacesHeld(seconds, holders) if seconds >= seconds_max else None
 
 
 class Observed(msgspec.Struct):
@@ -266,7 +258,7 @@ class Observed(msgspec.Struct):
     def _enter(self, replica: Replica) -> None:
         found = self.replica_set(replica.set)
         found.replicas[replica.serial] = replica
-        found.memory(replica.slot).reason = ""
+        found.memory(replica.slot).reason = None
         self.count_on([replica.serial])
         self._changed(found)
 
@@ -280,7 +272,7 @@ class Observed(msgspec.Struct):
         """A replica is about to be told by signal to end: its time to drain is over."""
         replica.told_to_stop = True
 
-    def end(self, replica: Replica, reason: str, *, fault: bool) -> None:
+    def end(self, replica: Replica, reason: Reason, *, fault: bool) -> None:
         """A replica is about to be killed: from now on it counts no more."""
         replica.ending = reason
         self._changed(self.replica_set(replica.set))
@@ -289,14 +281,14 @@ class Observed(msgspec.Struct):
 
     def observe(
         self, replica: Replica, observation: Observation, now: float, policy: RestartPolicy = DEFAULT_POLICY
-    ) -> str:
-        """Something was seen of a replica; what follows from it in words, "" where nothing is to be said.
+    ) -> Reason | None:
+        """Something was seen of a replica; what follows from its end, None where nothing is to be said.
 
         What comes late, as a report of a replica that is gone, changes nothing.
         """
         found = self.sets.get(replica.set)
         if found is None or found.replicas.get(replica.serial) is not replica:
-            return ""
+            return None
         if not isinstance(observation, ReplicaReported):
             self._changed(found)
         if isinstance(observation, ReplicaEnded):
@@ -314,7 +306,7 @@ class Observed(msgspec.Struct):
                 self.drain(replica, now)
         else:
             replica.stuck = replica.stuck or observation.why
-        return ""
+        return None
 
     def _serves(self, found: ObservedSet, replica: Replica, now: float) -> None:
         replica.unheard = False
@@ -325,14 +317,14 @@ class Observed(msgspec.Struct):
 
     def _ended(
         self, found: ObservedSet, replica: Replica, ended: ReplicaEnded, now: float, policy: RestartPolicy
-    ) -> str:
+    ) -> Reason | None:
         wished = replica.end_is_wished
         was_ready = replica.ready_at is not None
         replica.become(ReplicaState.STOPPED if wished else ReplicaState.FAILED, now)
         del found.replicas[replica.serial]
         if wished:
-            return ""
-        how = f"{replica.stuck}; {ended.how}" if replica.stuck else ended.how
+            return None
+        how = EndedAtFault(replica.stuck, ended.how) if replica.stuck is not None else ended.how
         memory = found.memory(replica.slot)
         memory.failed_revision = 0 if was_ready else replica.revision
         memory.last_trouble = how
@@ -342,18 +334,18 @@ class Observed(msgspec.Struct):
         exited = ReplicaExited(how, served, ended.mistake, instead)
         memory.deaths, order = decide(memory.deaths, exited, ended.chance, policy)
         memory.not_before = now + order.after_seconds
-        memory.reason = "" if instead else order.reason
+        memory.reason = None if instead else order.reason
         memory.looping = order.crash_loop
         found.restarts += 1
         return order.reason
 
 
-def _instead(found: ObservedSet, gone: Replica) -> str:
-    """Who is in the place of a replica that has ended, in words; "" where nobody is."""
+def _instead(found: ObservedSet, gone: Replica) -> InPlace:
+    """Who is in the place of a replica that has ended."""
     others = [replica for replica in found.replicas.values() if replica.slot == gone.slot and replica.lives()]
     if not others:
-        return ""
+        return InPlace.NOBODY
     if any(replica.state is READY and replica.revision < gone.revision for replica in others):
-        return "the replica that it was to replace serves on"
+        return InPlace.FORMER
     serves = any(replica.state is READY for replica in others)
-    return "another one serves in its place" if serves else "another one starts in its place already"
+    return InPlace.READY if serves else InPlace.STARTING

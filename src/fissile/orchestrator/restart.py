@@ -7,9 +7,9 @@ a while starts with a clean slate. What cannot start because of somebody's mista
 there, is tried seldom from the first time on: only people can mend that.
 """
 
-import signal
-
 import msgspec
+
+from fissile.orchestrator.reasons import InPlace, Reason, StartsAgain
 
 
 class RestartPolicy(msgspec.Struct, frozen=True):
@@ -38,16 +38,16 @@ class Deaths(msgspec.Struct, frozen=True):
 
 
 class ReplicaExited(msgspec.Struct, frozen=True):
-    """how: in words, as "was killed by SIGKILL". served_seconds: from ready until the end; 0 if it never was.
+    """served_seconds: from ready until the end; 0 if it never was.
 
     mistake: whether it cannot start before somebody has mended something. instead: who is there in its place, so that
-    nothing is started, in words; "" where its place is empty.
+    nothing is started.
     """
 
-    how: str
+    how: Reason
     served_seconds: float
     mistake: bool = False
-    instead: str = ""
+    instead: InPlace = InPlace.NOBODY
 
 
 class StartReplica(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ class StartReplica(msgspec.Struct, frozen=True):
 
     after_seconds: float
     crash_loop: bool
-    reason: str
+    reason: StartsAgain
 
 
 def decide(
@@ -69,19 +69,5 @@ def decide(
         pause = max(pause, policy.mistake_seconds)
     pause *= 1.0 - policy.jitter * chance
     looping = in_a_row >= policy.crash_loop_deaths
-    many = f", {in_a_row} times in a row" if in_a_row > 1 else ""
-    when = exited.instead or (f"starting again in {pause:.1f} s" if pause else "starting again")
-    reason = f"{exited.how}{many}{': it crashes in a loop' if looping else ''}; {when}"
+    reason = StartsAgain(exited.how, in_a_row, looping, pause, exited.instead)
     return Deaths(in_a_row), StartReplica(pause, looping, reason)
-
-
-def described(status: int | None) -> str:
-    """An exit status in words."""
-    if status is None:
-        return "ended, nobody saw how"
-    if status >= 0:
-        return f"ended with exit code {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was killed by signal {-status}"

@@ -6,6 +6,7 @@ import msgspec
 
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.names import ServiceName, SetName
+from fissile.orchestrator.reasons import Reason, TakenBack
 from fissile.orchestrator.replica import Observed, ObservedSet
 
 
@@ -19,10 +20,10 @@ class Read(msgspec.Struct, frozen=True):
 
 
 class RestartEnd(msgspec.Struct, frozen=True):
-    """How a set's restart has ended. replicas: how many were replaced. trouble: why it was given up, else ""."""
+    """How a set's restart has ended. replicas: how many were replaced. trouble: why it was given up, if it was."""
 
     replicas: int
-    trouble: str = ""
+    trouble: Reason | None = None
 
 
 def sleeps(desired: Desired, service: ServiceName) -> bool:
@@ -58,7 +59,7 @@ def how_it_ended(desired: Desired, observed: Observed, name: SetName, revision: 
     if want is None or not want.replicas_max:
         return RestartEnd(0)  # it ends: a rollout has replaced it
     if want.revision < revision:
-        return RestartEnd(0, found.trouble_of(revision) or "it was taken back")
+        return RestartEnd(0, found.trouble_of(revision) or TakenBack())
     renewed = all(replica.revision >= revision for replica in found.replicas.values())
     return RestartEnd(want.replicas) if renewed and found.ready() >= want.replicas else None
 

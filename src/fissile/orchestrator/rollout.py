@@ -22,6 +22,7 @@ from fissile.orchestrator.acts import (
 )
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.names import SetName, service_of
+from fissile.orchestrator.reasons import Dies, DoesNotComeUp, Reason
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 # Of a set that is watched: more than one death of a slot in a row is no accident.
@@ -41,7 +42,7 @@ class SetSeen(msgspec.Struct, frozen=True):
     replicas: int = 0
     ready: int = 0
     deaths: int = 0
-    trouble: str = ""
+    trouble: Reason | None = None
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -89,11 +90,11 @@ def outlook(desired: Desired, seen: Seen, now: float) -> Outlook:
     return _leaving(desired, rollout, seen, now)
 
 
-def _step(act: RolloutAct, reason: str) -> Outlook:
+def _step(act: RolloutAct, reason: Reason | str) -> Outlook:
     return Outlook(Change(ACTOR, act, reason))
 
 
-def _enter(rollout: Rollout, stage: Stage, reason: str, now: float) -> Outlook:
+def _enter(rollout: Rollout, stage: Stage, reason: Reason | str, now: float) -> Outlook:
     """Go on to another stage."""
     return _step(AdvanceRollout(stage, now, rollout.number, rollout.stage), reason)
 
@@ -103,7 +104,7 @@ def _coming_up(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Ou
     for name in rollout.wishes:
         found, want = seen.sets.get(name, SetSeen()), desired.sets[name]
         if _given_up(rollout, found):
-            return _enter(rollout, Stage.RETREATING, f"{service_of(name)} does not come up: {found.trouble}", now)
+            return _enter(rollout, Stage.RETREATING, DoesNotComeUp(service_of(name), found.trouble), now)
         if found.ready < want.replicas:
             missing.append(f"{service_of(name)} ({found.ready} of {want.replicas} ready)")
     if missing:
@@ -124,14 +125,14 @@ def _given_up(rollout: Rollout, found: SetSeen) -> bool:
 
 
 def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
-    dying = ""
+    dying: Dies | None = None
     for name in rollout.wishes:
         found = seen.sets.get(name, SetSeen())
         if _given_up(rollout, found):
-            return _enter(rollout, Stage.RETREATING, f"{service_of(name)} {found.trouble}", now)
+            return _enter(rollout, Stage.RETREATING, Dies(service_of(name), found.trouble), now)
         if found.deaths >= DEATHS_MAX:
-            dying = f"{service_of(name)} {found.trouble}"
-    if dying:
+            dying = Dies(service_of(name), found.trouble)
+    if dying is not None:
         return Outlook(None, f"a rollback is not taken back by itself: {dying}; {DECIDES}", undecided=True)
     if rollout.since > now:
         # The clock was set back: it begins now, or it would last for longer by as much.

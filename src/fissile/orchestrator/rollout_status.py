@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from fissile.orchestrator.desired import Desired, Rollout, Stage
 from fissile.orchestrator.names import SetName
+from fissile.orchestrator.reasons import Reason
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedSet
 from fissile.orchestrator.rollout import DEATHS_MAX, Outlook, Seen, SetSeen, outlook
 from fissile.orchestrator.state import ApplicationState
@@ -49,10 +50,10 @@ def sets_seen(desired: Desired, observed: Observed, rollout: Rollout) -> Iterato
         yield name, SetSeen(len(found.replicas), sum(r.revision >= want.revision for r in ready), deaths, trouble)
 
 
-def _deaths(found: ObservedSet, rollout: Rollout, name: SetName) -> tuple[int, str]:
+def _deaths(found: ObservedSet, rollout: Rollout, name: SetName) -> tuple[int, Reason | None]:
     """How often replicas of the later release died in a row, and why the last one did."""
     before = rollout.kept.get(name)
-    deaths, trouble = 0, ""
+    deaths, trouble = 0, None
     if before is None:
         for memory in found.slots.values():
             died = max(memory.deaths.in_a_row, DEATHS_MAX if memory.mistake else 0)

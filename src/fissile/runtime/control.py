@@ -167,11 +167,15 @@ class ReplicaReady(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class ReplicaFailed(msgspec.Struct, frozen=True, tag="failed"):
-    """The replica could not start; `message` is for people. mistake: whether they have to mend something first."""
+    """The replica could not start; `message` is for people. mistake: whether they have to mend something first.
+
+    advice: whether the message says what to do next.
+    """
 
     hello: ReplicaHello
     message: str
     mistake: bool = False
+    advice: bool = False
 
 
 class WireDifference(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ import uvloop
 
 from fissile.component.graph import Graph
 from fissile.component.wiring import CELLS, local_reference
-from fissile.errors import CallError, ConfigError, FissileError
+from fissile.errors import CallError, ConfigError, FissileError, advises
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.deadline import environment
@@ -115,7 +115,7 @@ async def _serve(spec: ReplicaSpec, sockets: list[socket.socket], control_addres
             print(authors(error.__cause__), end="", file=sys.stderr)
         told = edited(str(error))
         print(f"cannot start: {told}", file=sys.stderr, flush=True)
-        await ControlLink(replica, control_address, control_token).failed(told, mistake=isinstance(error, ConfigError))
+        await ControlLink(replica, control_address, control_token).failed(told, error)
         return EXIT_CANNOT_START
     control = ControlLink(replica, control_address, control_token)
     control.imported = tuple(name for name in sys.modules if name not in known and _is_common(name, spec))
@@ -478,10 +478,11 @@ class ControlLink:
         with suppress(CallError):
             await self._control.report(ReplicaReady(self._replica.hello, self.imported))
 
-    async def failed(self, message: str, *, mistake: bool) -> None:
-        """Report that the replica cannot start. mistake: before somebody has mended something."""
+    async def failed(self, message: str, error: FissileError) -> None:
+        """Report that the replica cannot start. message: the error's, for people."""
+        failed = ReplicaFailed(self._replica.hello, message, isinstance(error, ConfigError), advises(error))
         with suppress(CallError):
-            await self._control.report(ReplicaFailed(self._replica.hello, message, mistake))
+            await self._control.report(failed)
         await self._channel.close()
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
 from fissile.orchestrator.desired import Desired, LiveRelease, Rollout
 from fissile.orchestrator.names import SetName, service_of
+from fissile.orchestrator.reasons import CannotStart, Reason, Said
 from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.replica import (
     DRAINING,
@@ -172,7 +173,7 @@ class Supervisor:
 
     # -- the verbs of the machine -----------------------------------------------------------------------
 
-    def start(self, replica: Replica, reason: str) -> None:
+    def start(self, replica: Replica, reason: Reason) -> None:
         """See Executor."""
         world = self.world
         world.last_serial = self.observed.last_serial
@@ -190,7 +191,7 @@ class Supervisor:
         if not self.alive:
             return
         if process is None:
-            self.see(replica, ReplicaEnded("cannot start: the zygote is away", self._chance(replica.set)))
+            self.see(replica, ReplicaEnded(CannotStart("the zygote is away"), self._chance(replica.set)))
             return
         replica.pid = process.pid
         self.by_serial[replica.serial] = (replica, process)
@@ -199,7 +200,7 @@ class Supervisor:
         if replica.ending:
             self.world.machine.signal(process)
 
-    def drain(self, replica: Replica, reason: str) -> None:
+    def drain(self, replica: Replica, reason: Reason) -> None:
         """See Executor."""
         self.world.log(replica.set, f"drain {replica.slot}: {reason}")
         process = self.by_serial[replica.serial][1]
@@ -212,13 +213,13 @@ class Supervisor:
         if process is not None:
             process.heirs = order.heirs.get(self.world.door, ())
 
-    def stop(self, replica: Replica, reason: str) -> None:
+    def stop(self, replica: Replica, reason: Reason) -> None:
         """See Executor."""
         process = self.by_serial[replica.serial][1]
         if process is not None:
             self.world.machine.terminate(process)
 
-    def kill(self, replica: Replica, reason: str, *, fault: bool) -> None:
+    def kill(self, replica: Replica, reason: Reason, *, fault: bool) -> None:
         """See Executor."""
         process = self.by_serial[replica.serial][1]
         cut_off = process is not None and process.phase is Phase.DRAINING and replica.state is not DRAINING
@@ -319,7 +320,7 @@ class Supervisor:
         if what == "ready":
             self._ready(process)
         else:
-            self.see(known[0], ReplicaEnded("was killed", self._chance(process.service)))
+            self.see(known[0], ReplicaEnded(Said("was killed"), self._chance(process.service)))
 
     def heard(self, serial: int, report: Heartbeat) -> None:
         """A heartbeat has come."""

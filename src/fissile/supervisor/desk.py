@@ -12,6 +12,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 
 from fissile.errors import PermissionDenied
+from fissile.orchestrator.reasons import CannotStart
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.server import Call, Export, Server, ServerConnection
 from fissile.runtime.control import (
@@ -40,13 +41,13 @@ class Link:
     """One replica as it is known by its reports.
 
     pid: of its process, once that is there; 0 if there is none any more.
-    trouble: why it cannot start, in its own words; mistake: whether people have to mend something.
+    trouble: why it cannot start, as it says; mistake: whether people have to mend something.
     What it was ordered last is kept: a command that was under way when the connection broke is said again.
     """
 
     def __init__(self, serial: int) -> None:
         self.serial = serial
-        self.trouble = ""
+        self.trouble: CannotStart | None = None
         self.mistake = False
         self.pid: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._routes: Routes | None = None
@@ -152,7 +153,8 @@ class Desk:
         if link is None:
             return
         if isinstance(observation, ReplicaFailed):
-            link.trouble, link.mistake = observation.message, observation.mistake
+            link.trouble = CannotStart(observation.message, observation.advice)
+            link.mistake = observation.mistake
         self._heard(link, observation)
 
     def access(self, control_tokens: Mapping[str, str]) -> Access:

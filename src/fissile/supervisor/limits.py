@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
-from fissile.orchestrator.health import size_text
+from fissile.orchestrator.reasons import OutOfMemory, size_text
 from fissile.settings.schema import LimitSettings
 from fissile.supervisor import landlock
 from fissile.supervisor.users import SEARCH, WRITE, find_user, out_of_reach, python_out_of_reach
@@ -351,10 +351,6 @@ def resident_bytes(pid: int) -> int | None:
         return None
 
 
-def verdict(usage: Usage, limits: Limits) -> str:
-    """In words, if a replica died for want of memory; else ""."""
-    if not usage.out_of_memory:
-        return ""
-    limit = "" if limits.memory_bytes is None else f" of {size_text(limits.memory_bytes)}"
-    peak = "" if usage.peak_bytes is None else f", at a peak of {size_text(usage.peak_bytes)}"
-    return f"ran out of memory{peak}{limit}"
+def verdict(pid: int, usage: Usage, limits: Limits) -> OutOfMemory | None:
+    """If a replica died for want of memory."""
+    return OutOfMemory(pid, usage.peak_bytes, limits.memory_bytes) if usage.out_of_memory else None

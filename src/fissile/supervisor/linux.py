@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from fissile.orchestrator.reasons import Reason
 from fissile.orchestrator.replica import READY, Replica
 from fissile.orchestrator.routing import DrainOrder, Told
 from fissile.runtime.control import Drain
@@ -17,7 +18,7 @@ from fissile.supervisor.ownership import Ownership
 class Note(Protocol):
     """Records what was done."""
 
-    def __call__(self, what: str, service: str, reason: str, **data: Any) -> None:
+    def __call__(self, what: str, service: str, reason: Reason | str, **data: Any) -> None:
         """In the journal."""
         ...
 
@@ -34,7 +35,7 @@ class LinuxExecutor:
         endings: Endings,
         ownership: Ownership,
         *,
-        begin: Callable[[Replica, str], None],
+        begin: Callable[[Replica, Reason], None],
         note: Note,
         say: Callable[[str], None],
     ) -> None:
@@ -48,11 +49,11 @@ class LinuxExecutor:
     def _process(self, replica: Replica) -> Process | None:
         return self._fleet.processes.get(replica.serial)
 
-    def start(self, replica: Replica, reason: str) -> None:
+    def start(self, replica: Replica, reason: Reason) -> None:
         """See Executor."""
         self._begin(replica, reason)
 
-    def drain(self, replica: Replica, reason: str) -> None:
+    def drain(self, replica: Replica, reason: Reason) -> None:
         """See Executor. Replicas hear of it by `order`, programs by a signal."""
         self._noted("ReplicaDraining", replica, reason)
         process = self._process(replica)
@@ -66,7 +67,7 @@ class LinuxExecutor:
             heirs = {door: tuple(map(self._fleet.handover, to)) for door, to in order.heirs.items()}
             process.link.drain(Drain(order.seconds_max, order.idle_seconds_max, heirs))
 
-    def stop(self, replica: Replica, reason: str) -> None:
+    def stop(self, replica: Replica, reason: Reason) -> None:
         """See Executor."""
         process = self._process(replica)
         if process is not None:
@@ -87,7 +88,7 @@ class LinuxExecutor:
         else:
             process.child.signal(number, group=True)
 
-    def kill(self, replica: Replica, reason: str, *, fault: bool) -> None:
+    def kill(self, replica: Replica, reason: Reason, *, fault: bool) -> None:
         """See Executor."""
         what = "ReplicaHung" if fault and replica.state is READY else "ReplicaKilled"
         stacks = self._fleet.read_stacks(replica) if fault else ""
@@ -123,5 +124,5 @@ class LinuxExecutor:
         """See Executor."""
         return self._fleet.enforcement.usage(replica.key, replica.pid).memory_bytes
 
-    def _noted(self, what: str, replica: Replica, reason: str, **data: Any) -> None:
+    def _noted(self, what: str, replica: Replica, reason: Reason, **data: Any) -> None:
         self._note(what, replica.service, reason, slot=replica.slot, pid=replica.pid or None, **data)

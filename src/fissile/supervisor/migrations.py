@@ -13,12 +13,12 @@ from typing import Protocol
 
 import msgspec
 
-from fissile.errors import FissileError
+from fissile.errors import FissileError, advises
 from fissile.journal.journal import Journal, JournalError
 from fissile.orchestrator.migration_rules import label as label_of
 from fissile.orchestrator.migration_rules import pending
 from fissile.orchestrator.names import ServiceName
-from fissile.orchestrator.restart import described
+from fissile.orchestrator.reasons import CannotStart, InternalError, MigrationEnded, MigrationTooSlow, Reason, Said
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor.desk import Link
 from fissile.supervisor.fleet import Edition
@@ -72,37 +72,37 @@ class Migrations:
         if status == 0:
             await self._remember(label_of(spec.service, spec.build))
 
-    async def run_all(self, edition: Edition) -> str:
-        """Run what is pending of a release, one after the other; why one failed, or ""."""
+    async def run_all(self, edition: Edition) -> Reason | None:
+        """Run what is pending of a release, one after the other; why one failed, if one did."""
         for service, names in self.pending(edition).items():
             trouble = await self.run(edition, service, names)
-            if trouble:
+            if trouble is not None:
                 return trouble
-        return ""
+        return None
 
-    async def run(self, edition: Edition, service: ServiceName, names: tuple[str, ...]) -> str:
-        """Run the migrations of a service's components; why that failed, or "". Cancelled, it ends the process."""
+    async def run(self, edition: Edition, service: ServiceName, names: tuple[str, ...]) -> Reason | None:
+        """Run the migrations of a service's components; why that failed, if it did. Cancelled, it ends the process."""
         label = label_of(service, edition.release.builds[service].name)
         try:
             async with self._turn:
                 trouble = await self._wait_for_strangers(label)
-                if trouble or label in self.done():
+                if trouble is not None or label in self.done():
                     return trouble
                 return await self._run(edition, service, names, label)
         except JournalError as error:
-            return str(error)
+            return Said(str(error))
         except Exception as error:
             # Whoever waits for this service would wait for ever.
             self._office.say(f"a mistake of Fissile's own:\n{traceback.format_exc()}")
-            return f"a mistake of Fissile's own: {type(error).__name__}: {error}"
+            return InternalError(type(error).__name__, str(error))
 
     async def end(self, release: str) -> None:
         """End those of a release that a dead supervisor began: nobody wants it any more."""
         await _end([child for spec, child, _ in self._strangers if spec.release == release])
 
-    async def _wait_for_strangers(self, label: str) -> str:
+    async def _wait_for_strangers(self, label: str) -> Reason | None:
         """Why the one with this label failed, if it did."""
-        trouble = ""
+        trouble = None
         while self._strangers:
             spec, child, link = self._strangers[0]
             await asyncio.wait([child.exited])
@@ -114,7 +114,7 @@ class Migrations:
             self._strangers.pop(0)
         return trouble
 
-    async def _run(self, edition: Edition, service: ServiceName, names: tuple[str, ...], label: str) -> str:
+    async def _run(self, edition: Edition, service: ServiceName, names: tuple[str, ...], label: str) -> Reason | None:
         self._office.say(f"{service}: migrating {', '.join(names)}")
         launching = asyncio.ensure_future(self._office.launch_migration(edition, service, names))
         try:
@@ -125,20 +125,20 @@ class Migrations:
                 await _end([child])
             raise
         except (FissileError, OSError) as error:
-            return str(error)
+            return CannotStart(str(error), advises(error))
         try:
             async with asyncio.timeout(MIGRATION_SECONDS_MAX):
                 status = await asyncio.shield(child.exited)
         except TimeoutError:
             await _end([child])
-            return f"{service} was not done within {MIGRATION_SECONDS_MAX:g} s"
+            return MigrationTooSlow(service, MIGRATION_SECONDS_MAX)
         except asyncio.CancelledError:
             await _end([child])
             raise
         if status != 0:
             return _trouble(service, link, status)
         await self._remember(label)
-        return ""
+        return None
 
     def done(self) -> list[str]:
         """The labels of those that have been run. Raises JournalError."""
@@ -154,8 +154,8 @@ class Migrations:
                 await asyncio.to_thread(self._office.journal.keep, MIGRATED, kept)
 
 
-def _trouble(service: str, link: Link, status: int | None) -> str:
-    return link.trouble or f"the process for {service} {described(status)}"
+def _trouble(service: str, link: Link, status: int | None) -> Reason:
+    return link.trouble or MigrationEnded(service, status)
 
 
 async def _end(children: Collection[Child]) -> None:

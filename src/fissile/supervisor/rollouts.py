@@ -45,6 +45,7 @@ from fissile.orchestrator.deploy_rules import (
 from fissile.orchestrator.desired import Rollout, Stage
 from fissile.orchestrator.names import service_of
 from fissile.orchestrator.packages import differences, listed
+from fissile.orchestrator.reasons import Dies, DoesNotComeUp, Reason
 from fissile.orchestrator.release import FORCED, Difference, Surroundings, difference
 from fissile.orchestrator.rollout import (
     UNDECIDED,
@@ -142,7 +143,7 @@ class Rollouts:
         self._turn = asyncio.Lock()
         self.migrations = Migrations(office)
         # Those of the rollout of this number.
-        self._migrating: tuple[int, asyncio.Task[str]] | None = None
+        self._migrating: tuple[int, asyncio.Task[Reason | None]] | None = None
         self._outcomes: dict[int, Outcome] = {}
         self._begun = asyncio.Event()
         # The folder of the code that is being deployed, which no older rollout's end may prune.
@@ -495,12 +496,13 @@ class Rollouts:
             self._office.say(f"rollout {rollout.number} is {entered}: {change.why}")
         return True
 
-    def _remember_printed(self, rollout: Rollout, reason: str) -> None:
+    def _remember_printed(self, rollout: Rollout, why: Reason | str) -> None:
         """What did not come up is ended soon, and then nobody knows what it printed."""
+        if not isinstance(why, DoesNotComeUp | Dies):
+            return
         for name in rollout.wishes:
-            lines = self._fleet.lines_of(name, reason)
-            if lines and service_of(name) in reason:
-                self._last_lines = (rollout.number, service_of(name), lines)
+            if service_of(name) == why.service and (lines := self._fleet.lines_of(name, str(why))):
+                self._last_lines = (rollout.number, why.service, lines)
 
     def _printed(self, number: int) -> tuple[str, tuple[str, ...]]:
         """Of which service a process did not come up in a rollout, and its last lines."""
@@ -528,13 +530,14 @@ class Rollouts:
             return None
         if task.exception() is not None:
             self._migrating = None  # begun again with the next look: a disk may have room by then
-        return task.result()
+        trouble = task.result()
+        return trouble.trouble if trouble is not None else ""
 
     async def _end(self, rollout: Rollout, change: Change) -> None:
         fleet = self._fleet
         moved = rollout.stage is Stage.MOVED
         gone = fleet.desired.leaving()
-        why = change.why
+        why = str(change.why)
         await self._office.change(change)
         self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why, "", *self._printed(rollout.number))
         self._outcomes.pop(rollout.number - OUTCOMES_MAX, None)  # the journal has those before

@@ -20,6 +20,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     """One replica. state: starting, ready, draining. lag_seconds, in_flight: by its last heartbeat; None
     before the first one, and of a program, which sends none.
 
+    stuck: what is wrong with it, or ""; stuck_kind: the kind of that, for programs.
     pid: None while it has no process so far. age_seconds: of that process, None where that is not known. listener: who
     answers at a program's port, where it cannot be seen that it is the program itself.
     """
@@ -34,6 +35,7 @@ class ReplicaStatus(msgspec.Struct, frozen=True):
     in_flight: float | None = None
     memory_bytes: int | None = None
     stuck: str = ""
+    stuck_kind: str = ""
     listener: str = ""
     age_seconds: float | None = None
 
@@ -55,9 +57,9 @@ class ServiceStatus(msgspec.Struct, frozen=True):
 
     topology: the grouping of the application that it belongs to. limits: what each replica may use, and
     `enforced_by`. restarts: how often a replica was replaced because it died. trouble: the last death, while
-    it matters; last_lines: what that process had printed, where it never was ready. wire_differences:
-    what its calls within a process would mean otherwise across a wire. waits: services that have to serve before it is
-    started.
+    it matters; trouble_kind: the kind of that, for programs. last_lines: what that process had printed, where it never
+    was ready. wire_differences: what its calls within a process would mean otherwise across a wire. waits: services
+    that have to serve before it is started.
     isolation: none, confined or user, see docs/reference/isolation.md; walls: those that stand around it;
     walls_missing: those that this machine cannot raise, and why.
     """
@@ -70,6 +72,7 @@ class ServiceStatus(msgspec.Struct, frozen=True):
     replicas: tuple[ReplicaStatus, ...]
     restarts: int
     trouble: str = ""
+    trouble_kind: str = ""
     last_lines: tuple[str, ...] = ()
     wire_differences: tuple[WireDifference, ...] = ()
     waits: tuple[str, ...] = ()
@@ -177,7 +180,7 @@ def _service_status(fleet: Fleet, name: ServiceName) -> ServiceStatus:
     limits = edition.limits.get(name, NO_LIMITS)
     user = limits.user.name if limits.user is not None else ""
     around = standing(machine(), confined=limits.disk is not None, user=user)
-    broken = [memory.reason for one in found for memory in one.slots.values() if memory.reason]
+    broken = [memory.reason for one in found for memory in one.slots.values() if memory.reason is not None]
     return ServiceStatus(
         name=name,
         topology=edition.release.topology,
@@ -191,8 +194,9 @@ def _service_status(fleet: Fleet, name: ServiceName) -> ServiceStatus:
         },
         replicas=tuple(_replica_status(fleet, replica) for one in found for replica in one.replicas.values()),
         restarts=sum(one.restarts for one in found),
-        trouble=broken[0] if broken else "",
-        last_lines=next((lines for one in sets if broken and (lines := fleet.lines_of(one, broken[0]))), ()),
+        trouble=str(broken[0]) if broken else "",
+        trouble_kind=broken[0].cause.kind if broken else "",
+        last_lines=next((lines for one in sets if broken and (lines := fleet.lines_of(one, str(broken[0])))), ()),
         wire_differences=tuple(_differences(fleet, name)),
         waits=tuple(dict.fromkeys(other for one in sets for other in fleet.waits_for(one))),
         isolation=around.level,
@@ -228,7 +232,8 @@ def _replica_status(fleet: Fleet, replica: Replica) -> ReplicaStatus:
         lag_seconds=replica.report.lag_seconds if replica.report is not None else None,
         in_flight=replica.load if replica.report is not None else None,
         memory_bytes=resident_bytes(replica.pid) if replica.pid else None,
-        stuck=replica.stuck,
+        stuck=str(replica.stuck or ""),
+        stuck_kind=replica.stuck.cause.kind if replica.stuck is not None else "",
         listener=fleet.listeners.get(replica.serial, ""),
         age_seconds=_age(process.born) if process is not None else None,
     )

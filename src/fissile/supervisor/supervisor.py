@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from fissile.errors import ConfigError, FissileError, InvalidArgument
+from fissile.errors import ConfigError, FissileError, InvalidArgument, advises
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator import replica as known
 from fissile.orchestrator.acts import (
@@ -50,10 +50,21 @@ from fissile.orchestrator.migration_rules import may_run, pending
 from fissile.orchestrator.names import ServiceName, SetName, service_of, set_name
 from fissile.orchestrator.order import stopping_order
 from fissile.orchestrator.plan import KillReplica
+from fissile.orchestrator.reasons import (
+    AllStops,
+    CannotStart,
+    Exited,
+    HeldBack,
+    InternalError,
+    Reason,
+    ReasonBase,
+    ToldToEnd,
+    described,
+    tagged,
+)
 from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Replica, ReplicaEnded, ReplicaReported, ReplicaState
-from fissile.orchestrator.restart import described
 from fissile.orchestrator.restart_rules import how_it_ended, next_revision
 from fissile.orchestrator.rollout import begun_again
 from fissile.rpc.absence import back
@@ -194,7 +205,7 @@ class Supervisor:
         self._removals: set[asyncio.Task[None]] = set()
         self._shut = ShutDoors()
         self._loop: asyncio.Task[None] | None = None
-        self._failed: dict[SetName, str] = {}
+        self._failed: dict[SetName, Reason] = {}
         # Of the journal, found when it was opened.
         self._losses: tuple[str, ...] = ()
         self._api = self._api_socket = ""
@@ -482,9 +493,9 @@ class Supervisor:
         while not may_run(self._fleet.desired, self._fleet.observed, name):
             await self.next_step()
         wanted = name in self._fleet.desired.sets  # else its release has gone meanwhile
-        trouble = await self._rollouts.migrations.run(edition, service, names) if wanted else ""
-        if trouble:
-            self.say(f"{service}: its data cannot be brought up to date: {trouble}")
+        trouble = await self._rollouts.migrations.run(edition, service, names) if wanted else None
+        if trouble is not None:
+            self.say(f"{service}: its data cannot be brought up to date: {trouble.trouble}")
             self._failed[name] = trouble
             self._woken.set()
             await self._migrated_by_others(edition, service, name)
@@ -804,12 +815,12 @@ class Supervisor:
             self._stepped = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._stepped)
 
-    def _begin_start(self, replica: Replica, reason: str) -> None:
+    def _begin_start(self, replica: Replica, reason: Reason) -> None:
         start = self._spawn(self._start(replica, reason))
         start.add_done_callback(lambda task: self._start_is_over(replica, task))
 
-    async def _start(self, replica: Replica, reason: str) -> tuple[str, bool]:
-        """Make its process; why there is none, or "", and whether people have to mend something before there is."""
+    async def _start(self, replica: Replica, reason: Reason) -> tuple[Reason | None, bool]:
+        """Make its process; why there is none, if so, and whether people have to mend something before there is."""
         await self._endings.over(name=replica.set, slot=replica.slot)
         service = self._fleet.service(replica.set)
         try:
@@ -820,7 +831,7 @@ class Supervisor:
                     raise
                 await self._ownership.check_free(replica, service)
         except ConfigError as error:
-            return str(error), False  # whoever has its port may end
+            return CannotStart(str(error), advises(error)), False  # whoever has its port may end
         alone = self._fleet.desired.sets[replica.set].replicas_max == 1
         service = replica.service
         name = service if alone else f"{service}.{replica.slot}"
@@ -828,7 +839,7 @@ class Supervisor:
         try:
             out, err = self._logs.pipes(name)
         except OSError as error:
-            return f"its log cannot be opened: {error}", False
+            return CannotStart(f"its log cannot be opened: {error}"), False
         self._printed[replica.serial] = LastLines(out)
         root = self._fleet.nursery_of(replica.set).root
         if self._keep:
@@ -836,7 +847,7 @@ class Supervisor:
         try:
             child = await self._launcher.launch(replica, out, err)
         except (FissileError, OSError) as error:
-            return str(error), isinstance(error, ConfigError)
+            return CannotStart(str(error), advises(error)), isinstance(error, ConfigError)
         finally:
             os.close(out)
             os.close(err)
@@ -845,20 +856,20 @@ class Supervisor:
         self._settle_in(replica, child, root)
         if replica.ending:
             child.signal(signal.SIGKILL)
-        return "", False
+        return None, False
 
-    def _start_is_over(self, replica: Replica, start: "asyncio.Task[tuple[str, bool]]") -> None:
+    def _start_is_over(self, replica: Replica, start: "asyncio.Task[tuple[Reason | None, bool]]") -> None:
         """However it went, cancelled before its first step or by a mistake of ours: who has no process has ended."""
         mistake = False
         if start.cancelled():
-            trouble = "its start was given up"
+            trouble = CannotStart("its start was given up")
         elif error := start.exception():
-            trouble = f"a mistake of Fissile's own: {type(error).__name__}: {error}"
+            trouble = CannotStart(InternalError(type(error).__name__, str(error)))
         else:
             trouble, mistake = start.result()
-        if trouble and replica.serial not in self._fleet.processes:
+        if trouble is not None and replica.serial not in self._fleet.processes:
             self._clear(replica)
-            self._see(replica, ReplicaEnded(f"cannot start: {trouble}", random.random(), mistake))
+            self._see(replica, ReplicaEnded(trouble, random.random(), mistake))
 
     async def _probe(self, replica: Replica, process: Process, service: Service) -> None:
         port, begun = service.port(replica.serial), list[float]()
@@ -884,7 +895,7 @@ class Supervisor:
         child.exited.add_done_callback(exited)
         # What was said without knowing how it ended is made good.
         child.learned = lambda status: self._note(
-            "ReplicaExplained", service.name, f"pid {child.pid} {described(status)}", slot=replica.slot, pid=child.pid
+            "ReplicaExplained", service.name, Exited(status, child.pid), slot=replica.slot, pid=child.pid
         )
 
     def _outlived(self, replica: Replica, process: Process, status: int | None) -> None:
@@ -915,16 +926,16 @@ class Supervisor:
         early = replica.ready_at is None and replica.set in self._fleet.sets
         hopeless = status in NOT_FOUND or (bool(status) and nothing_to_run(printed))
         mistake = process.link.mistake or (early and hopeless and bool(self._fleet.command(replica.set)))
-        if process.link.trouble:
-            how = f"cannot start: {process.link.trouble}"
+        how: Reason
+        if process.link.trouble is not None:
+            how = process.link.trouble
         elif replica.ready_at is None:
-            how = f"it {described(status)} before it was ready"
+            how = Exited(status, replica.pid, early=True)
         else:
-            how = f"pid {replica.pid} {described(status)}"
+            how = Exited(status, replica.pid)
         limits = self._fleet.limits_of(replica)
         if limits.grouped:
-            memory = verdict(self._fleet.enforcement.usage(replica.key, replica.pid), limits)
-            how = f"pid {replica.pid} {memory}" if memory else how
+            how = verdict(replica.pid, self._fleet.enforcement.usage(replica.key, replica.pid), limits) or how
         self._clear(replica)
         self._see(replica, ReplicaEnded(how, random.random(), mistake))
 
@@ -961,15 +972,15 @@ class Supervisor:
     def _see(self, replica: Replica, observation: known.Observation) -> None:
         """Something was observed: remember, record, and think again."""
         before, unheard = replica.state, replica.unheard
-        text = self._reconciler.observe(replica, observation, time.monotonic())
-        if text and self._serving:
-            self.say(f"{replica.service}.{replica.slot}: {text}")
+        follows = self._reconciler.observe(replica, observation, time.monotonic())
+        if follows is not None and self._serving:
+            self.say(f"{replica.service}.{replica.slot}: {follows}")
         if replica.state is READY and before is not READY:
             self._forget_printed(replica.serial)
             self._fleet.last_lines.pop((replica.set, replica.slot), None)
         if replica.state is not before:
             happened = "ReplicaAdopted" if unheard and replica.state is READY else BECAME[replica.state]
-            why = text or ("it was told to end" if replica.state is DRAINING else "")
+            why = follows or (ToldToEnd() if replica.state is DRAINING else "")
             self._note(happened, replica.service, why, slot=replica.slot, pid=replica.pid or None)
             self._woken.set()
         elif replica.stuck or not isinstance(observation, ReplicaReported):
@@ -1094,10 +1105,10 @@ class Supervisor:
         """In the log."""
         self._logs.say(ACTOR, text)
 
-    def _note(self, what: str, service: str, reason: str, **data: Any) -> None:
+    def _note(self, what: str, service: str, reason: Reason | str, **data: Any) -> None:
         """Record an observation."""
         if self._journal is not None:
-            self._journal.observe(Entry("observation", ACTOR, what, service, reason, data))
+            self._journal.observe(Entry("observation", ACTOR, what, service, str(reason), data | _tagged(reason)))
 
     async def _record(self, what: str, reason: str, **more: bytes) -> None:
         """Record a change of the whole application, with all that a successor needs. more: to be kept, too."""
@@ -1135,7 +1146,9 @@ class Supervisor:
     async def _write(self, change: Change, desired: Desired, secrets: bool) -> JournalError | None:
         act = change.what
         service = service_of(act.set) if isinstance(act, SetAct) else ""
-        entry = Entry("change", change.who, type(act).__name__, service, change.why, _shown(act))
+        entry = Entry(
+            "change", change.who, type(act).__name__, service, str(change.why), _shown(act) | _tagged(change.why)
+        )
         kept = {"desired": msgspec.msgpack.encode(desired)}
         if secrets:
             kept["secrets"] = msgspec.msgpack.encode(self._fleet.secrets)
@@ -1214,12 +1227,13 @@ class Supervisor:
         while end is None:
             await self.next_step()
             end = how_it_ended(fleet.desired, fleet.observed, name, revision)
-        if end.trouble:
+        if end.trouble is not None:
+            trouble = str(end.trouble)
             raise StartFailed(
-                end.trouble,
+                trouble,
                 remedy="mend that, and restart again; the old replica serves on",
                 service=service_of(name),
-                last_lines=fleet.lines_of(name, end.trouble),
+                last_lines=fleet.lines_of(name, trouble),
             )
         return end.replicas
 
@@ -1252,14 +1266,14 @@ class Supervisor:
             if failed is not None:
                 raise self._not_started(*failed)
 
-    def _not_started(self, name: SetName, slot: int, trouble: str) -> StartError:
+    def _not_started(self, name: SetName, slot: int, trouble: Reason) -> StartError:
         service = service_of(name)
         where = f"; `fissile logs {service}` shows all that it printed" if isinstance(self._logs, LogFiles) else ""
         return StartError(
-            f"{service} cannot be started: {trouble}",
-            remedy=f"mend that, and start again{where}" if "\n  → " not in trouble else "",
+            f"{service} cannot be started: {trouble.trouble}",
+            remedy=f"mend that, and start again{where}" if not trouble.advises else "",
             service=service,
-            last_lines=told(self._fleet.last_lines.get((name, slot), ()), trouble),
+            last_lines=told(self._fleet.last_lines.get((name, slot), ()), trouble.trouble),
         )
 
     @property
@@ -1296,7 +1310,7 @@ class Supervisor:
         self._fleet.app.paused.add(name)
         found = self._fleet.observed.replica_set(name)
         for replica in found.replicas.values():
-            self._reconciler.kill(KillReplica(replica, "it is held"))
+            self._reconciler.kill(KillReplica(replica, HeldBack()))
         self._woken.set()
         while found.replicas:
             await self.next_step()
@@ -1450,7 +1464,7 @@ class Supervisor:
         for process in ending:
             replica = self._fleet.replica(process.link.serial)
             if replica is not None:
-                self._fleet.observed.end(replica, "all is stopped", fault=False)
+                self._fleet.observed.end(replica, AllStops(), fault=False)
                 process.link.drain(Drain(seconds_max))  # nobody takes over, which a signal does not say
                 self._executor.tell_to_stop(replica, process, self._fleet.stop_signal(replica))
         # Who starts serves nobody; and what hangs in an import, or in a `start` that never waits, hears no signal.
@@ -1548,6 +1562,11 @@ def _kept_port(journal: Journal) -> tuple[int | None, int]:
         if kept is not None:
             return msgspec.msgpack.decode(kept, type=tuple[int | None, int])
     return None, 0
+
+
+def _tagged(reason: Reason | str) -> dict[str, Any]:
+    """What an entry of the journal has beside the words of a reason, for programs."""
+    return {"reason": tagged(reason)} if isinstance(reason, ReasonBase) else {}
 
 
 def _shown(act: Act) -> dict[str, Any]:

@@ -1,0 +1,445 @@
+"""Why something was done, or happened: typed values, and the one place that has their words.
+
+A decision returns what to do and its Reason. Code asks for its type and fields; `str(reason)` is for people, and nobody
+looks for anything in that text. `tagged` is for programs: the same value with its `kind`. Readers skip kinds that they
+do not know: there are more of them with each version.
+"""
+
+import signal
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from fissile.orchestrator.names import ServiceName
+
+# Of methods that hold all places, so many are named.
+HOLDERS_NAMED_MAX = 3
+UNITS = ((2**40, "T"), (2**30, "G"), (2**20, "M"), (2**10, "K"))
+
+
+class ReasonBase(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
+    """What every Reason is."""
+
+    def __str__(self) -> str:
+        """For people."""
+        raise NotImplementedError
+
+    @property
+    def kind(self) -> str:
+        """For programs: what sort of reason it is."""
+        return type(self).__name__
+
+    @property
+    def cause(self) -> "ReasonBase":
+        """Where it began: the end of a replica that is started again, the fault of one that was killed."""
+        return self
+
+    @property
+    def brief(self) -> str:
+        """Its first line, where the rest, and what to do about it, is said elsewhere."""
+        return str(self).partition("\n")[0].rstrip(":")
+
+    @property
+    def trouble(self) -> str:
+        """Why something cannot start, where it is said already that it cannot."""
+        return str(self)
+
+    @property
+    def advises(self) -> bool:
+        """Whether its words say what to do next."""
+        return False
+
+
+class Said(ReasonBase, frozen=True):
+    """In the words of whoever wanted it, or knows of it; nobody decides anything by them."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+# -- how a replica ended, or what is wrong with it -------------------------------------------------------
+
+
+class CannotStart(ReasonBase, frozen=True):
+    """It never was ready, and what was to start it says why. advice: whether that says what to do next."""
+
+    what: "str | InternalError"
+    advice: bool = False
+
+    def __str__(self) -> str:
+        return f"cannot start: {self.what}"
+
+    @property
+    def brief(self) -> str:
+        return str(self.what).partition("\n")[0].rstrip(":")
+
+    @property
+    def trouble(self) -> str:
+        return str(self.what)
+
+    @property
+    def cause(self) -> ReasonBase:
+        return self if isinstance(self.what, str) else self.what
+
+    @property
+    def advises(self) -> bool:
+        return self.advice
+
+
+class Exited(ReasonBase, frozen=True):
+    """Its process ended. status: exit code, -signal, or None where nobody saw it. early: before it was ready."""
+
+    status: int | None
+    pid: int = 0
+    early: bool = False
+
+    def __str__(self) -> str:
+        if self.early:
+            return f"it {described(self.status)} before it was ready"
+        return f"pid {self.pid} {described(self.status)}"
+
+
+class MigrationEnded(ReasonBase, frozen=True):
+    """The process that was to migrate a service's data has failed. status: as of `Exited`."""
+
+    service: str
+    status: int | None
+
+    def __str__(self) -> str:
+        return f"the process for {self.service} {described(self.status)}"
+
+
+class MigrationTooSlow(ReasonBase, frozen=True):
+    """It was ended."""
+
+    service: str
+    seconds_max: float
+
+    def __str__(self) -> str:
+        return f"{self.service} was not done within {self.seconds_max:g} s"
+
+
+class InternalError(ReasonBase, frozen=True):
+    """Fissile itself is at fault. error: the type of the exception; message: its words."""
+
+    error: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"a mistake of Fissile's own: {self.error}: {self.message}"
+
+
+class OutOfMemory(ReasonBase, frozen=True):
+    """The system ended it for want of memory."""
+
+    pid: int
+    peak_bytes: int | None = None
+    limit_bytes: int | None = None
+
+    def __str__(self) -> str:
+        limit = "" if self.limit_bytes is None else f" of {size_text(self.limit_bytes)}"
+        peak = "" if self.peak_bytes is None else f", at a peak of {size_text(self.peak_bytes)}"
+        return f"pid {self.pid} ran out of memory{peak}{limit}"
+
+
+class OverMemory(ReasonBase, frozen=True):
+    """It is watched, and not held to its limit: it has to be killed."""
+
+    used_bytes: int
+    limit_bytes: int
+
+    def __str__(self) -> str:
+        return f"it ran out of memory: it uses {size_text(self.used_bytes)} of {size_text(self.limit_bytes)}"
+
+
+class LoopStuck(ReasonBase, frozen=True):
+    """It was asked, and has written where its event loop stands."""
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"its event loop has been stuck for {self.seconds:.1f} s"
+
+
+class PlacesHeld(ReasonBase, frozen=True):
+    """Calls whose time is up hold all its places. holders: how many each method holds."""
+
+    seconds: float
+    holders: Mapping[str, int]
+
+    def __str__(self) -> str:
+        most = sorted(self.holders.items(), key=lambda item: (-item[1], item[0]))
+        named = ", ".join(f"{method} ({count})" for method, count in most[:HOLDERS_NAMED_MAX])
+        more = f" and {len(most) - HOLDERS_NAMED_MAX} more" if len(most) > HOLDERS_NAMED_MAX else ""
+        count = sum(self.holders.values())
+        return (
+            f"all its places ({count}) have been held for {self.seconds:.0f} s by calls whose time is up: {named}{more}"
+        )
+
+
+class NotReadyInTime(ReasonBase, frozen=True):
+    """missing: what a program has not done so far, as far as that can be seen."""
+
+    seconds_max: float
+    missing: str = ""
+
+    def __str__(self) -> str:
+        return f"it was not ready within {self.seconds_max:g} s{': ' if self.missing else ''}{self.missing}"
+
+
+class Silent(ReasonBase, frozen=True):
+    """It gave no sign of life."""
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"it gave no sign of life for {self.seconds:.1f} s"
+
+
+class EndedAtFault(ReasonBase, frozen=True):
+    """It ended after something was found to be wrong with it."""
+
+    fault: "Reason"
+    how: "Reason"
+
+    def __str__(self) -> str:
+        return f"{self.fault}; {self.how}"
+
+    @property
+    def cause(self) -> ReasonBase:
+        return self.fault.cause
+
+    @property
+    def advises(self) -> bool:
+        return self.how.advises
+
+
+# -- why a rollout is given up -------------------------------------------------------------------------------
+
+
+class DoesNotComeUp(ReasonBase, frozen=True):
+    """A replica of the later release ended before it was ready."""
+
+    service: ServiceName
+    trouble_of: "Reason | None"
+
+    def __str__(self) -> str:
+        return f"{self.service} does not come up: {self.trouble_of or ''}"
+
+    @property
+    def cause(self) -> ReasonBase:
+        return self.trouble_of.cause if self.trouble_of is not None else self
+
+
+class Dies(ReasonBase, frozen=True):
+    """A replica of the later release ended while it was watched."""
+
+    service: ServiceName
+    trouble_of: "Reason | None"
+
+    def __str__(self) -> str:
+        return f"{self.service} {self.trouble_of or ''}"
+
+    @property
+    def cause(self) -> ReasonBase:
+        return self.trouble_of.cause if self.trouble_of is not None else self
+
+
+# -- why a replica is started ------------------------------------------------------------------------------
+
+
+class InPlace(StrEnum):
+    """Who is in the slot of a replica that has ended."""
+
+    NOBODY = ""
+    FORMER = "former"
+    READY = "ready"
+    STARTING = "starting"
+
+
+IN_PLACE = {
+    InPlace.FORMER: "the replica that it was to replace serves on",
+    InPlace.READY: "another one serves in its place",
+    InPlace.STARTING: "another one starts in its place already",
+}
+
+
+class StartsAgain(ReasonBase, frozen=True):
+    """A replica has ended, for the `in_a_row`-th time in its slot, and is started again after a pause.
+
+    instead: who is there in its place, so that nothing is started.
+    """
+
+    how: "Reason"
+    in_a_row: int
+    looping: bool
+    after_seconds: float
+    instead: InPlace = InPlace.NOBODY
+
+    def __str__(self) -> str:
+        many = f", {self.in_a_row} times in a row" if self.in_a_row > 1 else ""
+        when = f"starting again in {self.after_seconds:.1f} s" if self.after_seconds else "starting again"
+        loops = ": it crashes in a loop" if self.looping else ""
+        return f"{self.how}{many}{loops}; {IN_PLACE.get(self.instead, when)}"
+
+    @property
+    def cause(self) -> ReasonBase:
+        return self.how.cause
+
+    @property
+    def advises(self) -> bool:
+        return self.how.advises
+
+
+class SlotEmpty(ReasonBase, frozen=True):
+    """Fewer replicas are there than are wanted."""
+
+    slot: int
+    wanted: int
+
+    def __str__(self) -> str:
+        return f"{self.wanted} {'replica' if self.wanted == 1 else 'replicas'} wanted, slot {self.slot} is empty"
+
+
+class RestartWanted(ReasonBase, frozen=True):
+    """alone: the old one has to end before."""
+
+    alone: bool = False
+
+    def __str__(self) -> str:
+        return f"a restart is wanted{', and two must not run at once' if self.alone else ''}"
+
+
+# -- why a replica is drained, stopped or killed -------------------------------------------------------------
+
+
+class LeastBusy(ReasonBase, frozen=True):
+    """There are more than are wanted."""
+
+    wanted: int
+
+    def __str__(self) -> str:
+        return f"{self.wanted} wanted, and it is the least busy"
+
+
+class ServesNobodyYet(ReasonBase, frozen=True):
+    """There are more than are wanted, and it is not ready."""
+
+    wanted: int
+
+    def __str__(self) -> str:
+        return f"{self.wanted} wanted, and it serves nobody yet"
+
+
+class Replaced(ReasonBase, frozen=True):
+    """A newer one serves in its slot."""
+
+    def __str__(self) -> str:
+        return "a new replica has taken over"
+
+
+class NotWanted(ReasonBase, frozen=True):
+    """What it was started for is not wanted any more."""
+
+    def __str__(self) -> str:
+        return "it is not wanted any more"
+
+
+class DrainTimeOver(ReasonBase, frozen=True):
+    """It was to finish its work by now."""
+
+    def __str__(self) -> str:
+        return "its time to drain is over"
+
+
+class DoesNotEnd(ReasonBase, frozen=True):
+    """It was told to end by a signal, and is still there."""
+
+    def __str__(self) -> str:
+        return "it does not end by itself"
+
+
+class HeldBack(ReasonBase, frozen=True):
+    """Its service is to have no replica for now, whatever is desired."""
+
+    def __str__(self) -> str:
+        return "it is held"
+
+
+class AllStops(ReasonBase, frozen=True):
+    """The whole application ends."""
+
+    def __str__(self) -> str:
+        return "all is stopped"
+
+
+class TakenBack(ReasonBase, frozen=True):
+    """A restart is not wanted any more, and none of its replicas has failed."""
+
+    def __str__(self) -> str:
+        return "it was taken back"
+
+
+class ToldToEnd(ReasonBase, frozen=True):
+    """Somebody beside the plan has it drain."""
+
+    def __str__(self) -> str:
+        return "it was told to end"
+
+
+Reason = (
+    Said
+    | CannotStart
+    | Exited
+    | MigrationEnded
+    | MigrationTooSlow
+    | InternalError
+    | OutOfMemory
+    | OverMemory
+    | LoopStuck
+    | PlacesHeld
+    | NotReadyInTime
+    | Silent
+    | EndedAtFault
+    | DoesNotComeUp
+    | Dies
+    | StartsAgain
+    | SlotEmpty
+    | RestartWanted
+    | LeastBusy
+    | ServesNobodyYet
+    | Replaced
+    | NotWanted
+    | DrainTimeOver
+    | DoesNotEnd
+    | HeldBack
+    | AllStops
+    | TakenBack
+    | ToldToEnd
+)
+
+
+def tagged(reason: ReasonBase) -> dict[str, Any]:
+    """The same as plain data, for programs: its fields, and as "kind" the name of its type."""
+    return msgspec.to_builtins(reason)
+
+
+def described(status: int | None) -> str:
+    """An exit status in words."""
+    if status is None:
+        return "ended, nobody saw how"
+    if status >= 0:
+        return f"ended with exit code {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
+
+
+def size_text(count: int) -> str:
+    """Bytes for people, in binary units."""
+    return next((f"{count / unit:.4g}{letter}" for unit, letter in UNITS if count >= unit), str(count))
