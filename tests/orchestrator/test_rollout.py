@@ -20,7 +20,7 @@ from fissile.orchestrator.names import SetName, service_of, set_name
 from fissile.orchestrator.rollout import begun_again
 from tests.orchestrator.timeline import Timeline, service
 
-# What follows when all of the earlier release's requests are done, in a service of one replica.
+# Lines that most rollouts have.
 MOVED = "rollout moved: all replicas are ready: every new request goes to the new release"
 KNOWN = "rollout known to all: all replicas know of it"
 

@@ -188,6 +188,16 @@ def test_they_do_so_whatever_is_new_of_others_whom_they_call():
     shop.expect("tell front.0: cart.0 cart.1 mail.0", "tell cart.0: nobody", "tell cart.1: nobody")
 
 
+def test_while_releases_change_a_door_keeps_those_that_it_hands_connections_to():
+    web = service(doors=("Web",), components=("Web",), calls="back")
+    shop = told(web=web, back=service()).deploy(web=web, canary=0.2).at(2).started().slow("web", "web@2", "back")
+    shop.supervisor_dies().at(2.5).ready("web.0", "back.0").expect().at(3).ready("web@2.0").expect(
+        "tell web.0: r1 100% → back.0; door http 20% → web@2.0; door Web 20% → web@2.0",
+        "tell back.0: r1 80% → nobody; r2 20% → nobody",
+        "tell web@2.0: r2 100% → back.0; door http 80% → web.0; door Web 80% → web.0",
+    )
+
+
 def test_one_that_never_reports_holds_nobody_up_for_long():
     shop = told(front=service(calls="cart"), cart=service(2)).slow("front", "cart").supervisor_dies().at(1.5)
     shop.ready("front.0", "cart.0").at(3.9).expect().at(4).expect("tell front.0: cart.0", "tell cart.0: nobody")

@@ -129,7 +129,6 @@ class Timeline:
         self._seen = 0
         self._names: dict[int, str] = {}
         self._births: dict[tuple[str, int], int] = {}
-        self._pids: dict[int, Replica] = {}
         self._slow: set[str] = set()
         self._silent: set[str] = set()
         self._deaf: set[str] = set()

@@ -189,6 +189,8 @@ class Reconciler:
             live = (state.desired.current, state.desired.rollout)
             several = state.desired.rollout is not None or live != self._live
             self._live = live
+        elif state.desired.rollout is not None:
+            return  # both releases' doors and shares are part of what they keep
         if not changed and not several:
             return
         for name in current:
