@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from fissile.names import ServiceName, SetName
 from fissile.orchestrator.acts import (
     AbortRollout,
     AdvanceRollout,
@@ -22,7 +23,6 @@ from fissile.orchestrator.acts import (
 )
 from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
-from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.replica import TRANSITIONS
 from fissile.orchestrator.rollout import Seen, SetSeen, outlook
 from fissile.orchestrator.verdict import Judgement, Verdict

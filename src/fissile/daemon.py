@@ -26,9 +26,11 @@ from fissile.api.server import ApiServer
 from fissile.component.graph import Graph
 from fissile.component.topology import BUILT_IN, MONOLITH_SERVICE, Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
+from fissile.names import ServiceName
 from fissile.orchestrator.acts import ACTOR
-from fissile.orchestrator.names import ServiceName
-from fissile.orchestrator.release import Release
+from fissile.releases.fingerprint import outside, release_of
+from fissile.releases.installed import installed, working_folder
+from fissile.releases.release import Release
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import DRAIN_SECONDS_MAX
 from fissile.runtime.forked import disown
@@ -43,13 +45,11 @@ from fissile.settings.schema import LimitSettings, Settings
 from fissile.supervisor import mark, report, withheld
 from fissile.supervisor.descent import born
 from fissile.supervisor.endpoints import LOGS, Endpoints, ServiceEndpoints, state_of
-from fissile.supervisor.installed import installed, working_folder
 from fissile.supervisor.logfiles import LogFiles, collect
 from fissile.supervisor.reaper import keep_reaping
 from fissile.supervisor.remains import Survivor, left_anywhere
 from fissile.supervisor.service import TOKEN_BYTES
 from fissile.supervisor.sockets import listen_public, listen_tcp, url
-from fissile.supervisor.source import outside, release_of
 from fissile.supervisor.state import StateFolder, unusable
 from fissile.supervisor.supervisor import Supervisor
 

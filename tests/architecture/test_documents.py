@@ -112,7 +112,11 @@ def test_modules_that_docstrings_name_exist():
     for file, text, package in _docstrings():
         if package:  # it says where to start reading
             own = re.findall(r"`([a-z_]+)`", text)
-            missing += [f"{file}: {n}" for n in own if n not in rooms and not (file.parent / f"{n}.py").exists()]
+            missing += [
+                f"{file}: {n}"
+                for n in own
+                if n not in rooms and not any((file.parent / f"{n}{end}").exists() for end in ("", ".py"))
+            ]
         missing += [f"{file}: {n}" for n in re.findall(r"\(see (\w+)\)", text) if n not in modules]
         dotted = re.findall(r"`(\w+)\.(\w+)[\w.]*`", text)
         missing += [

@@ -18,16 +18,16 @@ from fissile import formats
 from fissile.formats import KEPT, Format
 from fissile.journal import journal
 from fissile.journal.sums import Tally
-from fissile.orchestrator.callers import Called
 from fissile.orchestrator.desired import Desired
+from fissile.releases.callers import Called
+from fissile.releases.gathering import Written
+from fissile.releases.manifest import Manifest
+from fissile.releases.store import Kept
 from fissile.runtime import control
 from fissile.runtime.control import WireDifference
 from fissile.supervisor import beginning, messages
 from fissile.supervisor.endpoints import Endpoints
 from fissile.supervisor.fleet import Secrets
-from fissile.supervisor.gathering import Written
-from fissile.supervisor.manifest import Manifest
-from fissile.supervisor.releases import Kept
 from fissile.wire import frames
 
 ROOT = Path(__file__).parents[2]

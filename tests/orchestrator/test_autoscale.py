@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fissile.names import SetName
 from fissile.orchestrator.acts import SetReplicas
 from fissile.orchestrator.autoscale import (
     FREE_SECONDS,
@@ -17,7 +18,6 @@ from fissile.orchestrator.autoscale import (
     ScalingPolicy,
     Window,
 )
-from fissile.orchestrator.names import SetName
 from tests.orchestrator.timeline import Timeline, service
 
 

@@ -31,9 +31,9 @@ from fissile.orchestrator.deploy_rules import (
     wishes,
 )
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
-from fissile.orchestrator.release import ContractBreak, Difference, Release, ServiceChange, build_of
 from fissile.orchestrator.replica import Observed, ReplicaReady
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
+from fissile.releases.release import ContractBreak, Difference, Release, ServiceChange, build_of
 
 WEB = ServiceSpec(components=("Front",), doors=("Front",), after=("db",))
 DATABASE = ServiceSpec(program=True, port=5432)

@@ -33,9 +33,9 @@ from fissile.orchestrator.deploy_rules import (
 )
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout
 from fissile.orchestrator.reasons import Said
-from fissile.orchestrator.release import Difference, Release
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.spec import ReleaseSpec
+from fissile.releases.release import Difference, Release
 from fissile.runtime.control import WireDifference
 from tests.orchestrator.golden_reasons import typed
 

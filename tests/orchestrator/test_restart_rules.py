@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from fissile.names import ServiceName, SetName
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout
-from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.reasons import Said, TakenBack
 from fissile.orchestrator.replica import Observed, ReplicaEnded, ReplicaReady
 from fissile.orchestrator.restart_rules import (

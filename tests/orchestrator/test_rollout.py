@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fissile.names import SetName, service_of, set_name
 from fissile.orchestrator.acts import (
     AbortRollout,
     Act,
@@ -16,7 +17,6 @@ from fissile.orchestrator.acts import (
     SetReplicas,
 )
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Stage
-from fissile.orchestrator.names import SetName, service_of, set_name
 from fissile.orchestrator.rollout import begun_again
 from tests.orchestrator.timeline import Timeline, service
 

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from fissile.errors import FissileError
+from fissile.names import SetName, service_of
 from fissile.orchestrator.acts import (
     ACTOR,
     AbortRollout,
@@ -41,7 +42,6 @@ from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import AUTOSCALER, may_be_asleep, scale
 from fissile.orchestrator.deploy_rules import DeployOrder, back_to, live_release, rollout_to, sets_of, wish, wishes
 from fissile.orchestrator.desired import Desired
-from fissile.orchestrator.names import SetName, service_of
 from fissile.orchestrator.reasons import Said
 from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.replica import (

@@ -16,7 +16,7 @@ from commands import fissile
 from fissile.cli.client import Client
 from fissile.journal.journal import Journal
 from fissile.journal.sums import SUM_BYTES
-from fissile.orchestrator.callers import DAY, Called
+from fissile.releases.callers import DAY, Called
 from fissile.supervisor.callers import CALLERS
 from fissile.supervisor.endpoints import read_endpoints
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fissile.journal.journal import Journal
-from fissile.orchestrator.callers import DAY, Called, outside, recent
+from fissile.releases.callers import DAY, Called, outside, recent
 from fissile.supervisor import callers
 from fissile.supervisor.callers import CALLERS, Callers
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from fissile.journal.journal import Journal
-from fissile.orchestrator.release import Build, Release
+from fissile.releases.release import Build, Release
 from fissile.settings.schema import Settings
 from fissile.supervisor.desk import Link
 from fissile.supervisor.fleet import Edition

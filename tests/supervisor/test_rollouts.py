@@ -26,8 +26,8 @@ from fissile.orchestrator.acts import (
 from fissile.orchestrator.change import apply
 from fissile.orchestrator.deploy_rules import DeployOrder
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
-from fissile.orchestrator.release import Release, build_of
 from fissile.orchestrator.replica import ReplicaReady
+from fissile.releases.release import Release, build_of
 from fissile.settings.schema import Settings
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.messages import Loaded

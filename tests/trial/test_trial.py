@@ -15,13 +15,13 @@ import pytest
 from changes import ABSENT, APP, CART, CATALOG, CODE, DATA, runs
 from programs import PROGRAMS
 
-from fissile.orchestrator.code import Slice, data_parts
-from fissile.orchestrator.effects import Effects
-from fissile.orchestrator.module import Modules
-from fissile.orchestrator.reading import Paths
-from fissile.orchestrator.release import Release, difference
+from fissile.releases.fingerprint import PAGE_FOLDERS, read_files, release_of
+from fissile.releases.release import Release, difference
+from fissile.releases.slicing.effects import Effects
+from fissile.releases.slicing.reachability import Slice, data_parts
+from fissile.releases.slicing.reading import Paths
+from fissile.releases.slicing.syntax import Modules
 from fissile.settings.load import load
-from fissile.supervisor.source import PAGE_FOLDERS, read_files, release_of
 
 CHANGES = {**CODE, **DATA}
 SERVICES = [[CART, "shop.cart", CART], [CATALOG, "shop.catalog", CATALOG]]

@@ -21,9 +21,9 @@ from fissile.component.values import UNDECODABLE
 from fissile.errors import CallError, FissileError, InvalidArgument
 from fissile.journal.journal import Entry
 from fissile.orchestrator.acts import Named, Sent, Who, Why
-from fissile.orchestrator.callers import Called
 from fissile.orchestrator.deploy_rules import DeployOrder
-from fissile.orchestrator.release import Release
+from fissile.releases.callers import Called
+from fissile.releases.release import Release
 from fissile.rpc.access import token_digest
 from fissile.rpc.openapi import DOOR_PLAIN
 from fissile.supervisor.beginning import StartError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fissile.cli.arguments import Parser, for_programs, in_folder, profile
 
 if TYPE_CHECKING:
-    from fissile.orchestrator.release import Difference
+    from fissile.releases.release import Difference
 
 USAGE = "[RELEASE] [OPTIONS]"
 EXIT_BREAKS = 1
@@ -34,9 +34,9 @@ def diff(release: str, folder: Path, profile: str | None, json: bool) -> int:
     from fissile import daemon
     from fissile.cli.client import Client
     from fissile.cli.output import say, show
-    from fissile.orchestrator.callers import Called
     from fissile.orchestrator.deploy_rules import in_place
-    from fissile.orchestrator.release import Surroundings, difference
+    from fissile.releases.callers import Called
+    from fissile.releases.release import Surroundings, difference
     from fissile.supervisor.fleet import spec_of
 
     client, settings = Client(folder), daemon.settings_of(folder, profile=profile)

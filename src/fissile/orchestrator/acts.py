@@ -7,8 +7,8 @@ from typing import Annotated
 
 import msgspec
 
+from fissile.names import SetName
 from fissile.orchestrator.desired import Rollout, Stage
-from fissile.orchestrator.names import SetName
 from fissile.orchestrator.reasons import Reason
 
 WHO_CHARACTERS_MAX = 200

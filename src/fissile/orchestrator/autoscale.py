@@ -30,7 +30,7 @@ from math import ceil, inf
 
 import msgspec
 
-from fissile.orchestrator.names import SetName, service_of
+from fissile.names import SetName, service_of
 
 STABLE_SECONDS = 60.0
 PANIC_SECONDS = 6.0

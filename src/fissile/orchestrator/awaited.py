@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
+from fissile.names import ServiceName, SetName
 from fissile.orchestrator.desired import Desired
-from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.reasons import Reason
 from fissile.orchestrator.replica import Observed
 

@@ -6,6 +6,7 @@ A `Change` says who, what and why; `apply` is the only function that makes anoth
 import msgspec
 
 from fissile.errors import FissileError
+from fissile.names import SetName, service_of
 from fissile.orchestrator import rollout as rollouts
 from fissile.orchestrator.acts import (
     AbortRollout,
@@ -25,7 +26,6 @@ from fissile.orchestrator.acts import (
     SetReplicas,
 )
 from fissile.orchestrator.desired import REPLICAS_MAX, Desired, DesiredSet, Stage
-from fissile.orchestrator.names import SetName, service_of
 from fissile.rpc.absence import back
 
 

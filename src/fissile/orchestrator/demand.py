@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Mapping
 
+from fissile.names import SetName
 from fissile.orchestrator.acts import Change, SetReplicas
 from fissile.orchestrator.autoscale import Demand, Held, ScalingPolicy
 from fissile.orchestrator.desired import Desired
-from fissile.orchestrator.names import SetName
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.rollout import least
 from fissile.orchestrator.spec import ScalingSpec, ServiceSpec

@@ -9,13 +9,13 @@ from math import inf
 import msgspec
 
 from fissile.errors import ConfigError, FissileError
+from fissile.names import ServiceName, SetName, set_name
 from fissile.orchestrator.acts import Named, ScaleService, Sent, Who, Why
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
-from fissile.orchestrator.names import ServiceName, SetName, set_name
 from fissile.orchestrator.order import stop_waves
-from fissile.orchestrator.release import ContractBreak, Difference, Release, difference, parted
 from fissile.orchestrator.rollout import UNDECIDED, rescaled, served_before
 from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
+from fissile.releases.release import ContractBreak, Difference, Release, difference, parted
 from fissile.runtime.control import WireDifference
 
 DEFAULT_WATCH_SECONDS = 60.0

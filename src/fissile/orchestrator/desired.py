@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from fissile.orchestrator.names import ServiceName, SetName, service_of
+from fissile.names import ServiceName, SetName, service_of
 
 REPLICAS_MAX = 1000
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
+from fissile.names import ServiceName, SetName
 from fissile.orchestrator.desired import Desired
-from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.plan import waits_for
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.spec import ReleaseSpec

@@ -5,8 +5,8 @@ So nobody is called after its end, and what is in flight is finished from the ou
 
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 
+from fissile.names import ServiceName, SetName
 from fissile.orchestrator.desired import Desired
-from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.replica import Observed
 
 

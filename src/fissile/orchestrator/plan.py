@@ -10,9 +10,9 @@ from math import inf
 
 import msgspec
 
+from fissile.names import SetName
 from fissile.orchestrator.acts import ACTOR, Change, GiveUpRestart
 from fissile.orchestrator.desired import Desired, DesiredSet
-from fissile.orchestrator.names import SetName
 from fissile.orchestrator.reasons import (
     DoesNotEnd,
     DrainTimeOver,

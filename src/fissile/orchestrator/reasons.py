@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from fissile.orchestrator.names import ServiceName
+from fissile.names import ServiceName
 
 # Of methods that hold all places, so many are named.
 HOLDERS_NAMED_MAX = 3

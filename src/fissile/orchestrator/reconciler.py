@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from fissile.errors import FissileError
+from fissile.names import SetName, service_of
 from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter
 from fissile.orchestrator.executor import Executor
 from fissile.orchestrator.health import Silence, over_memory, silence, stuck_loop
-from fissile.orchestrator.names import SetName, service_of
 from fissile.orchestrator.plan import (
     AbandonRestart,
     Action,

@@ -10,7 +10,7 @@ from math import inf
 
 import msgspec
 
-from fissile.orchestrator.names import ServiceName, SetName, service_of
+from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.reasons import EndedAtFault, InPlace, PlacesHeld, Reason
 from fissile.orchestrator.restart import DEFAULT_POLICY, Deaths, ReplicaExited, RestartPolicy, decide
 from fissile.runtime.control import Heartbeat

@@ -10,6 +10,7 @@ from math import ceil, inf
 
 import msgspec
 
+from fissile.names import SetName, service_of
 from fissile.orchestrator.acts import (
     ACTOR,
     AdvanceRollout,
@@ -21,7 +22,6 @@ from fissile.orchestrator.acts import (
     RolloutAct,
 )
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
-from fissile.orchestrator.names import SetName, service_of
 from fissile.orchestrator.reasons import Dies, DoesNotComeUp, Reason
 from fissile.orchestrator.verdict import Judgement, Verdict
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
+from fissile.names import SetName
 from fissile.orchestrator.desired import Desired, Rollout, Stage
-from fissile.orchestrator.names import SetName
 from fissile.orchestrator.reasons import Reason
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedSet
 from fissile.orchestrator.rollout import DEATHS_MAX, Outlook, Seen, SetSeen, outlook

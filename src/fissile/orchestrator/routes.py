@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from math import inf
 from typing import NamedTuple
 
+from fissile.names import SetName
 from fissile.orchestrator.desired import DesiredSet
-from fissile.orchestrator.names import SetName
 from fissile.orchestrator.replica import DRAINING, READY, ObservedSet
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Stage
-from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.replica import READY, Observed, ObservedSet, Replica
 from fissile.orchestrator.routes import Target
 from fissile.orchestrator.routes import routes as routed_slots

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from fissile.component.contract import Contracts, accepted
+from fissile.names import ServiceName, SetName
 from fissile.orchestrator.desired import REPLICAS_MAX
-from fissile.orchestrator.names import ServiceName, SetName
 
 
 class ScalingSpec(msgspec.Struct, frozen=True):

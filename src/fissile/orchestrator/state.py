@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
+from fissile.names import SetName
 from fissile.orchestrator.autoscale import Autoscaler, ScalingPolicy
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.desired import Desired
-from fissile.orchestrator.names import SetName
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.rollout import Outlook
 from fissile.orchestrator.routes import RouteTable

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.acts import (
     AbortRollout,
     Act,
@@ -20,7 +21,6 @@ from fissile.orchestrator.acts import (
 from fissile.orchestrator.deploy_rules import DeployOrder, back_to, live_release, rollout_to, sets_of, wish, wishes
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.migration_rules import pending
-from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.replica import Replica
 from fissile.orchestrator.rollout import UNDECIDED
 from fissile.orchestrator.routing import Told

@@ -1,8 +1,8 @@
 """What befalls a world, drawn from a seed: crashes, hangs, slow starts, deaths of those in charge."""
 
+from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.acts import AbortRollout, Change, PromoteRollout, RestartService, ScaleService
 from fissile.orchestrator.desired import DesiredSet, Stage
-from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.simulation.deploys import DeployWorld
 from fissile.simulation.dice import Chance, Dice
 from fissile.simulation.machine import Habits, Phase

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.acts import Act, AdvanceRollout, BeginRollout, Change, ClearSets, EndRollout
 from fissile.orchestrator.desired import Desired, Stage
-from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.replica import READY
 from fissile.orchestrator.rollout import served_before
 from fissile.orchestrator.routing import Router

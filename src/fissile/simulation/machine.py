@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from fissile.orchestrator.names import ServiceName, SetName, service_of
+from fissile.names import ServiceName, SetName, service_of
 from fissile.simulation.clock import Clock
 from fissile.simulation.dice import Chance, Dice
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fissile.names import ServiceName
 from fissile.orchestrator.desired import Rollout, Stage
 from fissile.orchestrator.migration_rules import held, label, may_run, pending
-from fissile.orchestrator.names import ServiceName
 from fissile.orchestrator.spec import ReleaseSpec
 from fissile.simulation.dice import Dice
 from fissile.simulation.promise import Broken, Promise

@@ -8,13 +8,13 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from fissile.errors import FissileError
+from fissile.names import SetName, service_of
 from fissile.orchestrator.acts import Change, EndRollout, SetReplicas
 from fissile.orchestrator.balance import handovers
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
 from fissile.orchestrator.desired import Desired, LiveRelease, Rollout
-from fissile.orchestrator.names import SetName, service_of
 from fissile.orchestrator.reasons import CannotStart, Reason, Said
 from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.replica import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fissile.orchestrator.names import ServiceName, SetName, service_of
+from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.routing import DoorRoute, SetRoutes
 from fissile.simulation.invariants import call_goes_astray, request_begins
 from fissile.simulation.machine import Phase, Process

@@ -11,11 +11,11 @@ from typing import cast
 
 import msgspec
 
+from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.acts import Change, SetReplicas
 from fissile.orchestrator.autoscale import STABLE_SECONDS
 from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout
-from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.plan import plan
 from fissile.orchestrator.replica import READY, Replica
 from fissile.orchestrator.routing import Target, Told

@@ -15,7 +15,7 @@ from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator.acts import EndRollout
 from fissile.orchestrator.desired import Desired, Stage
 from fissile.orchestrator.rollout import ended
-from fissile.supervisor.releases import Kept, OtherRelease, Releases
+from fissile.releases.store import Kept, OtherRelease, Releases
 
 # Under which name the journal keeps why the next start does not go on with what ran last.
 DOWN = "down"

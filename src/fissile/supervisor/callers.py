@@ -9,7 +9,7 @@ from math import inf
 import msgspec
 
 from fissile.journal.journal import Journal, JournalError
-from fissile.orchestrator.callers import Called, by_now, heard, interrupted, shifted, watched
+from fissile.releases.callers import Called, by_now, heard, interrupted, shifted, watched
 
 # What the journal keeps them by.
 CALLERS = "callers"

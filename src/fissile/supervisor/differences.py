@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
-from fissile.orchestrator.names import ServiceName, set_name
+from fissile.names import ServiceName, set_name
 from fissile.runtime.control import WireDifference
 
 # Of one build, whatever its replicas say.

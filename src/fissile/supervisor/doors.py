@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from fissile.errors import ConfigError
-from fissile.orchestrator.names import ServiceName, SetName
+from fissile.names import ServiceName, SetName
 from fissile.orchestrator.routes import routes as routed_slots
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.nursery import Nursery

@@ -11,8 +11,8 @@ from collections.abc import Callable, Container, Iterable
 
 import msgspec
 
+from fissile.names import ServiceName, SetName
 from fissile.orchestrator.awaited import NO_SLOT
-from fissile.orchestrator.names import ServiceName, SetName
 from fissile.orchestrator.replica import Replica
 from fissile.supervisor.descent import Mark, ancestors, descendants, mark_of
 from fissile.supervisor.fleet import Fleet, Process

@@ -14,15 +14,15 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.deploy_rules import live_release, sets_of
 from fissile.orchestrator.desired import Desired, LiveRelease
-from fissile.orchestrator.names import ServiceName, SetName, service_of
 from fissile.orchestrator.plan import waits_for
-from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import READY, Observed, Replica
 from fissile.orchestrator.routing import Target, Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.orchestrator.state import ApplicationState
+from fissile.releases.release import Release
 from fissile.rpc.access import Access, token_digest
 from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Routes
 from fissile.settings.application import ready_before

@@ -8,16 +8,16 @@ from pathlib import Path
 import msgspec
 
 from fissile.formats import PROCESSES
-from fissile.orchestrator.names import ServiceName
+from fissile.names import ServiceName
 from fissile.orchestrator.replica import Replica
+from fissile.releases.commands import SEARCHED, editable, environments, import_folders, in_copy
+from fissile.releases.manifest import works_in
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor import sealed, withheld
-from fissile.supervisor.commands import SEARCHED, editable, environments, import_folders, in_copy
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.isolation import environment, raise_walls
-from fissile.supervisor.manifest import works_in
 from fissile.supervisor.messages import Confinement, Fork
 from fissile.supervisor.nursery import Child
 from fissile.supervisor.programs import check_program

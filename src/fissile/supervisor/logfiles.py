@@ -22,11 +22,6 @@ CLOSE_SECONDS_MAX = 5.0
 STDOUT, STDERR = 1, 2
 
 
-def private(path: str, flags: int) -> int:
-    """Opens a file for `open` that, where it is made, is its owner's alone."""
-    return os.open(path, flags, 0o600)
-
-
 class LogFiles:
     """The same as Logs, on files in a folder. Raises OSError where it cannot be made."""
 

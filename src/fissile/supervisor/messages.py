@@ -15,9 +15,9 @@ import msgspec
 
 from fissile.component.topology import BUILT_IN, MONOLITH_SERVICE
 from fissile.formats import FISSILE, PROCESSES
-from fissile.orchestrator.names import ServiceName
-from fissile.orchestrator.packages import Installed, Missing
-from fissile.orchestrator.release import Release
+from fissile.names import ServiceName
+from fissile.releases.packages import Installed, Missing
+from fissile.releases.release import Release
 from fissile.runtime.control import ReplicaSpec, Routes
 from fissile.runtime.forked import receive_descriptors
 from fissile.settings.schema import Settings

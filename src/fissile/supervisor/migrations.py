@@ -15,9 +15,9 @@ import msgspec
 
 from fissile.errors import FissileError, advises
 from fissile.journal.journal import Journal, JournalError
+from fissile.names import ServiceName
 from fissile.orchestrator.migration_rules import label as label_of
 from fissile.orchestrator.migration_rules import pending
-from fissile.orchestrator.names import ServiceName
 from fissile.orchestrator.reasons import CannotStart, InternalError, MigrationEnded, MigrationTooSlow, Reason, Said
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor.desk import Link

@@ -25,8 +25,9 @@ from typing import Any
 import msgspec
 
 from fissile.errors import ConfigError, FissileError
-from fissile.orchestrator.packages import listed
 from fissile.orchestrator.vigil import Look, Vigil
+from fissile.releases.manifest import manifest
+from fissile.releases.packages import listed
 from fissile.rpc.paths import addressed
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import receive_descriptors
@@ -36,7 +37,6 @@ from fissile.supervisor.beginning import StartError
 from fissile.supervisor.descent import Mark, born
 from fissile.supervisor.environment import Environment, parted, taken
 from fissile.supervisor.lastlines import LastLines
-from fissile.supervisor.manifest import manifest
 from fissile.supervisor.messages import (
     FDS_MAX,
     HEAD,

@@ -18,6 +18,7 @@ import msgspec
 
 from fissile.errors import ConfigError, InvalidArgument
 from fissile.journal.journal import JournalError
+from fissile.names import service_of
 from fissile.orchestrator.acts import (
     AbortRollout,
     AdvanceRollout,
@@ -43,14 +44,14 @@ from fissile.orchestrator.deploy_rules import (
     wishes,
 )
 from fissile.orchestrator.desired import Rollout, Stage
-from fissile.orchestrator.names import service_of
-from fissile.orchestrator.packages import differences, listed
 from fissile.orchestrator.reasons import Dies, DoesNotComeUp, Reason
-from fissile.orchestrator.release import FORCED, Difference, Surroundings, difference
 from fissile.orchestrator.rollout import (
     UNDECIDED,
 )
 from fissile.orchestrator.rollout_status import next_step
+from fissile.releases.packages import differences, listed
+from fissile.releases.release import FORCED, Difference, Surroundings, difference
+from fissile.releases.store import Kept, KeptLine, Releases
 from fissile.settings.load import load
 from fissile.settings.schema import Settings
 from fissile.supervisor.doors import Doors
@@ -59,7 +60,6 @@ from fissile.supervisor.environment import sent
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.messages import Settled
 from fissile.supervisor.migrations import Launch, Migrations
-from fissile.supervisor.releases import Kept, KeptLine, Releases
 from fissile.supervisor.restarts import check, explained, installed_now, lost
 from fissile.supervisor.unreleased import changed
 

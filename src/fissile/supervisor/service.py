@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from fissile.orchestrator.names import ServiceName, SetName
+from fissile.names import ServiceName, SetName
 from fissile.settings.schema import ServiceSettings
 from fissile.supervisor.probe import TCP
 from fissile.supervisor.sockets import HOST

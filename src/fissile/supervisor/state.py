@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.releases.private import CODE, PRIVATE_FILE, PRIVATE_FOLDER
 from fissile.rpc.paths import PATH_BYTES_MAX, any_length
 from fissile.supervisor.descent import Mark
 from fissile.supervisor.endpoints import ENDPOINTS, FOLDER, Endpoints, identity_of, state_of
@@ -31,13 +32,11 @@ LOCK = "lock"
 # So that `git add -A`, `git clean` and `git stash -u` leave the folder alone.
 IGNORING = ".gitignore"
 # Copies of the code of releases.
-CODE = "code"
 # Temporary files of confined services, a folder for each replica.
 TEMPORARY = "tmp"
 STACKS = ".stacks"
 
 SOCKET_NAME_BYTES_MAX = 66
-PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 # What another user may pass through, without seeing what is in it; and what he may read.
 PASSABLE, READABLE_FOLDER, READABLE_FILE = 0o711, 0o755, 0o644
 EXECUTABLE = 0o111

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from fissile.names import ServiceName
 from fissile.orchestrator.desired import DesiredSet
-from fissile.orchestrator.names import ServiceName
 from fissile.orchestrator.replica import Replica
 from fissile.runtime.control import WireDifference
 from fissile.supervisor.confine import machine

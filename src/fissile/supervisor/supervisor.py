@@ -25,6 +25,7 @@ import msgspec
 
 from fissile.errors import ConfigError, FissileError, InvalidArgument, advises
 from fissile.journal.journal import Entry, Journal, JournalError
+from fissile.names import ServiceName, SetName, service_of, set_name
 from fissile.orchestrator import replica as known
 from fissile.orchestrator.acts import (
     ACTOR,
@@ -39,7 +40,6 @@ from fissile.orchestrator.acts import (
 from fissile.orchestrator.autoscale import Held
 from fissile.orchestrator.awaited import NO_SLOT, Awaited, awaited, cannot_start, may_stay, missing
 from fissile.orchestrator.balance import handovers
-from fissile.orchestrator.callers import Called
 from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
@@ -47,7 +47,6 @@ from fissile.orchestrator.deploy_rules import bounds, starting_order, warnings_o
 from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.migration_rules import held as held_back
 from fissile.orchestrator.migration_rules import may_run, pending
-from fissile.orchestrator.names import ServiceName, SetName, service_of, set_name
 from fissile.orchestrator.order import stopping_order
 from fissile.orchestrator.plan import KillReplica
 from fissile.orchestrator.reasons import (
@@ -63,10 +62,12 @@ from fissile.orchestrator.reasons import (
     tagged,
 )
 from fissile.orchestrator.reconciler import Reconciler
-from fissile.orchestrator.release import Release
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Replica, ReplicaEnded, ReplicaReported, ReplicaState
 from fissile.orchestrator.restart_rules import how_it_ended, next_revision
 from fissile.orchestrator.rollout import begun_again
+from fissile.releases.callers import Called
+from fissile.releases.release import Release
+from fissile.releases.store import Kept, Releases
 from fissile.rpc.absence import back
 from fissile.rpc.server import Server
 from fissile.runtime.control import (
@@ -105,7 +106,6 @@ from fissile.supervisor.ownership import Ownership
 from fissile.supervisor.peers import REMEDY, REPLICAS_MAY_NOT, Complaints, Doorman
 from fissile.supervisor.probe import until_it_serves
 from fissile.supervisor.programs import NOT_FOUND
-from fissile.supervisor.releases import Kept, Releases
 from fissile.supervisor.remains import ASKED_SECONDS
 from fissile.supervisor.restarts import Restarted, Restarts, StartFailed
 from fissile.supervisor.rollouts import Rollouts

@@ -38,9 +38,11 @@ from fissile.component.graph import Graph
 from fissile.component.interface import class_mark
 from fissile.component.topology import Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
-from fissile.orchestrator.names import ServiceName
-from fissile.orchestrator.packages import Missing, differences
-from fissile.orchestrator.release import Release
+from fissile.names import ServiceName
+from fissile.releases.fingerprint import outside, release_of
+from fissile.releases.installed import installed, working_folder
+from fissile.releases.packages import Missing, differences
+from fissile.releases.release import Release
 from fissile.runtime import replica
 from fissile.runtime.control import ReplicaSpec
 from fissile.runtime.forked import keep_from_programs
@@ -55,7 +57,6 @@ from fissile.supervisor import mark, sealed, title, withheld
 from fissile.supervisor.confine import enter
 from fissile.supervisor.descent import descendants
 from fissile.supervisor.environment import variables
-from fissile.supervisor.installed import installed, working_folder
 from fissile.supervisor.leftovers import Watch, sentences
 from fissile.supervisor.messages import (
     Begin,
@@ -95,7 +96,6 @@ from fissile.supervisor.printing import flush_output, unfailing_output
 from fissile.supervisor.reads import Reads
 from fissile.supervisor.remains import Ending, living
 from fissile.supervisor.renewal import Renewal
-from fissile.supervisor.source import outside, release_of
 
 ORPHAN_SECONDS_MAX = 12.0
 REAP_SECONDS = 0.05

@@ -10,11 +10,11 @@ import pytest
 
 from fissile.component.topology import topology_for
 from fissile.errors import ConfigError
-from fissile.orchestrator.release import Release, difference
+from fissile.releases import fingerprint as source
+from fissile.releases.fingerprint import read_files, release_of
+from fissile.releases.release import Release, difference
 from fissile.runtime.loading import load_application
 from fissile.settings.load import load
-from fissile.supervisor import source
-from fissile.supervisor.source import read_files, release_of
 
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 

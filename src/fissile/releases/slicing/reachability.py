@@ -18,8 +18,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import cast
 
-from fissile.orchestrator.effects import Effects
-from fissile.orchestrator.module import (
+from fissile.releases.slicing.effects import Effects
+from fissile.releases.slicing.paths import Claims, Reads
+from fissile.releases.slicing.reading import Paths
+from fissile.releases.slicing.syntax import (
     DEFINITIONS,
     WHOLE,
     Module,
@@ -30,8 +32,6 @@ from fissile.orchestrator.module import (
     references_of,
     signature,
 )
-from fissile.orchestrator.paths import Claims, Reads
-from fissile.orchestrator.reading import Paths
 
 # Names by which code reaches what cannot be seen from here.
 DYNAMIC = frozenset(

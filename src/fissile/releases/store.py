@@ -19,16 +19,16 @@ import msgspec
 
 from fissile.errors import ConfigError
 from fissile.formats import FISSILE, RELEASE
-from fissile.orchestrator.packages import Installed
-from fissile.orchestrator.release import Release
+from fissile.releases.copies import has_more, link, name_of, survey, take, write, write_private
+from fissile.releases.fingerprint import uncounted
+from fissile.releases.gathering import Gathering
+from fissile.releases.listing import shown
+from fissile.releases.manifest import MANIFEST, manifest
+from fissile.releases.packages import Installed
+from fissile.releases.placing import BESIDE, make_folders
+from fissile.releases.private import CODE
+from fissile.releases.release import Release
 from fissile.settings.schema import Settings
-from fissile.supervisor.copies import has_more, link, name_of, survey, take, write, write_private
-from fissile.supervisor.gathering import Gathering
-from fissile.supervisor.listing import shown
-from fissile.supervisor.manifest import MANIFEST, manifest
-from fissile.supervisor.placing import BESIDE, make_folders
-from fissile.supervisor.source import uncounted
-from fissile.supervisor.state import CODE
 
 RELEASES = "releases"
 NAME_CHARACTERS_MIN = 4

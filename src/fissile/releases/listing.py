@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.releases.commands import EXECUTABLE, SOURCES, data_server, named_files
 from fissile.settings.schema import FILE_NAME, ServiceSettings
-from fissile.supervisor.commands import EXECUTABLE, SOURCES, data_server, named_files
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from fissile.supervisor.state import PRIVATE_FOLDER
+from fissile.releases.private import PRIVATE_FOLDER
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 DRAFTS, WITNESSES = ".fissile-drafts", ".fissile-witnesses"

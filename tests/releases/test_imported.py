@@ -12,12 +12,12 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from fissile.orchestrator.release import Build
+from fissile.releases.commands import editable, environments, import_folders
+from fissile.releases.copies import survey
+from fissile.releases.fingerprint import release_of, uncounted
+from fissile.releases.release import Build
 from fissile.runtime.loading import import_from_copy
 from fissile.settings.load import settings_from
-from fissile.supervisor.commands import editable, environments, import_folders
-from fissile.supervisor.copies import survey
-from fissile.supervisor.source import release_of, uncounted
 
 FAST = f"fast{EXTENSION_SUFFIXES[-1]}"
 SITE = {
@@ -192,6 +192,6 @@ def test_a_folder_on_the_path_that_is_closed_has_no_packages(open_path: Path) ->
         "import os; os.setresuid(65534, 65534, 65534)\nfrom pathlib import Path\n"
         f"print([*environments('x', Path('/'), Path('/'), {given})])"
     )
-    line = [sys.executable, "-c", f"from fissile.supervisor.commands import environments\n{code}"]
+    line = [sys.executable, "-c", f"from fissile.releases.commands import environments\n{code}"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (done.returncode, str(open_path) in done.stdout) == (0, False), done

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fissile.orchestrator.module import Modules
-from fissile.orchestrator.paths import Claims, Reads
-from fissile.orchestrator.reading import Paths
+from fissile.releases.slicing.paths import Claims, Reads
+from fissile.releases.slicing.reading import Paths
+from fissile.releases.slicing.syntax import Modules
 
 OTHERS = {
     "shop/__init__.py": "",

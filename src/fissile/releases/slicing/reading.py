@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from fissile.orchestrator.module import COMPREHENSIONS, DEFINITIONS, FUNCTIONS, Module, Modules, Statement, chain_of
-from fissile.orchestrator.paths import Known, Reads, appended, is_meant, joined, keep, parent, renamed, until
+from fissile.releases.slicing.paths import Known, Reads, appended, is_meant, joined, keep, parent, renamed, until
+from fissile.releases.slicing.syntax import COMPREHENSIONS, DEFINITIONS, FUNCTIONS, Module, Modules, Statement, chain_of
 
 # Names by which code reads files. What they are given first is a path, or what they belong to is one.
 READS = frozenset(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from fissile.orchestrator.module import (
+from fissile.releases.slicing.syntax import (
     DEFINITIONS,
     FUNCTIONS,
     Chain,

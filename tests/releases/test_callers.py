@@ -2,7 +2,7 @@
 
 import pytest
 
-from fissile.orchestrator.callers import DAY, Called, heard, interrupted, outside, recent, span, watched
+from fissile.releases.callers import DAY, Called, heard, interrupted, outside, recent, span, watched
 
 
 def test_absence_counts_from_when_it_was_watched_for():

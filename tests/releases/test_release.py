@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from fissile.component.contract import Contracts, MethodContract
-from fissile.orchestrator.callers import DAY, Called
-from fissile.orchestrator.release import (
+from fissile.releases.callers import DAY, Called
+from fissile.releases.release import (
     ContractBreak,
     Difference,
     Release,

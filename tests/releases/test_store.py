@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from fissile.formats import COPY, RELEASE, WRITTEN
-from fissile.orchestrator.release import Release, build_of
+from fissile.releases.fingerprint import code_files, read_files
+from fissile.releases.manifest import OtherCopy, manifest
+from fissile.releases.release import Release, build_of
+from fissile.releases.store import OtherRelease, Releases
 from fissile.settings.schema import Settings
-from fissile.supervisor.manifest import OtherCopy, manifest
-from fissile.supervisor.releases import OtherRelease, Releases
-from fissile.supervisor.source import code_files, read_files
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fissile.orchestrator.code import Slice, data_parts
-from fissile.orchestrator.effects import Effects
-from fissile.orchestrator.module import Modules
+from fissile.releases.slicing.effects import Effects
+from fissile.releases.slicing.reachability import Slice, data_parts
+from fissile.releases.slicing.syntax import Modules
 
 FILES = {
     "shop/__init__.py": b"""

@@ -22,19 +22,19 @@ import fissile
 from fissile.component.contract import Contracts, contracts_of
 from fissile.component.graph import Component, Graph
 from fissile.errors import ConfigError
-from fissile.orchestrator.code import Slice, data_parts, digest
-from fissile.orchestrator.effects import Effects
-from fissile.orchestrator.imports import imported
-from fissile.orchestrator.module import Modules
-from fissile.orchestrator.names import ServiceName
-from fissile.orchestrator.packages import Installed
-from fissile.orchestrator.reading import Paths
-from fissile.orchestrator.release import FORCED, Build, Release, build_of
+from fissile.names import ServiceName
+from fissile.releases.commands import EXECUTABLE, PROJECTS, SOURCES, data_server, named_files, segments
+from fissile.releases.installed import installed, working_folder
+from fissile.releases.listing import DATA_SUFFIXES, SET_ASIDE, Listing, listing_of, shown, stays_within
+from fissile.releases.manifest import manifest
+from fissile.releases.packages import Installed
+from fissile.releases.release import FORCED, Build, Release, build_of
+from fissile.releases.slicing.effects import Effects
+from fissile.releases.slicing.imports import imported
+from fissile.releases.slicing.reachability import Slice, data_parts, digest
+from fissile.releases.slicing.reading import Paths
+from fissile.releases.slicing.syntax import Modules
 from fissile.settings.schema import ServiceSettings, Settings
-from fissile.supervisor.commands import EXECUTABLE, PROJECTS, SOURCES, data_server, named_files, segments
-from fissile.supervisor.installed import installed, working_folder
-from fissile.supervisor.listing import DATA_SUFFIXES, SET_ASIDE, Listing, listing_of, shown, stays_within
-from fissile.supervisor.manifest import manifest
 
 FILES_MAX = 50_000
 FILE_BYTES_MAX = 4 * 1024 * 1024

@@ -24,9 +24,9 @@ import msgspec
 
 from fissile.formats import FISSILE, head_of
 from fissile.formats import WRITTEN as WRITTEN_FORMAT
-from fissile.supervisor.copies import CACHE, COMPANIONS, JOURNAL, PACKAGES, SHM, WAL, link_one, replace_private
-from fissile.supervisor.manifest import Manifest, OtherCopy, manifest
-from fissile.supervisor.placing import (
+from fissile.releases.copies import CACHE, COMPANIONS, JOURNAL, PACKAGES, SHM, WAL, link_one, replace_private
+from fissile.releases.manifest import Manifest, OtherCopy, manifest
+from fissile.releases.placing import (
     DRAFT,
     Place,
     aside,

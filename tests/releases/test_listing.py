@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from fissile.errors import ConfigError
+from fissile.releases import listing
+from fissile.releases.commands import data_server, import_folders, in_copy, named_files, segments
+from fissile.releases.listing import Listing, listing_of
 from fissile.settings.load import settings_from
 from fissile.settings.schema import ServiceSettings
-from fissile.supervisor import listing
-from fissile.supervisor.commands import data_server, import_folders, in_copy, named_files, segments
-from fissile.supervisor.listing import Listing, listing_of
 
 Fill = Callable[..., Path]
 

@@ -15,8 +15,8 @@ import msgspec
 
 from fissile.errors import ConfigError
 from fissile.formats import COPY, FISSILE, head_of
-from fissile.supervisor.listing import Listing
-from fissile.supervisor.state import CODE
+from fissile.releases.listing import Listing
+from fissile.releases.private import CODE
 
 MANIFEST = "files.json"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from fissile.releases.copies import has_more
+from fissile.releases.store import Releases
 from fissile.settings.schema import ServiceSettings, Settings
-from fissile.supervisor.copies import has_more
-from fissile.supervisor.releases import Releases
 
 SETTINGS = {"web": ServiceSettings(command="node index.js")}
 
@@ -451,7 +451,7 @@ def test_links_to_the_folder_that_the_application_had_before_replace_nothing(pla
 
 
 def test_files_that_are_too_many_to_be_remembered_are_told_of(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fissile.supervisor.gathering.REMEMBERED_MAX", 2)
+    monkeypatch.setattr("fissile.releases.gathering.REMEMBERED_MAX", 2)
     said: list[str] = []
     store = Releases(place.root / ".fissile", place.root, said.append)
     for number in range(4):

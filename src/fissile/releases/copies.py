@@ -18,14 +18,13 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from fissile.errors import ConfigError
-from fissile.orchestrator.code import digest
+from fissile.releases.fingerprint import LOCKS, code_files, listings_of, mode_of
+from fissile.releases.listing import Listing, is_there, shown
+from fissile.releases.manifest import MANIFEST, Item, Manifest
+from fissile.releases.placing import DRAFT, is_folder, make_folders, place_of, put_link
+from fissile.releases.private import PRIVATE_FILE, PRIVATE_FOLDER, private
+from fissile.releases.slicing.reachability import digest
 from fissile.settings.schema import FILE_NAME, Settings
-from fissile.supervisor.listing import Listing, is_there, shown
-from fissile.supervisor.logfiles import private
-from fissile.supervisor.manifest import MANIFEST, Item, Manifest
-from fissile.supervisor.placing import DRAFT, is_folder, make_folders, place_of, put_link
-from fissile.supervisor.source import LOCKS, code_files, listings_of, mode_of
-from fissile.supervisor.state import PRIVATE_FILE, PRIVATE_FOLDER
 
 CACHE = "__pycache__"
 NEVER_LINKED = frozenset({".fissile", ".git", CACHE, DRAFT})

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from fissile.component.contract import Break, Contracts, breaks
-from fissile.orchestrator.callers import Calls, outside, recent
-from fissile.orchestrator.code import IMPORT_ORDER, ORDER, digest
-from fissile.orchestrator.names import ServiceName
+from fissile.names import ServiceName
+from fissile.releases.callers import Calls, outside, recent
+from fissile.releases.slicing.reachability import IMPORT_ORDER, ORDER, digest
 
 REASONS_MAX = 5
 # The part of a build by which it is another one though all else is as it was.

@@ -10,9 +10,9 @@ from types import FrameType
 
 import pytest
 
+from fissile.releases import copies, gathering, placing
+from fissile.releases.store import Releases
 from fissile.settings.schema import ServiceSettings, Settings
-from fissile.supervisor import copies, gathering, placing
-from fissile.supervisor.releases import Releases
 
 SETTINGS = {"web": ServiceSettings(command="node index.js")}
 MODULES = {one.__file__ for one in (gathering, placing, copies)}

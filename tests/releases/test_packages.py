@@ -1,6 +1,6 @@
 """What is missing of what a release was made with, and how it can be had again."""
 
-from fissile.orchestrator.packages import Installed, Package, differences, from_here, gone, listed, way_back
+from fissile.releases.packages import Installed, Package, differences, from_here, gone, listed, way_back
 
 BEFORE = Installed(
     "3.11.2 (main)",

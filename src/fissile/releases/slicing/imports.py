@@ -6,10 +6,10 @@ imported by its name. A text that names a module, or a package at the top, impor
 
 from collections.abc import Iterable
 
-from fissile.orchestrator.code import Slice
-from fissile.orchestrator.effects import Effects
-from fissile.orchestrator.module import Modules
-from fissile.orchestrator.reading import Paths
+from fissile.releases.slicing.effects import Effects
+from fissile.releases.slicing.reachability import Slice
+from fissile.releases.slicing.reading import Paths
+from fissile.releases.slicing.syntax import Modules
 
 
 def imported(modules: Modules, effects: Effects, paths: Paths, names: Iterable[str]) -> set[str]:
