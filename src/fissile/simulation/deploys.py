@@ -5,7 +5,6 @@ People deploy, go back, promote, give up and scale; disks are slow, and clocks a
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import msgspec
 
@@ -23,7 +22,7 @@ from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollo
 from fissile.orchestrator.migration_rules import pending
 from fissile.orchestrator.replica import Replica
 from fissile.orchestrator.rollout import UNDECIDED
-from fissile.orchestrator.routing import Told
+from fissile.orchestrator.routing import SetRoutes, Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.orchestrator.verdict import Judgement, Verdict
 from fissile.runtime.control import Heartbeat, Traffic
@@ -93,7 +92,7 @@ class DeployWorld(World):
         self._reports: dict[int, float] = {}
         self._arrives: dict[int, float] = {}
         # Of replicas that know less than they should: since when, and what.
-        self.stale: dict[int, tuple[float, Any]] = {}
+        self.stale: dict[int, tuple[float, SetRoutes]] = {}
         bounds = {name: (one.want.replicas_min, one.want.replicas_max) for name, one in self.plans.items()}
         first = self._release(FIRST, dict.fromkeys(self.names, 0), bounds)
         wants = {first.sets[name]: wish(self.specs[FIRST], name) for name in self.names}
@@ -146,6 +145,8 @@ class DeployWorld(World):
         elif isinstance(act, ScaleService):
             self.said[service_of(act.set)] = act.replicas_min, act.replicas_max
         after = self.desired.rollout
+        if after is not None and after.stage is Stage.RETREATING:
+            self.migrations.goes_back(self.specs[self.desired.current.name], map(service_of, after.kept))
         if after is not None and (before.rollout is None or before.rollout.stage is not after.stage):
             self.staged_at = self.clock.now
 
@@ -158,7 +159,7 @@ class DeployWorld(World):
 
     def prepare(self, process: Process) -> None:
         super().prepare(process)
-        want = self.desired.sets.get(process.service)
+        want = self.desired.sets.get(process.set)
         process.release = want.release if want is not None else ""
         process.split = TrafficSplit(process.release, self.visits.dice.random)
         self._divide(process)
@@ -175,7 +176,7 @@ class DeployWorld(World):
         self.clients.move(giver, takers)
 
     def _doomed(self, process: Process) -> bool:
-        service = service_of(process.service)
+        service = service_of(process.set)
         return (service, self.builds.get(process.release, {}).get(service, 0)) in self.broken
 
     def push(self, process: Process, told: Told) -> None:

@@ -56,8 +56,8 @@ def request_begins(world: "DeployWorld", edge: Process, release: str) -> None:
     rollout, going = desired.rollout, desired.going()
     if going is None or rollout is None or going.name != release or not rollout.known_at > 0.0:
         return
-    if edge.service not in desired.leaving():
-        raise Broken(Promise.GOING_GETS_NOTHING, f"{release} goes, and gets a request at {edge.service}")
+    if edge.set not in desired.leaving():
+        raise Broken(Promise.GOING_GETS_NOTHING, f"{release} goes, and gets a request at {edge.set}")
 
 
 def step_is_wrong(world: "DeployWorld", loop: "Supervisor", change: Change) -> None:
@@ -108,11 +108,11 @@ def _sets_are_missed(world: "DeployWorld", desired: Desired, step: ClearSets) ->
     over = world.wall() >= rollout.known_at + rollout.settle_seconds_max
     places = world.places[going.name]
     for request in world.visits.under_way:
-        if request.release != going.name or request.edge.service in step.sets or request.edge.phase is Phase.DEAD:
+        if request.release != going.name or request.edge.set in step.sets or request.edge.phase is Phase.DEAD:
             continue
         if over:
             request.cut = True
-        elif request.at.service in step.sets or any(places[service] in step.sets for service in request.path):
+        elif request.at.set in step.sets or any(places[service] in step.sets for service in request.path):
             raise Broken(Promise.CALLEES_ARE_THERE, f"{step.sets} end, a request of {going.name} is on")
     if not set(step.sets) <= set(rollout.left):
         if not over:
@@ -187,14 +187,14 @@ def all_is_settled(world: "DeployWorld") -> None:
         raise Broken(Promise.SETTLES, f"the rollout never ends: {desired.rollout}")
     if set(desired.sets) != set(desired.current.sets.values()):
         raise Broken(Promise.SETTLES, f"desired are {list(desired.sets)}, the release has {desired.current.sets}")
-    left = {p.service for p in world.machine.processes.values()} - set(desired.sets)
+    left = {p.set for p in world.machine.processes.values()} - set(desired.sets)
     if left:
         raise Broken(Promise.SETTLES, f"processes of other releases are left: {left}")
     for process in world.machine.processes.values():
-        service = service_of(process.service)
+        service = service_of(process.set)
         if world.builds[process.release].get(service) != world.builds[desired.current.name][service]:
-            raise Broken(Promise.SETTLES, f"{process.service} runs the code of {process.release}")
+            raise Broken(Promise.SETTLES, f"{process.set} runs the code of {process.release}")
         if process.knows.routes.shares != {desired.current.name: 1.0}:
-            raise Broken(Promise.SETTLES, f"{process.service} believes in {process.knows.routes.shares}")
+            raise Broken(Promise.SETTLES, f"{process.set} believes in {process.knows.routes.shares}")
     if loop is not None and set(loop.observed.sets) - set(desired.sets):
         raise Broken(Promise.SETTLES, f"sets of other releases are remembered: {list(loop.observed.sets)}")

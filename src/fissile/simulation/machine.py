@@ -6,11 +6,12 @@ does not alter the fate of another.
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
 from fissile.names import ServiceName, SetName, service_of
+from fissile.orchestrator.routing import CallerRules, SetRoutes, Told
+from fissile.runtime.traffic_split import TrafficSplit
 from fissile.simulation.clock import Clock
 from fissile.simulation.dice import Chance, Dice
 
@@ -18,6 +19,8 @@ FORK_SECONDS = 0.01
 KILL_SECONDS = 0.002
 # Before one that drains looks again whether its work is done.
 BUSY_SECONDS = 0.05
+
+UNTOLD = Told(0, SetRoutes("", (), {}, {}, {}, {}, "", 0, CallerRules()))
 
 
 class Phase(StrEnum):
@@ -39,7 +42,7 @@ class Process(msgspec.Struct, eq=False):
 
     pid: int
     serial: int
-    service: SetName
+    set: SetName
     slot: int
     revision: int
     phase: Phase = Phase.BOOTING
@@ -49,8 +52,8 @@ class Process(msgspec.Struct, eq=False):
     deaf: bool = False
     release: str = ""
     build: str = ""
-    knows: Any = None
-    split: Any = None
+    knows: Told = UNTOLD
+    split: TrafficSplit = msgspec.field(default_factory=lambda: TrafficSplit("", lambda: 0.0))
     pinned: dict[str, int] = {}
     heirs: tuple[int, ...] = ()
 
@@ -123,7 +126,7 @@ class Machine:
         self.clock.after(FORK_SECONDS, fork)
 
     def _boot(self, process: Process) -> None:
-        habits, dice = self.habits_of(process.service), self.dice(process.service)
+        habits, dice = self.habits_of(process.set), self.dice(process.set)
         process.deaf = dice.random() < habits.deaf_share
         taken = habits.start_seconds * (0.5 + dice.random())
         if dice.random() < habits.stillborn_share or self.doomed(process):
@@ -146,7 +149,7 @@ class Machine:
             process.failed_at = self.clock.now
         process.phase = Phase.DEAD
         process.dead_at = self.clock.now
-        del self.processes[process.pid], self._sets[process.service][process.pid]
+        del self.processes[process.pid], self._sets[process.set][process.pid]
         self.report(process, "ended")
 
     def signal(self, process: Process) -> None:
@@ -165,7 +168,7 @@ class Machine:
             return
         process.phase = Phase.DRAINING
         if not process.deaf:
-            seconds = self.habits_of(process.service).drain_seconds * 2 * self.dice(process.service).random()
+            seconds = self.habits_of(process.set).drain_seconds * 2 * self.dice(process.set).random()
             self.clock.after(seconds, self._finish, process)
 
     def _finish(self, process: Process) -> None:
@@ -177,5 +180,5 @@ class Machine:
 
     def terminate(self, process: Process) -> None:
         """The polite signal; half of the deaf hear that."""
-        if not process.deaf or self.dice(process.service).random() < 0.5:
+        if not process.deaf or self.dice(process.set).random() < 0.5:
             self.signal(process)

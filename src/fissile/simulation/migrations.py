@@ -4,6 +4,7 @@ Which are to run, and who waits for them, says `orchestrator.migration_rules`. H
 long as that lives, and to the journal once it was noted there.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -51,6 +52,7 @@ class Migrations:
         # What ended while nobody supervised, and how.
         self._buried: list[tuple[str, bool]] = []
         self._trouble: dict[str, str] = {}
+        self._given_back: set[str] = set()
 
     def take_over(self, loop: "Supervisor") -> None:
         """Another supervisor has come: it hears from the zygote what ended, and waits for what still runs."""
@@ -138,7 +140,11 @@ class Migrations:
             self._seen.add(what)
             self.done.append(what)
 
+    def goes_back(self, spec: ReleaseSpec, services: Iterable[ServiceName]) -> None:
+        """A release is given back what was replaced in place: its data is as it was when it served before."""
+        self._given_back.update(label(service, spec.builds[service]) for service in services)
+
     def check_start(self, spec: ReleaseSpec, service: ServiceName) -> None:
         """Before a replica is started: its data is up to date."""
-        if service in pending(spec, self.done):
+        if service in pending(spec, self.done) and label(service, spec.builds[service]) not in self._given_back:
             raise Broken(Promise.MIGRATES_FIRST, f"{service} of {spec.name} starts before its migrations")

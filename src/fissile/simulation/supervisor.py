@@ -102,11 +102,11 @@ class Supervisor:
     def _adopt(self) -> None:
         world, now = self.world, self.world.clock.now
         for process in list(world.machine.processes.values()):
-            if process.service not in self.state.desired.sets:
+            if process.set not in self.state.desired.sets:
                 world.machine.signal(process)  # of a release that nobody wants any more
                 continue
             replica = self.observed.adopt(
-                process.serial, process.service, process.slot, process.revision, process.build, process.pid, now
+                process.serial, process.set, process.slot, process.revision, process.build, process.pid, now
             )
             self.by_serial[process.serial] = (replica, process)
             if process.phase in (Phase.SERVING, Phase.DRAINING):
@@ -128,7 +128,7 @@ class Supervisor:
     def _ready(self, process: Process) -> None:
         replica = self.by_serial[process.serial][0]
         now = self.world.clock.now
-        if process.phase is Phase.SERVING and process.service in self.state.desired.sets:
+        if process.phase is Phase.SERVING and process.set in self.state.desired.sets:
             self.reconciler.greet(replica, now)
         self.see(replica, ReplicaReady())
         if process.phase is Phase.DRAINING and replica.state is READY:
@@ -320,7 +320,7 @@ class Supervisor:
         if what == "ready":
             self._ready(process)
         else:
-            self.see(known[0], ReplicaEnded(Said("was killed"), self._chance(process.service)))
+            self.see(known[0], ReplicaEnded(Said("was killed"), self._chance(process.set)))
 
     def heard(self, serial: int, report: Heartbeat) -> None:
         """A heartbeat has come."""

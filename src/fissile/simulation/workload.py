@@ -144,7 +144,7 @@ class Visits:
     def _called(self, request: Request, service: ServiceName) -> Process | None:
         """The process that a call comes to; None where nobody is just now."""
         routes: SetRoutes = request.at.knows.routes
-        if service in self.world.inside(service_of(request.at.service)):
+        if service in self.world.inside(service_of(request.at.set)):
             return request.at
         name = routes.ways.get(request.release, {}).get(service) or routes.ways[routes.release][service]
         call_goes_astray(self.world, request, service, name)

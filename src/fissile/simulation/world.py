@@ -6,8 +6,7 @@ so is looked at after every step; what must become so, at the end.
 
 import itertools
 from collections.abc import Iterator, Mapping, Set
-from math import ceil, floor, inf
-from typing import cast
+from math import ceil, inf
 
 import msgspec
 
@@ -138,8 +137,8 @@ class World:
     def _reported(self, process: Process, what: str) -> None:
         """From a process to whoever supervises at that time."""
         if what == "ended":
-            self.died_at[process.service, process.slot] = self.clock.now
-        late = self.report_late_seconds * self.machine.dice(process.service).random()
+            self.died_at[process.set, process.slot] = self.clock.now
+        late = self.report_late_seconds * self.machine.dice(process.set).random()
         if what == "ready" and process.mute_until > self.clock.now:
             late += process.mute_until - self.clock.now
         self.clock.after(late, self._deliver, process, what)
@@ -200,15 +199,13 @@ class World:
 
     def report(self, process: Process) -> Heartbeat:
         """What a process does: its part of what there is for its set, and of what that waits for."""
-        load, share = self.load_of(process.service), 0.0
-        serving = self.machine.serving(process.service) if load else []
+        load, share = round(self.load_of(process.set)), 0
+        serving = self.machine.serving(process.set) if load else []
         if process in serving:
-            each = floor(load / len(serving))
+            each = load // len(serving)
             share = load - each * (len(serving) - 1) if process is serving[0] else each
-        calls = dict.fromkeys(self.called(process.service), share) if share else {}
-        version = process.knows.version if process.knows is not None else 0
-        each_calls = cast("dict[str, int]", calls)
-        return Heartbeat(HELLO, 0.0, cast("int", share), 0, 0, each_calls, version, number=next(self._beats))
+        calls: dict[str, int] = dict.fromkeys(self.called(process.set), share) if share else {}
+        return Heartbeat(HELLO, 0.0, share, 0, 0, calls, process.knows.version, number=next(self._beats))
 
     def called(self, name: SetName) -> Iterator[SetName]:
         """The sets for which a set's calls wait."""
