@@ -1,13 +1,14 @@
 """What a start waits for, and in words; and whether it can still succeed."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from fissile.names import ServiceName, SetName
+from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.plan import awaits
 from fissile.orchestrator.reasons import Reason
-from fissile.orchestrator.replica import Observed
+from fissile.orchestrator.replica import Observed, ObservedSet
 
 # In a row, of one slot; then its service cannot be started.
 START_ATTEMPTS_MAX = 3
@@ -32,6 +33,24 @@ class Awaited(msgspec.Struct, frozen=True):
     program: str = ""
     trouble: Reason | None = None
     after: tuple[ServiceName, ...] = ()
+
+
+def awaited_sets(
+    names: Iterable[SetName],
+    desired: Desired,
+    observed: Observed,
+    held: Collection[SetName],
+    how_ready: Callable[[SetName], str],
+) -> list[Awaited]:
+    """How far these sets have come, as far as anybody wants them. held, how_ready: `held` and `program` of Awaited."""
+
+    def told(name: SetName, wanted: int) -> Awaited:
+        seen = observed.sets.get(name) or ObservedSet()
+        after = awaits(desired, observed, name)
+        ready, trouble = seen.ready(), seen.last_trouble()
+        return Awaited(service_of(name), ready, wanted, name in held, how_ready(name), trouble, after)
+
+    return [told(name, desired.sets[name].replicas) for name in names if name in desired.sets]
 
 
 def awaited(services: Sequence[Awaited]) -> str:

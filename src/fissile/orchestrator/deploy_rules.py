@@ -160,6 +160,12 @@ def check_contracts(order: DeployOrder, found: Difference, earlier: ReleaseSpec,
         )
 
 
+def gives_way(desired: Desired) -> int | None:
+    """The number of the rollout that a newer deploy gives up; None: one that is decided is waited for."""
+    rollout = desired.rollout
+    return rollout.number if rollout is not None and rollout.stage in UNDECIDED else None
+
+
 def newest_release(desired: Desired) -> str:
     """The release that a deploy is compared with: what serves, once the rollout under way has ended."""
     rollout = desired.rollout

@@ -5,11 +5,19 @@ from math import inf
 
 from fissile.orchestrator.desired import DesiredSet
 from fissile.orchestrator.reasons import LoopStuck, OverMemory
-from fissile.orchestrator.replica import READY, Replica
+from fissile.orchestrator.replica import READY, STARTING, Replica
 
 # After so long a silence, a replica is asked where it stands; one that is stuck has written it by the next look.
 ASK_SECONDS = 2.5
 STUCK_SECONDS = 3.0
+
+
+def hears_no_signal(replica: Replica, *, program: bool) -> bool:
+    """Whether one that is to end may not hear of it: it hangs in an import, or in a `start` that never waits.
+
+    A program that starts may be a database that recovers; and of one that has not reported, nobody knows.
+    """
+    return replica.state is STARTING and not replica.unheard and not program
 
 
 class Silence(StrEnum):

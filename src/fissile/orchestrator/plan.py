@@ -10,7 +10,7 @@ from math import inf
 
 import msgspec
 
-from fissile.names import SetName
+from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.acts import ACTOR, Change, GiveUpRestart
 from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.reasons import (
@@ -135,6 +135,19 @@ def waits_for(desired: Desired, want: DesiredSet, found: Mapping[SetName, Observ
     return [other for other in others if other not in found or not found[other].served]
 
 
+def drained_by(replica: Replica, want: DesiredSet) -> float:
+    """Until when one that drains may take its time (monotonic seconds)."""
+    return replica.since + want.drain_seconds_max + want.stop_seconds_max
+
+
+def awaits(desired: Desired, observed: Observed, name: SetName) -> tuple[ServiceName, ...]:
+    """The services that have to serve before the first replica of a replica set is started."""
+    want, found = desired.sets.get(name), observed.sets
+    if want is None or not want.replicas or (name in found and found[name].served):
+        return ()
+    return tuple(dict.fromkeys(map(service_of, waits_for(desired, want, found))))
+
+
 def _not_too_many(actions: list[Action], services: Iterable[ObservedSet], starting_max: int) -> list[Action]:
     starting = sum(1 for service in services for replica in service.replicas.values() if replica.state is STARTING)
     left = starting_max - starting
@@ -190,7 +203,7 @@ class _Step:
         """Whether it has used up its time, and is therefore ended by force."""
         want = self._want
         if replica.state is DRAINING:
-            limit = replica.since + want.drain_seconds_max + want.stop_seconds_max
+            limit = drained_by(replica, want)
             if not replica.told_to_stop:
                 if self._at(limit):
                     self.actions.append(StopReplica(replica, DrainTimeOver()))

@@ -127,6 +127,11 @@ class ObservedSet(msgspec.Struct):
         """What a slot remembers; a new one, nothing."""
         return self.slots.setdefault(slot, SlotMemory())
 
+    def newest(self, slot: int) -> Replica | None:
+        """Who answers in a slot where each replica listens by itself: the newest that is ready, or else the newest."""
+        here = (replica for replica in self.replicas.values() if replica.slot == slot)
+        return max(here, key=lambda one: (one.state is READY, one.serial), default=None)
+
     def newest_revision(self) -> int:
         """The highest that any replica has or had, of those remembered."""
         return max(

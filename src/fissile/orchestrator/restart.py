@@ -9,7 +9,7 @@ there, is tried seldom from the first time on: only people can mend that.
 
 import msgspec
 
-from fissile.orchestrator.reasons import InPlace, Reason, StartsAgain
+from fissile.orchestrator.reasons import Exited, InPlace, Reason, StartsAgain
 
 
 class RestartPolicy(msgspec.Struct, frozen=True):
@@ -71,3 +71,27 @@ def decide(
     looping = in_a_row >= policy.crash_loop_deaths
     reason = StartsAgain(exited.how, in_a_row, looping, pause, exited.instead)
     return Deaths(in_a_row), StartReplica(pause, looping, reason)
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """What is known of the end of a replica's process.
+
+    status: as of waitpid(2), -9 for SIGKILL; None: nobody saw it. trouble: why it cannot start, by its own word;
+    mistake: whether that is for people to mend. nothing_to_run: the program, or what it was to run, is not there.
+    memory: that it had none left.
+    """
+
+    status: int | None
+    trouble: Reason | None = None
+    mistake: bool = False
+    nothing_to_run: bool = False
+    memory: Reason | None = None
+
+
+def how_it_ended(found: Exit, pid: int, *, was_ready: bool, program: bool) -> tuple[Reason, bool]:
+    """How a replica ended, and whether people have to mend something before another can start.
+
+    Of a replica of components its own word counts; a program has none, and what it could not run says as much.
+    """
+    mistake = found.mistake or (program and found.nothing_to_run and not was_ready)
+    return found.memory or found.trouble or Exited(found.status, pid, early=not was_ready), mistake

@@ -30,6 +30,11 @@ def routes(want: DesiredSet, service: ObservedSet) -> tuple[int, ...]:
     return tuple(sorted(coming or range(want.replicas) or {0}))
 
 
+def needed_slots(want: DesiredSet, found: ObservedSet) -> set[int]:
+    """Those whose sockets stay open. Slot 0 is one of them: a call there wakes the service."""
+    return {replica.slot for replica in found.replicas.values()} | set(routes(want, found)) | {0}
+
+
 class RouteTable:
     """What callers were told last, by replica set: targets in order.
 

@@ -284,13 +284,8 @@ class Router:
         slots = routed_slots(want, self._seen(name))
         if not self.program(name):
             return tuple(Target(slot) for slot in slots)
-        return tuple(Target(slot, self._newest(name, slot)) for slot in slots)
-
-    def _newest(self, name: SetName, slot: int) -> int:
-        """The serial of the program in a slot: the newest that is ready, or else the newest."""
-        here = [r for r in self._seen(name).replicas.values() if r.slot == slot]
-        newest = max(here, key=lambda r: (r.state is READY, r.serial), default=None)
-        return newest.serial if newest is not None else 0
+        newest = ((slot, self._seen(name).newest(slot)) for slot in slots)
+        return tuple(Target(slot, one.serial if one is not None else 0) for slot, one in newest)
 
     def away(self, name: SetName) -> str:
         """Why nobody is called at a replica set, as somebody wants it so; else ""."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from fissile.errors import ConfigError
 from fissile.names import ServiceName, SetName
-from fissile.orchestrator.routes import routes as routed_slots
+from fissile.orchestrator.routes import needed_slots
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.nursery import Nursery
 from fissile.supervisor.service import Service
@@ -130,13 +130,13 @@ class Doors:
             await self.slot(service, number)
 
     async def tidy(self) -> None:
-        """Close the sockets of slots that nobody needs any more. Slot 0 stays: a call there wakes the service."""
+        """Close the sockets of slots that nobody needs any more."""
         for name, service in self._fleet.sets.items():
             want = self._fleet.desired.sets.get(name)
             if len(service.slots) <= 1 or want is None:
                 continue
             found = self._fleet.observed.replica_set(name)
-            used = {r.slot for r in found.replicas.values()} | set(routed_slots(want, found)) | {0}
+            used = needed_slots(want, found)
             for slot in [slot for slot in service.slots if slot not in used]:
                 found.slots.pop(slot, None)
                 service.slots.pop(slot, None)

@@ -14,11 +14,10 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
-from fissile.names import ServiceName, SetName, service_of
+from fissile.names import ServiceName, SetName
 from fissile.orchestrator.deploy_rules import live_release, sets_of
 from fissile.orchestrator.desired import Desired, LiveRelease
-from fissile.orchestrator.plan import waits_for
-from fissile.orchestrator.replica import READY, Observed, Replica
+from fissile.orchestrator.replica import Observed, Replica
 from fissile.orchestrator.routing import Target, Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.orchestrator.state import ApplicationState
@@ -363,8 +362,7 @@ class Fleet:
 
     def port_of(self, name: SetName, slot: int = 0) -> int:
         """Where the program in a slot is called: the newest that is ready, or else the newest."""
-        here = [r for r in self.observed.replica_set(name).replicas.values() if r.slot == slot]
-        newest = max(here, key=lambda r: (r.state is READY, r.serial), default=None)
+        newest = self.observed.replica_set(name).newest(slot)
         return self.service(name).port(newest.serial if newest is not None else 0)
 
     def limits_of(self, replica: Replica) -> Limits:
@@ -456,10 +454,3 @@ class Fleet:
         """The sockets of `handover` that are in the folder, by serial: of whoever made them."""
         found = {path.stem.removeprefix(f"{HANDOVER}-"): path for path in self.state.sockets.glob(f"{HANDOVER}-*.sock")}
         return {int(serial): path for serial, path in found.items() if serial.isdecimal()}
-
-    def waits_for(self, name: SetName) -> tuple[ServiceName, ...]:
-        """The services that have to serve before the first replica of a replica set is started."""
-        want, found = self.desired.sets.get(name), self.observed.sets
-        if want is None or not want.replicas or (name in found and found[name].served):
-            return ()
-        return tuple(dict.fromkeys(map(service_of, waits_for(self.desired, want, found))))

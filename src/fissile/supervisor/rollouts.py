@@ -35,6 +35,7 @@ from fissile.orchestrator.deploy_rules import (
     check_expected,
     check_order,
     deploy_warnings,
+    gives_way,
     in_place,
     newest_release,
     rescalings,
@@ -45,9 +46,6 @@ from fissile.orchestrator.deploy_rules import (
 )
 from fissile.orchestrator.desired import Rollout, Stage
 from fissile.orchestrator.reasons import Dies, DoesNotComeUp, Reason
-from fissile.orchestrator.rollout import (
-    UNDECIDED,
-)
 from fissile.orchestrator.rollout_status import next_step
 from fissile.releases.packages import differences, listed
 from fissile.releases.release import FORCED, Difference, Surroundings, difference
@@ -395,10 +393,10 @@ class Rollouts:
 
     async def _clear_the_way(self, order: DeployOrder) -> None:
         """One rollout at a time: an older one that is undecided is given up, one that is decided is waited for."""
-        while (rollout := self._fleet.desired.rollout) is not None:
-            if rollout.stage in UNDECIDED:
+        while self._fleet.desired.rollout is not None:
+            if (number := gives_way(self._fleet.desired)) is not None:
                 with suppress(ChangeRefused):  # it was decided just now
-                    await self.abort(rollout.number, who=order.who, why="a newer deploy takes its place")
+                    await self.abort(number, who=order.who, why="a newer deploy takes its place")
             await self._office.next_step()
 
     async def _only_scale(self, edition: Edition, order: DeployOrder) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from fissile.names import ServiceName
 from fissile.orchestrator.desired import DesiredSet
+from fissile.orchestrator.plan import awaits
 from fissile.orchestrator.replica import Replica
 from fissile.runtime.control import WireDifference
 from fissile.supervisor.confine import machine
@@ -198,7 +199,7 @@ def _service_status(fleet: Fleet, name: ServiceName) -> ServiceStatus:
         trouble_kind=broken[0].cause.kind if broken else "",
         last_lines=next((lines for one in sets if broken and (lines := fleet.lines_of(one, str(broken[0])))), ()),
         wire_differences=tuple(_differences(fleet, name)),
-        waits=tuple(dict.fromkeys(other for one in sets for other in fleet.waits_for(one))),
+        waits=tuple(dict.fromkeys(other for one in sets for other in awaits(fleet.desired, fleet.observed, one))),
         isolation=around.level,
         walls=around.walls,
         walls_missing=around.missing,

@@ -38,17 +38,18 @@ from fissile.orchestrator.acts import (
     SetReplicas,
 )
 from fissile.orchestrator.autoscale import Held
-from fissile.orchestrator.awaited import NO_SLOT, Awaited, awaited, cannot_start, may_stay, missing
+from fissile.orchestrator.awaited import NO_SLOT, awaited, awaited_sets, cannot_start, may_stay, missing
 from fissile.orchestrator.balance import handovers
 from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
 from fissile.orchestrator.deploy_rules import bounds, starting_order, warnings_of, wish
 from fissile.orchestrator.desired import Desired, DesiredSet
+from fissile.orchestrator.health import hears_no_signal
 from fissile.orchestrator.migration_rules import held as held_back
 from fissile.orchestrator.migration_rules import may_run, pending
 from fissile.orchestrator.order import stopping_order
-from fissile.orchestrator.plan import KillReplica
+from fissile.orchestrator.plan import KillReplica, drained_by
 from fissile.orchestrator.reasons import (
     AllStops,
     CannotStart,
@@ -62,7 +63,9 @@ from fissile.orchestrator.reasons import (
     tagged,
 )
 from fissile.orchestrator.reconciler import Reconciler
-from fissile.orchestrator.replica import DRAINING, READY, STARTING, Replica, ReplicaEnded, ReplicaReported, ReplicaState
+from fissile.orchestrator.replica import DRAINING, READY, Replica, ReplicaEnded, ReplicaReported, ReplicaState
+from fissile.orchestrator.restart import Exit
+from fissile.orchestrator.restart import how_it_ended as ended_how
 from fissile.orchestrator.restart_rules import how_it_ended, next_revision
 from fissile.orchestrator.rollout import begun_again
 from fissile.releases.callers import Called
@@ -915,27 +918,20 @@ class Supervisor:
         """For how long a program that was told to end may still go on (seconds)."""
         if replica.ending and replica.state is not DRAINING:
             return max(ASKED_SECONDS, self._stop_limit - time.monotonic()) if self._stop_limit else ASKED_SECONDS
-        want = self._fleet.desired.sets.get(replica.set, DesiredSet())
-        limit = replica.since + want.drain_seconds_max + want.stop_seconds_max
+        limit = drained_by(replica, self._fleet.desired.sets.get(replica.set, DesiredSet()))
         return max(ASKED_SECONDS, limit - time.monotonic())
 
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
         if self._keep and self._serving:
             self._spawn(self._rollouts.gather())  # what it wrote last
         printed = self._remember_printed(replica.set, replica.slot, replica.serial)
-        early = replica.ready_at is None and replica.set in self._fleet.sets
         hopeless = status in NOT_FOUND or (bool(status) and nothing_to_run(printed))
-        mistake = process.link.mistake or (early and hopeless and bool(self._fleet.command(replica.set)))
-        how: Reason
-        if process.link.trouble is not None:
-            how = process.link.trouble
-        elif replica.ready_at is None:
-            how = Exited(status, replica.pid, early=True)
-        else:
-            how = Exited(status, replica.pid)
         limits = self._fleet.limits_of(replica)
-        if limits.grouped:
-            how = verdict(replica.pid, self._fleet.enforcement.usage(replica.key, replica.pid), limits) or how
+        usage = self._fleet.enforcement.usage(replica.key, replica.pid) if limits.grouped else None
+        memory = verdict(replica.pid, usage, limits) if usage is not None else None
+        found = Exit(status, process.link.trouble, process.link.mistake, hopeless, memory)
+        program = replica.set in self._fleet.programs()
+        how, mistake = ended_how(found, replica.pid, was_ready=replica.ready_at is not None, program=program)
         self._clear(replica)
         self._see(replica, ReplicaEnded(how, random.random(), mistake))
 
@@ -1282,19 +1278,7 @@ class Supervisor:
         if self._editions.doing:
             return self._editions.doing
         fleet = self._fleet
-        found = [
-            Awaited(
-                service_of(name),
-                fleet.observed.replica_set(name).ready(),
-                want.replicas,
-                held=name in self._fleet.app.paused,
-                program=fleet.how_ready(name),
-                trouble=fleet.observed.replica_set(name).last_trouble(),
-                after=fleet.waits_for(name),
-            )
-            for name in self._awaited
-            if (want := fleet.desired.sets.get(name)) is not None
-        ]
+        found = awaited_sets(self._awaited, fleet.desired, fleet.observed, fleet.app.paused, fleet.how_ready)
         return awaited(found)
 
     async def _settled(self) -> None:
@@ -1467,7 +1451,7 @@ class Supervisor:
                 self._fleet.observed.end(replica, AllStops(), fault=False)
                 process.link.drain(Drain(seconds_max))  # nobody takes over, which a signal does not say
                 self._executor.tell_to_stop(replica, process, self._fleet.stop_signal(replica))
-        # Who starts serves nobody; and what hangs in an import, or in a `start` that never waits, hears no signal.
+        # Who starts serves nobody.
         deaf = [process.child for process in ending if self._starts(process)]
         if deaf:
             await asyncio.wait([child.exited for child in deaf], timeout=min(seconds_max, STOP_SECONDS_MAX))
@@ -1483,11 +1467,8 @@ class Supervisor:
         await self._endings.over(serials=[process.link.serial for process in ending])
 
     def _starts(self, process: Process) -> bool:
-        """Whether it is one of ours that was never ready; a program may be a database that recovers."""
         replica = self._fleet.replica(process.link.serial)
-        if replica is None or replica.unheard:
-            return False
-        return replica.state is STARTING and not self._fleet.command(replica.set)
+        return replica is not None and hears_no_signal(replica, program=self._fleet.command(replica.set))
 
     def _service_of(self, process: Process) -> str:
         replica = self._fleet.replica(process.link.serial)
