@@ -54,6 +54,13 @@ def test_whoever_is_scaled_to_zero_while_it_starts_still_has_its_door_open():
     assert shop.state.router().asleep() == {"cart": "is scaled to zero by anna"}
 
 
+def test_a_set_that_is_about_to_end_keeps_no_service_from_being_asleep():
+    shop = told(front=service(calls="cart"), cart=service()).slow("cart").deploy(cart=service()).at(2).scale("cart", 0)
+    shop.at(3).started()
+    assert (shop.living("cart"), shop.stage) == (["cart.0"], "moved")  # it drains
+    assert shop.state.router().asleep() == {"cart": "is scaled to zero by anna"}
+
+
 def test_a_program_is_called_at_the_port_of_the_one_that_serves():
     db = service(program=True, components=("Db",))
     shop = told(front=service(calls="db"), db=db).slow("db").restart("db").expect()
