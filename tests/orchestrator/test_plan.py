@@ -234,7 +234,11 @@ def test_who_holds_all_places_with_calls_that_are_over_is_killed():
 def test_who_uses_more_memory_than_it_may_is_killed_once():
     shop = up(front=service(), cart=service(memory_bytes_max=100)).uses("front.0", 10**9).uses("cart.0", 100)
     shop.at(2).expect().uses("cart.0", 101).at(5)
-    shop.expect("2.5 kill cart.0: it ran out of memory: it uses 101 of 100", "2.5 start cart.0#2").dies("cart.0").at(9)
+    shop.expect("2.5 kill cart.0: it ran out of memory: it uses 101 of 100", "2.5 start cart.0#2")
+    # What is counted before a process is known is nobody's.
+    shop.dies("cart.0").uses("cart.0#2", 101).at(9).expect().ready("cart.0#2").at(10).expect(
+        "9.5 kill cart.0#2", "9.5 start cart.0#3"
+    )
 
 
 def test_a_start_that_takes_too_long_is_ended_and_it_is_said_what_is_missing():

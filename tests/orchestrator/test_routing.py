@@ -63,7 +63,7 @@ def test_a_set_that_is_about_to_end_keeps_no_service_from_being_asleep():
 
 def test_a_program_is_called_at_the_port_of_the_one_that_serves():
     db = service(program=True, components=("Db",))
-    shop = told(front=service(calls="db"), db=db).slow("db").restart("db").expect()
+    shop = told(only="tell order", front=service(calls="db"), db=db).slow("db").restart("db").expect()
     shop.ready("db.0#2").expect("tell front.0: db.0#2").ends("db.0").expect()
     shop.dies("db.0#2").expect("tell front.0: db.0#3").restart("db").ready("db.0#3").expect()
 

@@ -242,9 +242,7 @@ class Timeline:
             for replica in self._replicas():
                 if replica.state is not STARTING and self.name(replica) not in self._silent:
                     self._report(replica)
-        elif seconds == WATCH_SECONDS:
-            self.reconciler.watch(self.now, 0.0)
-        elif not self._autoscale():
+        elif not (self.reconciler.watch(self.now, 0.0) if seconds == WATCH_SECONDS else self._autoscale()):
             return
         self._settle()
 
