@@ -55,6 +55,11 @@ def also_who_ends(want: Any, service: Any) -> tuple[int, ...]:
     return tuple(sorted({replica.slot for replica in service.replicas.values()} or {0}))
 
 
+def as_if_alone(policies: Any, wishes: Any, cores: int) -> dict[str, int]:
+    """Each service has the machine for itself."""
+    return {name: wish for name, (wish, _) in wishes.items()}
+
+
 @pytest.mark.parametrize(
     ("module", "name", "fault", "promises"),
     [
@@ -62,7 +67,8 @@ def also_who_ends(want: Any, service: Any) -> tuple[int, ...]:
         (rollout_status, "pinned", is_under_way, {Promise.STAYS_IN_ITS_RELEASE, Promise.CALLEES_ARE_THERE}),
         (rollout, "_trail", one_too_far, {Promise.WAY_BACK}),
         (rollout, "_clear", untold, {Promise.TOLD_BEFORE_THE_END}),
-        (routes, "routes", also_who_ends, {Promise.TARGETS_SERVE}),
+        (autoscale, "_share", as_if_alone, {Promise.CORES_ARE_SHARED, Promise.NOTHING_IS_BROKEN}),
+        (routes, "routes", also_who_ends, {Promise.TARGETS_SERVE, Promise.NOTHING_IS_BROKEN}),
     ],
 )
 def test_a_fault_that_is_put_back_is_found(

@@ -133,7 +133,7 @@ def _print(entry: dict[str, Any]) -> None:
     numbers = ", ".join(
         f"{k} {in_line(v)}"
         for k, v in data.items()
-        if k not in ("slot", "stacks", "build", "reason") and v not in ("", None)
+        if k not in ("slot", "stacks", "build", "reason", "state") and v not in ("", None)
     )
     who = in_line(entry["who"]) if entry["kind"] == "change" else ""
     told = (in_line(entry["reason"]), faint(f"({numbers})") if numbers else "")

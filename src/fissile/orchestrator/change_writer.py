@@ -8,6 +8,7 @@ from fissile.errors import FissileError
 from fissile.orchestrator.acts import Change
 from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.invariants import change_breaks, unknown_set
 from fissile.orchestrator.state import ApplicationState
 
 # What became of a change: None, why it was refused, or why it could not be written; and when (monotonic seconds).
@@ -35,6 +36,9 @@ class ChangeWriter:
         """What is desired when a supervisor begins: the journal has it, or has it before anything is done of it."""
         assert self._under_way is None, "a change is being written"
         self._state.replace_desired(desired)
+        broken = unknown_set(desired)
+        if broken is not None:  # what runs goes on: nobody else would look after it
+            self._state.broke(broken)
 
     def submit(self, change: Change, done: Done, now: float, *, secrets: bool = False) -> None:
         """Alter what is desired, after the changes before it. done: is called once, with what became of it.
@@ -52,6 +56,11 @@ class ChangeWriter:
                 desired = apply(self._state.desired, change)
             except ChangeRefused as error:
                 done(error, now)
+                continue
+            broken = change_breaks(self._state.desired, desired)
+            if broken is not None:
+                self._state.broke(broken, change)
+                done(ChangeRefused(f"internal error: {broken.what}", remedy="please report it"), now)
                 continue
             self._under_way = desired, done
             self._journal.write(change, desired, secrets=secrets, done=self._written)

@@ -6,6 +6,7 @@ from fissile.names import SetName
 from fissile.orchestrator.acts import Change, SetReplicas
 from fissile.orchestrator.autoscale import Demand, Held, ScalingPolicy
 from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.invariants import scaling_breaks
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.rollout import least
 from fissile.orchestrator.spec import ScalingSpec, ServiceSpec
@@ -35,13 +36,14 @@ def scale(
         specs = live.specs()
         state.policies = live, specs, policies(desired, specs)
     _, specs, allowed = state.policies
-    decisions = state.autoscaler.decide(
-        {name: policy for name, policy in allowed.items() if name not in state.paused},
-        {name: want.replicas for name, want in desired.sets.items()},
-        demands(desired, state.observed, specs, knocked),
-        cores=cores,
-        now=now,
-    )
+    may = {name: policy for name, policy in allowed.items() if name not in state.paused}
+    wanted = {name: want.replicas for name, want in desired.sets.items()}
+    found = demands(desired, state.observed, specs, knocked)
+    decisions = state.autoscaler.decide(may, wanted, found, cores=cores, now=now)
+    broken = scaling_breaks(decisions, may, wanted, found, cores) if decisions else None
+    if broken is not None:
+        state.broke(broken, decisions)
+        decisions = []  # what runs is what the machine was found to carry
     changes = [Change(AUTOSCALER, SetReplicas(one.set, one.replicas), one.reason) for one in decisions]
     return changes, list(state.autoscaler.news())
 

@@ -4,7 +4,7 @@ The supervisor runs it on Linux, and the simulation on a machine that is not the
 waits: whoever runs it asks again when something was observed, or at the time that a step returns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any
 
@@ -16,7 +16,9 @@ from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter
 from fissile.orchestrator.executor import Executor
 from fissile.orchestrator.health import Silence, over_memory, silence, stuck_loop
+from fissile.orchestrator.invariants import start_breaks, targets_break
 from fissile.orchestrator.plan import (
+    STARTING_MAX,
     AbandonRestart,
     Action,
     DrainReplica,
@@ -36,6 +38,7 @@ from fissile.orchestrator.replica import (
     ReplicaReported,
     stuck_places,
 )
+from fissile.orchestrator.routes import Target
 from fissile.orchestrator.routing import Router
 from fissile.orchestrator.state import ApplicationState
 
@@ -71,13 +74,43 @@ class Reconciler:
         # What is on its way to the journal is done when it is there.
         wait = {name: when for name, when in state.abandoning.items() if when > now}
         actions = tuple(one for one in found.actions if not (isinstance(one, AbandonRestart) and one.set in wait))
+        starting = self._starting() if any(type(action) is StartReplica for action in actions) else 0
+        done: list[Action] = []
         for action in actions:
-            self._perform(action, now)
+            if self._is_sound(action, starting) and self._perform(action, now):
+                done.append(action)
+                starting += type(action) is StartReplica
         self._order_leavers()
         self._push_routes(now)
-        return Step(actions, now if actions else min(found.due, state.routed.due, *wait.values()))
+        self._tell_broken()
+        # What was not done is not asked for without a pause.
+        again = inf if len(done) == len(actions) else now + TROUBLE_SECONDS
+        return Step(tuple(done), now if done else min(found.due, state.routed.due, again, *wait.values()))
 
-    def _perform(self, action: Action, now: float) -> None:
+    def _starting(self) -> int:
+        sets = self._state.observed.sets.values()
+        return sum(1 for found in sets for replica in found.replicas.values() if replica.state is STARTING)
+
+    def _is_sound(self, action: Action, starting: int) -> bool:
+        """Whether an action breaks no invariant; what does is not done."""
+        if type(action) is not StartReplica:
+            return True
+        found = self._state.observed.sets.get(action.set)
+        broken = start_breaks(action.set, found, action.slot, starting, STARTING_MAX)
+        if broken is not None:
+            self._state.broke(broken, action)
+        return broken is None
+
+    def _tell_broken(self) -> None:
+        """What was found to be broken as something was observed."""
+        observed = self._state.observed
+        if observed.broken:
+            found, observed.broken = observed.broken, []
+            for broken in found:
+                self._state.broke(broken)
+
+    def _perform(self, action: Action, now: float) -> bool:
+        """Whether it was done."""
         state = self._state
         if isinstance(action, StartReplica):
             release = state.releases[state.desired.sets[action.set].release]
@@ -85,7 +118,8 @@ class Reconciler:
             replica = state.observed.begin(action.set, action.slot, action.revision, build, now)
             self._executor.start(replica, action.reason)
         elif isinstance(action, DrainReplica):
-            state.observed.drain(action.replica, now)
+            if not state.observed.drain(action.replica, now):
+                return False
             self._executor.drain(action.replica, action.reason)
         elif isinstance(action, StopReplica):
             state.observed.stop(action.replica)
@@ -94,6 +128,7 @@ class Reconciler:
             self.kill(action)
         else:
             self._give_up(action, now)
+        return True
 
     def _give_up(self, action: AbandonRestart, now: float) -> None:
         """Through the one door, however often it has to be tried; meanwhile the replicas that are there serve."""
@@ -126,6 +161,7 @@ class Reconciler:
             why = stuck_places(stuck.seconds, stuck.holders, want.stuck_seconds_max) if stuck is not None else None
             if why is not None:
                 observed.observe(replica, ReplicaHung(why), now)
+        self._tell_broken()
         return follows
 
     def watch(self, now: float, late: float) -> bool:
@@ -179,6 +215,9 @@ class Reconciler:
             return  # nothing has changed by which it is decided
         current = {name: router.targets(name) for name in router.live_sets()}
         unheard = state.observed.unheard()
+        for name in current:
+            if state.routed.told.get(name) != current[name]:
+                self._check_targets(name, current[name])
         changed = state.routed.update(current, unheard, now)
         # What was asked before this is known, as by a look at a rollout, rests on what callers were told until now.
         self._pushed = router = state.router()
@@ -203,6 +242,14 @@ class Reconciler:
             for replica in state.observed.replica_set(name).replicas.values():
                 if replica.state is not STARTING:
                     self._executor.push_routes(replica, told)
+
+    def _check_targets(self, name: SetName, targets: Iterable[Target]) -> None:
+        """Told all the same: whoever calls looks for another one where none answers, and has none without this."""
+        found = self._state.observed.sets.get(name)
+        ready = {r.slot for r in found.replicas.values() if r.state is READY and not r.ending} if found else set[int]()
+        broken = targets_break(name, [target.slot for target in targets], ready)
+        if broken is not None:
+            self._state.broke(broken, targets)
 
     def greet(self, replica: Replica, now: float) -> None:
         """A replica says that it serves: tell it what holds, unless what it knows may be better than what is known."""

@@ -11,6 +11,7 @@ from math import inf
 import msgspec
 
 from fissile.names import ServiceName, SetName, service_of
+from fissile.orchestrator.invariants import Broken, Invariant
 from fissile.orchestrator.reasons import EndedAtFault, InPlace, PlacesHeld, Reason
 from fissile.orchestrator.restart import DEFAULT_POLICY, Deaths, ReplicaExited, RestartPolicy, decide
 from fissile.runtime.control import Heartbeat
@@ -85,11 +86,13 @@ class Replica(msgspec.Struct, eq=False):
         """Whether it was ordered to end, and for no fault of its own."""
         return self.state is DRAINING or (self.ending is not None and self.stuck is None)
 
-    def become(self, state: ReplicaState, now: float) -> None:
-        """The one door by which the state changes."""
-        assert state in TRANSITIONS[self.state], f"{self.key}: {self.state} → {state}"
+    def become(self, state: ReplicaState, now: float) -> Broken | None:
+        """The one door by which the state changes. What is no step forward leaves it as it is, and is returned."""
+        if state not in TRANSITIONS[self.state]:
+            return Broken(Invariant.REPLICA_STATES, f"{self.key}: {self.state} → {state}", self.set)
         self.state = state
         self.since = now
+        return None
 
     def lives(self) -> bool:
         """Whether it serves, or is about to."""
@@ -200,6 +203,7 @@ def stuck_places(seconds: float, holders: Mapping[str, int], seconds_max: float)
 class Observed(msgspec.Struct):
     """All that is known of one application's replicas.
 
+    broken: what must not be so, and was found to be, until somebody takes it from here.
     changes: how often something changed by which it is decided who is routed to. Reports are no such thing: heard says
     how many there were.
     """
@@ -208,6 +212,7 @@ class Observed(msgspec.Struct):
     last_serial: int = 0
     changes: int = 0
     heard: int = 0
+    broken: list[Broken] = []
 
     def replica_set(self, name: SetName) -> ObservedSet:
         """What is known of a replica set; at first, nothing."""
@@ -244,12 +249,23 @@ class Observed(msgspec.Struct):
         self.last_serial += 1
         return self.last_serial
 
+    def _become(self, replica: Replica, state: ReplicaState, now: float) -> bool:
+        broken = replica.become(state, now)
+        if broken is not None:
+            self.broken.append(broken)
+        return broken is None
+
     def count_on(self, serials: Iterable[int]) -> None:
         """These were given by a supervisor before."""
         self.last_serial = max(self.last_serial, *serials, 0)
 
     def begin(self, name: SetName, slot: int, revision: int, build: str, now: float) -> Replica:
         """A replica is about to be started: from now on it is reckoned with."""
+        highest = max(self.replica_set(name).replicas, default=0)
+        if highest > self.last_serial:
+            broken = Broken(Invariant.SERIALS, f"{self.last_serial + 1} is next, and {name} has {highest}", name)
+            self.broken.append(broken)
+            self.count_on(serial for found in self.sets.values() for serial in found.replicas)
         replica = Replica(self.next_serial(), name, slot, revision, build, now, heard_at=now)
         self._enter(replica)
         return replica
@@ -257,6 +273,10 @@ class Observed(msgspec.Struct):
     def adopt(self, serial: int, name: SetName, slot: int, revision: int, build: str, pid: int, now: float) -> Replica:
         """A replica that somebody else started is found."""
         replica = Replica(serial, name, slot, revision, build, now, pid=pid, heard_at=now, unheard=True)
+        if any(serial in found.replicas for found in self.sets.values()):
+            # Two processes cannot be told apart by it: the first one is known, and this one is nobody's.
+            self.broken.append(Broken(Invariant.SERIALS, f"{replica.key} is found, and {serial} is there", name))
+            return replica
         self._enter(replica)
         return replica
 
@@ -267,11 +287,13 @@ class Observed(msgspec.Struct):
         self.count_on([replica.serial])
         self._changed(found)
 
-    def drain(self, replica: Replica, now: float) -> None:
-        """A replica takes no new work from now on."""
+    def drain(self, replica: Replica, now: float) -> bool:
+        """A replica takes no new work from now on. False, and nothing altered, where it cannot."""
+        if not self._become(replica, DRAINING, now):
+            return False
         replica.unheard = False
-        replica.become(DRAINING, now)
         self._changed(self.replica_set(replica.set))
+        return True
 
     def stop(self, replica: Replica) -> None:
         """A replica is about to be told by signal to end: its time to drain is over."""
@@ -317,7 +339,7 @@ class Observed(msgspec.Struct):
         replica.unheard = False
         found.served = True
         if replica.state is STARTING:
-            replica.become(READY, now)
+            self._become(replica, READY, now)
             replica.ready_at = now
 
     def _ended(
@@ -325,7 +347,8 @@ class Observed(msgspec.Struct):
     ) -> Reason | None:
         wished = replica.end_is_wished
         was_ready = replica.ready_at is not None
-        replica.become(ReplicaState.STOPPED if wished else ReplicaState.FAILED, now)
+        # Its process is gone, whatever was thought of it.
+        self._become(replica, ReplicaState.STOPPED if wished else ReplicaState.FAILED, now)
         del found.replicas[replica.serial]
         if wished:
             return None

@@ -1,11 +1,13 @@
 """Everything that decisions about one application rest on: what is desired, what is observed, what was told to whom."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from fissile.names import SetName
 from fissile.orchestrator.autoscale import Autoscaler, ScalingPolicy
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.invariants import Broken, Invariant, shown
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.rollout import Outlook
 from fissile.orchestrator.routes import RouteTable
@@ -34,6 +36,9 @@ class ApplicationState:
         self.canary = CanaryWatch()
         self.autoscaler = Autoscaler()
         self._version = version
+        # Who is told of what must not be so.
+        self.on_broken: Callable[[Broken, dict[str, Any]], None] | None = None
+        self._broken: set[Invariant] = set()
         self._told: dict[SetName, Told] = {}
         # What a rollout does next, and which policies the autoscaler has; each with what it was decided by.
         self.outlook: tuple[object, float, Outlook] | None = None
@@ -51,6 +56,13 @@ class ApplicationState:
     def replace_desired(self, desired: Desired) -> None:
         """For the ChangeWriter alone: this is in the journal."""
         self._desired = desired
+
+    def broke(self, broken: Broken, decision: object = "") -> None:
+        """Tell of what must not be so, once for each invariant: where it was so once, it may be so at each look."""
+        if broken.invariant not in self._broken:
+            self._broken.add(broken.invariant)
+            if self.on_broken is not None:
+                self.on_broken(broken, shown(broken, self._desired, self.observed, decision))
 
     def router(self) -> Router:
         """Decides routes for the state of things now; the same one until something changes that it decides by."""

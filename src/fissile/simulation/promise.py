@@ -26,6 +26,7 @@ class Promise(StrEnum):
     LAST_WORD_HOLDS = "what a person said of a service holds"
     WATCH_ENDS = "a good canary goes on by itself, in its time"
     WAY_BACK = "a rollback goes to what served before"
+    NOTHING_IS_BROKEN = "the supervisor finds none of its own invariants broken"
     SETTLES = "the world becomes as it is desired"
 
 

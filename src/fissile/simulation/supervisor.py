@@ -5,10 +5,11 @@ that come late or never. What a supervisor knows dies with it.
 """
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fissile.errors import FissileError
 from fissile.names import SetName, service_of
+from fissile.orchestrator import invariants
 from fissile.orchestrator.acts import Change, EndRollout, SetReplicas
 from fissile.orchestrator.balance import handovers
 from fissile.orchestrator.canary import CanaryWatch
@@ -49,6 +50,10 @@ STEPS_MAX = 1000
 VERSIONS = 1_000_000
 
 
+def _broken(broken: invariants.Broken, state: dict[str, Any]) -> None:
+    raise Broken(Promise.NOTHING_IS_BROKEN, f"{broken.invariant} ({broken.what}): {state}")
+
+
 class _Verdicts(CanaryWatch):
     """In place of a canary's answers: the world knows how good each release is."""
 
@@ -68,6 +73,7 @@ class Supervisor:
         self.begun = world.clock.now
         world.supervisors += 1
         self.state = ApplicationState(world.specs, world.supervisors * VERSIONS)
+        self.state.on_broken = _broken
         self.state.canary = _Verdicts(world)
         self.writer = ChangeWriter(self.state, self)
         self.writer.begin(world.desired)

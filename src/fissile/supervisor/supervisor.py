@@ -46,6 +46,7 @@ from fissile.orchestrator.demand import may_be_asleep, scale
 from fissile.orchestrator.deploy_rules import bounds, starting_order, warnings_of, wish
 from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.health import hears_no_signal
+from fissile.orchestrator.invariants import Broken
 from fissile.orchestrator.migration_rules import held as held_back
 from fissile.orchestrator.migration_rules import may_run, pending
 from fissile.orchestrator.order import stopping_order
@@ -195,6 +196,7 @@ class Supervisor:
             self._fleet, self._endings, self._ownership, begin=self._begin_start, note=self._note, say=self.say
         )
         self._reconciler = Reconciler(self._fleet.app, self._executor, self._writer, self._complain)
+        self._fleet.app.on_broken = self._tell_broken
         self._desk = Desk(self._heard, self._complain)
         self._doorman: Doorman | None = None
         self._server: Server | None = None
@@ -1100,6 +1102,12 @@ class Supervisor:
     def say(self, text: str) -> None:
         """In the log."""
         self._logs.say(ACTOR, text)
+
+    def _tell_broken(self, broken: Broken, state: dict[str, Any]) -> None:
+        """Something is so that must not be: a mistake of our own, told with all that may help to find it."""
+        text = f"internal error, please report it: {broken.invariant} ({broken.what})"
+        self.say(f"{text}; `fissile history --json` has the state that it was found in")
+        self._note("InvariantBroken", service_of(broken.set), text, state=state)
 
     def _note(self, what: str, service: str, reason: Reason | str, **data: Any) -> None:
         """Record an observation."""
