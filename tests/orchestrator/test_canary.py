@@ -2,7 +2,7 @@
 
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.desired import LiveRelease, Rollout
-from fissile.orchestrator.reasons import Said
+from fissile.orchestrator.reasons import Said, TooFewRequests
 from fissile.orchestrator.replica import Observed, Replica, ReplicaEnded, ReplicaReady, ReplicaReported
 from fissile.orchestrator.verdict import Judgement, Verdict
 from fissile.runtime.control import Heartbeat, ReplicaHello, Traffic
@@ -39,10 +39,10 @@ def test_what_was_answered_before_the_watch_does_not_count():
     world = Watched()
     door = world.door()
     world.answered(door, new=(500, 400), old=(900, 0))
-    assert world.look() == Judgement(Verdict.INCONCLUSIVE, "the new release answered 0 requests, 30 are needed")
+    assert world.look() == Judgement(Verdict.INCONCLUSIVE, TooFewRequests(later=True, count=0, needed=30))
     world.answered(door, new=(600, 400), old=(1000, 0))
     assert world.look().verdict is Verdict.AS_GOOD
-    assert world.look().reason.startswith("0 of 100 requests failed (old release: 0 of 100)")
+    assert str(world.look().reason).startswith("0 of 100 requests failed (old release: 0 of 100)")
 
 
 def test_what_a_replica_answered_counts_after_its_end():
@@ -55,7 +55,7 @@ def test_what_a_replica_answered_counts_after_its_end():
     world.answered(stays, new=(1, 0), old=(1, 0))
     found = world.look()
     assert found.verdict is Verdict.WORSE
-    assert "90 of 101" in found.reason
+    assert "90 of 101" in str(found.reason)
 
 
 def test_the_next_rollout_begins_to_count_anew():

@@ -455,7 +455,7 @@ class Timeline:
         """What the rollout waits for."""
         self._settle()
         assert self.state.outlook is not None
-        found = self.state.outlook[2].waits
+        found = str(self.state.outlook[2].waits or "")
         assert re.fullmatch(".*".join(map(re.escape, text.split("…"))), found), f"it waits for: {found}"
         return self
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from fissile.names import ServiceName
+from fissile.names import ServiceName, SetName
 
 # Of methods that hold all places, so many are named.
 HOLDERS_NAMED_MAX = 3
@@ -249,6 +249,233 @@ class Dies(ReasonBase, frozen=True):
         return self.trouble_of.cause if self.trouble_of is not None else self
 
 
+# -- what a rollout does, and waits for ---------------------------------------------------------------------
+
+DECIDES = "`fissile promote` or `fissile abort` decides"
+
+
+class MigrationFailed(ReasonBase, frozen=True):
+    """what: the trouble of one, in words."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return f"a migration failed: {self.what}"
+
+
+class MigrationsRun(ReasonBase, frozen=True):
+    """The later release's replicas start after them."""
+
+    def __str__(self) -> str:
+        return "migrations run"
+
+
+class Migrated(ReasonBase, frozen=True):
+    """The later release's replicas may start."""
+
+    def __str__(self) -> str:
+        return "all migrations are done"
+
+
+class WaitsForReplicas(ReasonBase, frozen=True):
+    """missing: services, with how many are ready of how many."""
+
+    missing: tuple[tuple[ServiceName, int, int], ...]
+
+    def __str__(self) -> str:
+        told = (f"{service} ({ready} of {wanted} ready)" for service, ready, wanted in self.missing)
+        return f"waiting for {', '.join(told)}"
+
+
+class WaitsForRoutes(ReasonBase, frozen=True):
+    """Not all replicas have applied them. going: those by which nobody gets the release that goes any more."""
+
+    going: bool = False
+
+    def __str__(self) -> str:
+        if self.going:
+            return "requests for the outgoing release may still arrive: telling all replicas"
+        return "telling all replicas about the new ones"
+
+
+class CanaryBegins(ReasonBase, frozen=True):
+    """share: of the requests, in (0, 1)."""
+
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.share * 100:g} % of the requests go to the new release"
+
+
+class AllAreReady(ReasonBase, frozen=True):
+    """The later release gets all requests."""
+
+    def __str__(self) -> str:
+        return "all replicas are ready: every new request goes to the new release"
+
+
+class RollbackDies(ReasonBase, frozen=True):
+    """The release that a rollback goes to does not live either: a person decides."""
+
+    dies: Dies
+
+    def __str__(self) -> str:
+        return f"a rollback is not taken back by itself: {self.dies}; {DECIDES}"
+
+    @property
+    def cause(self) -> ReasonBase:
+        return self.dies.cause
+
+
+class Watched(ReasonBase, frozen=True):
+    """said: by the comparison so far."""
+
+    seconds: float
+    said: "Reason | None"
+
+    def __str__(self) -> str:
+        return f"watching for {self.seconds:.0f} s more: {self.said or 'nothing is known yet'}"
+
+
+class Undecided(ReasonBase, frozen=True):
+    """The comparison has shown nothing, so a person decides."""
+
+    said: "Reason | None"
+
+    def __str__(self) -> str:
+        return f"inconclusive, so it stops here: {self.said or 'nothing is known about the requests'}; {DECIDES}"
+
+
+class AllKnowIt(ReasonBase, frozen=True):
+    """No new request gets the release that goes."""
+
+    def __str__(self) -> str:
+        return "all replicas know of it"
+
+
+class RequestsInFlight(ReasonBase, frozen=True):
+    """Of the release that goes."""
+
+    def __str__(self) -> str:
+        return "requests of the outgoing release are still in flight"
+
+
+class RequestsDone(ReasonBase, frozen=True):
+    """Nothing needs a set that goes any more."""
+
+    def __str__(self) -> str:
+        return "its requests are done"
+
+
+class FinishTimeOver(ReasonBase, frozen=True):
+    """Requests may still need a set that goes; they have had their time."""
+
+    def __str__(self) -> str:
+        return "its time to finish is over"
+
+
+class WaitsForFormer(ReasonBase, frozen=True):
+    """services: of the earlier release, that are to serve again."""
+
+    services: tuple[ServiceName, ...]
+
+    def __str__(self) -> str:
+        return f"waiting for {', '.join(self.services)}"
+
+
+class WaitsForEnd(ReasonBase, frozen=True):
+    """sets: those that end now."""
+
+    sets: tuple[SetName, ...]
+
+    def __str__(self) -> str:
+        return f"waiting for the end of {', '.join(self.sets)}"
+
+
+class EarlierEnded(ReasonBase, frozen=True):
+    """The rollout is done."""
+
+    def __str__(self) -> str:
+        return "all of the earlier release has ended"
+
+
+class WithoutFormer(ReasonBase, frozen=True):
+    """A rollout was given up. why: in words. services: of the earlier release, that did not come up again."""
+
+    why: str
+    services: tuple[ServiceName, ...]
+
+    def __str__(self) -> str:
+        missing = ", ".join(self.services)
+        return f"{self.why}; {missing} did not come up again, and is started again and again"
+
+
+# -- what the comparison of two releases shows ---------------------------------------------------------------
+
+
+class TooFewRequests(ReasonBase, frozen=True):
+    """later: whether it is the later release that has had so few."""
+
+    later: bool
+    count: int
+    needed: int
+
+    def __str__(self) -> str:
+        which = "the new release" if self.later else "the old release"
+        return f"{which} answered {self.count} requests, {self.needed} are needed"
+
+
+class AsGood(ReasonBase, frozen=True):
+    """Errors and requests of the later release, and of the earlier one."""
+
+    errors: int
+    count: int
+    old_errors: int
+    old_count: int
+
+    def __str__(self) -> str:
+        of_old = f"{self.old_errors} of {self.old_count}"
+        return f"{self.errors} of {self.count} requests failed (old release: {of_old}), and neither is slower"
+
+
+class FailsMore(ReasonBase, frozen=True):
+    """Errors and requests of the later release, and of the earlier one."""
+
+    errors: int
+    count: int
+    old_errors: int
+    old_count: int
+
+    def __str__(self) -> str:
+        of_old = f"{self.old_errors} of {self.old_count}"
+        return f"{self.errors} of {self.count} requests failed, of the old release {of_old}"
+
+
+class Slower(ReasonBase, frozen=True):
+    """Too many answers took longer than a limit that a share of the earlier release's keeps."""
+
+    slow: int
+    count: int
+    seconds: float
+    share: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.slow} of {self.count} requests took longer than {self.seconds * 1000:.0f} ms, "
+            f"which {self.share:.0%} of the old release's do not"
+        )
+
+
+class NewException(ReasonBase, frozen=True):
+    """The earlier release does not raise it."""
+
+    exception: str
+    times: int
+
+    def __str__(self) -> str:
+        return f"an exception that the old release does not have, {self.times} times: {self.exception}"
+
+
 # -- why a replica is started ------------------------------------------------------------------------------
 
 
@@ -407,6 +634,29 @@ Reason = (
     | EndedAtFault
     | DoesNotComeUp
     | Dies
+    | MigrationFailed
+    | MigrationsRun
+    | Migrated
+    | WaitsForReplicas
+    | WaitsForRoutes
+    | CanaryBegins
+    | AllAreReady
+    | RollbackDies
+    | Watched
+    | Undecided
+    | AllKnowIt
+    | RequestsInFlight
+    | RequestsDone
+    | FinishTimeOver
+    | WaitsForFormer
+    | WaitsForEnd
+    | EarlierEnded
+    | WithoutFormer
+    | TooFewRequests
+    | AsGood
+    | FailsMore
+    | Slower
+    | NewException
     | StartsAgain
     | SlotEmpty
     | RestartWanted

@@ -10,7 +10,7 @@ from math import ceil, inf
 
 import msgspec
 
-from fissile.names import SetName, service_of
+from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.acts import (
     ACTOR,
     AdvanceRollout,
@@ -22,14 +22,35 @@ from fissile.orchestrator.acts import (
     RolloutAct,
 )
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
-from fissile.orchestrator.reasons import Dies, DoesNotComeUp, Reason
+from fissile.orchestrator.reasons import (
+    AllAreReady,
+    AllKnowIt,
+    CanaryBegins,
+    Dies,
+    DoesNotComeUp,
+    EarlierEnded,
+    FinishTimeOver,
+    Migrated,
+    MigrationFailed,
+    MigrationsRun,
+    Reason,
+    RequestsDone,
+    RequestsInFlight,
+    RollbackDies,
+    Undecided,
+    WaitsForEnd,
+    WaitsForFormer,
+    WaitsForReplicas,
+    WaitsForRoutes,
+    Watched,
+    WithoutFormer,
+)
 from fissile.orchestrator.verdict import Judgement, Verdict
 
 # Of a set that is watched: more than one death of a slot in a row is no accident.
 DEATHS_MAX = 2
 # Releases whose order is remembered, so that a rollback knows where to go.
 TRAIL_MAX = 100
-DECIDES = "`fissile promote` or `fissile abort` decides"
 UNDECIDED = (Stage.MIGRATING, Stage.STARTING, Stage.CANARY, Stage.FILLING)
 
 
@@ -68,7 +89,7 @@ class Outlook(msgspec.Struct, frozen=True):
     """
 
     change: Change | None
-    waits: str = ""
+    waits: Reason | None = None
     due: float = inf
     undecided: bool = False
 
@@ -79,10 +100,10 @@ def outlook(desired: Desired, seen: Seen, now: float) -> Outlook:
     assert rollout is not None
     if rollout.stage is Stage.MIGRATING:
         if seen.migration_trouble:
-            return _enter(rollout, Stage.RETREATING, f"a migration failed: {seen.migration_trouble}", now)
+            return _enter(rollout, Stage.RETREATING, MigrationFailed(seen.migration_trouble), now)
         if not seen.migrated:
-            return Outlook(None, "migrations run")
-        return _enter(rollout, Stage.STARTING, "all migrations are done", now)
+            return Outlook(None, MigrationsRun())
+        return _enter(rollout, Stage.STARTING, Migrated(), now)
     if rollout.stage in (Stage.STARTING, Stage.FILLING):
         return _coming_up(desired, rollout, seen, now)
     if rollout.stage is Stage.CANARY:
@@ -100,21 +121,20 @@ def _enter(rollout: Rollout, stage: Stage, reason: Reason | str, now: float) -> 
 
 
 def _coming_up(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outlook:
-    missing: list[str] = []
+    missing: list[tuple[ServiceName, int, int]] = []
     for name in rollout.wishes:
         found, want = seen.sets.get(name, SetSeen()), desired.sets[name]
         if _given_up(rollout, found):
             return _enter(rollout, Stage.RETREATING, DoesNotComeUp(service_of(name), found.trouble), now)
         if found.ready < want.replicas:
-            missing.append(f"{service_of(name)} ({found.ready} of {want.replicas} ready)")
+            missing.append((service_of(name), found.ready, want.replicas))
     if missing:
-        return Outlook(None, f"waiting for {', '.join(missing)}")
+        return Outlook(None, WaitsForReplicas(tuple(missing)))
     if not seen.told:
-        return Outlook(None, "telling all replicas about the new ones")
+        return Outlook(None, WaitsForRoutes())
     if rollout.stage is Stage.STARTING and rollout.share < 1.0:
-        reason = f"{rollout.share * 100:g} % of the requests go to the new release"
-        return _enter(rollout, Stage.CANARY, reason, now)
-    return _enter(rollout, Stage.MOVED, "all replicas are ready: every new request goes to the new release", now)
+        return _enter(rollout, Stage.CANARY, CanaryBegins(rollout.share), now)
+    return _enter(rollout, Stage.MOVED, AllAreReady(), now)
 
 
 def _given_up(rollout: Rollout, found: SetSeen) -> bool:
@@ -133,7 +153,7 @@ def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
         if found.deaths >= DEATHS_MAX:
             dying = Dies(service_of(name), found.trouble)
     if dying is not None:
-        return Outlook(None, f"a rollback is not taken back by itself: {dying}; {DECIDES}", undecided=True)
+        return Outlook(None, RollbackDies(dying), undecided=True)
     if rollout.since > now:
         # The clock was set back: it begins now, or it would last for longer by as much.
         return _enter(rollout, rollout.stage, rollout.reason, now)
@@ -142,12 +162,10 @@ def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
     if judgement is not None and judgement.verdict is Verdict.WORSE and not rollout.back_to:
         return _enter(rollout, Stage.RETREATING, judgement.reason, now)
     if now < over:
-        said = judgement.reason if judgement is not None else "nothing is known yet"
-        return Outlook(None, f"watching for {over - now:.0f} s more: {said}", over)
+        return Outlook(None, Watched(over - now, judgement.reason if judgement is not None else None), over)
     if judgement is not None and judgement.verdict is Verdict.AS_GOOD:
         return _enter(rollout, Stage.FILLING, judgement.reason, now)
-    why = judgement.reason if judgement is not None else "nothing is known about the requests"
-    return Outlook(None, f"inconclusive, so it stops here: {why}; {DECIDES}", undecided=True)
+    return Outlook(None, Undecided(judgement.reason if judgement is not None else None), undecided=True)
 
 
 def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outlook:
@@ -155,12 +173,12 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
     left = [name for name in desired.leaving() if _remains(desired, name, seen)]
     if not seen.told:
         # However long that takes: whoever has not heard of it goes on giving requests the release that goes.
-        return Outlook(None, "requests for the outgoing release may still arrive: telling all replicas")
+        return Outlook(None, WaitsForRoutes(going=True))
     if not 0.0 < rollout.known_at <= now:  # not yet, or the clock was set back
-        return _step(AllKnow(rollout.number, now), "all replicas know of it")
+        return _step(AllKnow(rollout.number, now), AllKnowIt())
     limit = rollout.known_at + rollout.settle_seconds_max
     if seen.pinned and now < limit:
-        return Outlook(None, "requests of the outgoing release are still in flight", limit)
+        return Outlook(None, RequestsInFlight(), limit)
     if not left:
         # Those that sleep come up when they are called.
         awake = [name for name in rollout.kept if desired.sets[name].replicas > 0]
@@ -170,11 +188,11 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
             # A fix has to be deployed one day, so what does not come up is not waited for for ever.
             seconds_max = rollout.settle_seconds_max + max(desired.sets[n].start_seconds_max for n in restored)
             if now < rollout.known_at + seconds_max:
-                return Outlook(None, f"waiting for {', '.join(missing)}", rollout.known_at + seconds_max)
+                return Outlook(None, WaitsForFormer(missing), rollout.known_at + seconds_max)
         # Of one that was given up, why it was is what people want to know.
-        reason = "all of the earlier release has ended" if moved else rollout.reason
+        reason = EarlierEnded() if moved else rollout.reason
         if missing:
-            reason = f"{reason}; {', '.join(missing)} did not come up again, and is started again and again"
+            reason = WithoutFormer(rollout.reason, missing)
         return _step(EndRollout(rollout.number, moved), reason)
     going = desired.going()
     assert going is not None
@@ -184,17 +202,17 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
             fresh = tuple(name for name in names if desired.sets[name].replicas_max)
             if fresh:
                 return _clear(rollout, fresh, seen)
-            return Outlook(None, f"waiting for the end of {', '.join(names)}")
+            return Outlook(None, WaitsForEnd(tuple(names)))
     raise AssertionError("what is left is in some wave")
 
 
 def _clear(rollout: Rollout, names: tuple[SetName, ...], seen: Seen) -> Outlook:
     """End sets whose callers of their own release have ended; tasks that were begun in requests may still call them."""
     if not seen.pinned and not set(names) <= set(rollout.left):
-        return _step(LeaveSets(names, rollout.number), "its requests are done")
+        return _step(LeaveSets(names, rollout.number), RequestsDone())
     return _step(
         ClearSets(names, rollout.number),
-        "its requests are done" if not seen.pinned else "its time to finish is over",
+        RequestsDone() if not seen.pinned else FinishTimeOver(),
     )
 
 

@@ -17,6 +17,7 @@ from math import sqrt
 
 import msgspec
 
+from fissile.orchestrator.reasons import AsGood, FailsMore, NewException, Reason, Slower, TooFewRequests
 from fissile.telemetry.aggregate import Answers, seconds_of
 
 REQUESTS_MIN = 30
@@ -45,61 +46,53 @@ class Judgement(msgspec.Struct, frozen=True):
     """A verdict and what it rests on."""
 
     verdict: Verdict
-    reason: str
+    reason: Reason
 
 
 def compare(new: Answers, old: Answers) -> Judgement:
     """Judge the new release by what both answered meanwhile."""
     worse = _errors(new, old) or _slow(new, old) or _kinds(new, old)
-    if worse:
+    if worse is not None:
         return Judgement(Verdict.WORSE, worse)
     if new.count < REQUESTS_MIN or old.count < REQUESTS_MIN:
-        few = "the new release" if new.count < REQUESTS_MIN else "the old release"
-        count = min(new.count, old.count)
-        return Judgement(Verdict.INCONCLUSIVE, f"{few} answered {count} requests, {REQUESTS_MIN} are needed")
-    return Judgement(
-        Verdict.AS_GOOD,
-        f"{new.errors} of {new.count} requests failed (old release: {old.errors} of {old.count}), and neither "
-        "is slower",
-    )
+        few = TooFewRequests(new.count < REQUESTS_MIN, min(new.count, old.count), REQUESTS_MIN)
+        return Judgement(Verdict.INCONCLUSIVE, few)
+    return Judgement(Verdict.AS_GOOD, AsGood(new.errors, new.count, old.errors, old.count))
 
 
-def _errors(new: Answers, old: Answers) -> str:
+def _errors(new: Answers, old: Answers) -> FailsMore | None:
     if new.errors < KIND_COUNT_MIN:
-        return ""
+        return None
     least = interval(new.errors, new.count)[0]
     most = interval(old.errors, old.count)[1] if old.count else 0.0
     if old.count < REQUESTS_MIN:
         # Nobody to compare with: an answer that fails every second time is bad by itself.
         most = 0.5
     if least <= max(most, old.errors / max(1, old.count) + ERRORS_MORE_MIN):
-        return ""
-    return f"{new.errors} of {new.count} requests failed, of the old release {old.errors} of {old.count}"
+        return None
+    return FailsMore(new.errors, new.count, old.errors, old.count)
 
 
-def _slow(new: Answers, old: Answers) -> str:
+def _slow(new: Answers, old: Answers) -> Slower | None:
     if old.count < REQUESTS_MIN:
-        return ""
+        return None
     usual = quantile(old.latencies, 1.0 - SLOW_SHARE)
     limit = max(seconds_of(usual) * SLOWER_RATIO_MIN, seconds_of(usual) + SLOWER_SECONDS_MIN)
     slow = sum(count for number, count in new.latencies.items() if seconds_of(number) > limit)
     total = sum(new.latencies.values())
     if slow < KIND_COUNT_MIN or interval(slow, total)[0] <= SLOW_SHARE_MAX:
-        return ""
-    return (
-        f"{slow} of {total} requests took longer than {limit * 1000:.0f} ms, "
-        f"which {1.0 - SLOW_SHARE:.0%} of the old release's do not"
-    )
+        return None
+    return Slower(slow, total, limit, 1.0 - SLOW_SHARE)
 
 
-def _kinds(new: Answers, old: Answers) -> str:
+def _kinds(new: Answers, old: Answers) -> NewException | None:
     share = new.count / max(1, new.count + old.count)
     many = len(new.kinds.keys() | old.kinds.keys())
     for kind, count in new.kinds.items():
         # Any of those that there are may be the one that seems to be new.
         if count >= KIND_COUNT_MIN and kind not in old.kinds and many * share**count <= KIND_CHANCE_MAX:
-            return f"an exception that the old release does not have, {count} times: {kind}"
-    return ""
+            return NewException(kind, count)
+    return None
 
 
 def interval(hits: int, total: int) -> tuple[float, float]:

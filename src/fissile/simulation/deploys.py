@@ -20,6 +20,7 @@ from fissile.orchestrator.acts import (
 from fissile.orchestrator.deploy_rules import DeployOrder, back_to, live_release, rollout_to, sets_of, wish, wishes
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.migration_rules import pending
+from fissile.orchestrator.reasons import Said
 from fissile.orchestrator.replica import Replica
 from fissile.orchestrator.rollout import UNDECIDED
 from fissile.orchestrator.routing import SetRoutes, Told
@@ -229,7 +230,7 @@ class DeployWorld(World):
         return self.migrations.look(loop, rollout)
 
     def judgement(self, release: str) -> Judgement:
-        return Judgement(self.verdicts[release], "so it is")
+        return Judgement(self.verdicts[release], Said("so it is"))
 
     def step_is_decided(self, loop: Supervisor, change: Change) -> None:
         step_is_wrong(self, loop, change)

@@ -148,7 +148,7 @@ class Rollouts:
         self._prepared: set[str] = set()
         # Of what was moved to the application's folder, what the log has said.
         self._moved: set[str] = set()
-        self.waits = ""
+        self.waits = self.waits_kind = ""
         self._undecided = False
         # Why the rollout of this number is taken back: a service, and what a process of it had printed.
         self._last_lines: tuple[int, str, tuple[str, ...]] = (0, "", ())
@@ -478,7 +478,8 @@ class Rollouts:
         assert rollout is not None
         await self._migrate(rollout)
         found = next_step(fleet.app, self._migrated(rollout), time.time())
-        self.waits, self._undecided = found.waits, found.undecided
+        self.waits, self._undecided = str(found.waits or ""), found.undecided
+        self.waits_kind = found.waits.kind if found.waits is not None else ""
         change = found.change
         if change is None:
             return False
@@ -539,7 +540,7 @@ class Rollouts:
         await self._office.change(change)
         self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why, "", *self._printed(rollout.number))
         self._outcomes.pop(rollout.number - OUTCOMES_MAX, None)  # the journal has those before
-        self.waits, self._undecided = "", False
+        self.waits, self.waits_kind, self._undecided = "", "", False
         await self._office.dismiss()
         await self._doors.close_unused()
         for name in gone:  # after that, nobody looks them up any more

@@ -91,7 +91,10 @@ class SupervisorProcess(msgspec.Struct, frozen=True):
 
 
 class RolloutStatus(msgspec.Struct, frozen=True):
-    """A rollout under way. share: of new requests that the later release gets. waits: for what, if anything."""
+    """A rollout under way.
+
+    share: of new requests that the later release gets. waits: for what, if anything; waits_kind: the same for programs.
+    """
 
     number: int
     earlier: str
@@ -101,6 +104,7 @@ class RolloutStatus(msgspec.Struct, frozen=True):
     share: float
     reason: str
     waits: str = ""
+    waits_kind: str = ""
 
 
 class RestartOrder(msgspec.Struct, frozen=True):
@@ -134,6 +138,7 @@ def status_of(
     *,
     journal: str,
     waits: str,
+    waits_kind: str = "",
     zygote: str = "",
     preparing: str = "",
     restarts: tuple[RestartOrder, ...] = (),
@@ -147,13 +152,13 @@ def status_of(
         release=fleet.release,
         services=tuple(_service_status(fleet, name) for name in fleet.names() if fleet.known(name)),
         journal=journal,
-        rollout=_rollout_status(fleet, waits),
+        rollout=_rollout_status(fleet, waits, waits_kind),
         preparing=preparing,
         restarts=restarts,
     )
 
 
-def _rollout_status(fleet: Fleet, waits: str) -> RolloutStatus | None:
+def _rollout_status(fleet: Fleet, waits: str, waits_kind: str) -> RolloutStatus | None:
     desired = fleet.desired
     rollout = desired.rollout
     if rollout is None:
@@ -167,6 +172,7 @@ def _rollout_status(fleet: Fleet, waits: str) -> RolloutStatus | None:
         share=desired.shares()[rollout.later.name],
         reason=rollout.reason,
         waits=waits,
+        waits_kind=waits_kind,
     )
 
 

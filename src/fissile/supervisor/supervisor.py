@@ -1389,6 +1389,7 @@ class Supervisor:
             self._fleet,
             journal=trouble,
             waits=self._rollouts.waits,
+            waits_kind=self._rollouts.waits_kind,
             zygote=self._editions.trouble,
             preparing=self._editions.doing,
             restarts=self._restarts.asked(),
