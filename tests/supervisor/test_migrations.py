@@ -76,7 +76,7 @@ async def test_one_at_a_time_and_none_is_forgotten(office: Office):
     for _ in work:
         (await let_run(office)).exited.set_result(0)
         await asyncio.sleep(0)
-    assert await asyncio.gather(*work) == ["", "", ""]
+    assert await asyncio.gather(*work) == [None, None, None]
     assert office.most == 1
     kept = office.journal.kept(MIGRATED)
     assert kept is not None
