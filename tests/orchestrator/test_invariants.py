@@ -24,7 +24,7 @@ from fissile.orchestrator.invariants import (
     unknown_set,
 )
 from fissile.orchestrator.plan import STARTING_MAX, DrainReplica, Plan, StartReplica
-from fissile.orchestrator.reasons import NotWanted, RestartWanted, Said
+from fissile.orchestrator.reasons import BoundsAltered, NotWanted, RestartWanted, Said
 from fissile.orchestrator.replica import DRAINING, Observed, ReplicaEnded, ReplicaReady
 from fissile.orchestrator.routes import Target
 from fissile.orchestrator.routing import Router
@@ -197,7 +197,9 @@ def test_two_are_in_a_slot_at_most():
 @pytest.mark.parametrize(("replicas", "cores", "sound"), [(5, 4, True), (6, 4, False), (21, 100, False), (0, 4, False)])
 def test_the_autoscaler_has_bounds(replicas: int, cores: int, sound: bool):
     policies = {NAME: ScalingPolicy(1, 20)}
-    found = scaling_breaks([Decision(NAME, replicas, 1, "")], policies, {NAME: 1}, {NAME: Demand(0.0, 1)}, cores)
+    found = scaling_breaks(
+        [Decision(NAME, replicas, 1, BoundsAltered())], policies, {NAME: 1}, {NAME: Demand(0.0, 1)}, cores
+    )
     assert (found is None) == sound
     assert scaling_breaks([], policies, {NAME: 9}, {NAME: Demand(0.0, 1)}, cores) is None  # nothing is decided
 
@@ -208,6 +210,6 @@ def test_what_the_autoscaler_may_not_is_not_done(monkeypatch: pytest.MonkeyPatch
     want = msgspec.structs.replace(shop.state.desired.sets[name], replicas_max=9)
     desired = msgspec.structs.replace(shop.state.desired, sets={name: want})
     shop.state.replace_desired(desired)
-    monkeypatch.setattr(shop.state.autoscaler, "decide", lambda *_, **__: [Decision(name, 99, 1, "")])
+    monkeypatch.setattr(shop.state.autoscaler, "decide", lambda *_, **__: [Decision(name, 99, 1, BoundsAltered())])
     assert demand.scale(shop.state, (), cores=4, now=shop.now)[0] == []
     assert [broken.invariant for broken, _ in told] == [Invariant.SCALE_BUDGET]

@@ -31,6 +31,17 @@ from math import ceil, inf
 import msgspec
 
 from fissile.names import SetName, service_of
+from fissile.orchestrator.reasons import (
+    AtMinimum,
+    BoundsAltered,
+    CoresShared,
+    Load,
+    NoCalls,
+    Panic,
+    Reason,
+    RolloutNeeds,
+    Woken,
+)
 
 STABLE_SECONDS = 60.0
 PANIC_SECONDS = 6.0
@@ -85,7 +96,7 @@ class Decision(msgspec.Struct, frozen=True):
     set: SetName
     replicas: int
     previous: int
-    reason: str
+    reason: Reason
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -216,7 +227,7 @@ class Autoscaler:
         now: seconds, monotonic. Services without a policy are left alone, but they may be whom others wait for; so are
         those without a demand.
         """
-        wishes: dict[SetName, tuple[int, str]] = {}
+        wishes: dict[SetName, tuple[int, Reason | None]] = {}
         decisions: list[Decision] = []
         for name, policy in policies.items():
             demand = demands.get(name)
@@ -235,12 +246,12 @@ class Autoscaler:
                     why = f"not scaled to {replicas}: {_shared(demand, chain[0])} of its calls wait for {end}"
                     self._news.append(Held(name, chain[-1], why))
                 memory.held.goes_on(chain[-1], now)
-                replicas, reason = previous, ""
+                replicas, reason = previous, None
             elif memory.held is not None and now - memory.held.last >= FREE_SECONDS:
                 self._news.append(memory.held.over(name, f"it has not waited for {FREE_SECONDS:g} s"))
                 memory.held = None
             if replicas < policy.least:
-                replicas, reason = policy.least, "the earlier release's requests are about to come to it"
+                replicas, reason = policy.least, RolloutNeeds()
             wishes[name] = (min(max(replicas, policy.replicas_min), policy.replicas_max), reason)
         for name in [name for name in self._memories if name not in policies]:
             gone = self._memories.pop(name).held
@@ -251,13 +262,15 @@ class Autoscaler:
             previous = wanted[name]
             if replicas != previous:
                 if replicas < wish:
-                    reason = f"{reason or f'{wish} wanted'}, but the {cores} cores are shared: {replicas}"
-                decisions.append(Decision(name, replicas, previous, reason or "bounds were altered"))
+                    reason = CoresShared(reason, wish, cores, replicas)
+                decisions.append(Decision(name, replicas, previous, reason or BoundsAltered()))
         # What is given back first is what others may have.
         return sorted(decisions, key=lambda decision: decision.replicas - decision.previous)
 
 
-def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int, now: float) -> tuple[int, str]:
+def _wish(
+    memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int, now: float
+) -> tuple[int, Reason | None]:
     """How many it should have, whatever the machine has; and why."""
     value, target = demand.in_flight, policy.target
     if now - memory.seen_at > GAP_SECONDS_MAX:
@@ -270,8 +283,8 @@ def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int,
         memory.busy_at = now
     if previous == 0:
         if value > 0 or demand.wake:
-            return max(1, policy.replicas_min), "a call came to it while it slept"
-        return policy.replicas_min, "its minimum"
+            return max(1, policy.replicas_min), Woken()
+        return policy.replicas_min, AtMinimum()
     if policy.least:
         memory.panic_at = now  # as after a burst, until there is a window in which it had its load
     burst, panic = memory.burst.average(), memory.panic.average()
@@ -288,11 +301,9 @@ def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int,
     if now - memory.panic_at <= STABLE_SECONDS:
         memory.panic_peak = max(memory.panic_peak, ceil(short / target), previous)
         seconds = BURST_SECONDS if short > panic else PANIC_SECONDS
-        return memory.panic_peak, (
-            f"{short:.1f} in flight over {seconds:g} s, {demand.ready} ready are meant for {carried:g}: panic"
-        )
+        return memory.panic_peak, Panic(short, seconds, demand.ready, carried)
     if policy.replicas_min == 0 and now - memory.busy_at >= policy.idle_seconds:
-        return 0, f"no calls for {policy.idle_seconds:g} s"
+        return 0, NoCalls(policy.idle_seconds)
     stable = memory.stable.average()
     replicas = max(1, ceil(stable / target))
     if replicas < previous and now - memory.since < STABLE_SECONDS:
@@ -301,7 +312,7 @@ def _wish(memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int,
         # The lowest count that would still carry it with the tolerance, and no more than half at once.
         replicas = max(1, ceil(stable / (target * (1 - DOWN_TOLERANCE))), ceil(previous / SCALE_DOWN_RATE_MAX))
         replicas = min(replicas, previous)
-    return replicas, f"{stable:.1f} in flight over {STABLE_SECONDS:g} s, {target:g} are meant for one replica"
+    return replicas, Load(stable, STABLE_SECONDS, target)
 
 
 def _waits_for(demand: Demand | None) -> SetName | None:
@@ -347,7 +358,7 @@ def _end_of(
 
 
 def _share(
-    policies: Mapping[SetName, ScalingPolicy], wishes: Mapping[SetName, tuple[int, str]], cores: int
+    policies: Mapping[SetName, ScalingPolicy], wishes: Mapping[SetName, tuple[int, Reason | None]], cores: int
 ) -> dict[SetName, int]:
     """The wishes, cut to what the cores allow."""
     groups = {policies[name].group for name in wishes}

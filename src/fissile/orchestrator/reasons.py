@@ -476,6 +476,85 @@ class NewException(ReasonBase, frozen=True):
         return f"an exception that the old release does not have, {self.times} times: {self.exception}"
 
 
+# -- how many replicas a service should have -----------------------------------------------------------------
+
+
+class Woken(ReasonBase, frozen=True):
+    """It had no replica, and is needed."""
+
+    def __str__(self) -> str:
+        return "a call came to it while it slept"
+
+
+class AtMinimum(ReasonBase, frozen=True):
+    """It had none, and its bounds say that it has some."""
+
+    def __str__(self) -> str:
+        return "its minimum"
+
+
+class Panic(ReasonBase, frozen=True):
+    """Far more is in flight in the last seconds than the ready replicas are meant for."""
+
+    in_flight: float
+    seconds: float
+    ready: int
+    meant_for: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.in_flight:.1f} in flight over {self.seconds:g} s, "
+            f"{self.ready} ready are meant for {self.meant_for:g}: panic"
+        )
+
+
+class NoCalls(ReasonBase, frozen=True):
+    """It goes to sleep."""
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"no calls for {self.seconds:g} s"
+
+
+class Load(ReasonBase, frozen=True):
+    """What is in flight, and how much of that one replica is meant for."""
+
+    in_flight: float
+    seconds: float
+    target: float
+
+    def __str__(self) -> str:
+        return f"{self.in_flight:.1f} in flight over {self.seconds:g} s, {self.target:g} are meant for one replica"
+
+
+class RolloutNeeds(ReasonBase, frozen=True):
+    """A rollout brings it: it has no load yet."""
+
+    def __str__(self) -> str:
+        return "the earlier release's requests are about to come to it"
+
+
+class BoundsAltered(ReasonBase, frozen=True):
+    """Its load has asked for nothing."""
+
+    def __str__(self) -> str:
+        return "bounds were altered"
+
+
+class CoresShared(ReasonBase, frozen=True):
+    """wish: why it should have more; None: because its load does. wanted: how many; replicas: how many it gets."""
+
+    wish: "Reason | None"
+    wanted: int
+    cores: int
+    replicas: int
+
+    def __str__(self) -> str:
+        wish = self.wish if self.wish is not None else f"{self.wanted} wanted"
+        return f"{wish}, but the {self.cores} cores are shared: {self.replicas}"
+
+
 # -- why a replica is started ------------------------------------------------------------------------------
 
 
@@ -657,6 +736,14 @@ Reason = (
     | FailsMore
     | Slower
     | NewException
+    | Woken
+    | AtMinimum
+    | Panic
+    | NoCalls
+    | Load
+    | RolloutNeeds
+    | BoundsAltered
+    | CoresShared
     | StartsAgain
     | SlotEmpty
     | RestartWanted
