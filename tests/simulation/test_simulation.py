@@ -35,7 +35,7 @@ def test_a_troubled_world_keeps_its_promises_and_recovers():
 
 
 def test_releases_follow_each_other_in_the_middle_of_trouble():
-    requests = tasks = topologies = rollbacks = 0
+    requests = tasks = topologies = rollbacks = kept = moved = migrations = 0
     ends: list[bool] = []
     for seed in range(DEPLOYING_SEEDS):
         world = deploying(seeded(seed))
@@ -46,12 +46,18 @@ def test_releases_follow_each_other_in_the_middle_of_trouble():
         requests += world.visits.finished
         tasks += world.visits.tasks
         rollbacks += world.rollbacks
+        kept += world.clients.kept
+        moved += world.clients.moved
+        migrations += world.migrations.runs
         ends += world.ends
         topologies += world.changes_of_topology
     assert requests > 300 * DEPLOYING_SEEDS
     assert tasks > DEPLOYING_SEEDS
     assert topologies > DEPLOYING_SEEDS // 2
-    assert rollbacks > DEPLOYING_SEEDS // 10
+    assert rollbacks > DEPLOYING_SEEDS // 20
+    assert kept > 100 * DEPLOYING_SEEDS
+    assert moved > DEPLOYING_SEEDS
+    assert migrations > DEPLOYING_SEEDS
     assert ends.count(True) > DEPLOYING_SEEDS
     assert ends.count(False) > DEPLOYING_SEEDS // 2
 

@@ -124,6 +124,7 @@ def deploying(chance: Chance) -> DeployWorld:
     cores, write_seconds = dice.choice([0, 2, 8]), dice.choice([0.0, 0.005, 0.05, 0.5])
     world = DeployWorld(chance, services, frozenset(rare), cores=cores, write_seconds=write_seconds)
     world.report_late_seconds = dice.choice([0.0, 0.01, 0.3, 2.0])
+    _also_slow_and_mute(world, chance("slow and mute"))
     rate = dice.choice([0.3, 1.0])
     now = 1.0
     while (now := now + dice.expovariate(rate)) < FAULT_SECONDS:
@@ -202,3 +203,21 @@ def _mend_migrations(world: DeployWorld) -> None:
     if world.loop is not None and world.loop.state.paused:
         world.kill_supervisor()
         world.start_supervisor()
+
+
+def _also_slow_and_mute(world: DeployWorld, dice: Dice) -> None:
+    """In some worlds starts are slow or fail, some replicas are deaf, and reports are lost for a while."""
+    if dice.random() < 0.8:
+        return
+    for habits in world.machine.habits.values():
+        habits.slow_share = habits.deaf_share = 0.1 * dice.random()
+        habits.stillborn_share = 0.2 * dice.random()
+    now = 0.0
+    while (now := now + dice.expovariate(0.1)) < FAULT_SECONDS:
+        world.clock.at(now, _mute, world, dice)
+
+
+def _mute(world: DeployWorld, dice: Dice) -> None:
+    processes = list(world.machine.processes.values())
+    if processes:
+        dice.choice(processes).mute_until = world.clock.now + dice.random() * 6.0
