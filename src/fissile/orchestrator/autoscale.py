@@ -35,8 +35,10 @@ from fissile.orchestrator.reasons import (
     AtMinimum,
     BoundsAltered,
     CoresShared,
+    Freed,
     Load,
     NoCalls,
+    NotScaled,
     Panic,
     Reason,
     RolloutNeeds,
@@ -107,7 +109,7 @@ class Held(msgspec.Struct, frozen=True):
 
     set: SetName
     by: SetName
-    reason: str
+    reason: Reason
     over: bool = False
 
 
@@ -165,11 +167,10 @@ class _Episode:
         """Who holds it for the longest."""
         return max(self.by, key=lambda name: self.by[name])
 
-    def over(self, name: SetName, why: str) -> Held:
-        """What is said at its end."""
-        by = self.most()
-        text = f"{why}; it was held for {sum(self.by.values()):.0f} s in {self.last - self.since:.0f} s"
-        return Held(name, by, f"{text}, by {service_of(by)} for {self.by[by]:.0f} s", over=True)
+    def over(self, name: SetName, quiet_seconds: float) -> Held:
+        """What is said at its end. quiet_seconds: for how long it has not waited; 0: nothing scales it any more."""
+        by, held, whole = self.most(), sum(self.by.values()), self.last - self.since
+        return Held(name, by, Freed(quiet_seconds, held, whole, service_of(by), self.by[by]), over=True)
 
 
 class _Memory:
@@ -242,13 +243,12 @@ class Autoscaler:
             if chain:
                 if memory.held is None:
                     memory.held = _Episode(now)
-                    end = _end_of(chain, policies, wanted, demands)
-                    why = f"not scaled to {replicas}: {_shared(demand, chain[0])} of its calls wait for {end}"
+                    why = _not_scaled(replicas, demand, chain, policies, wanted, demands)
                     self._news.append(Held(name, chain[-1], why))
                 memory.held.goes_on(chain[-1], now)
                 replicas, reason = previous, None
             elif memory.held is not None and now - memory.held.last >= FREE_SECONDS:
-                self._news.append(memory.held.over(name, f"it has not waited for {FREE_SECONDS:g} s"))
+                self._news.append(memory.held.over(name, FREE_SECONDS))
                 memory.held = None
             if replicas < policy.least:
                 replicas, reason = policy.least, RolloutNeeds()
@@ -256,7 +256,7 @@ class Autoscaler:
         for name in [name for name in self._memories if name not in policies]:
             gone = self._memories.pop(name).held
             if gone is not None:
-                self._news.append(gone.over(name, "nothing scales it any more"))
+                self._news.append(gone.over(name, 0.0))
         for name, replicas in _share(policies, wishes, cores).items():
             wish, reason = wishes[name]
             previous = wanted[name]
@@ -331,30 +331,24 @@ def _waiting_chain(name: SetName, demands: Mapping[SetName, Demand]) -> tuple[Se
     return tuple(chain[1:])
 
 
-def _shared(demand: Demand, callee: SetName) -> str:
-    return f"{min(demand.waiting[callee] / demand.in_flight, 1.0):.0%}"
-
-
-def _end_of(
+def _not_scaled(
+    replicas: int,
+    demand: Demand,
     chain: tuple[SetName, ...],
     policies: Mapping[SetName, ScalingPolicy],
     wanted: Mapping[SetName, int],
     demands: Mapping[SetName, Demand],
-) -> str:
-    """The chain in words, with what holds up the last one of it."""
-    last, demand = chain[-1], demands.get(chain[-1])
-    said = ", which waits for ".join(map(service_of, chain))
-    count, policy = wanted.get(last, 0), policies.get(last)
-    many = f"{count} replica{'' if count == 1 else 's'}"
-    if policy is None:
-        said += f", which has {many}, a fixed number"
-    elif count >= policy.replicas_max:
-        said += f", which has {many}, as many as it may"
-    else:
-        said += f", which has {count} of at most {policy.replicas_max} replicas"
-    if demand is not None and 0 < demand.places <= demand.in_flight:
-        said += f", all {demand.places} places for calls taken"
-    return said
+) -> NotScaled:
+    """With what holds up the last one of the chain."""
+    last, policy = demands.get(chain[-1]), policies.get(chain[-1])
+    return NotScaled(
+        replicas,
+        min(demand.waiting[chain[0]] / demand.in_flight, 1.0),
+        tuple(map(service_of, chain)),
+        wanted.get(chain[-1], 0),
+        policy.replicas_max if policy is not None else None,
+        last.places if last is not None and 0 < last.places <= last.in_flight else 0,
+    )
 
 
 def _share(
