@@ -22,15 +22,15 @@ import uvloop
 
 from fissile.bench.report import Figure, figure
 from fissile.bench.stats import median, ratio
+from fissile.machine.zygote.client import Nursery
+from fissile.machine.zygote.protocol import Load
+from fissile.machine.zygote.server import SPARE_AFTER_SECONDS
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.stub import remote
 from fissile.runtime.control import OPERATOR, ReplicaSpec, Routes
 from fissile.runtime.loading import load_application
 from fissile.settings.load import load
-from fissile.supervisor.messages import Load
-from fissile.supervisor.nursery import Nursery
-from fissile.supervisor.zygote import SPARE_AFTER_SECONDS
 
 HELLO = Path(__file__).parents[1] / "examples" / "hello"
 EXEC_REPLICA = Path(__file__).with_name("exec_replica.py")

@@ -24,6 +24,7 @@ from cpu import cpu_seconds
 from running import Running
 
 from fissile.bench.report import Figure, figure
+from fissile.machine.logs import Logs
 from fissile.orchestrator.change_writer import ChangeWriter
 from fissile.orchestrator.deploy_rules import sets_of, wish
 from fissile.orchestrator.desired import Desired, LiveRelease, Rollout, Stage
@@ -39,7 +40,6 @@ from fissile.runtime.control import OPERATOR
 from fissile.runtime.loading import load_application
 from fissile.settings.load import load
 from fissile.settings.schema import LimitSettings, ScaleSettings, ServiceSettings, Settings
-from fissile.supervisor.logs import Logs
 from fissile.supervisor.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[1]

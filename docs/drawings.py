@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from fissile.machine.walls import Machine, standing
+from fissile.machine.zygote import protocol as messages
 from fissile.names import ServiceName, SetName
 from fissile.orchestrator.acts import (
     AbortRollout,
@@ -26,8 +28,6 @@ from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollo
 from fissile.orchestrator.replica import TRANSITIONS
 from fissile.orchestrator.rollout import Seen, SetSeen, outlook
 from fissile.orchestrator.verdict import Judgement, Verdict
-from fissile.supervisor import messages
-from fissile.supervisor.walls import Machine, standing
 
 LOOK = """
   graph [bgcolor="transparent", fontname="sans-serif", rankdir="{direction}", nodesep=0.4, ranksep={gap}, pad=0.2];

@@ -26,6 +26,12 @@ from fissile.api.server import ApiServer
 from fissile.component.graph import Graph
 from fissile.component.topology import BUILT_IN, MONOLITH_SERVICE, Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
+from fissile.machine import mark, withheld
+from fissile.machine.logfiles import LogFiles, collect
+from fissile.machine.procfs import born
+from fissile.machine.reaper import keep_reaping
+from fissile.machine.remains import Survivor, left_anywhere
+from fissile.machine.sockets import listen_public, listen_tcp, url
 from fissile.names import ServiceName
 from fissile.orchestrator.acts import ACTOR
 from fissile.releases.fingerprint import outside, release_of
@@ -42,14 +48,9 @@ from fissile.runtime.replica import YOUNG_OBJECTS
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.settings.load import load, resolve
 from fissile.settings.schema import LimitSettings, Settings
-from fissile.supervisor import mark, report, withheld
-from fissile.supervisor.descent import born
+from fissile.supervisor import report
 from fissile.supervisor.endpoints import LOGS, Endpoints, ServiceEndpoints, state_of
-from fissile.supervisor.logfiles import LogFiles, collect
-from fissile.supervisor.reaper import keep_reaping
-from fissile.supervisor.remains import Survivor, left_anywhere
 from fissile.supervisor.service import TOKEN_BYTES
-from fissile.supervisor.sockets import listen_public, listen_tcp, url
 from fissile.supervisor.state import StateFolder, unusable
 from fissile.supervisor.supervisor import Supervisor
 

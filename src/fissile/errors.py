@@ -57,6 +57,10 @@ class ProcessError(FissileError):
         return with_lines(self.message, self.remedy, self.service, self.last_lines)
 
 
+class StartError(ProcessError):
+    """A service never came up, so nothing was left running."""
+
+
 class ConfigError(FissileError):
     """The configuration (fissile.toml, environment, command line) has mistakes. The operator fixes them."""
 

@@ -18,6 +18,7 @@ from fissile import formats
 from fissile.formats import KEPT, Format
 from fissile.journal import journal
 from fissile.journal.sums import Tally
+from fissile.machine.zygote import protocol as messages
 from fissile.orchestrator.desired import Desired
 from fissile.releases.callers import Called
 from fissile.releases.gathering import Written
@@ -25,7 +26,7 @@ from fissile.releases.manifest import Manifest
 from fissile.releases.store import Kept
 from fissile.runtime import control
 from fissile.runtime.control import WireDifference
-from fissile.supervisor import beginning, messages
+from fissile.supervisor import beginning
 from fissile.supervisor.endpoints import Endpoints
 from fissile.supervisor.fleet import Secrets
 from fissile.wire import frames

@@ -33,7 +33,7 @@ LOOKS = frozenset(
 OTHERS = {
     "cli/arguments.py": {"message.partition", "== why"},
     "cli/call.py": {"in message"},
-    "supervisor/lastlines.py": {"in trouble"},
+    "machine/lastlines.py": {"in trouble"},
     "orchestrator/reading.py": {"== how"},
 }
 

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import msgspec
 
 from fissile.api.app import OPERATIONS
+from fissile.machine.limits import Limits
 from fissile.orchestrator.acts import RolloutAct, SetAct
 from fissile.settings.load import load
 from fissile.settings.schema import (
@@ -17,7 +18,6 @@ from fissile.settings.schema import (
     ScaleSettings,
     ServiceSettings,
 )
-from fissile.supervisor.limits import Limits
 from fissile.supervisor.status import ReplicaStatus, RolloutStatus, ServiceStatus, SupervisorStatus
 
 ROOT = Path(__file__).parents[2]

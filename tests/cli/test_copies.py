@@ -11,7 +11,7 @@ import pytest
 from background import Up, background, wait_until
 from commands import fissile
 
-from fissile.supervisor.descent import born
+from fissile.machine.procfs import born
 from fissile.supervisor.endpoints import Endpoints
 
 

@@ -14,7 +14,7 @@ import pytest
 from background import Up, background, wait_until
 from commands import Run, fissile
 
-from fissile.supervisor.descent import born
+from fissile.machine.procfs import born
 
 CODE = """
 import csv

@@ -129,8 +129,8 @@ def test_a_zygote_takes_orders_from_no_replica(app: Victim):
     attack = textwrap.dedent(f'''
         import glob, os, socket
         def attack():
-            from fissile.supervisor import sealed
-            from fissile.supervisor.messages import Exec, send
+            from fissile.machine.zygote import sealed
+            from fissile.machine.zygote.protocol import Exec, send
             from fissile.runtime.control import ReplicaSpec, Routes
             spec = ReplicaSpec("", "/", "mid", "mid", 0, "", "", (), Routes(), "", {{}})
             order = Exec(1, spec, ("/bin/sh", "-c", "echo > {app.folder}/pwned"), {{}}, "/")

@@ -11,7 +11,7 @@ import pytest
 from background import background, text_at
 from commands import fissile
 
-from fissile.supervisor.descent import born
+from fissile.machine.procfs import born
 
 CODE = """
 async def page(scope, receive, send):

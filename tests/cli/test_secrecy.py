@@ -140,7 +140,7 @@ def zygotes(app: Up) -> list[int]:
                 line = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if b"fissile.supervisor.zygote" in line:
+            if b"fissile.machine.zygote.server" in line:
                 found.append(int(entry.name))
     return [pid for pid in found if str(app.folder) in _open_files(pid)]
 

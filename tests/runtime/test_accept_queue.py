@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from fissile.machine.sockets import listen_handover, listen_tcp, listen_unix
 from fissile.rpc.access import Access
 from fissile.rpc.server import Server
 from fissile.runtime.edge import Edge
-from fissile.supervisor.sockets import listen_handover, listen_tcp, listen_unix
 
 VISITORS = 400
 

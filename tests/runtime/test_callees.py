@@ -12,11 +12,11 @@ from fissile.component.graph import Graph
 from fissile.component.interface import component
 from fissile.component.wiring import CELLS
 from fissile.errors import Unavailable
+from fissile.machine.sockets import listen_unix
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.server import Export, Server
 from fissile.runtime.callees import Callees
 from fissile.runtime.control import Callee, ReplicaSpec, Routes
-from fissile.supervisor.sockets import listen_unix
 from fissile.telemetry.recorder import Recorder
 
 

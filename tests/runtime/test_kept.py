@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import websockets
 
+from fissile.machine.sockets import listen_handover, listen_tcp
 from fissile.runtime.edge import Edge
 from fissile.runtime.handover import Handover, Passer
 from fissile.runtime.kept import Kept
-from fissile.supervisor.sockets import listen_handover, listen_tcp
 
 
 class Named:

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from fissile.machine.sockets import listen_unix
 from fissile.runtime.control import HEARTBEAT_SECONDS, Heartbeat, Observed, ReplicaSpec, Routes
 from fissile.runtime.differences import DIFFERENCES_MAX, Differences
 from fissile.runtime.guest import Guest
 from fissile.runtime.replica import ControlLink
 from fissile.runtime.stacks import STACKS_SIGNAL, Stacks
 from fissile.supervisor.desk import Desk, Link
-from fissile.supervisor.sockets import listen_unix
 
 RELEASE = "r1"
 # Well before the next heartbeat is due, on a machine that is busy with something else, too.

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 
+from fissile.machine.logs import Logs
 from fissile.settings.load import load
 from fissile.supervisor.endpoints import Endpoints
-from fissile.supervisor.logs import Logs
 from fissile.supervisor.state import IGNORING
 from fissile.supervisor.supervisor import Supervisor
 

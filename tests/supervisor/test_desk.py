@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from fissile.errors import PermissionDenied
+from fissile.machine.sockets import listen_unix
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.stub import remote
 from fissile.runtime.control import (
@@ -20,7 +21,6 @@ from fissile.runtime.control import (
     Routes,
 )
 from fissile.supervisor.desk import Desk
-from fissile.supervisor.sockets import listen_unix
 
 HELLO = ReplicaHello("cart", "cart@1", 0, 7, 100, "b", "r")
 

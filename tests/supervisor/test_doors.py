@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from fissile.machine.sockets import listen_handover, listen_unix
+from fissile.machine.zygote.client import Nursery
+from fissile.machine.zygote.protocol import Load
 from fissile.orchestrator.desired import Desired, LiveRelease
 from fissile.settings.schema import Settings
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
 from fissile.supervisor.fleet import Fleet
-from fissile.supervisor.messages import Load
-from fissile.supervisor.nursery import Nursery
-from fissile.supervisor.sockets import listen_handover, listen_unix
 from fissile.supervisor.state import StateFolder
 
 

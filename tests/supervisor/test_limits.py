@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from supervised import Output, running, until
 
 from fissile.errors import ConfigError
+from fissile.machine.landlock import interface_version
+from fissile.machine.limits import Groups, Limits, Usage, detect, limits_of, parse_size, verdict
 from fissile.orchestrator.health import over_memory
 from fissile.orchestrator.reasons import size_text
 from fissile.settings.load import load
 from fissile.settings.schema import LimitSettings
-from fissile.supervisor.landlock import interface_version
-from fissile.supervisor.limits import Groups, Limits, Usage, detect, limits_of, parse_size, verdict
 from fissile.supervisor.supervisor import Supervisor
 
 MEMORY = "\n[services.back.limits]\nmemory = '96M'\n"
@@ -213,7 +213,7 @@ async def test_a_service_that_cannot_be_forked_is_spawned(folder: Path):
         file.write("\n[services.back]\nspawn = true\n")
     async with running(folder) as app:
         (old,) = app.pids("back")
-        assert b"fissile.supervisor.spawned" in Path(f"/proc/{old}/cmdline").read_bytes()
+        assert b"fissile.machine.zygote.spawn" in Path(f"/proc/{old}/cmdline").read_bytes()
         assert await app.call("Pages.back_pid") == old
         await app.supervisor.restart("back")
         assert await app.call("Pages.back_pid") != old

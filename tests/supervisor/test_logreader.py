@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fissile.supervisor import logreader
-from fissile.supervisor.logreader import Reader, Row, Wanted, last, merged
-from fissile.supervisor.spools import make
-from fissile.supervisor.stamps import stamp
+from fissile.machine import logreader
+from fissile.machine.logreader import Reader, Row, Wanted, last, merged
+from fissile.machine.spools import make
+from fissile.machine.stamps import stamp
 
 BEGIN = 1_700_000_000.0
 

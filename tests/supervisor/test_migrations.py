@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from fissile.journal.journal import Journal
+from fissile.machine.zygote.client import Child, Nursery
+from fissile.machine.zygote.protocol import Load, Loaded
 from fissile.releases.release import Build, Release
 from fissile.settings.schema import Settings
 from fissile.supervisor.desk import Link
 from fissile.supervisor.fleet import Edition
-from fissile.supervisor.messages import Load, Loaded
 from fissile.supervisor.migrations import MIGRATED, Migrations
-from fissile.supervisor.nursery import Child, Nursery
 
 SERVICES = {"back": ("Back",), "cart": ("Cart",), "shop": ("Shop",)}
 

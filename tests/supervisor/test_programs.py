@@ -8,9 +8,9 @@ from supervised import Output, running, until
 
 from fissile import ConfigError
 from fissile.errors import FissileError
+from fissile.machine.programs import check_program, check_programs
 from fissile.settings.load import load
 from fissile.settings.schema import ServiceSettings, Settings
-from fissile.supervisor.programs import check_program, check_programs
 from fissile.supervisor.supervisor import Supervisor
 
 SERVER = """#!/usr/bin/env python3
@@ -99,7 +99,7 @@ async def test_a_program_that_was_removed_is_looked_for_seldom_and_status_says_w
 def test_what_serves_wsgi_is_asked_for_before_anything_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     settings = Settings(root=str(tmp_path), services={"site": ServiceSettings(wsgi="main:app")})
     check_programs(settings, ["site"], (tmp_path,), {})
-    monkeypatch.setattr("fissile.supervisor.programs.WSGI_SERVER", "no_such_server")
+    monkeypatch.setattr("fissile.machine.programs.WSGI_SERVER", "no_such_server")
     with pytest.raises(ConfigError, match="site is a WSGI application, which needs no_such_server") as error:
         check_programs(settings, ["site"], (tmp_path,), {})
     assert error.value.remedy == "pip install no_such_server"

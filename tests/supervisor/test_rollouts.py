@@ -12,6 +12,7 @@ import pytest
 
 from fissile.errors import ConfigError
 from fissile.journal.journal import JournalError
+from fissile.machine.zygote.protocol import Loaded
 from fissile.orchestrator.acts import (
     AbortRollout,
     AdvanceRollout,
@@ -30,7 +31,6 @@ from fissile.orchestrator.replica import ReplicaReady
 from fissile.releases.release import Release, build_of
 from fissile.settings.schema import Settings
 from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.messages import Loaded
 from fissile.supervisor.rollouts import Rollouts
 from fissile.supervisor.state import StateFolder
 

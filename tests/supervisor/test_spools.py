@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fissile.supervisor import spools
-from fissile.supervisor.logfiles import OUTPUT, LogFiles, collect
-from fissile.supervisor.spools import FILE_BYTES_MAX, PLACES, Collector, LogFile, make
-from fissile.supervisor.stamps import COARSE, EXACT, parse
+from fissile.machine import spools
+from fissile.machine.logfiles import OUTPUT, LogFiles, collect
+from fissile.machine.spools import FILE_BYTES_MAX, PLACES, Collector, LogFile, make
+from fissile.machine.stamps import COARSE, EXACT, parse
 
 WAIT_SECONDS_MAX = 10.0
 
@@ -79,7 +79,7 @@ def test_lines_come_with_their_times_and_spools_go_with_their_writers(tmp_path: 
     (first, *_) = log.read_bytes().splitlines()
     found = parse(first)
     assert found.kind == EXACT
-    from fissile.supervisor.stamps import seconds_of
+    from fissile.machine.stamps import seconds_of
 
     assert before - 0.02 < seconds_of(found.stamp) < time.time()  # files have the time of the last tick
     assert not (tmp_path / OUTPUT).exists()
@@ -352,7 +352,7 @@ def test_a_line_that_did_not_fit_on_the_disk_is_not_there_by_half(tmp_path: Path
 PRINTS = """
 import os, sys
 from fissile.component.context import CallContext, call_context
-from fissile.supervisor.printing import unfailing_output
+from fissile.machine.printing import unfailing_output
 unfailing_output()
 print("outside")
 call_context.set(CallContext(7, 1))
@@ -448,8 +448,8 @@ def test_a_long_spool_does_not_hold_up_who_says_something(tmp_path: Path):
 READS = """
 import sys, time
 from pathlib import Path
-from fissile.supervisor import spools
-from fissile.supervisor.logfiles import LogFiles
+from fissile.machine import spools
+from fissile.machine.logfiles import LogFiles
 spools.RECLAIM_BYTES = 8192
 LogFiles(Path(sys.argv[1])).begin()
 print("reads", flush=True)
@@ -485,7 +485,7 @@ def test_readers_that_are_killed_at_any_instant_lose_nothing_and_repeat_nothing(
 
 
 def test_printing_does_not_fail_over_a_full_disk():
-    command = "from fissile.supervisor.printing import unfailing_output as u; u(); print('x'); print('y', flush=True)"
+    command = "from fissile.machine.printing import unfailing_output as u; u(); print('x'); print('y', flush=True)"
     with open("/dev/full", "w") as full:
         result = subprocess.run([sys.executable, "-c", command], stdout=full, stderr=subprocess.PIPE, check=True)
     assert result.stderr == b""

@@ -12,11 +12,10 @@ import httpx
 import pytest
 from supervised import Output, descendants, left_in, lives, running, shown, until
 
-from fissile.errors import ConfigError, FissileError
+from fissile.errors import ConfigError, FissileError, StartError
 from fissile.journal.journal import JournalError
 from fissile.orchestrator.replica import Replica
 from fissile.settings.load import load
-from fissile.supervisor.beginning import StartError
 from fissile.supervisor.endpoints import read_endpoints
 from fissile.supervisor.launcher import Launcher
 from fissile.supervisor.supervisor import StartFailed, Supervisor

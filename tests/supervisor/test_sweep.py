@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fissile.supervisor.sweep import sweep
+from fissile.machine.sweep import sweep
 
 DEPTH = 3000  # beyond what Python calls itself, and what a path may be long
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fissile.supervisor.descent import application_of, born, everyone, look, mark_of
+from fissile.machine.procfs import application_of, born, everyone, look, mark_of
 
 APPLICATION = '''
 import multiprocessing, os, subprocess, sys, threading, time

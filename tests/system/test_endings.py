@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from endings import FISSILE, KINDS, TARGETS, Litterers, litterers, storm
 
-from fissile.supervisor import mark
-from fissile.supervisor.descent import Mark, application_of, born
+from fissile.machine import mark
+from fissile.machine.procfs import Mark, application_of, born
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_ended_is_named() -> None:
     code = """
 import os, sys
 os.setuid(65534)
-from fissile.supervisor.remains import Ending, survivors
+from fissile.machine.remains import Ending, survivors
 ending = Ending(lambda: [int(sys.argv[1])], asked=0.05)
 ending.hurry()
 ending._limit = 0.0

@@ -19,11 +19,11 @@ from broken import CONFINED, Broken, broken_into, sample
 from supervised import shown, until
 
 from fissile.errors import ConfigError
+from fissile.machine.landlock import interface_version
+from fissile.machine.procfs import RLIMIT_LOCKS, mark_by_limit
+from fissile.machine.walls import SCOPES_VERSION
 from fissile.settings.load import load
-from fissile.supervisor.descent import RLIMIT_LOCKS, mark_by_limit
-from fissile.supervisor.landlock import interface_version
 from fissile.supervisor.supervisor import Supervisor
-from fissile.supervisor.walls import SCOPES_VERSION
 
 FLOOD = """
 import pathlib, socket, sys, threading
@@ -447,9 +447,9 @@ def alone(code: str) -> str:
     """What a process says that confines itself."""
     head = """
         import os, sys
-        from fissile.supervisor import confine, landlock, seccomp
-        from fissile.supervisor.messages import Confinement
-        from fissile.supervisor.walls import Walls
+        from fissile.machine import confine, landlock, seccomp
+        from fissile.machine.zygote.protocol import Confinement
+        from fissile.machine.walls import Walls
         data = sys.argv[1]
         walls = Walls(write=(data,))
         open(data + "/file", "w").close()

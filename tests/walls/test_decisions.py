@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fissile.supervisor import seccomp
-from fissile.supervisor.descent import RLIMIT_LOCKS
-from fissile.supervisor.seccomp import ARCHITECTURES, JUDGED, Architecture
-from fissile.supervisor.walls import Machine, mounted, readable, seen_anywhere, standing, within
-from fissile.supervisor.warden import AT_FDCWD, understood
+from fissile.machine import seccomp
+from fissile.machine.procfs import RLIMIT_LOCKS
+from fissile.machine.seccomp import ARCHITECTURES, JUDGED, Architecture
+from fissile.machine.walls import Machine, mounted, readable, seen_anywhere, standing, within
+from fissile.machine.warden import AT_FDCWD, understood
 
 TREE = {
     "/": ["/app", "/etc", "/usr"],

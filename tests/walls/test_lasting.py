@@ -11,7 +11,7 @@ from background import background, wait_until
 from broken import CONFINED, sample
 from commands import fissile
 
-from fissile.supervisor.landlock import interface_version
+from fissile.machine.landlock import interface_version
 
 pytestmark = pytest.mark.skipif(not interface_version(), reason="this kernel has no Landlock")
 USER = "\n[services.back]\nuser = 'nobody'\n[services.back.limits]\ndisk = ['data']\n"

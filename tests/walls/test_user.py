@@ -10,10 +10,10 @@ import pytest
 from broken import Broken, broken_into, sample, wardens
 
 from fissile.errors import ConfigError
+from fissile.machine.users import READ, SEARCH, WRITE, may, out_of_reach
+from fissile.machine.walls import User
 from fissile.settings.load import load
 from fissile.supervisor.supervisor import Supervisor
-from fissile.supervisor.users import READ, SEARCH, WRITE, may, out_of_reach
-from fissile.supervisor.walls import User
 
 NAME = "nobody"
 CONFIG = f"\n[services.back]\nuser = '{NAME}'\n[services.back.limits]\ndisk = ['data']\n"

@@ -18,16 +18,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from fissile.component.values import UNDECODABLE
-from fissile.errors import CallError, FissileError, InvalidArgument
+from fissile.errors import CallError, FissileError, InvalidArgument, StartError
 from fissile.journal.journal import Entry
+from fissile.machine.environment import sent
 from fissile.orchestrator.acts import Named, Sent, Who, Why
 from fissile.orchestrator.deploy_rules import DeployOrder
 from fissile.releases.callers import Called
 from fissile.releases.release import Release
 from fissile.rpc.access import token_digest
 from fissile.rpc.openapi import DOOR_PLAIN
-from fissile.supervisor.beginning import StartError
-from fissile.supervisor.environment import sent
 from fissile.supervisor.restarts import Restarted, StartFailed
 from fissile.supervisor.rollouts import Deploy, Outcome
 from fissile.supervisor.status import SupervisorStatus

@@ -1,6 +1,6 @@
 """The API's two doors: a Unix socket in the application's folder, and loopback TCP with a token.
 
-At the Unix socket it is looked who comes (see supervisor/peers): a replica, and what it has started, gets one answer
+At the Unix socket it is looked who comes (see machine/peers): a replica, and what it has started, gets one answer
 to all that it asks. Its token would be the operator's.
 """
 
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from fissile.api.app import Api, problem
+from fissile.machine.peers import REMEDY, REPLICAS_MAY_NOT
+from fissile.machine.sockets import listen_tcp, listen_unix, remove_unix, url
 from fissile.runtime.edge import Edge
-from fissile.supervisor.peers import REMEDY, REPLICAS_MAY_NOT
-from fissile.supervisor.sockets import listen_tcp, listen_unix, remove_unix, url
 from fissile.supervisor.state import API_SOCKET
 from fissile.supervisor.supervisor import Supervisor
 

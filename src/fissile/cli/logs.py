@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from fissile.cli.arguments import Parser, for_programs, in_folder, whole
 
 if TYPE_CHECKING:
-    from fissile.supervisor.logreader import Row
+    from fissile.machine.logreader import Row
 
 POLL_SECONDS = 0.1
 WRITE_LINES = 1_000
@@ -55,9 +55,9 @@ def logs(
 
     Each line has its time and its replica's name in front.
     """
+    from fissile.machine.logreader import Reader, Wanted
+    from fissile.machine.stamps import stamp
     from fissile.supervisor.endpoints import state_of
-    from fissile.supervisor.logreader import Reader, Wanted
-    from fissile.supervisor.stamps import stamp
 
     _end_with_the_reader()
     state = state_of(folder)
@@ -89,7 +89,7 @@ def _end_with_the_reader() -> None:
 def _chosen(state: Path, folder: Path, services: list[str]) -> Callable[[str], bool]:
     """Whether a log's lines are wanted. Raises ConfigError for a name that nobody has."""
     from fissile.errors import ConfigError
-    from fissile.supervisor.logreader import files_of, service_of
+    from fissile.machine.logreader import files_of, service_of
 
     try:
         found = files_of(state / "logs")
@@ -194,7 +194,7 @@ class _Shown:
         return f"{self._time(row) if self._times else ''}{self._prefix(row.name)}{self._text(row.text)}"
 
     def _time(self, row: "Row") -> str:
-        from fissile.supervisor.stamps import seconds_of
+        from fissile.machine.stamps import seconds_of
 
         stamp = row.stamp
         if not stamp:
@@ -210,8 +210,8 @@ def _as_json(row: "Row") -> str:
     import json
 
     from fissile.cli.output import json_line
-    from fissile.supervisor.logreader import service_of
-    from fissile.supervisor.stamps import seconds_of
+    from fissile.machine.logreader import service_of
+    from fissile.machine.stamps import seconds_of
 
     text = row.text.decode(errors="replace")
     found: dict[str, Any] = {"time": None, "name": row.name, "service": service_of(row.name), "line": text}

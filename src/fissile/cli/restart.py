@@ -64,7 +64,7 @@ def environment_here() -> str:
     import base64
     import os
 
-    from fissile.supervisor.descent import VARIABLE
+    from fissile.machine.procfs import VARIABLE
 
     lines = [name + b"=" + value + b"\0" for name, value in os.environb.items() if name != VARIABLE.encode()]
     return base64.b64encode(b"".join(lines)).decode()

@@ -21,9 +21,9 @@ class Vigil:
     __slots__ = ("_answered", "asked", "looks")
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.asked: int = 0
         self.looks = 0
-        self._answered = 0
+        self._answered: int = 0
 
     def look(self, looks_max: int) -> Look:
         """Look once more. ASK: the next question is to be asked, its number is `asked`."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import msgspec
 
-from fissile.errors import ConfigError, ProcessError
+from fissile.errors import ConfigError, StartError
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator.acts import EndRollout
 from fissile.orchestrator.desired import Desired, Stage
@@ -20,10 +20,6 @@ from fissile.releases.store import Kept, OtherRelease, Releases
 # Under which name the journal keeps why the next start does not go on with what ran last.
 DOWN = "down"
 FIRST_START, STOPPED = b"until all are ready", b"down"
-
-
-class StartError(ProcessError):
-    """A service never came up, so nothing was left running."""
 
 
 class Beginning:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 
 from fissile.errors import PermissionDenied
+from fissile.machine.peers import peer_of
 from fissile.orchestrator.reasons import CannotStart
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.server import Call, Export, Server, ServerConnection
@@ -26,7 +27,6 @@ from fissile.runtime.control import (
     ReplicaHello,
     Routes,
 )
-from fissile.supervisor.peers import peer_of
 
 # Of another container: no replica of ours.
 NOBODY = -1

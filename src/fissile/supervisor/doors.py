@@ -9,12 +9,12 @@ from contextlib import suppress
 from typing import Any
 
 from fissile.errors import ConfigError
+from fissile.machine.sockets import listen_public, listen_tcp, listen_unix, remove_unix
+from fissile.machine.zygote.client import Nursery
 from fissile.names import ServiceName, SetName
 from fissile.orchestrator.routes import needed_slots
 from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.nursery import Nursery
 from fissile.supervisor.service import Service
-from fissile.supervisor.sockets import listen_public, listen_tcp, listen_unix, remove_unix
 
 
 class Doors:

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fissile.errors import ConfigError
+from fissile.machine.environment import Environment, taken
+from fissile.machine.programs import check_programs
+from fissile.machine.zygote.client import Found, Nursery
+from fissile.machine.zygote.protocol import Load, Settled
 from fissile.orchestrator.restart_rules import zygotes_in_use
 from fissile.settings.schema import Settings
-from fissile.supervisor.environment import Environment, taken
 from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.messages import Load, Settled
-from fissile.supervisor.nursery import Found, Nursery
-from fissile.supervisor.programs import check_programs
 from fissile.supervisor.state import ZYGOTE_SOCKET
 
 TOKEN_BYTES = 4

@@ -11,8 +11,8 @@ import msgspec
 from fissile.errors import ConfigError
 from fissile.formats import ENDPOINTS as FORMAT
 from fissile.formats import FISSILE
+from fissile.machine.procfs import application_of, born, still_there
 from fissile.runtime.named import as_named
-from fissile.supervisor.descent import application_of, born, still_there
 
 FOLDER = ".fissile"
 ENDPOINTS = "endpoints.json"

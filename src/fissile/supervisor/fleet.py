@@ -14,6 +14,12 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.machine.lastlines import told
+from fissile.machine.limits import Enforcement, Limits, detect, limits_of
+from fissile.machine.probe import TCP
+from fissile.machine.sockets import HOST, url
+from fissile.machine.zygote.client import Child, Nursery
+from fissile.machine.zygote.protocol import Loaded
 from fissile.names import ServiceName, SetName
 from fissile.orchestrator.deploy_rules import live_release, sets_of
 from fissile.orchestrator.desired import Desired, LiveRelease
@@ -29,13 +35,7 @@ from fissile.settings.schema import FILE_NAME, Settings
 from fissile.supervisor.callers import Callers
 from fissile.supervisor.desk import Link
 from fissile.supervisor.differences import Differences
-from fissile.supervisor.lastlines import told
-from fissile.supervisor.limits import Enforcement, Limits, detect, limits_of
-from fissile.supervisor.messages import Loaded
-from fissile.supervisor.nursery import Child, Nursery
-from fissile.supervisor.probe import TCP
 from fissile.supervisor.service import Secrets, Service
-from fissile.supervisor.sockets import HOST, url
 from fissile.supervisor.state import STACKS, StateFolder
 
 CONTROL_SOCKET = "supervisor"

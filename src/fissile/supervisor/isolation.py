@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from fissile.machine.sweep import sweep
+from fissile.machine.walls import Mount, Walls, mounted, seen_anywhere
 from fissile.releases.manifest import works_in
 from fissile.releases.private import PRIVATE_FOLDER
 from fissile.settings.schema import FILE_NAME, Settings
 from fissile.supervisor.fleet import Edition, Fleet
 from fissile.supervisor.service import Service
 from fissile.supervisor.state import PASSABLE, STACKS, TEMPORARY
-from fissile.supervisor.sweep import sweep
-from fissile.supervisor.walls import Mount, Walls, mounted, seen_anywhere
 
 
 def raise_walls(fleet: Fleet, edition: Edition, service: Service, key: str, stacks: str = "") -> Walls | None:

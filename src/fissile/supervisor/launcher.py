@@ -8,21 +8,22 @@ from pathlib import Path
 import msgspec
 
 from fissile.formats import PROCESSES
+from fissile.machine import withheld
+from fissile.machine.programs import check_program
+from fissile.machine.sockets import HOST, listen_handover, url
+from fissile.machine.zygote import sealed
+from fissile.machine.zygote.client import Child
+from fissile.machine.zygote.protocol import Confinement, Fork
 from fissile.names import ServiceName
 from fissile.orchestrator.replica import Replica
 from fissile.releases.commands import SEARCHED, editable, environments, import_folders, in_copy
 from fissile.releases.manifest import works_in
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import ReplicaSpec
-from fissile.supervisor import sealed, withheld
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.isolation import environment, raise_walls
-from fissile.supervisor.messages import Confinement, Fork
-from fissile.supervisor.nursery import Child
-from fissile.supervisor.programs import check_program
 from fissile.supervisor.service import Service
-from fissile.supervisor.sockets import HOST, listen_handover, url
 
 
 class Launcher:
@@ -71,7 +72,7 @@ class Launcher:
         order = sealed.seal(Fork(0, spec, address, token))
         try:
             # -P: nothing is imported from the folder that it happens to be started in.
-            program = (sys.executable, "-P", "-m", "fissile.supervisor.spawned", str(PROCESSES.number))
+            program = (sys.executable, "-P", "-m", "fissile.machine.zygote.spawn", str(PROCESSES.number))
             fds.insert(2, order)
             return await self._run_program(service, replica, spec, program, 0, spec.root, fds)
         finally:

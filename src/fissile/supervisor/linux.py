@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from fissile.machine.listeners import listens
 from fissile.orchestrator.reasons import Reason
 from fissile.orchestrator.replica import READY, Replica
 from fissile.orchestrator.routing import DrainOrder, Told
@@ -11,7 +12,6 @@ from fissile.runtime.control import Drain
 from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.endings import Endings
 from fissile.supervisor.fleet import Fleet, Process
-from fissile.supervisor.listeners import listens
 from fissile.supervisor.ownership import Ownership
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from fissile.errors import FissileError, advises
 from fissile.journal.journal import Journal, JournalError
+from fissile.machine.zygote.client import Child
 from fissile.names import ServiceName
 from fissile.orchestrator.migration_rules import label as label_of
 from fissile.orchestrator.migration_rules import pending
@@ -22,7 +23,6 @@ from fissile.orchestrator.reasons import CannotStart, InternalError, MigrationEn
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor.desk import Link
 from fissile.supervisor.fleet import Edition
-from fissile.supervisor.nursery import Child
 
 MIGRATION_SECONDS_MAX = 3600.0
 # Of one that is given up, to end by itself.

@@ -8,11 +8,11 @@ import asyncio
 import time
 
 from fissile.errors import ConfigError
+from fissile.machine.listeners import NOBODY_KNOWN, Holder, holder, listens, ports_of, since
+from fissile.machine.procfs import mark_of
 from fissile.orchestrator.replica import Replica
-from fissile.supervisor.descent import mark_of
 from fissile.supervisor.endings import Endings
 from fissile.supervisor.fleet import Fleet, Process
-from fissile.supervisor.listeners import NOBODY_KNOWN, Holder, holder, listens, ports_of, since
 from fissile.supervisor.service import Service
 
 LIVES_SECONDS = 1.0

@@ -12,8 +12,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 
-from fissile.errors import ConfigError, FissileError
-from fissile.supervisor.beginning import StartError
+from fissile.errors import ConfigError, FissileError, StartError
 from fissile.supervisor.endpoints import Endpoints
 
 # A reader that was stopped (Ctrl-Z) must not hold up the supervisor.

@@ -13,17 +13,16 @@ from typing import Protocol
 
 import msgspec
 
-from fissile.errors import ConfigError, FissileError
+from fissile.errors import ConfigError, FissileError, StartError
+from fissile.machine.environment import Environment
+from fissile.machine.zygote.client import Nursery
 from fissile.names import ServiceName, SetName
 from fissile.orchestrator.restart_rules import Read, asleep, behind, imported_anew
 from fissile.releases.installed import installed, is_uvs, path_now, working_folder
 from fissile.releases.packages import Installed, Missing, differences, from_here, gone, listed, way_back
-from fissile.supervisor.beginning import StartError
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import Editions
-from fissile.supervisor.environment import Environment
 from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.nursery import Nursery
 from fissile.supervisor.status import RestartOrder
 
 

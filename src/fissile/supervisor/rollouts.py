@@ -18,6 +18,9 @@ import msgspec
 
 from fissile.errors import ConfigError, InvalidArgument
 from fissile.journal.journal import JournalError
+from fissile.machine.environment import sent
+from fissile.machine.zygote.protocol import Settled
+from fissile.machine.zygote.unreleased import changed
 from fissile.names import service_of
 from fissile.orchestrator.acts import (
     AbortRollout,
@@ -54,12 +57,9 @@ from fissile.settings.load import load
 from fissile.settings.schema import Settings
 from fissile.supervisor.doors import Doors
 from fissile.supervisor.editions import COPIES, Editions
-from fissile.supervisor.environment import sent
 from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.messages import Settled
 from fissile.supervisor.migrations import Launch, Migrations
 from fissile.supervisor.restarts import check, explained, installed_now, lost
-from fissile.supervisor.unreleased import changed
 
 LOOK_SECONDS = 0.05
 HISTORY_MAX = 1000

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from fissile.machine.probe import TCP
+from fissile.machine.sockets import HOST
 from fissile.names import ServiceName, SetName
 from fissile.settings.schema import ServiceSettings
-from fissile.supervisor.probe import TCP
-from fissile.supervisor.sockets import HOST
 
 TOKEN_BYTES = 24
 

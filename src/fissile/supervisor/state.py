@@ -20,13 +20,13 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.machine.procfs import Mark
+from fissile.machine.remains import Ending, Survivor, left_anywhere, survivors
+from fissile.machine.sockets import EVERYBODYS, OWNERS, SOCKET, SPARES, restore
+from fissile.machine.sweep import sweep
 from fissile.releases.private import CODE, PRIVATE_FILE, PRIVATE_FOLDER
 from fissile.rpc.paths import PATH_BYTES_MAX, any_length
-from fissile.supervisor.descent import Mark
 from fissile.supervisor.endpoints import ENDPOINTS, FOLDER, Endpoints, identity_of, state_of
-from fissile.supervisor.remains import Ending, Survivor, left_anywhere, survivors
-from fissile.supervisor.sockets import EVERYBODYS, OWNERS, SOCKET, SPARES, restore
-from fissile.supervisor.sweep import sweep
 
 LOCK = "lock"
 # So that `git add -A`, `git clean` and `git stash -u` leave the folder alone.

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 import msgspec
 
+from fissile.machine.confine import machine
+from fissile.machine.limits import Limits, LimitStatus, resident_bytes
+from fissile.machine.walls import NONE, standing
 from fissile.names import ServiceName
 from fissile.orchestrator.desired import DesiredSet
 from fissile.orchestrator.plan import awaits
 from fissile.orchestrator.replica import Replica
 from fissile.runtime.control import WireDifference
-from fissile.supervisor.confine import machine
 from fissile.supervisor.fleet import NO_LIMITS, Fleet
-from fissile.supervisor.limits import Limits, LimitStatus, resident_bytes
-from fissile.supervisor.walls import NONE, standing
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):

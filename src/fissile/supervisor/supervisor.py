@@ -23,8 +23,23 @@ from typing import Any
 
 import msgspec
 
-from fissile.errors import ConfigError, FissileError, InvalidArgument, advises
+from fissile.errors import ConfigError, FissileError, InvalidArgument, StartError, advises
 from fissile.journal.journal import Entry, Journal, JournalError
+from fissile.machine.environment import Environment
+from fissile.machine.lasting import lasting
+from fissile.machine.lastlines import LastLines, nothing_to_run, told
+from fissile.machine.limits import verdict
+from fissile.machine.logfiles import LogFiles
+from fissile.machine.logs import Logs
+from fissile.machine.orphans import end as end_orphans
+from fissile.machine.orphans import marked
+from fissile.machine.peers import REMEDY, REPLICAS_MAY_NOT, Complaints, Doorman
+from fissile.machine.probe import until_it_serves
+from fissile.machine.procfs import born, look, mark_of, still_there
+from fissile.machine.programs import NOT_FOUND
+from fissile.machine.remains import ASKED_SECONDS
+from fissile.machine.sockets import HOST, listen_unix, remove_unix, restore
+from fissile.machine.zygote.client import Child, Found, Nursery, OtherFissile
 from fissile.names import ServiceName, SetName, service_of, set_name
 from fissile.orchestrator import replica as known
 from fissile.orchestrator.acts import (
@@ -85,37 +100,22 @@ from fissile.runtime.control import (
 )
 from fissile.runtime.places import edited, places
 from fissile.settings.schema import Settings
-from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning, StartError
+from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning
 from fissile.supervisor.callers import LOOK_SECONDS as CALLERS_LOOK_SECONDS
-from fissile.supervisor.descent import born, look, mark_of, still_there
 from fissile.supervisor.desk import Desk, Link
 from fissile.supervisor.doors import Doors, pages
 from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.endings import Endings
 from fissile.supervisor.endpoints import ENDPOINTS, JOURNAL, Endpoints, ServiceEndpoints, nothing_runs
-from fissile.supervisor.environment import Environment
 from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
 from fissile.supervisor.isolation import made_for, take_down
-from fissile.supervisor.lasting import lasting
-from fissile.supervisor.lastlines import LastLines, nothing_to_run, told
 from fissile.supervisor.launcher import Launcher
-from fissile.supervisor.limits import verdict
 from fissile.supervisor.linux import LinuxExecutor
-from fissile.supervisor.logfiles import LogFiles
-from fissile.supervisor.logs import Logs
-from fissile.supervisor.nursery import Child, Found, Nursery, OtherFissile
-from fissile.supervisor.orphans import end as end_orphans
-from fissile.supervisor.orphans import marked
 from fissile.supervisor.ownership import Ownership
-from fissile.supervisor.peers import REMEDY, REPLICAS_MAY_NOT, Complaints, Doorman
-from fissile.supervisor.probe import until_it_serves
-from fissile.supervisor.programs import NOT_FOUND
-from fissile.supervisor.remains import ASKED_SECONDS
 from fissile.supervisor.restarts import Restarted, Restarts, StartFailed
 from fissile.supervisor.rollouts import Rollouts
 from fissile.supervisor.service import Secrets, Service
 from fissile.supervisor.shut import Notice, ShutDoors
-from fissile.supervisor.sockets import HOST, listen_unix, remove_unix, restore
 from fissile.supervisor.state import StateFolder
 from fissile.supervisor.status import SupervisorStatus, status_of
 
