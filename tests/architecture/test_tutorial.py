@@ -28,8 +28,9 @@ ANYTHING = "…"
 
 
 def plain(line: str) -> str:
-    """A line without what differs from machine to machine: numbers, ids, spaces."""
+    """A line without what differs from machine to machine: numbers, ids, spaces, and whether ages are minutes yet."""
     line = re.sub(r"\b(?=[0-9a-f]*\d)[0-9a-f]{12}\b|\d+(?:\.\d+)?", "#", line)
+    line = re.sub(r"# +(?:s|min)\b", "# s", line)
     return " ".join(line.split())
 
 
