@@ -19,7 +19,7 @@ from commands import WAIT_SECONDS_MAX, fissile
 from supervised import lives
 
 import fissile as package
-from fissile.formats import DESIRED
+from fissile.formats import DESIRED, PROCESSES
 from fissile.supervisor.endpoints import read_endpoints
 
 Other = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -79,7 +79,7 @@ def test_whoever_cannot_take_over_leaves_all_as_it_is_to_whoever_can(folder: Pat
         refused = other(*UP, folder)
         assert refused.returncode == 2, refused
         assert f"what runs was started by {age} Fissile (0.1.0)" in refused.stderr
-        assert "in format 2 of messages; this one, 9." in refused.stderr
+        assert f"in format {PROCESSES.number} of messages; this one, 9." in refused.stderr
         assert "→ nothing was touched: use that version" in refused.stderr
         assert lives(zygote)
         assert int(text_at(f"{page}/back")) == before["back"][0]

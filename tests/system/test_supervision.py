@@ -67,8 +67,8 @@ def test_a_killed_supervisor_costs_no_request_and_the_next_adopts_all():
 
 
 def test_planning_for_thousands_is_quick():
-    (found,) = supervision.planning()
-    assert found.value <= 200
+    # Ten times the goals: a test may stand beside others.
+    assert [one.name for one in supervision.planning() if one.value > 200] == []
 
 
 @pytest.mark.alone
