@@ -5,6 +5,8 @@ A replica set is the replicas of one service at one build, named "cart@1a2b3c4d"
 
 from typing import NewType
 
+import msgspec
+
 SEPARATOR = "@"
 BUILD_CHARACTERS = 8
 
@@ -20,3 +22,14 @@ def set_name(service: str, build: str) -> SetName:
 def service_of(name: SetName) -> ServiceName:
     """The service that a replica set belongs to."""
     return ServiceName(name.partition(SEPARATOR)[0])
+
+
+class OfSet(msgspec.Struct, frozen=True):
+    """What concerns one replica set."""
+
+    set: SetName
+
+    @property
+    def service(self) -> ServiceName:
+        """Whose replica set it is."""
+        return service_of(self.set)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from fissile.names import SetName
+from fissile.names import OfSet, SetName
 from fissile.orchestrator.desired import Rollout, Stage
 from fissile.orchestrator.reasons import Reason
 
@@ -24,42 +24,38 @@ Sent = Annotated[str, msgspec.Meta(max_length=2 * 1024 * 1024)]
 ACTOR = "fissile"
 
 
-class ScaleService(msgspec.Struct, frozen=True, tag=True):
+class ScaleService(OfSet, frozen=True, tag=True):
     """So many replicas, or as many as the autoscaler finds right between two bounds.
 
     0..0 is none until somebody scales it again; the bounds that it had stay.
     """
 
-    set: SetName
     replicas_min: int
     replicas_max: int
 
 
-class SetReplicas(msgspec.Struct, frozen=True, tag=True):
+class SetReplicas(OfSet, frozen=True, tag=True):
     """The autoscaler's own: so many replicas now, within the bounds."""
 
-    set: SetName
     replicas: int
 
 
-class RestartService(msgspec.Struct, frozen=True, tag=True):
+class RestartService(OfSet, frozen=True, tag=True):
     """New replicas instead of those that are there. revision: above that of all there are.
 
     zygote: by which they are made; "": by the same as so far.
     """
 
-    set: SetName
     revision: int
     zygote: str = ""
 
 
-class GiveUpRestart(msgspec.Struct, frozen=True, tag=True):
+class GiveUpRestart(OfSet, frozen=True, tag=True):
     """The replicas that are there stay, because new ones do not come up.
 
     revision: of the former. instead_of: of the latter; a restart that somebody has wanted since goes on.
     """
 
-    set: SetName
     revision: int
     instead_of: int
 

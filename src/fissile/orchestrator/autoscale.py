@@ -30,7 +30,7 @@ from math import ceil, inf
 
 import msgspec
 
-from fissile.names import SetName, service_of
+from fissile.names import OfSet, SetName, service_of
 from fissile.orchestrator.reasons import (
     AtMinimum,
     BoundsAltered,
@@ -92,22 +92,20 @@ class Demand(msgspec.Struct, frozen=True):
     places: int = 0
 
 
-class Decision(msgspec.Struct, frozen=True):
+class Decision(OfSet, frozen=True):
     """So many replicas instead of `previous`, and why."""
 
-    set: SetName
     replicas: int
     previous: int
     reason: Reason
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(OfSet, frozen=True):
     """A service is not scaled up, because its calls wait for another one; or, with `over`, not any more.
 
     by: the one that holds it up; of several in turn, that which did so for the longest.
     """
 
-    set: SetName
     by: SetName
     reason: Reason
     over: bool = False

@@ -45,18 +45,18 @@ def apply(desired: Desired, change: Change) -> Desired:
         return _all_scaled(desired, act, change.who)
     if isinstance(act, SetReplicas):
         if service.zero_by:
-            raise ChangeRefused(f"{act.set} is scaled to zero by {service.zero_by}", remedy=back(service_of(act.set)))
+            raise ChangeRefused(f"{act.set} is scaled to zero by {service.zero_by}", remedy=back(act.service))
         replicas = min(max(act.replicas, service.replicas_min), service.replicas_max)
         service = msgspec.structs.replace(service, replicas=replicas)
     else:
         if isinstance(act, RestartService) and service.zero_by:
             raise ChangeRefused(
-                f"{service_of(act.set)} is scaled to zero by {service.zero_by}: there is nothing to restart",
-                remedy=back(service_of(act.set)),
+                f"{act.service} is scaled to zero by {service.zero_by}: there is nothing to restart",
+                remedy=back(act.service),
             )
         if isinstance(act, GiveUpRestart) and service.revision != act.instead_of:
             raise ChangeRefused(
-                f"this restart of {service_of(act.set)} is over",
+                f"this restart of {act.service} is over",
                 remedy="see `fissile history` for what came after it",
             )
         service = _restarted(service, act)
@@ -119,7 +119,7 @@ def _all_scaled(desired: Desired, act: ScaleService, who: str) -> Desired:
     ended = {name for name in desired.leaving() if name in desired.sets and not desired.sets[name].replicas_max}
 
     def scaled(wants: dict[SetName, DesiredSet]) -> dict[SetName, DesiredSet]:
-        meant = {name for name in wants if service_of(name) == service_of(act.set)} - ended
+        meant = {name for name in wants if service_of(name) == act.service} - ended
         return {name: _scaled(want, act, who) if name in meant else want for name, want in wants.items()}
 
     rollout = desired.rollout
@@ -132,12 +132,12 @@ def _scaled(service: DesiredSet, act: ScaleService, who: str) -> DesiredSet:
     low, high = act.replicas_min, act.replicas_max
     if not 0 <= low <= high or high > REPLICAS_MAX:
         raise ChangeRefused(
-            f"{service_of(act.set)} cannot have {low}..{high} replicas",
+            f"{act.service} cannot have {low}..{high} replicas",
             remedy=f"say N or MIN..MAX, from 0 to {REPLICAS_MAX}",
         )
     if high > service.most:
         raise ChangeRefused(
-            f"{service_of(act.set)} cannot have {high} replicas: its `port` is fixed, and only one can have it",
+            f"{act.service} cannot have {high} replicas: its `port` is fixed, and only one can have it",
             remedy='leave `port` out, so that each gets one, or share it with `ports = "inherited"` or `"reuseport"`',
         )
     if high == 0:

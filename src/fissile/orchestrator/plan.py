@@ -10,7 +10,7 @@ from math import inf
 
 import msgspec
 
-from fissile.names import ServiceName, SetName, service_of
+from fissile.names import OfSet, ServiceName, SetName, service_of
 from fissile.orchestrator.acts import ACTOR, Change, GiveUpRestart
 from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.reasons import (
@@ -34,10 +34,9 @@ TERMINATE_SECONDS_MAX = 2.0
 STARTING_MAX = 32
 
 
-class StartReplica(msgspec.Struct, frozen=True):
+class StartReplica(OfSet, frozen=True):
     """Start a replica in a slot."""
 
-    set: SetName
     slot: int
     revision: int
     reason: Reason
@@ -65,10 +64,9 @@ class KillReplica(msgspec.Struct, frozen=True):
     fault: bool = False
 
 
-class AbandonRestart(msgspec.Struct, frozen=True):
+class AbandonRestart(OfSet, frozen=True):
     """Change what is desired: the new replicas of a set do not come up, and those that are there stay."""
 
-    set: SetName
     change: Change
 
 

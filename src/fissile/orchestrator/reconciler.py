@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from fissile.errors import FissileError
-from fissile.names import SetName, service_of
+from fissile.names import SetName
 from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter
 from fissile.orchestrator.executor import Executor
@@ -114,7 +114,7 @@ class Reconciler:
         state = self._state
         if isinstance(action, StartReplica):
             release = state.releases[state.desired.sets[action.set].release]
-            build = release.builds[service_of(action.set)]
+            build = release.builds[action.service]
             replica = state.observed.begin(action.set, action.slot, action.revision, build, now)
             self._executor.start(replica, action.reason)
         elif isinstance(action, DrainReplica):
@@ -139,7 +139,7 @@ class Reconciler:
             del abandoning[action.set]
             if error is not None and not isinstance(error, ChangeRefused):  # else somebody has wanted something else
                 abandoning[action.set] = at + TROUBLE_SECONDS
-                self._complain(f"{service_of(action.set)}: its restart cannot be taken back: {error}")
+                self._complain(f"{action.service}: its restart cannot be taken back: {error}")
 
         self._writer.submit(action.change, done, now)
 

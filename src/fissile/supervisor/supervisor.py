@@ -1059,9 +1059,9 @@ class Supervisor:
     def _tell_held(self, held: Held) -> None:
         by = service_of(held.by)
         if held.over:
-            self._note("ScalingFreed", service_of(held.set), held.reason, by=by)
+            self._note("ScalingFreed", held.service, held.reason, by=by)
         else:
-            self._note("ScalingHeld", service_of(held.set), held.reason, by=by)
+            self._note("ScalingHeld", held.service, held.reason, by=by)
 
     async def _rescale(self, change: Change) -> None:
         try:
@@ -1070,7 +1070,7 @@ class Supervisor:
             # What nobody could account for later is not done; the load itself is answered by what runs. And a set may
             # have ended since it was looked at.
             assert isinstance(change.what, SetReplicas)
-            self._complain(f"{service_of(change.what.set)}: not scaled: {error}")
+            self._complain(f"{change.what.service}: not scaled: {error}")
 
     async def _balance(self) -> None:
         """Have each replica of a door get its part of those who keep their connections."""
@@ -1149,7 +1149,7 @@ class Supervisor:
 
     async def _write(self, change: Change, desired: Desired, secrets: bool) -> JournalError | None:
         act = change.what
-        service = service_of(act.set) if isinstance(act, SetAct) else ""
+        service = act.service if isinstance(act, SetAct) else ""
         entry = Entry(
             "change", change.who, type(act).__name__, service, str(change.why), _shown(act) | _tagged(change.why)
         )
