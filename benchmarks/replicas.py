@@ -22,7 +22,7 @@ import uvloop
 
 from fissile.bench.report import Figure, figure
 from fissile.bench.stats import median, ratio
-from fissile.machine.zygote.client import Nursery
+from fissile.machine.zygote.client import ZygoteClient
 from fissile.machine.zygote.protocol import Load
 from fissile.machine.zygote.server import SPARE_AFTER_SECONDS
 from fissile.rpc.access import Access, token_digest
@@ -150,11 +150,11 @@ async def start_by_exec(spec: ReplicaSpec, listening: list[socket.socket]) -> tu
 async def _measure(rounds: int, folder: Path) -> Found:
     found = Found()
     numbers = iter(range(10_000))
-    nursery = Nursery(Load(load(HELLO), "microservices"), lambda _: (os.dup(1), os.dup(2)))
+    zygote = ZygoteClient(Load(load(HELLO), "microservices"), lambda _: (os.dup(1), os.dup(2)))
 
     async def start_by_fork(spec: ReplicaSpec, listening: list[socket.socket]) -> tuple[int, End]:
         fds = [1, 2, *(sock.fileno() for sock in listening)]
-        child = await nursery.fork(spec, "unix:/nobody-supervises-it", "", fds)
+        child = await zygote.fork(spec, "unix:/nobody-supervises-it", "", fds)
 
         async def end() -> None:
             child.signal(signal.SIGKILL)
@@ -170,7 +170,7 @@ async def _measure(rounds: int, folder: Path) -> Found:
             await hello.stop()
 
     try:
-        await nursery.start()
+        await zygote.start()
         await once(start_by_fork)
         await once(start_by_exec)
         for _ in range(rounds):
@@ -183,7 +183,7 @@ async def _measure(rounds: int, folder: Path) -> Found:
         found.forked_mib = await _memory(folder, numbers, start_by_fork)
         return found
     finally:
-        await nursery.close()
+        await zygote.close()
 
 
 async def _memory(folder: Path, numbers: Iterable[int], start: Start) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fissile.machine.sockets import listen_handover, listen_unix
-from fissile.machine.zygote.client import Nursery
+from fissile.machine.zygote.client import ZygoteClient
 from fissile.machine.zygote.protocol import Load
 from fissile.orchestrator.desired import Desired, LiveRelease
 from fissile.settings.schema import Settings
@@ -28,8 +28,8 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 async def test_slots_of_sets_that_are_in_no_live_release_are_closed(fleet: Fleet):
-    nursery = Nursery(Load(Settings(app="app:app", root="/nowhere"), ""), lambda _: (0, 0))
-    doors = Doors(fleet, lambda: [nursery])
+    zygote = ZygoteClient(Load(Settings(app="app:app", root="/nowhere"), ""), lambda _: (0, 0))
+    doors = Doors(fleet, lambda: [zygote])
     names = {"slot cart@1.0": "cart@1.0", "slot cart@0.0": "cart@0.0", "slot cart@0.12": "cart@0.12"}
     paths = {label: fleet.state.socket_path(name) for label, name in names.items()}
     sockets = {label: listen_unix(path) for label, path in paths.items()}
@@ -42,8 +42,8 @@ async def test_slots_of_sets_that_are_in_no_live_release_are_closed(fleet: Fleet
 
 
 async def test_of_a_socket_that_several_zygotes_kept_one_stays_and_all_keep_that(fleet: Fleet):
-    nurseries = [Nursery(Load(Settings(app="app:app", root="/nowhere"), ""), lambda _: (0, 0)) for _ in range(2)]
-    doors = Doors(fleet, lambda: nurseries)
+    zygotes = [ZygoteClient(Load(Settings(app="app:app", root="/nowhere"), ""), lambda _: (0, 0)) for _ in range(2)]
+    doors = Doors(fleet, lambda: zygotes)
     one, same, other = (listen_unix(fleet.state.socket_path(name)) for name in ("a", "a2", "b"))
     await doors.adopt([{"slot cart@1.0": one}, {"slot cart@1.0": same, "slot cart@1.1": other}])
     assert doors.kept == {"slot cart@1.0": one, "slot cart@1.1": other}

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from fissile.journal.journal import Journal
-from fissile.machine.zygote.client import Child, Nursery
+from fissile.machine.zygote.client import ProcessHandle, ZygoteClient
 from fissile.machine.zygote.protocol import Load, Loaded
 from fissile.releases.release import Build, Release
 from fissile.settings.schema import Settings
@@ -21,7 +21,7 @@ from fissile.supervisor.migrations import MIGRATED, Migrations
 SERVICES = {"back": ("Back",), "cart": ("Cart",), "shop": ("Shop",)}
 
 
-class Process(Child):
+class Process(ProcessHandle):
     """One that is not there. It ends as soon as it is asked to."""
 
     def signal(self, number: signal.Signals) -> None:
@@ -38,7 +38,9 @@ class Office:
 
     def say(self, text: str) -> None: ...
 
-    async def launch_migration(self, edition: Edition, service: str, names: tuple[str, ...]) -> tuple[Child, Link]:
+    async def launch_migration(
+        self, edition: Edition, service: str, names: tuple[str, ...]
+    ) -> tuple[ProcessHandle, Link]:
         await asyncio.sleep(0)
         child = Process(1, None)
         self.running.append(child)
@@ -61,7 +63,7 @@ def edition() -> Edition:
     components = ("Back", "Cart", "Shop")
     loaded = Loaded("app", SERVICES, dict.fromkeys(components, ()), (), {}, release, components)
     settings = Settings(app="app:app", root="/nowhere")
-    return Edition(loaded, settings, Nursery(Load(settings, "microservices"), lambda _: (0, 0)), {})
+    return Edition(loaded, settings, ZygoteClient(Load(settings, "microservices"), lambda _: (0, 0)), {})
 
 
 async def let_run(office: Office) -> Process:

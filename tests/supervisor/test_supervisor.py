@@ -159,7 +159,7 @@ async def test_a_zygote_that_imports_for_long_is_left_alone(folder: Path):
     async with running(folder) as app:
         zygote = app.supervisor.status().supervisor.zygote
         (edition,) = app.supervisor._fleet.editions.values()  # pyright: ignore[reportPrivateUsage]
-        await edition.nursery.prepare(["slow"])
+        await edition.zygote.prepare(["slow"])
         old = await app.call("Back.pid")
         os.kill(old, signal.SIGKILL)
         await until(lambda: app.ready("back") == 0, "its end is noticed")

@@ -10,7 +10,7 @@ from typing import Any
 
 from fissile.errors import ConfigError
 from fissile.machine.sockets import listen_public, listen_tcp, listen_unix, remove_unix
-from fissile.machine.zygote.client import Nursery
+from fissile.machine.zygote.client import ZygoteClient
 from fissile.names import ServiceName, SetName
 from fissile.orchestrator.routes import needed_slots
 from fissile.supervisor.fleet import Edition, Fleet
@@ -20,13 +20,13 @@ from fissile.supervisor.service import Service
 class Doors:
     """Opens the sockets of a fleet, and closes those that nobody needs any more.
 
-    nurseries: of all zygotes: each keeps a copy, so that one is enough for the next supervisor.
+    zygotes: all of them: each keeps a copy, so that one is enough for the next supervisor.
     kept: by name, as a zygote keeps them: "gateway SERVICE", "public COMPONENT", "slot SET.NUMBER".
     """
 
-    def __init__(self, fleet: Fleet, nurseries: Callable[[], list[Nursery]]) -> None:
+    def __init__(self, fleet: Fleet, zygotes: Callable[[], list[ZygoteClient]]) -> None:
         self._fleet = fleet
-        self._nurseries = nurseries
+        self._zygotes = zygotes
         self.kept: dict[str, socket.socket] = {}
         self._shared: dict[str, Service] = {}
 
@@ -93,8 +93,8 @@ class Doors:
 
     async def _tell(self, label: str, sock: socket.socket) -> None:
         """Every zygote keeps a copy."""
-        for nursery in self._nurseries():
-            await nursery.keep(label, sock)
+        for zygote in self._zygotes():
+            await zygote.keep(label, sock)
 
     def _find_slots(self, service: Service) -> None:
         """Those that a dead supervisor has left."""
@@ -151,8 +151,8 @@ class Doors:
         if sock is None:
             return  # somebody else was faster
         sock.close()
-        for nursery in self._nurseries():
-            await nursery.drop(label)
+        for zygote in self._zygotes():
+            await zygote.drop(label)
 
     async def close_unused(self) -> None:
         """Close what belongs to no live release."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from fissile.errors import ConfigError
 from fissile.machine.environment import Environment, taken
 from fissile.machine.programs import check_programs
-from fissile.machine.zygote.client import Found, Nursery
+from fissile.machine.zygote.client import Found, ZygoteClient
 from fissile.machine.zygote.protocol import Load, Settled
 from fissile.orchestrator.restart_rules import zygotes_in_use
 from fissile.settings.schema import Settings
@@ -36,8 +36,8 @@ class Editions:
         self._fleet = fleet
         self._pipes = pipes
         self.keep = keep
-        self._loading: set[Nursery] = set()
-        self._retired: list[Nursery] = []
+        self._loading: set[ZygoteClient] = set()
+        self._retired: list[ZygoteClient] = []
         self.environment = taken()
         # What takes long before a release is loaded; "": nothing.
         self.doing = ""
@@ -51,8 +51,8 @@ class Editions:
         finally:
             self.doing = before
 
-    def _nursery(self, load: Load, path: str) -> Nursery:
-        return Nursery(load, self._pipes, path if self.keep else None, self._fleet.state.mark())
+    def _zygote(self, load: Load, path: str) -> ZygoteClient:
+        return ZygoteClient(load, self._pipes, path if self.keep else None, self._fleet.state.mark())
 
     async def load(
         self,
@@ -83,55 +83,55 @@ class Editions:
             settled=settled,
             forced=dict(forced or {}),
         )
-        nursery = self._nursery(load, self._fleet.state.socket_path(f"{ZYGOTE_SOCKET}-{name}"))
-        self._loading.add(nursery)
+        zygote = self._zygote(load, self._fleet.state.socket_path(f"{ZYGOTE_SOCKET}-{name}"))
+        self._loading.add(zygote)
         try:
-            with self.does(f"importing {nursery.target}" if nursery.target else "reading the settings"):
-                loaded = await nursery.start()
+            with self.does(f"importing {zygote.target}" if zygote.target else "reading the settings"):
+                loaded = await zygote.start()
             limits = self._fleet.limits_for(settings, root)
             for label, sock in list(kept.items()):
-                await nursery.keep(label, sock)
+                await zygote.keep(label, sock)
         except BaseException:
-            await nursery.close()
-            self._loading.discard(nursery)
+            await zygote.close()
+            self._loading.discard(zygote)
             raise
-        return Edition(loaded, settings, nursery, limits)
+        return Edition(loaded, settings, zygote, limits)
 
     def take(self, edition: Edition) -> None:
         """A release that was loaded is one that is needed."""
         self._fleet.editions[edition.release.name] = edition
-        self.take_nursery(edition.nursery)
+        self.take_zygote(edition.zygote)
 
-    def take_nursery(self, nursery: Nursery) -> None:
+    def take_zygote(self, zygote: ZygoteClient) -> None:
         """From now on `tidy` decides when it is needed no more."""
-        self._loading.discard(nursery)
-        self._fleet.nurseries[nursery.name] = nursery
+        self._loading.discard(zygote)
+        self._fleet.zygotes[zygote.name] = zygote
 
-    async def adopt(self) -> list[tuple[Nursery, Found]]:
+    async def adopt(self) -> list[tuple[ZygoteClient, Found]]:
         """The zygotes that outlived a dead supervisor. Raises OtherFissile, and leaves all of them alone."""
-        adopted: list[tuple[Nursery, Found]] = []
+        adopted: list[tuple[ZygoteClient, Found]] = []
         paths = self._fleet.state.zygotes() if self.keep else []
-        nurseries = [self._nursery(Load(self._fleet.settings, "", self.keep), path) for path in paths]
+        zygotes = [self._zygote(Load(self._fleet.settings, "", self.keep), path) for path in paths]
         # At once: one that hangs, as in an import, takes its time to be given up.
-        told = await asyncio.gather(*(nursery.adopt() for nursery in nurseries), return_exceptions=True)
+        told = await asyncio.gather(*(zygote.adopt() for zygote in zygotes), return_exceptions=True)
         for refused in told:
             if isinstance(refused, BaseException):
-                for nursery in nurseries:
-                    nursery.let_go()
+                for zygote in zygotes:
+                    zygote.let_go()
                 raise refused
-        for nursery, found in zip(nurseries, told, strict=True):
+        for zygote, found in zip(zygotes, told, strict=True):
             if isinstance(found, Found):
-                adopted.append((nursery, found))
-                self._fleet.nurseries[nursery.name] = nursery
+                adopted.append((zygote, found))
+                self._fleet.zygotes[zygote.name] = zygote
         # The newest first: it is the one that its release is made by, where nothing else is said.
         adopted.sort(key=lambda one: one[0].load.at, reverse=True)
         if adopted:
-            self.environment = max((nursery.environment for nursery, _ in adopted), key=lambda one: one.since)
+            self.environment = max((zygote.environment for zygote, _ in adopted), key=lambda one: one.since)
         return adopted
 
     async def check_programs(self, edition: Edition) -> Edition:
         """The same, if all its programs can be run; else it is given up. Raises ConfigError."""
-        roots, environment = (Path(edition.settings.root), self._fleet.root), edition.nursery.environment.general()
+        roots, environment = (Path(edition.settings.root), self._fleet.root), edition.zygote.environment.general()
         try:
             await asyncio.to_thread(check_programs, edition.settings, edition.loaded.services, roots, environment)
         except ConfigError:
@@ -141,65 +141,65 @@ class Editions:
 
     async def give_up(self, edition: Edition) -> None:
         """A release that was loaded in vain."""
-        await self.close_nursery(edition.nursery)
+        await self.close_zygote(edition.zygote)
 
-    async def close_nursery(self, nursery: Nursery) -> None:
+    async def close_zygote(self, zygote: ZygoteClient) -> None:
         """One that was made in vain."""
-        self._fleet.nurseries.pop(nursery.name, None)
-        self._loading.discard(nursery)
-        await nursery.close()
+        self._fleet.zygotes.pop(zygote.name, None)
+        self._loading.discard(zygote)
+        await zygote.close()
 
-    async def retire(self, nursery: Nursery) -> None:
+    async def retire(self, zygote: ZygoteClient) -> None:
         """Nothing of this release is to be started any more."""
-        self._fleet.nurseries.pop(nursery.name, None)
-        await nursery.retire()
-        self._retired.append(nursery)
+        self._fleet.zygotes.pop(zygote.name, None)
+        await zygote.retire()
+        self._retired.append(zygote)
 
     async def tidy(self) -> None:
         """Let go of what no live release and no replica needs."""
         desired = self._fleet.desired
         for name in self._fleet.editions.keys() - desired.needed():
             del self._fleet.editions[name]
-        used = {edition.nursery.name for edition in self._fleet.editions.values()}
+        used = {edition.zygote.name for edition in self._fleet.editions.values()}
         used.update(zygotes_in_use(desired, self._fleet.observed))
-        for name in [name for name in self._fleet.nurseries if name not in used]:
-            await self.retire(self._fleet.nurseries[name])
+        for name in [name for name in self._fleet.zygotes if name not in used]:
+            await self.retire(self._fleet.zygotes[name])
         await self.close_idle()
 
     async def close_idle(self) -> None:
         """End the zygotes of earlier releases whose last replica has gone."""
-        for nursery in [nursery for nursery in self._retired if nursery.idle]:
-            self._retired.remove(nursery)
-            await nursery.close()
+        for zygote in [zygote for zygote in self._retired if zygote.idle]:
+            self._retired.remove(zygote)
+            await zygote.close()
 
-    def all(self) -> list[Nursery]:
+    def all(self) -> list[ZygoteClient]:
         """Of all zygotes that live, or may."""
-        return [*self._fleet.nurseries.values(), *self._retired, *self._loading]
+        return [*self._fleet.zygotes.values(), *self._retired, *self._loading]
 
     def look(self) -> list[tuple[str, str]]:
-        """See whether every zygote answers; what has happened to them, as `Nursery.look` says it."""
-        return [one for nursery in self.all() for one in nursery.look()]
+        """See whether every zygote answers; what has happened to them, as `ZygoteClient.look` says it."""
+        return [one for zygote in self.all() for one in zygote.look()]
 
     @property
     def trouble(self) -> str:
         """What people should know of the zygotes; "" where all is well."""
-        return "; ".join(nursery.trouble for nursery in self.all() if nursery.trouble)
+        return "; ".join(zygote.trouble for zygote in self.all() if zygote.trouble)
 
     def let_go(self) -> None:
         """Leave all zygotes as they are, and know of them no more."""
-        for nursery in self.all():
-            nursery.let_go()
+        for zygote in self.all():
+            zygote.let_go()
         self._forget()
 
     def _forget(self) -> None:
         """What was let go of is not closed after that: the sockets at which it is found are the next supervisor's."""
         self._fleet.editions.clear()
-        self._fleet.nurseries.clear()
+        self._fleet.zygotes.clear()
         self._loading.clear()
         self._retired.clear()
 
     async def close(self) -> None:
         """End all zygotes, and whatever lives of them."""
-        for nursery in self.all():
-            await nursery.close()
+        for zygote in self.all():
+            await zygote.close()
         self._forget()

@@ -18,7 +18,7 @@ from fissile.machine.lastlines import told
 from fissile.machine.limits import Enforcement, Limits, detect, limits_of
 from fissile.machine.probe import TCP
 from fissile.machine.sockets import HOST, url
-from fissile.machine.zygote.client import Child, Nursery
+from fissile.machine.zygote.client import ProcessHandle, ZygoteClient
 from fissile.machine.zygote.protocol import Loaded
 from fissile.names import ServiceName, SetName
 from fissile.orchestrator.deploy_rules import live_release, sets_of
@@ -51,7 +51,7 @@ class Process(msgspec.Struct, frozen=True, eq=False):
     long as it lives.
     """
 
-    child: Child
+    child: ProcessHandle
     link: Link
     born: int | None
     parent: int
@@ -59,16 +59,16 @@ class Process(msgspec.Struct, frozen=True, eq=False):
 
 
 class Edition:
-    """A release as it is loaded here. settings: with the folder of its code. nursery: of the zygote that has imported
+    """A release as it is loaded here. settings: with the folder of its code. zygote: the one that has imported
     it last.
 
     sets: by replica set; filled when their doors are opened.
     """
 
-    def __init__(self, loaded: Loaded, settings: Settings, nursery: Nursery, limits: dict[str, Limits]) -> None:
+    def __init__(self, loaded: Loaded, settings: Settings, zygote: ZygoteClient, limits: dict[str, Limits]) -> None:
         self.loaded = loaded
         self.settings = settings
-        self.nursery = nursery
+        self.zygote = zygote
         self.limits = limits
         self.sets: dict[SetName, Service] = {}
         self.service_of = {name: service for service, names in loaded.services.items() for name in names}
@@ -174,7 +174,7 @@ class Fleet:
     All but editions and secrets is by replica set. routed: addresses, as replicas know them. sent: what each set was
     told.
     listeners: what there is to say of who answers at a program's port, by serial, where that is not itself.
-    nurseries: of the zygotes that fork, by name.
+    zygotes: those that fork, by name.
     last_lines: what those printed that did not come up, by replica set and slot.
     strays: births of replicas that serve on, though nobody can adopt them any more (see orphans).
     """
@@ -184,7 +184,7 @@ class Fleet:
         self.named = Path(settings.named or settings.root)
         self.state = state
         self.editions: dict[str, Edition] = {}
-        self.nurseries: dict[str, Nursery] = {}
+        self.zygotes: dict[str, ZygoteClient] = {}
         self.app = ApplicationState(LoadedSpecs(self.editions), time.time_ns())
         self.processes: dict[int, Process] = {}
         self.secrets = Secrets.new()
@@ -240,10 +240,10 @@ class Fleet:
         """The release of whose code and settings a replica set is made."""
         return self.editions[self.desired.sets[name].release]
 
-    def nursery_of(self, name: SetName) -> Nursery:
+    def zygote_of(self, name: SetName) -> ZygoteClient:
         """By whom a replica set's replicas are made."""
         want = self.desired.sets[name]
-        return self.nurseries.get(want.zygote) or self.editions[want.release].nursery
+        return self.zygotes.get(want.zygote) or self.editions[want.release].zygote
 
     def known(self, service: ServiceName) -> bool:
         """Whether a live release has this service."""
@@ -256,7 +256,7 @@ class Fleet:
     def roots(self) -> set[str]:
         """The folders of code that are needed: those of loaded releases, and those that processes came from."""
         loaded = {edition.settings.root for edition in self.editions.values()}
-        loaded |= {nursery.root for nursery in self.nurseries.values()}
+        loaded |= {zygote.root for zygote in self.zygotes.values()}
         return loaded | {process.root for process in self.processes.values()}
 
     def methods(self) -> set[str]:

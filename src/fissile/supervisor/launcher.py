@@ -12,7 +12,7 @@ from fissile.machine import withheld
 from fissile.machine.programs import check_program
 from fissile.machine.sockets import HOST, listen_handover, url
 from fissile.machine.zygote import sealed
-from fissile.machine.zygote.client import Child
+from fissile.machine.zygote.client import ProcessHandle
 from fissile.machine.zygote.protocol import Confinement, Fork
 from fissile.names import ServiceName
 from fissile.orchestrator.replica import Replica
@@ -33,14 +33,14 @@ class Launcher:
         self._fleet = fleet
         self._doors = doors
 
-    async def launch(self, replica: Replica, out: int, err: int) -> Child:
+    async def launch(self, replica: Replica, out: int, err: int) -> ProcessHandle:
         """The process of a replica; out, err: what it writes to. Raises ForkError or ConfigError."""
         service = self._fleet.service(replica.set)
         if service.settings.command:
             return await self._execute(service, replica, [out, err])
         return await self._fork(service, replica, [out, err])
 
-    async def _fork(self, service: Service, replica: Replica, fds: list[int]) -> Child:
+    async def _fork(self, service: Service, replica: Replica, fds: list[int]) -> ProcessHandle:
         """A replica that speaks with us."""
         if service.settings.guest:
             fds = [*fds, service.public[service.name].fileno()]
@@ -55,13 +55,13 @@ class Launcher:
         finally:
             handover.close()  # the replica has it
 
-    async def _fork_with(self, service: Service, replica: Replica, fds: list[int]) -> Child:
+    async def _fork_with(self, service: Service, replica: Replica, fds: list[int]) -> ProcessHandle:
         spec = self._spec(service, replica)
         address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
         token = self._fleet.secrets.control[service.name]
         if not service.settings.spawn:
             confinement = self._confinement(replica, spec)
-            return await self._fleet.nursery_of(service.set).fork(
+            return await self._fleet.zygote_of(service.set).fork(
                 spec,
                 address,
                 token,
@@ -78,11 +78,11 @@ class Launcher:
         finally:
             os.close(order)
 
-    async def _execute(self, service: Service, replica: Replica, fds: list[int]) -> Child:
+    async def _execute(self, service: Service, replica: Replica, fds: list[int]) -> ProcessHandle:
         """A program that knows nothing of us."""
         settings = service.settings
-        copy = Path(self._fleet.nursery_of(service.set).root)
-        given = self._fleet.nursery_of(service.set).environment.general()
+        copy = Path(self._fleet.zygote_of(service.set).root)
+        given = self._fleet.zygote_of(service.set).environment.general()
         check_program(service.name, settings, (copy, self._fleet.root), given)
         root = works_in(copy, self._fleet.root, service.name)
         folder = root / settings.folder
@@ -102,16 +102,16 @@ class Launcher:
         port: int,
         folder: str,
         fds: list[int],
-    ) -> Child:
+    ) -> ProcessHandle:
         confinement = self._confinement(replica, spec)
-        nursery = self._fleet.nursery_of(replica.set)
+        zygote = self._fleet.zygote_of(replica.set)
         told = self._environment(service, port) | environment(confinement.walls) | service.settings.environment
         told = self._searched(service, told)
-        return await nursery.execute(spec, arguments, told, folder, fds, confinement=confinement)
+        return await zygote.execute(spec, arguments, told, folder, fds, confinement=confinement)
 
     async def migrate(
         self, edition: Edition, service: ServiceName, names: tuple[str, ...], serial: int, out: int, err: int
-    ) -> Child:
+    ) -> ProcessHandle:
         """A process that runs the migrations of a service's components in a release. Raises ForkError."""
         found = edition.sets[edition.spec.sets[service]]
         replica = Replica(serial, found.set, 0, 0, edition.release.builds[service].name, 0.0)
@@ -121,7 +121,7 @@ class Launcher:
         walls = raise_walls(self._fleet, edition, found, replica.key)
         confinement = Confinement(disk=walls.write if walls is not None else None, walls=walls)
         told = environment(walls) | found.settings.environment
-        return await edition.nursery.fork(spec, address, token, [out, err], environment=told, confinement=confinement)
+        return await edition.zygote.fork(spec, address, token, [out, err], environment=told, confinement=confinement)
 
     def _confinement(self, replica: Replica, spec: ReplicaSpec) -> Confinement:
         limits = self._fleet.limits_of(replica)
@@ -134,7 +134,7 @@ class Launcher:
     def _environment(self, service: Service, port: int) -> dict[str, str]:
         """What a program is told: its port, its token, where its peers are; and nobody else's secrets."""
         edition = self._fleet.edition_of(service.set)
-        given = self._fleet.nursery_of(service.set).environment
+        given = self._fleet.zygote_of(service.set).environment
         names = [*edition.loaded.services, *edition.service_of]
         found = given.general() | withheld.own(given.components(), service.name, names)
         if service.settings.user:
@@ -155,7 +155,7 @@ class Launcher:
     def _searched(self, service: Service, environment: dict[str, str]) -> dict[str, str]:
         """The environment of a program, with which it finds its code in the copy of it."""
         fleet = self._fleet
-        copy = Path(fleet.nursery_of(service.set).root)
+        copy = Path(fleet.zygote_of(service.set).root)
         roots, home, own = (fleet.root, Path(fleet.named)), works_in(copy, fleet.root, service.name), service.settings
         packages = environments(own.command, home / own.folder, fleet.root, environment)
         projects = editable(packages, roots) if home == copy else ()
@@ -164,16 +164,16 @@ class Launcher:
         return found | {name: in_copy(found[name], roots, copy) for name in SEARCHED if name in found}
 
     def _spec(self, service: Service, replica: Replica, edition: Edition | None = None) -> ReplicaSpec:
-        nursery = self._fleet.nursery_of(service.set) if edition is None else edition.nursery
+        zygote = self._fleet.zygote_of(service.set) if edition is None else edition.zygote
         edition = edition or self._fleet.edition_of(service.set)
         settings, own = edition.settings, edition.settings.service(service.name)
-        config, told = nursery.loaded.config, self._fleet.app.told(service.set)
+        config, told = zygote.loaded.config, self._fleet.app.told(service.set)
         replica.routes = told.version
-        folder = str(Path(nursery.root) / own.folder)
+        folder = str(Path(zygote.root) / own.folder)
         return ReplicaSpec(
             application=getattr(own, own.guest) if own.guest else settings.app,
-            root=folder if own.guest else nursery.root,
-            source=str(Path(nursery.load.source) / (own.folder if own.guest else "")) if nursery.load.source else "",
+            root=folder if own.guest else zygote.root,
+            source=str(Path(zygote.load.source) / (own.folder if own.guest else "")) if zygote.load.source else "",
             service=service.name,
             set=service.set,
             slot=replica.slot,

@@ -15,7 +15,7 @@ import msgspec
 
 from fissile.errors import FissileError, advises
 from fissile.journal.journal import Journal, JournalError
-from fissile.machine.zygote.client import Child
+from fissile.machine.zygote.client import ProcessHandle
 from fissile.names import ServiceName
 from fissile.orchestrator.migration_rules import label as label_of
 from fissile.orchestrator.migration_rules import pending
@@ -45,7 +45,7 @@ class Launch(Protocol):
 
     async def launch_migration(
         self, edition: Edition, service: ServiceName, names: tuple[str, ...]
-    ) -> tuple[Child, Link]:
+    ) -> tuple[ProcessHandle, Link]:
         """A process that runs migrations. Raises ForkError or OSError."""
         ...
 
@@ -57,13 +57,13 @@ class Migrations:
         self._office = office
         self._turn = asyncio.Lock()
         self._writing = asyncio.Lock()
-        self._strangers: list[tuple[ReplicaSpec, Child, Link]] = []
+        self._strangers: list[tuple[ReplicaSpec, ProcessHandle, Link]] = []
 
     def pending(self, edition: Edition) -> dict[ServiceName, tuple[str, ...]]:
         """The components of a release whose migrations have not been run, by service."""
         return pending(edition.spec, self.done())
 
-    def adopt(self, spec: ReplicaSpec, child: Child, link: Link) -> None:
+    def adopt(self, spec: ReplicaSpec, child: ProcessHandle, link: Link) -> None:
         """A dead supervisor began it: it is waited for before another begins."""
         self._strangers.append((spec, child, link))
 
@@ -158,7 +158,7 @@ def _trouble(service: str, link: Link, status: int | None) -> Reason:
     return link.trouble or MigrationEnded(service, status)
 
 
-async def _end(children: Collection[Child]) -> None:
+async def _end(children: Collection[ProcessHandle]) -> None:
     """Ask them to end, kill those that do not, and wait for it: no other may begin beside them."""
     for number, seconds_max in ((signal.SIGTERM, GIVE_UP_SECONDS_MAX), (signal.SIGKILL, None)):
         left = [child for child in children if not child.exited.done()]

@@ -15,7 +15,7 @@ import msgspec
 
 from fissile.errors import ConfigError, FissileError, StartError
 from fissile.machine.environment import Environment
-from fissile.machine.zygote.client import Nursery
+from fissile.machine.zygote.client import ZygoteClient
 from fissile.names import ServiceName, SetName
 from fissile.orchestrator.restart_rules import Read, asleep, behind, imported_anew
 from fissile.releases.installed import installed, is_uvs, path_now, working_folder
@@ -95,10 +95,10 @@ class Restarts:
         """
         async with self._in_turn(services, who):
             fresh = await self._fresh(services, environment, packages=packages)
-            before = {name: edition.nursery for name, (edition, _) in fresh.items()}
-            for edition, nursery in fresh.values():
-                edition.nursery = nursery
-                self._editions.take_nursery(nursery)
+            before = {name: edition.zygote for name, (edition, _) in fresh.items()}
+            for edition, zygote in fresh.values():
+                edition.zygote = zygote
+                self._editions.take_zygote(zygote)
             done: dict[ServiceName, int] = {}
             left = asleep(self._fleet.desired, services)
             try:
@@ -119,7 +119,13 @@ class Restarts:
             del self._asked[order]
 
     async def _replace(
-        self, service: ServiceName, fresh: dict[str, tuple[Edition, Nursery]], who: str, why: str, *, before: list[str]
+        self,
+        service: ServiceName,
+        fresh: dict[str, tuple[Edition, ZygoteClient]],
+        who: str,
+        why: str,
+        *,
+        before: list[str],
     ) -> int:
         """One service's replicas; how many. before: services that were restarted already."""
         count = 0
@@ -137,9 +143,9 @@ class Restarts:
 
     async def _fresh(
         self, services: list[ServiceName], environment: Environment | None, *, packages: bool
-    ) -> dict[str, tuple[Edition, Nursery]]:
+    ) -> dict[str, tuple[Edition, ZygoteClient]]:
         """By release, a zygote that has imported it just now. Raises ConfigError or PackagesChanged."""
-        found: dict[str, tuple[Edition, Nursery]] = {}
+        found: dict[str, tuple[Edition, ZygoteClient]] = {}
         async with self._preparing:
             try:
                 for name in self._anew(services, environment):
@@ -151,8 +157,8 @@ class Restarts:
                             f"release {name} has been replaced meanwhile", remedy="see `fissile status`, and ask again"
                         )
             except BaseException:
-                for _, nursery in found.values():
-                    await self._editions.close_nursery(nursery)
+                for _, zygote in found.values():
+                    await self._editions.close_zygote(zygote)
                 raise
         return found
 
@@ -172,8 +178,8 @@ class Restarts:
             return []
         return imported_anew(fleet.desired, services, fleet.programs(), moves=environment is not None)
 
-    async def _load(self, edition: Edition, environment: Environment | None, *, packages: bool) -> Nursery:
-        settled = edition.nursery.load.settled
+    async def _load(self, edition: Edition, environment: Environment | None, *, packages: bool) -> ZygoteClient:
+        settled = edition.zygote.load.settled
         try:
             loaded = await self._editions.load(
                 edition.settings,
@@ -193,41 +199,41 @@ class Restarts:
         except BaseException:
             await self._editions.give_up(loaded)
             raise
-        return loaded.nursery
+        return loaded.zygote
 
-    async def _settle(self, before: dict[str, Nursery]) -> None:
+    async def _settle(self, before: dict[str, ZygoteClient]) -> None:
         """A zygote by which nothing came up is no better than the one before."""
         used = {want.zygote for want in self._fleet.desired.sets.values()}
-        for name, nursery in before.items():
+        for name, zygote in before.items():
             edition = self._fleet.editions.get(name)
             if edition is None:
                 continue
-            if edition.nursery.name in used:
-                self._editions.environment = edition.nursery.environment
-            elif nursery.name in self._fleet.nurseries:
-                edition.nursery = nursery
+            if edition.zygote.name in used:
+                self._editions.environment = edition.zygote.environment
+            elif zygote.name in self._fleet.zygotes:
+                edition.zygote = zygote
         await self._editions.tidy()
 
     def _told(
-        self, done: dict[ServiceName, int], left: list[ServiceName], fresh: dict[str, tuple[Edition, Nursery]]
+        self, done: dict[ServiceName, int], left: list[ServiceName], fresh: dict[str, tuple[Edition, ZygoteClient]]
     ) -> Restarted:
         fleet = self._fleet
         others = behind(
             fleet.desired,
             [service for service in fleet.names() if service not in done],
             fleet.programs(),
-            {name: _read(fleet.nursery_of(name)) for name in fleet.desired.sets},
-            {release: _read(nursery) for release, (_, nursery) in fresh.items()},
+            {name: _read(fleet.zygote_of(name)) for name in fleet.desired.sets},
+            {release: _read(zygote) for release, (_, zygote) in fresh.items()},
         )
-        read = {path: None for _, nursery in fresh.values() for path in nursery.load.files}
-        given = [str(fleet.nursery_of(name).environment) for one in done for name in fleet.desired.sets_of(one)]
+        read = {path: None for _, zygote in fresh.values() for path in zygote.load.files}
+        given = [str(fleet.zygote_of(name).environment) for one in done for name in fleet.desired.sets_of(one)]
         shown = given[0] if given and self._editions.keep else ""
-        warnings = tuple(dict.fromkeys(one for _, nursery in fresh.values() for one in nursery.loaded.warnings))
+        warnings = tuple(dict.fromkeys(one for _, zygote in fresh.values() for one in zygote.loaded.warnings))
         return Restarted(sum(done.values()), done, tuple(read), shown, tuple(left), tuple(others), warnings)
 
 
-def _read(nursery: Nursery) -> Read:
-    return Read(nursery.load.files, nursery.environment.block)
+def _read(zygote: ZygoteClient) -> Read:
+    return Read(zygote.load.files, zygote.environment.block)
 
 
 def check(release: str, missing: tuple[Missing, ...], before: Installed, consent: str) -> None:

@@ -295,8 +295,8 @@ class Rollouts:
     def _stale(self) -> tuple[str, ...]:
         """The files of settings that are not as what runs has read them."""
         fleet = self._fleet
-        nurseries = {fleet.nursery_of(name) for name in fleet.desired.sets if not fleet.command(name)}
-        found = [changed(one.load.files, one.files_now(fleet.root)) for one in nurseries]
+        zygotes = {fleet.zygote_of(name) for name in fleet.desired.sets if not fleet.command(name)}
+        found = [changed(one.load.files, one.files_now(fleet.root)) for one in zygotes]
         return tuple(sorted({path for paths in found for path in paths}))
 
     def _reread(self, settings: Settings) -> Settings:
@@ -331,8 +331,8 @@ class Rollouts:
         found = await self._editions.load(
             settings, kept.release.topology, {}, settled=Settled(kept.release, kept.installed)
         )
-        if found.nursery.strange:
-            self._office.say(f"warning: {found.nursery.strange}")
+        if found.zygote.strange:
+            self._office.say(f"warning: {found.zygote.strange}")
         return found
 
     def _newest(self) -> Edition:
@@ -409,7 +409,7 @@ class Rollouts:
         if msgspec.structs.replace(edition.settings, root=before.settings.root) != before.settings:
             await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
             await self._doors.open(edition, 0)
-            await edition.nursery.keep_just(dict(self._doors.kept))
+            await edition.zygote.keep_just(dict(self._doors.kept))
             self._editions.take(edition)
             await self._editions.tidy()
 
@@ -420,11 +420,11 @@ class Rollouts:
         self._editions.take(edition)
         try:
             # Others may have been opened and closed since it was loaded, while the way was cleared.
-            await edition.nursery.keep_just(dict(self._doors.kept))
+            await edition.zygote.keep_just(dict(self._doors.kept))
             await self._doors.open(edition, 0)
             self._office.admit(edition.loaded.services)
             desired, spec = fleet.desired, edition.spec
-            wanted = wishes(desired, fleet.editions[desired.current.name].spec, spec, edition.nursery.name)
+            wanted = wishes(desired, fleet.editions[desired.current.name].spec, spec, edition.zygote.name)
             migrates = bool(self.migrations.pending(edition))
             rollout = rollout_to(spec, order, desired, wanted, migrates=migrates, now=time.time())
             await self._office.change(Change(order.who, BeginRollout(rollout), rollout.reason), secrets=True)
@@ -435,7 +435,7 @@ class Rollouts:
                 await self._office.dismiss()
             raise
         if order.environment:
-            self._editions.environment = edition.nursery.environment
+            self._editions.environment = edition.zygote.environment
         self._begun.set()
         return rollout.number
 

@@ -146,7 +146,7 @@ def status_of(
     """The status of a fleet. journal, zygote: what is wrong with them, or "". waits: what the rollout waits for."""
     edition = fleet.edition
     return SupervisorStatus(
-        supervisor=SupervisorProcess(os.getpid(), edition.nursery.pid if edition is not None else None, zygote),
+        supervisor=SupervisorProcess(os.getpid(), edition.zygote.pid if edition is not None else None, zygote),
         application=edition.loaded.name if edition is not None else "",
         topology=fleet.topology,
         release=fleet.release,

@@ -39,7 +39,7 @@ from fissile.machine.procfs import born, look, mark_of, still_there
 from fissile.machine.programs import NOT_FOUND
 from fissile.machine.remains import ASKED_SECONDS
 from fissile.machine.sockets import HOST, listen_unix, remove_unix, restore
-from fissile.machine.zygote.client import Child, Found, Nursery, OtherFissile
+from fissile.machine.zygote.client import Found, OtherFissile, ProcessHandle, ZygoteClient
 from fissile.names import ServiceName, SetName, service_of, set_name
 from fissile.orchestrator import replica as known
 from fissile.orchestrator.acts import (
@@ -252,7 +252,7 @@ class Supervisor:
         return self._zygotes() | {process.child.pid for process in self._fleet.processes.values()}
 
     def _zygotes(self) -> set[int]:
-        return {pid for nursery in self._editions.all() for pid in nursery.own()}
+        return {pid for zygote in self._editions.all() for pid in zygote.own()}
 
     @property
     def rollouts(self) -> Rollouts:
@@ -279,7 +279,7 @@ class Supervisor:
 
     def _members(self) -> set[int]:
         """The processes of this application that are known here."""
-        zygotes = {nursery.pid for nursery in self._editions.all() if nursery.pid is not None}
+        zygotes = {zygote.pid for zygote in self._editions.all() if zygote.pid is not None}
         replicas = {process.child.pid for process in self._fleet.processes.values()}
         return {os.getpid(), *zygotes, *replicas, *self._fleet.app.strays}
 
@@ -307,7 +307,7 @@ class Supervisor:
             self._fleet.state.let_go()
             raise ConfigError(REPLICAS_MAY_NOT, remedy=REMEDY)
         self._logs.begin()
-        adopted: list[tuple[Nursery, Found]] = []
+        adopted: list[tuple[ZygoteClient, Found]] = []
         try:
             try:
                 adopted = await self._editions.adopt()
@@ -353,8 +353,8 @@ class Supervisor:
             return self.endpoints()
         except BaseException as error:
             if adopted or not self._touched:
-                for nursery, _ in adopted:
-                    nursery.let_go()
+                for zygote, _ in adopted:
+                    zygote.let_go()
                 await self._let_go()
             elif not isinstance(error, asyncio.CancelledError):  # else whoever gave it up says how it is to end
                 await self.stop(drain_seconds_max=0.0)
@@ -402,14 +402,14 @@ class Supervisor:
             await self._fleet.outside.look(self.journal, self._fleet.methods())
             await asyncio.sleep(CALLERS_LOOK_SECONDS)
 
-    async def _end_unknown(self, adopted: list[tuple[Nursery, Found]], why: FissileError) -> None:
+    async def _end_unknown(self, adopted: list[tuple[ZygoteClient, Found]], why: FissileError) -> None:
         """End what runs, though nobody knows any more what it is, and in which order it is to end."""
         self.say(f"{why}; all is ended at once, in no order")
         children = [child for _, found in adopted for child, _ in found.children]
         births = {child.pid: when for child in children if (when := born(child.pid)) is not None}
         await end_orphans(births, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
-        for nursery, _ in adopted:
-            await nursery.close()
+        for zygote, _ in adopted:
+            await zygote.close()
         ended = await self._end_orphans()
         if not adopted and not ended:
             raise nothing_runs(self._fleet.state.path.parent)
@@ -446,7 +446,7 @@ class Supervisor:
             await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
             self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
         live = edition.live()
-        wishes = {name: wish(edition.spec, service, edition.nursery.name) for service, name in live.sets.items()}
+        wishes = {name: wish(edition.spec, service, edition.zygote.name) for service, name in live.sets.items()}
         self._writer.begin(begun_again(before, live, wishes, goes_on=last is not None))
         for name in live.sets:
             fleet.secrets.add(name)
@@ -519,7 +519,7 @@ class Supervisor:
             seen = now
             await self.next_step()
 
-    async def _take_over(self, adopted: list[tuple[Nursery, Found]]) -> None:
+    async def _take_over(self, adopted: list[tuple[ZygoteClient, Found]]) -> None:
         """Another supervisor died: be its successor."""
         fleet, journal = self._fleet, self.journal
         desired, kept = journal.kept("desired"), journal.kept("secrets")
@@ -576,7 +576,7 @@ class Supervisor:
         for serial in handovers.keys() - here:
             remove_unix(str(handovers[serial]))
 
-    async def _find_strays(self, adopted: list[tuple[Child, ReplicaSpec]], buried: set[int]) -> None:
+    async def _find_strays(self, adopted: list[tuple[ProcessHandle, ReplicaSpec]], buried: set[int]) -> None:
         """Replicas whose zygote died, too: they serve on at the same doors, and follow nobody any more."""
         pids, mark = {child.pid for child, _ in adopted}, self._fleet.state.mark()
         known = {mark.of(serial).serial for serial in {*buried, *(spec.serial for _, spec in adopted)}}
@@ -618,19 +618,19 @@ class Supervisor:
         fleet.app.strays = {}
         self._woken.set()
 
-    async def _adopt_editions(self, adopted: list[tuple[Nursery, Found]], wanted: Desired) -> None:
+    async def _adopt_editions(self, adopted: list[tuple[ZygoteClient, Found]], wanted: Desired) -> None:
         """The releases that are wanted, from their zygotes or loaded anew."""
         fleet = self._fleet
         needed = wanted.needed()
-        for nursery, found in adopted:
+        for zygote, found in adopted:
             name = found.loaded.release.name
             if name in needed and name not in fleet.editions:
                 settings = found.load.settings
-                fleet.editions[name] = Edition(found.loaded, settings, nursery, fleet.limits_for(settings))
+                fleet.editions[name] = Edition(found.loaded, settings, zygote, fleet.limits_for(settings))
         for name in sorted(needed - fleet.editions.keys()):
             self._editions.take(await self._rollouts.load_kept(name))
 
-    def _adopt(self, child: Child, spec: ReplicaSpec, now: float) -> None:
+    def _adopt(self, child: ProcessHandle, spec: ReplicaSpec, now: float) -> None:
         if spec.migrate:
             # Not even one that nobody wants any more may run beside the next.
             link = self._desk.link(spec.serial)
@@ -678,9 +678,9 @@ class Supervisor:
             await self._server.start(self._control)
         if self._api_socket and os.path.basename(self._api_socket) not in there:
             self._renew_api()
-        for nursery in self._editions.all():
-            if nursery.path is not None and os.path.basename(nursery.path) not in there:
-                await nursery.renew()
+        for zygote in self._editions.all():
+            if zygote.path is not None and os.path.basename(zygote.path) not in there:
+                await zygote.renew()
         lost = [where for path, where in self._doors.paths().items() if os.path.basename(path) not in there]
         for name, number in lost:
             await self._doors.renew(name, number)
@@ -724,7 +724,7 @@ class Supervisor:
 
     async def launch_migration(
         self, edition: Edition, service: ServiceName, names: tuple[str, ...]
-    ) -> tuple[Child, Link]:
+    ) -> tuple[ProcessHandle, Link]:
         """A process that runs migrations. Raises ForkError or OSError."""
         serial = self._fleet.observed.next_serial()
         await self._endings.over(name=service, slot=NO_SLOT)
@@ -747,7 +747,7 @@ class Supervisor:
         child.exited.add_done_callback(lambda _: self._remove(asyncio.to_thread(take_down, self._fleet, [key])))
         return child, link
 
-    def _watch_migration(self, serial: int, child: Child, link: Link, of: SetName) -> None:
+    def _watch_migration(self, serial: int, child: ProcessHandle, link: Link, of: SetName) -> None:
         """With it ends what it started."""
         process = self._process(child, link, "")
         self._migrating.add(serial)
@@ -765,7 +765,7 @@ class Supervisor:
         printed = self._printed.pop(serial, None)
         if printed is None:
             return ()
-        root = self._fleet.nursery_of(name).root if name in self._fleet.desired.sets else ""
+        root = self._fleet.zygote_of(name).root if name in self._fleet.desired.sets else ""
         known = places(root, str(self._fleet.root)) if root else {}
         lines = tuple(edited(line, known) for line in printed.read())
         self._fleet.last_lines[name, slot] = lines
@@ -777,7 +777,7 @@ class Supervisor:
         if printed is not None:
             printed.close()
 
-    def _process(self, child: Child, link: Link, root: str) -> Process:
+    def _process(self, child: ProcessHandle, link: Link, root: str) -> Process:
         found = look(child.pid)
         when = found.born if found is not None and not found.ended else None
         return Process(child, link, when, found.parent if found is not None else 0, root)
@@ -846,7 +846,7 @@ class Supervisor:
         except OSError as error:
             return CannotStart(f"its log cannot be opened: {error}"), False
         self._printed[replica.serial] = LastLines(out)
-        root = self._fleet.nursery_of(replica.set).root
+        root = self._fleet.zygote_of(replica.set).root
         if self._keep:
             await self._rollouts.gather()  # so that it finds what others have made
         try:
@@ -883,7 +883,7 @@ class Supervisor:
         )
         self._see(replica, known.ReplicaReady())
 
-    def _settle_in(self, replica: Replica, child: Child, root: str) -> None:
+    def _settle_in(self, replica: Replica, child: ProcessHandle, root: str) -> None:
         """From now on its end is noticed. root: the folder of its code."""
         process = self._process(child, self._desk.link(replica.serial), root)
         self._fleet.processes[replica.serial] = process
@@ -995,7 +995,7 @@ class Supervisor:
                 self._reconciler.greet(replica, time.monotonic())
                 self._see(replica, known.ReplicaReady())
                 if report.imported and self._is_prepared(replica):
-                    self._spawn(self._fleet.nursery_of(replica.set).prepare(report.imported))
+                    self._spawn(self._fleet.zygote_of(replica.set).prepare(report.imported))
         elif isinstance(report, Heartbeat):
             self._see(replica, ReplicaReported(report))
             if report.differences:
@@ -1318,7 +1318,7 @@ class Supervisor:
     def endpoints(self) -> Endpoints:
         """Where everything is reached now."""
         fleet = self._fleet
-        zygote = fleet.edition.nursery.pid if self._keep and fleet.edition is not None else None
+        zygote = fleet.edition.zygote.pid if self._keep and fleet.edition is not None else None
         return Endpoints(
             pid=os.getpid(),
             born=born(os.getpid()),

@@ -36,33 +36,33 @@ from fissile.machine.zygote.protocol import (
     FDS_MAX,
     HEAD,
     MESSAGE_BYTES_MAX,
-    Buried,
+    AckExit,
+    AdoptChild,
+    ChildExited,
+    ChildRunning,
     Confinement,
     Drop,
-    Enquire,
     Examined,
     Exec,
     Exited,
     Fork,
     Forked,
     ForkFailed,
-    Foster,
     FromZygote,
+    GetInventory,
     Hello,
     Import,
+    Inventory,
     Keep,
     Kept,
-    Known,
     Listen,
     Load,
     Loaded,
     LoadFailed,
-    Noted,
     Ping,
     Pong,
     Retire,
     Settled,
-    Told,
     TooLarge,
     ToZygote,
     decode_from_zygote,
@@ -126,7 +126,7 @@ class OtherFissile(ForkError, ConfigError):
 UNCONFINED = Confinement()
 
 
-class Child:
+class ProcessHandle:
     """A forked replica. `exited` gets its exit code, a negative signal number, or None if not known.
 
     learned: called with the status when the zygote says it after all. told: whether a zygote will say how it ended.
@@ -224,7 +224,7 @@ class Found(msgspec.Struct, frozen=True):
     zygote: int
     load: Load
     loaded: Loaded
-    children: tuple[tuple[Child, ReplicaSpec], ...]
+    children: tuple[tuple[ProcessHandle, ReplicaSpec], ...]
     buried: tuple[tuple[ReplicaSpec, int | None], ...]
     sockets: dict[str, socket.socket]
 
@@ -237,7 +237,7 @@ class Memory(msgspec.Struct, frozen=True):
     loaded: Loaded
 
 
-class Nursery:
+class ZygoteClient:
     """One zygote and its children.
 
     pipes: gives a process's stdout and stderr by its name. path: the Unix socket at which a zygote that
@@ -252,7 +252,7 @@ class Nursery:
         path: str | None = None,
         marked: Mark | None = None,
     ) -> None:
-        self.children: dict[int, Child] = {}
+        self.children: dict[int, ProcessHandle] = {}
         if not load.environment.block:  # an earlier Fissile has not told which it was
             load = msgspec.structs.replace(load, environment=taken())
         self._load = load
@@ -266,7 +266,7 @@ class Nursery:
         self._socket: socket.socket | None = None
         self._loaded: asyncio.Future[Examined | LoadFailed] | None = None
         self._told: asyncio.Future[Memory] | None = None
-        self._orders: dict[int, asyncio.Future[Child]] = {}
+        self._orders: dict[int, asyncio.Future[ProcessHandle]] = {}
         self._specs: dict[int, ReplicaSpec] = {}
         self._sockets: dict[str, socket.socket] = {}
         self._buried: list[tuple[ReplicaSpec, int | None]] = []
@@ -288,7 +288,7 @@ class Nursery:
         self._given_up: list[tuple[float, subprocess.Popen[bytes]]] = []
         self._importing = 0
         # Those whose end was seen before their zygote has said how.
-        self._unexplained: dict[int, Child] = {}
+        self._unexplained: dict[int, ProcessHandle] = {}
         self._reviving: asyncio.Task[None] | None = None
         self._revive_at = 0.0
         self._revive_pause = REVIVE_SECONDS
@@ -532,7 +532,7 @@ class Nursery:
         for child in list(self.children.values()):
             spec = self._specs.get(child.pid)
             if spec is not None and child.handle is not None:
-                await self._send(Foster(child.pid, spec), [child.handle])
+                await self._send(AdoptChild(child.pid, spec), [child.handle])
         if self._imported:
             await self._import(tuple(self._imported))
         for name, sock in list(self._sockets.items()):
@@ -565,7 +565,7 @@ class Nursery:
         self._listen(sock)
         self._told = asyncio.get_running_loop().create_future()
         try:
-            await self._send(Enquire(), [])
+            await self._send(GetInventory(), [])
             async with asyncio.timeout(ADOPT_SECONDS_MAX):
                 told = await self._told
         except OtherFissile:
@@ -651,7 +651,7 @@ class Nursery:
         *,
         environment: dict[str, str] | None = None,
         confinement: Confinement = UNCONFINED,
-    ) -> Child:
+    ) -> ProcessHandle:
         """Fork a replica; fds: stdout, stderr, listening sockets. Raises ForkError."""
         return await self._order(
             lambda number: Fork(number, spec, control_address, control_token, environment or {}, confinement), fds
@@ -666,18 +666,18 @@ class Nursery:
         fds: list[int],
         *,
         confinement: Confinement = UNCONFINED,
-    ) -> Child:
+    ) -> ProcessHandle:
         """Run a program as a replica; fds: stdout, stderr, listening sockets. Raises ForkError."""
         text, raw = parted(environment)
         return await self._order(lambda number: Exec(number, spec, arguments, text, folder, confinement, raw), fds)
 
-    async def _order(self, make: Callable[[int], Fork | Exec], fds: list[int]) -> Child:
+    async def _order(self, make: Callable[[int], Fork | Exec], fds: list[int]) -> ProcessHandle:
         for _ in range(ORDER_ATTEMPTS - 1):
             with suppress(ZygoteHung):
                 return await self._ordered(make, fds)
         return await self._ordered(make, fds)
 
-    async def _ordered(self, make: Callable[[int], Fork | Exec], fds: list[int]) -> Child:
+    async def _ordered(self, make: Callable[[int], Fork | Exec], fds: list[int]) -> ProcessHandle:
         async with self._starting:
             if self._socket is None:
                 await self.start()
@@ -818,16 +818,16 @@ class Nursery:
                 waiting.set_exception(
                     ForkError(f"the system refuses a process: {message.message}", remedy="raise its limits")
                 )
-        elif isinstance(message, Known):
+        elif isinstance(message, ChildRunning):
             self._child(message.pid, message.handle)
             self._specs[message.pid] = message.spec
-        elif isinstance(message, Buried):
+        elif isinstance(message, ChildExited):
             self._buried.append((message.spec, message.status))
             self._note(message.pid)
         elif isinstance(message, Kept):
             self._sockets[message.name] = sock = socket.socket(fileno=self._handles.pop(0))
             sock.setblocking(False)
-        elif isinstance(message, Told):
+        elif isinstance(message, Inventory):
             letters, self._handles = self._handles[:2], self._handles[2:]
             if self._told is not None and not self._told.done():
                 order, answer = letters
@@ -841,14 +841,14 @@ class Nursery:
     def _note(self, pid: int) -> None:
         """Tell the zygote that an end is known."""
         with suppress(ForkError):
-            self._post(Noted(pid))
+            self._post(AckExit(pid))
 
-    def _child(self, pid: int, handle: bool) -> Child:
-        child = self.children[pid] = Child(pid, self._handles.pop(0) if handle else None)
+    def _child(self, pid: int, handle: bool) -> ProcessHandle:
+        child = self.children[pid] = ProcessHandle(pid, self._handles.pop(0) if handle else None)
         child.exited.add_done_callback(lambda _: self._forget(child))
         return child
 
-    def _forget(self, child: Child) -> None:
+    def _forget(self, child: ProcessHandle) -> None:
         if self.children.get(child.pid) is child:
             del self.children[child.pid]
             self._specs.pop(child.pid, None)

@@ -196,14 +196,14 @@ class Drop(msgspec.Struct, frozen=True, tag="drop"):
     name: str
 
 
-class Foster(msgspec.Struct, frozen=True, tag="foster"):
+class AdoptChild(msgspec.Struct, frozen=True, tag="adopt_child"):
     """Know of a replica of a dead zygote; its pidfd travels with this."""
 
     pid: int
     spec: ReplicaSpec
 
 
-class Noted(msgspec.Struct, frozen=True, tag="noted"):
+class AckExit(msgspec.Struct, frozen=True, tag="ack_exit"):
     """The supervisor knows of an end: it need not be remembered for the next one."""
 
     pid: int
@@ -215,8 +215,8 @@ class Ping(msgspec.Struct, frozen=True, tag="ping"):
     number: int
 
 
-class Enquire(msgspec.Struct, frozen=True, tag="enquire"):
-    """A new supervisor asks what there is. Answered by Known and Kept for each, then Told."""
+class GetInventory(msgspec.Struct, frozen=True, tag="get_inventory"):
+    """A new supervisor asks what there is. Answered by ChildRunning and Kept for each, then Inventory."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -296,7 +296,7 @@ class Exited(msgspec.Struct, frozen=True, tag="exited"):
     status: int | None
 
 
-class Known(msgspec.Struct, frozen=True, tag="known"):
+class ChildRunning(msgspec.Struct, frozen=True, tag="child_running"):
     """A replica that lives. With it travels its pidfd (`handle`)."""
 
     pid: int
@@ -304,7 +304,7 @@ class Known(msgspec.Struct, frozen=True, tag="known"):
     handle: bool
 
 
-class Buried(msgspec.Struct, frozen=True, tag="buried"):
+class ChildExited(msgspec.Struct, frozen=True, tag="child_exited"):
     """A replica that ended while nobody supervised. status: None where nobody saw how."""
 
     pid: int
@@ -324,14 +324,16 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
     number: int
 
 
-class Told(msgspec.Struct, frozen=True, tag="told"):
+class Inventory(msgspec.Struct, frozen=True, tag="inventory"):
     """That was all. With it travel the letters by which it began: the Load, and the Loaded that came of it."""
 
     pid: int
 
 
-ToZygote = Begin | Fork | Exec | Import | Keep | Listen | Drop | Retire | Foster | Noted | Ping | Enquire
-FromZygote = Hello | Examined | LoadFailed | Forked | ForkFailed | Exited | Known | Buried | Kept | Pong | Told
+ToZygote = Begin | Fork | Exec | Import | Keep | Listen | Drop | Retire | AdoptChild | AckExit | Ping | GetInventory
+FromZygote = (
+    Hello | Examined | LoadFailed | Forked | ForkFailed | Exited | ChildRunning | ChildExited | Kept | Pong | Inventory
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_to_zygote = msgspec.msgpack.Decoder(ToZygote).decode

@@ -49,8 +49,11 @@ from fissile.machine.remains import Ending, living
 from fissile.machine.zygote import sealed
 from fissile.machine.zygote.leftovers import Watch, sentences
 from fissile.machine.zygote.protocol import (
+    AckExit,
+    AdoptChild,
     Begin,
-    Buried,
+    ChildExited,
+    ChildRunning,
     Drop,
     Examined,
     Exec,
@@ -58,23 +61,20 @@ from fissile.machine.zygote.protocol import (
     Fork,
     Forked,
     ForkFailed,
-    Foster,
     FromZygote,
     Hello,
     Import,
+    Inventory,
     Keep,
     Kept,
-    Known,
     Listen,
     Load,
     Loaded,
     LoadFailed,
-    Noted,
     Ping,
     Pong,
     Retire,
     Settled,
-    Told,
     TooLarge,
     ToZygote,
     clipped,
@@ -113,7 +113,7 @@ EXIT_NOT_FOUND = 127
 ORDER: Any = Fork | Exec
 
 
-class Birth(msgspec.Struct, frozen=True):
+class ForkRequest(msgspec.Struct, frozen=True):
     """In the child: the descriptors that came with the order, its loop if it was a spare.
 
     What it is for is in the letter among them.
@@ -134,14 +134,14 @@ class Noticed(msgspec.Struct, frozen=True):
     read: dict[str, str] = {}
 
 
-class Spare(msgspec.Struct, frozen=True):
+class PreforkedWorker(msgspec.Struct, frozen=True):
     """A child that waits for its order on the other end of a socket."""
 
     pid: int
     connection: socket.socket
 
 
-class Ward(msgspec.Struct):
+class ChildRecord(msgspec.Struct):
     """A replica. status: how it ended, once it has, and when (monotonic seconds).
 
     pidfd: of one that another zygote forked, else -1.
@@ -164,9 +164,9 @@ class Zygote:
     def __init__(self, connection: socket.socket, listener: socket.socket | None = None) -> None:
         self._connection: socket.socket | None = connection
         self._listener = listener
-        self._wards: dict[int, Ward] = {}
+        self._wards: dict[int, ChildRecord] = {}
         self._kept: dict[str, int] = {}
-        self._spare: Spare | None = None
+        self._spare: PreforkedWorker | None = None
         self._graph: Graph | None = None
         marked = mark.own()
         self._doorman = Doorman(marked.application if marked is not None else "", lambda: (os.getpid(),))
@@ -183,7 +183,7 @@ class Zygote:
         signal.signal(signal.SIGCHLD, _noticed)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 
-    def serve(self) -> Birth | None:
+    def serve(self) -> ForkRequest | None:
         """Returns in a child with what it is for; in the zygote with None, at the end."""
         if self._connection is not None:
             self._poll.register(self._connection, select.POLLIN)
@@ -278,7 +278,7 @@ class Zygote:
         self._poll.register(connection, select.POLLIN)
         self._tell(Hello())
 
-    def _obey(self, message: ToZygote, fds: list[int]) -> Birth | None:
+    def _obey(self, message: ToZygote, fds: list[int]) -> ForkRequest | None:
         if isinstance(message, (Fork, Exec)):
             if isinstance(message, Fork) and self._spare is not None and self._use(self._spare, message, fds):
                 return None
@@ -300,15 +300,15 @@ class Zygote:
         elif isinstance(message, Retire):
             self._spares = False
             self._drop_spare()
-        elif isinstance(message, Noted):
+        elif isinstance(message, AckExit):
             ward = self._wards.get(message.pid)
             if ward is not None and ward.ended:
                 del self._wards[message.pid]
         elif isinstance(message, Ping):
             self._tell(Pong(message.number))
-        elif isinstance(message, Foster):
+        elif isinstance(message, AdoptChild):
             (pidfd,) = fds
-            self._wards[message.pid] = Ward(message.pid, message.spec, pidfd)
+            self._wards[message.pid] = ChildRecord(message.pid, message.spec, pidfd)
             self._poll.register(pidfd, select.POLLIN)
         else:
             self._introduce()
@@ -349,14 +349,14 @@ class Zygote:
         """Tell a new supervisor all that it has to know."""
         for ward in list(self._wards.values()):
             if ward.ended:
-                self._tell(Buried(ward.pid, ward.spec, ward.status))
+                self._tell(ChildExited(ward.pid, ward.spec, ward.status))
             else:
                 handle = _pidfd(ward.pid)
-                self._tell(Known(ward.pid, ward.spec, bool(handle)), handle)
+                self._tell(ChildRunning(ward.pid, ward.spec, bool(handle)), handle)
                 _close_all(handle)
         for name, fd in self._kept.items():
             self._tell(Kept(name), [fd])
-        self._tell(Told(os.getpid()), self._letters)
+        self._tell(Inventory(os.getpid()), self._letters)
 
     def _tell(self, message: FromZygote, fds: list[int] | None = None) -> bool:
         """Say something to the supervisor; whether there was one to hear it."""
@@ -371,7 +371,7 @@ class Zygote:
             return False
         return True
 
-    def _make_spare(self, graph: Graph) -> Birth | None:
+    def _make_spare(self, graph: Graph) -> ForkRequest | None:
         """Returns in the spare, once it is wanted."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         flush_output()
@@ -384,7 +384,7 @@ class Zygote:
             return None
         if pid:
             theirs.close()
-            self._spare = Spare(pid, ours)
+            self._spare = PreforkedWorker(pid, ours)
             return None
         ours.close()
         self._leave()
@@ -396,9 +396,9 @@ class Zygote:
         theirs.close()
         order, fds = received
         assert isinstance(order, Fork)
-        return Birth(fds, loop)
+        return ForkRequest(fds, loop)
 
-    def _use(self, spare: Spare, order: Fork, fds: list[int]) -> bool:
+    def _use(self, spare: PreforkedWorker, order: Fork, fds: list[int]) -> bool:
         """Give the order to the spare; whether it has taken it: one that hangs does not, nor one that is gone."""
         self._spare = None
         try:
@@ -422,13 +422,13 @@ class Zygote:
             self._spare = None
 
     def _born(self, pid: int, order: Fork | Exec, fds: list[int]) -> None:
-        self._wards[pid] = Ward(pid, order.spec)
+        self._wards[pid] = ChildRecord(pid, order.spec)
         _close_all(fds)
         handle = _pidfd(pid)
         self._tell(Forked(order.order, pid, bool(handle)), handle)
         _close_all(handle)
 
-    def _fork(self, order: Fork | Exec, fds: list[int]) -> Birth | None:
+    def _fork(self, order: Fork | Exec, fds: list[int]) -> ForkRequest | None:
         flush_output()
         try:
             pid = os.fork()
@@ -438,7 +438,7 @@ class Zygote:
             return None
         if pid == 0:
             self._leave()
-            return Birth(fds)
+            return ForkRequest(fds)
         self._born(pid, order, fds)
         return None
 
@@ -477,7 +477,7 @@ class Zygote:
             ward.pidfd = -1
             self._bury(ward, None)
 
-    def _bury(self, ward: Ward, status: int | None) -> None:
+    def _bury(self, ward: ChildRecord, status: int | None) -> None:
         """Report an end, and remember it until a supervisor has noted it: this one may be dying."""
         ward.ended, ward.status, ward.ended_at = True, status, time.monotonic()
         self._tell(Exited(ward.pid, status))
@@ -492,7 +492,7 @@ class Zygote:
         self._signal_all(signal.SIGKILL)
         self._reap()
 
-    def _living(self) -> list[Ward]:
+    def _living(self) -> list[ChildRecord]:
         return [ward for ward in self._wards.values() if not ward.ended]
 
     def _signal_all(self, number: signal.Signals) -> None:
@@ -695,7 +695,7 @@ def import_all(modules: Iterable[str], renewal: Renewal) -> None:
     gc.freeze()
 
 
-def live(birth: Birth) -> int:
+def live(birth: ForkRequest) -> int:
     """In the child: be the replica."""
     os.setsid()
     letter, out, err, *listening = birth.fds
