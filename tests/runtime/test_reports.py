@@ -13,7 +13,7 @@ from fissile.runtime.differences import DIFFERENCES_MAX, Differences
 from fissile.runtime.guest import Guest
 from fissile.runtime.replica import ControlLink
 from fissile.runtime.stacks import STACKS_SIGNAL, Stacks
-from fissile.supervisor.desk import Desk, Link
+from fissile.supervisor.control_server import ControlServer, ReplicaSession
 
 RELEASE = "r1"
 # Well before the next heartbeat is due, on a machine that is busy with something else, too.
@@ -21,14 +21,14 @@ SOON_SECONDS = 0.9 * HEARTBEAT_SECONDS
 
 
 class Office:
-    """A supervisor's desk that keeps what it hears, with the time (monotonic seconds)."""
+    """A supervisor's control_server that keeps what it hears, with the time (monotonic seconds)."""
 
     def __init__(self) -> None:
         self.beats: list[tuple[float, Heartbeat]] = []
         self.news = asyncio.Event()
-        self.desk = Desk(self._heard)
+        self.control_server = ControlServer(self._heard)
 
-    def _heard(self, _: Link, report: Observed) -> None:
+    def _heard(self, _: ReplicaSession, report: Observed) -> None:
         if isinstance(report, Heartbeat):
             self.beats.append((time.monotonic(), report))
             self.news.set()
@@ -46,8 +46,8 @@ async def reporting(folder: Path) -> AsyncIterator[tuple[Guest, Office]]:
     routes = Routes(release=RELEASE)
     spec = ReplicaSpec("none", str(folder), "web", "web", 0, "b", RELEASE, (), routes, "t", {}, serial=1, guest="asgi")
     guest, office = Guest(spec, []), Office()
-    office.desk.link(1).settle(os.getpid())
-    server = office.desk.server({"web": "t"})
+    office.control_server.session(1).settle(os.getpid())
+    server = office.control_server.server({"web": "t"})
     path = str(folder / "control.sock")
     await server.start(listen_unix(path))
     control = ControlLink(guest, f"unix:{path}", "t")

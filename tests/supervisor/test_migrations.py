@@ -14,7 +14,7 @@ from fissile.machine.zygote.client import ProcessHandle, ZygoteClient
 from fissile.machine.zygote.protocol import Load, Loaded
 from fissile.releases.release import Build, Release
 from fissile.settings.schema import Settings
-from fissile.supervisor.desk import Link
+from fissile.supervisor.control_server import ReplicaSession
 from fissile.supervisor.fleet import Edition
 from fissile.supervisor.migrations import MIGRATED, Migrations
 
@@ -40,13 +40,13 @@ class Office:
 
     async def launch_migration(
         self, edition: Edition, service: str, names: tuple[str, ...]
-    ) -> tuple[ProcessHandle, Link]:
+    ) -> tuple[ProcessHandle, ReplicaSession]:
         await asyncio.sleep(0)
         child = Process(1, None)
         self.running.append(child)
         self.most = max(self.most, len(self.running))
         child.exited.add_done_callback(lambda _: self.running.remove(child))
-        return child, Link(1)
+        return child, ReplicaSession(1)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Routes
 from fissile.settings.application import ready_before
 from fissile.settings.schema import FILE_NAME, Settings
 from fissile.supervisor.callers import Callers
-from fissile.supervisor.desk import Link
+from fissile.supervisor.control_server import ReplicaSession
 from fissile.supervisor.differences import Differences
 from fissile.supervisor.service import Secrets, Service
 from fissile.supervisor.state import STACKS, StateFolder
@@ -52,7 +52,7 @@ class Process(msgspec.Struct, frozen=True, eq=False):
     """
 
     child: ProcessHandle
-    link: Link
+    session: ReplicaSession
     born: int | None
     parent: int
     root: str

@@ -65,7 +65,7 @@ class LinuxExecutor:
         process = self._process(replica)
         if process is not None:
             heirs = {door: tuple(map(self._fleet.handover, to)) for door, to in order.heirs.items()}
-            process.link.drain(Drain(order.seconds_max, order.idle_seconds_max, heirs))
+            process.session.drain(Drain(order.seconds_max, order.idle_seconds_max, heirs))
 
     def stop(self, replica: Replica, reason: Reason) -> None:
         """See Executor."""
@@ -107,8 +107,8 @@ class LinuxExecutor:
     def push_routes(self, replica: Replica, told: Told) -> None:
         """See Executor."""
         process = self._process(replica)
-        if process is not None and not process.link.was_told(told.version):
-            process.link.tell(self._fleet.rendered(told))
+        if process is not None and not process.session.was_told(told.version):
+            process.session.tell(self._fleet.rendered(told))
 
     def ask(self, replica: Replica) -> None:
         """See Executor."""

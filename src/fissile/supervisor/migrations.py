@@ -21,7 +21,7 @@ from fissile.orchestrator.migration_rules import label as label_of
 from fissile.orchestrator.migration_rules import pending
 from fissile.orchestrator.reasons import CannotStart, InternalError, MigrationEnded, MigrationTooSlow, Reason, Said
 from fissile.runtime.control import ReplicaSpec
-from fissile.supervisor.desk import Link
+from fissile.supervisor.control_server import ReplicaSession
 from fissile.supervisor.fleet import Edition
 
 MIGRATION_SECONDS_MAX = 3600.0
@@ -45,7 +45,7 @@ class Launch(Protocol):
 
     async def launch_migration(
         self, edition: Edition, service: ServiceName, names: tuple[str, ...]
-    ) -> tuple[ProcessHandle, Link]:
+    ) -> tuple[ProcessHandle, ReplicaSession]:
         """A process that runs migrations. Raises ForkError or OSError."""
         ...
 
@@ -57,15 +57,15 @@ class Migrations:
         self._office = office
         self._turn = asyncio.Lock()
         self._writing = asyncio.Lock()
-        self._strangers: list[tuple[ReplicaSpec, ProcessHandle, Link]] = []
+        self._strangers: list[tuple[ReplicaSpec, ProcessHandle, ReplicaSession]] = []
 
     def pending(self, edition: Edition) -> dict[ServiceName, tuple[str, ...]]:
         """The components of a release whose migrations have not been run, by service."""
         return pending(edition.spec, self.done())
 
-    def adopt(self, spec: ReplicaSpec, child: ProcessHandle, link: Link) -> None:
+    def adopt(self, spec: ReplicaSpec, child: ProcessHandle, session: ReplicaSession) -> None:
         """A dead supervisor began it: it is waited for before another begins."""
-        self._strangers.append((spec, child, link))
+        self._strangers.append((spec, child, session))
 
     async def note(self, spec: ReplicaSpec, status: int | None) -> None:
         """It ended while nobody supervised. Raises JournalError."""
@@ -104,13 +104,13 @@ class Migrations:
         """Why the one with this label failed, if it did."""
         trouble = None
         while self._strangers:
-            spec, child, link = self._strangers[0]
+            spec, child, session = self._strangers[0]
             await asyncio.wait([child.exited])
             status = child.exited.result()
             await self.note(spec, status)
             # Nobody knows how one ended whose zygote is gone: it is run again.
             if status and label_of(spec.service, spec.build) == label:
-                trouble = _trouble(spec.service, link, status)
+                trouble = _trouble(spec.service, session, status)
             self._strangers.pop(0)
         return trouble
 
@@ -118,7 +118,7 @@ class Migrations:
         self._office.say(f"{service}: migrating {', '.join(names)}")
         launching = asyncio.ensure_future(self._office.launch_migration(edition, service, names))
         try:
-            child, link = await asyncio.shield(launching)
+            child, session = await asyncio.shield(launching)
         except asyncio.CancelledError:
             with suppress(FissileError, OSError):
                 child, _ = await launching
@@ -136,7 +136,7 @@ class Migrations:
             await _end([child])
             raise
         if status != 0:
-            return _trouble(service, link, status)
+            return _trouble(service, session, status)
         await self._remember(label)
         return None
 
@@ -154,8 +154,8 @@ class Migrations:
                 await asyncio.to_thread(self._office.journal.keep, MIGRATED, kept)
 
 
-def _trouble(service: str, link: Link, status: int | None) -> Reason:
-    return link.trouble or MigrationEnded(service, status)
+def _trouble(service: str, session: ReplicaSession, status: int | None) -> Reason:
+    return session.trouble or MigrationEnded(service, status)
 
 
 async def _end(children: Collection[ProcessHandle]) -> None:

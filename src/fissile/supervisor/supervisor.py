@@ -102,7 +102,7 @@ from fissile.runtime.places import edited, places
 from fissile.settings.schema import Settings
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning
 from fissile.supervisor.callers import LOOK_SECONDS as CALLERS_LOOK_SECONDS
-from fissile.supervisor.desk import Desk, Link
+from fissile.supervisor.control_server import ControlServer, ReplicaSession
 from fissile.supervisor.doors import Doors, pages
 from fissile.supervisor.editions import COPIES, Editions
 from fissile.supervisor.endings import Endings
@@ -197,7 +197,7 @@ class Supervisor:
         )
         self._reconciler = Reconciler(self._fleet.app, self._executor, self._writer, self._complain)
         self._fleet.app.on_broken = self._tell_broken
-        self._desk = Desk(self._heard, self._complain)
+        self._control_server = ControlServer(self._heard, self._complain)
         self._doorman: Doorman | None = None
         self._server: Server | None = None
         self._control: socket.socket | None = None
@@ -456,7 +456,7 @@ class Supervisor:
         await self._doors.open(edition, self._port, bound)
         if self._port and not pages(edition):
             self.say(f"warning: nothing has a page that port {self._port} could be of")
-        await self._open_desk()
+        await self._open_control_server()
         how = f", release {live.name} as it ran last" if last is not None else ""
         kept = {} if last is not None else {DOWN: FIRST_START}
         kept |= {PORT: msgspec.msgpack.encode((self._port, self._doors.port_of(edition)))}
@@ -562,7 +562,7 @@ class Supervisor:
         fleet.enforcement.sweep({f"{spec.set}.{spec.slot}.{spec.serial}" for _, spec in children})
         fleet.app.routed.take_over(now + SETTLE_SECONDS_MAX)
         await self._doors.close_unused()
-        await self._open_desk()
+        await self._open_control_server()
         await self._editions.tidy()
         await self._find_strays(children, {spec.serial for spec, _ in buried})
         await self._record("SupervisorReturned", f"{len(children)} replicas adopted")
@@ -633,10 +633,10 @@ class Supervisor:
     def _adopt(self, child: ProcessHandle, spec: ReplicaSpec, now: float) -> None:
         if spec.migrate:
             # Not even one that nobody wants any more may run beside the next.
-            link = self._desk.link(spec.serial)
-            link.settle(child.pid)
-            self._rollouts.migrations.adopt(spec, child, link)
-            self._watch_migration(spec.serial, child, link, SetName(spec.set))
+            session = self._control_server.session(spec.serial)
+            session.settle(child.pid)
+            self._rollouts.migrations.adopt(spec, child, session)
+            self._watch_migration(spec.serial, child, session, SetName(spec.set))
             if not self._fleet.desired.wants(SetName(spec.set), spec.release, migrates=True):
                 child.signal(signal.SIGKILL)
             return
@@ -696,8 +696,8 @@ class Supervisor:
         except (FissileError, KeyError) as error:
             self.say(f"{service_of(name)} takes no new connections of other services: {error}")
 
-    async def _open_desk(self) -> None:
-        self._server = self._desk.server(self._fleet.secrets.control)
+    async def _open_control_server(self) -> None:
+        self._server = self._control_server.server(self._fleet.secrets.control)
         self._control = listen_unix(self._fleet.state.socket_path(CONTROL_SOCKET), self._fleet.state.socket_mode)
         await self._server.start(self._control)
 
@@ -707,7 +707,7 @@ class Supervisor:
             if name not in self._fleet.secrets.services:
                 self._fleet.secrets.add(name)
         if self._server is not None:
-            self._server.access = self._desk.access(self._fleet.secrets.control)
+            self._server.access = self._control_server.access(self._fleet.secrets.control)
         self._logs.width = max(len(name) for name in [*self._fleet.secrets.services, ACTOR])
 
     async def dismiss(self) -> None:
@@ -724,11 +724,11 @@ class Supervisor:
 
     async def launch_migration(
         self, edition: Edition, service: ServiceName, names: tuple[str, ...]
-    ) -> tuple[ProcessHandle, Link]:
+    ) -> tuple[ProcessHandle, ReplicaSession]:
         """A process that runs migrations. Raises ForkError or OSError."""
         serial = self._fleet.observed.next_serial()
         await self._endings.over(name=service, slot=NO_SLOT)
-        link = self._desk.link(serial)
+        session = self._control_server.session(serial)
         try:
             out, err = self._logs.pipes(service)
             self._printed[serial] = LastLines(out)
@@ -738,22 +738,22 @@ class Supervisor:
                 os.close(out)
                 os.close(err)
         except BaseException:
-            self._desk.forget(serial)
+            self._control_server.forget(serial)
             self._forget_printed(serial)
             raise
-        link.settle(child.pid)
+        session.settle(child.pid)
         key = Replica(serial, edition.spec.sets[service], 0, 0, "", 0.0).key
-        self._watch_migration(serial, child, link, edition.spec.sets[service])
+        self._watch_migration(serial, child, session, edition.spec.sets[service])
         child.exited.add_done_callback(lambda _: self._remove(asyncio.to_thread(take_down, self._fleet, [key])))
-        return child, link
+        return child, session
 
-    def _watch_migration(self, serial: int, child: ProcessHandle, link: Link, of: SetName) -> None:
+    def _watch_migration(self, serial: int, child: ProcessHandle, session: ReplicaSession, of: SetName) -> None:
         """With it ends what it started."""
-        process = self._process(child, link, "")
+        process = self._process(child, session, "")
         self._migrating.add(serial)
 
         def exited(_: object) -> None:
-            self._desk.forget(serial)
+            self._control_server.forget(serial)
             self._migrating.discard(serial)
             self._remember_printed(of, NO_SLOT, serial)
             self._endings.begin(Replica(serial, of, NO_SLOT, 0, "", 0.0), process)
@@ -777,10 +777,10 @@ class Supervisor:
         if printed is not None:
             printed.close()
 
-    def _process(self, child: ProcessHandle, link: Link, root: str) -> Process:
+    def _process(self, child: ProcessHandle, session: ReplicaSession, root: str) -> Process:
         found = look(child.pid)
         when = found.born if found is not None and not found.ended else None
-        return Process(child, link, when, found.parent if found is not None else 0, root)
+        return Process(child, session, when, found.parent if found is not None else 0, root)
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -840,7 +840,7 @@ class Supervisor:
         alone = self._fleet.desired.sets[replica.set].replicas_max == 1
         service = replica.service
         name = service if alone else f"{service}.{replica.slot}"
-        self._desk.link(replica.serial)
+        self._control_server.session(replica.serial)
         try:
             out, err = self._logs.pipes(name)
         except OSError as error:
@@ -885,9 +885,9 @@ class Supervisor:
 
     def _settle_in(self, replica: Replica, child: ProcessHandle, root: str) -> None:
         """From now on its end is noticed. root: the folder of its code."""
-        process = self._process(child, self._desk.link(replica.serial), root)
+        process = self._process(child, self._control_server.session(replica.serial), root)
         self._fleet.processes[replica.serial] = process
-        process.link.settle(child.pid)
+        process.session.settle(child.pid)
         self._woken.set()
         service = self._fleet.service_at(replica.set, replica.build)
         probe = self._spawn(self._probe(replica, process, service)) if service.settings.command else None
@@ -931,7 +931,7 @@ class Supervisor:
         limits = self._fleet.limits_of(replica)
         usage = self._fleet.enforcement.usage(replica.key, replica.pid) if limits.grouped else None
         memory = verdict(replica.pid, usage, limits) if usage is not None else None
-        found = Exit(status, process.link.trouble, process.link.mistake, hopeless, memory)
+        found = Exit(status, process.session.trouble, process.session.mistake, hopeless, memory)
         program = replica.set in self._fleet.programs()
         how, mistake = ended_how(found, replica.pid, was_ready=replica.ready_at is not None, program=program)
         self._clear(replica)
@@ -939,7 +939,7 @@ class Supervisor:
 
     def _clear(self, replica: Replica) -> None:
         """Nothing that was made for it is left."""
-        self._desk.forget(replica.serial)
+        self._control_server.forget(replica.serial)
         self._forget_printed(replica.serial)
         self._fleet.listeners.pop(replica.serial, None)
         service = self._fleet.sets.get(replica.set)
@@ -984,8 +984,8 @@ class Supervisor:
         elif replica.stuck or not isinstance(observation, ReplicaReported):
             self._woken.set()
 
-    def _heard(self, link: Link, report: Observed) -> None:
-        replica = self._fleet.replica(link.serial)
+    def _heard(self, session: ReplicaSession, report: Observed) -> None:
+        replica = self._fleet.replica(session.serial)
         if replica is None:
             return
         if isinstance(report, ReplicaReady):
@@ -1081,7 +1081,7 @@ class Supervisor:
                 process = self._fleet.processes.get(serial)
                 if process is not None:
                     to = {d: {self._fleet.handover(taker): n for taker, n in by.items()} for d, by in doors.items()}
-                    process.link.move(Move(to))
+                    process.session.move(Move(to))
 
     # -- routes -----------------------------------------------------------------------------------
 
@@ -1455,10 +1455,10 @@ class Supervisor:
         children = [process.child for process in ending]
         self._stop_limit = time.monotonic() + seconds_max
         for process in ending:
-            replica = self._fleet.replica(process.link.serial)
+            replica = self._fleet.replica(process.session.serial)
             if replica is not None:
                 self._fleet.observed.end(replica, AllStops(), fault=False)
-                process.link.drain(Drain(seconds_max))  # nobody takes over, which a signal does not say
+                process.session.drain(Drain(seconds_max))  # nobody takes over, which a signal does not say
                 self._executor.tell_to_stop(replica, process, self._fleet.stop_signal(replica))
         # Who starts serves nobody.
         deaf = [process.child for process in ending if self._starts(process)]
@@ -1473,14 +1473,14 @@ class Supervisor:
             child.signal(signal.SIGKILL)
         if children:
             await asyncio.wait([child.exited for child in children])
-        await self._endings.over(serials=[process.link.serial for process in ending])
+        await self._endings.over(serials=[process.session.serial for process in ending])
 
     def _starts(self, process: Process) -> bool:
-        replica = self._fleet.replica(process.link.serial)
+        replica = self._fleet.replica(process.session.serial)
         return replica is not None and hears_no_signal(replica, program=self._fleet.command(replica.set))
 
     def _service_of(self, process: Process) -> str:
-        replica = self._fleet.replica(process.link.serial)
+        replica = self._fleet.replica(process.session.serial)
         return replica.set if replica is not None else ""
 
     async def _still(self) -> None:

@@ -37,7 +37,7 @@ CONCURRENCY = 4096  # every replica holds one stream open
 _peer: ContextVar[int] = ContextVar("peer", default=0)
 
 
-class Link:
+class ReplicaSession:
     """One replica as it is known by its reports.
 
     pid: of its process, once that is there; 0 if there is none any more.
@@ -105,57 +105,57 @@ class Link:
                 await news.wait()
 
 
-class Desk:
+class ControlServer:
     """Serves Control to replicas.
 
     heard: gets every report of a replica that is known here. refused: of whoever reported for another.
     """
 
     def __init__(
-        self, heard: Callable[[Link, Observed], None], refused: Callable[[str], None] = lambda _: None
+        self, heard: Callable[[ReplicaSession, Observed], None], refused: Callable[[str], None] = lambda _: None
     ) -> None:
         self._heard = heard
         self._refused = refused
-        self._links: dict[int, Link] = {}
+        self._sessions: dict[int, ReplicaSession] = {}
 
-    def link(self, serial: int) -> Link:
-        """The link of a replica; made before the replica is, so that none of its reports is missed."""
-        return self._links.setdefault(serial, Link(serial))
+    def session(self, serial: int) -> ReplicaSession:
+        """The session of a replica; made before the replica is, so that none of its reports is missed."""
+        return self._sessions.setdefault(serial, ReplicaSession(serial))
 
     def forget(self, serial: int) -> None:
         """A replica has ended."""
-        link = self._links.pop(serial, None)
-        if link is not None:
-            link.settle(0)
+        session = self._sessions.pop(serial, None)
+        if session is not None:
+            session.settle(0)
 
-    async def _link_of(self, hello: ReplicaHello) -> Link | None:
-        """The link of a replica that is known here. Raises PermissionDenied where another process speaks for it."""
-        link, peer = self._links.get(hello.serial), _peer.get()
-        if link is None or peer == 0:
-            return link
+    async def _session_of(self, hello: ReplicaHello) -> ReplicaSession | None:
+        """The session of a replica that is known here. Raises PermissionDenied where another process speaks for it."""
+        session, peer = self._sessions.get(hello.serial), _peer.get()
+        if session is None or peer == 0:
+            return session
         # A child may be faster than the news of it.
-        pid = await asyncio.shield(link.pid)
+        pid = await asyncio.shield(session.pid)
         if pid == peer:
-            return link
+            return session
         self._refused(f"process {peer} reported for replica {hello.serial} of {hello.service!r:.80}, which it is not")
         raise PermissionDenied("this process is not the replica that it says it is", remedy="report for yourself")
 
     async def attach(self, hello: ReplicaHello) -> AsyncGenerator[Command]:
         """See Control."""
-        link = await self._link_of(hello)
-        if link is not None:
-            async for command in link.commands():
+        session = await self._session_of(hello)
+        if session is not None:
+            async for command in session.commands():
                 yield command
 
     async def report(self, observation: Observed) -> None:
         """See Control."""
-        link = await self._link_of(observation.hello)
-        if link is None:
+        session = await self._session_of(observation.hello)
+        if session is None:
             return
         if isinstance(observation, ReplicaFailed):
-            link.trouble = CannotStart(observation.message, observation.advice)
-            link.mistake = observation.mistake
-        self._heard(link, observation)
+            session.trouble = CannotStart(observation.message, observation.advice)
+            session.mistake = observation.mistake
+        self._heard(session, observation)
 
     def access(self, control_tokens: Mapping[str, str]) -> Access:
         """Who may report. control_tokens: by service."""
@@ -166,7 +166,7 @@ class Desk:
         )
 
     def server(self, control_tokens: Mapping[str, str]) -> Server:
-        """The desk on the wire. control_tokens: by service."""
+        """The same on the wire. control_tokens: by service."""
         export = {CONTROL_INTERFACE.name: Export(CONTROL_INTERFACE, self)}
         return _Server("supervisor", export, self.access(control_tokens), concurrency=CONCURRENCY)
 

@@ -20,51 +20,51 @@ from fissile.runtime.control import (
     ReplicaReady,
     Routes,
 )
-from fissile.supervisor.desk import Desk
+from fissile.supervisor.control_server import ControlServer
 
 HELLO = ReplicaHello("cart", "cart@1", 0, 7, 100, "b", "r")
 
 
 async def test_whoever_attaches_again_is_told_again_what_holds():
-    desk = Desk(lambda _link, _report: None)
-    link = desk.link(7)
-    link.tell(Routes(version=1))
-    first = desk.attach(HELLO)
+    control_server = ControlServer(lambda _link, _report: None)
+    session = control_server.session(7)
+    session.tell(Routes(version=1))
+    first = control_server.attach(HELLO)
     assert await anext(first) == Routes(version=1)
-    link.tell(Routes(version=2))
+    session.tell(Routes(version=2))
     assert await anext(first) == Routes(version=2)  # and the connection breaks: it may never have arrived
     await first.aclose()
-    link.tell(Routes(version=2))
-    again = desk.attach(HELLO)
+    session.tell(Routes(version=2))
+    again = control_server.attach(HELLO)
     assert await anext(again) == Routes(version=2)
-    link.drain(Drain(1.0))
+    session.drain(Drain(1.0))
     assert await anext(again) == Drain(1.0)
-    third = desk.attach(HELLO)
+    third = control_server.attach(HELLO)
     assert [await anext(third), await anext(third)] == [Routes(version=2), Drain(1.0)]
 
 
 async def test_of_routes_that_nobody_fetched_the_newest_alone_is_told():
-    desk = Desk(lambda _link, _report: None)
-    attached = desk.attach(HELLO)
-    link = desk.link(7)
-    waiting = asyncio.ensure_future(anext(desk.attach(HELLO)))
+    control_server = ControlServer(lambda _link, _report: None)
+    attached = control_server.attach(HELLO)
+    session = control_server.session(7)
+    waiting = asyncio.ensure_future(anext(control_server.attach(HELLO)))
     await asyncio.sleep(0)
-    link.tell(Routes(version=1))
-    link.tell(Routes(version=2))
+    session.tell(Routes(version=1))
+    session.tell(Routes(version=2))
     assert await waiting == Routes(version=2)
     assert await anext(attached) == Routes(version=2)
 
 
 async def test_a_replica_that_is_not_known_is_told_nothing():
-    desk = Desk(lambda _link, _report: None)
-    assert [command async for command in desk.attach(HELLO)] == []
+    control_server = ControlServer(lambda _link, _report: None)
+    assert [command async for command in control_server.attach(HELLO)] == []
 
 
 async def test_a_process_reports_for_itself_alone(tmp_path: Path):
     heard: list[int] = []
     refused: list[str] = []
-    desk = Desk(lambda link, _report: heard.append(link.serial), refused.append)
-    server = desk.server({"cart": "token"})
+    control_server = ControlServer(lambda session, _report: heard.append(session.serial), refused.append)
+    server = control_server.server({"cart": "token"})
     path = str(tmp_path / "s.sock")
     await server.start(listen_unix(path))
     channel = Channel(
@@ -76,10 +76,10 @@ async def test_a_process_reports_for_itself_alone(tmp_path: Path):
         contracts=contracts_of([CONTROL_INTERFACE]),
     )
     control: Any = remote(CONTROL_INTERFACE, channel, caller=CONTROL_CALLER)
-    desk.link(7).settle(os.getpid())
+    control_server.session(7).settle(os.getpid())
     await control.report(ReplicaReady(HELLO))
     assert heard == [7]
-    desk.link(8).settle(os.getppid())
+    control_server.session(8).settle(os.getppid())
     other = msgspec.structs.replace(HELLO, serial=8)
     with pytest.raises(PermissionDenied, match="not the replica that it says"):
         await control.report(ReplicaReady(other))
@@ -89,11 +89,11 @@ async def test_a_process_reports_for_itself_alone(tmp_path: Path):
     assert heard == [7]
     assert refused == [f"process {os.getpid()} reported for replica 8 of 'cart', which it is not"] * 2
     # A child may be faster than the news of it.
-    link = desk.link(9)
+    session = control_server.session(9)
     early = asyncio.ensure_future(control.report(ReplicaReady(msgspec.structs.replace(HELLO, serial=9))))
     await control.report(ReplicaReady(HELLO))
     assert not early.done()
-    link.settle(os.getpid())
+    session.settle(os.getpid())
     await early
     assert heard == [7, 7, 9]
     await channel.close()
