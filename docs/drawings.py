@@ -23,11 +23,11 @@ from fissile.orchestrator.acts import (
     EndRollout,
     PromoteRollout,
 )
+from fissile.orchestrator.analysis import Analysis, Verdict
 from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.replica import TRANSITIONS
-from fissile.orchestrator.rollout import Seen, SetSeen, outlook
-from fissile.orchestrator.verdict import Judgement, Verdict
+from fissile.orchestrator.rollout import RolloutProgress, SetProgress, outlook
 
 LOOK = """
   graph [bgcolor="transparent", fontname="sans-serif", rankdir="{direction}", nodesep=0.4, ranksep={gap}, pad=0.2];
@@ -146,14 +146,14 @@ def _at(stage: Stage, share: float, *, cleared: bool = False) -> Desired:
     return msgspec.structs.replace(desired, sets={name: NONE if name in gone else WANT for name in desired.sets})
 
 
-def _sights() -> Iterator[Seen]:
+def _sights() -> Iterator[RolloutProgress]:
     """What may be seen of the new release's replicas; the quiet cases first."""
-    worse, good = Judgement(Verdict.WORSE, "it is worse"), Judgement(Verdict.AS_GOOD, "it is as good")
-    up, dead, gone = SetSeen(2, 2), SetSeen(0, 0, 3, "dies again and again"), SetSeen()
+    worse, good = Analysis(Verdict.FAILED, "it is worse"), Analysis(Verdict.PASSED, "it is as good")
+    up, dead, gone = SetProgress(2, 2), SetProgress(0, 0, 3, "dies again and again"), SetProgress()
     for sets in ({OLD: up, NEW: up}, {OLD: up, NEW: dead}, {OLD: gone, NEW: up}, {OLD: up, NEW: gone}):
-        for judgement in (None, good, worse):
-            yield Seen(sets, pinned=False, told=True, migrated=True, judgement=judgement)
-    yield Seen({}, migration_trouble="it failed")
+        for analysis in (None, good, worse):
+            yield RolloutProgress(sets, pinned=False, told=True, migrated=True, analysis=analysis)
+    yield RolloutProgress({}, migration_trouble="it failed")
 
 
 def _brief(why: str) -> str:

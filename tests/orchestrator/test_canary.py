@@ -1,10 +1,10 @@
 """A canary is judged by what both releases have answered since its watch began."""
 
+from fissile.orchestrator.analysis import Analysis, Verdict
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.desired import LiveRelease, Rollout
 from fissile.orchestrator.reasons import Said, TooFewRequests
 from fissile.orchestrator.replica import Observed, Replica, ReplicaEnded, ReplicaReady, ReplicaReported
-from fissile.orchestrator.verdict import Judgement, Verdict
 from fissile.runtime.control import Heartbeat, ReplicaHello, Traffic
 from fissile.telemetry.aggregate import Answers
 
@@ -30,7 +30,7 @@ class Watched:
         traffic = {name: Traffic(0, Answers(count, errors)) for name, (count, errors) in counts.items()}
         self.observed.observe(replica, ReplicaReported(Heartbeat(hello, 0.0, 0, traffic=traffic)), 1.0)
 
-    def look(self) -> Judgement:
+    def look(self) -> Analysis:
         rollout = Rollout(self.number, LiveRelease(NEW), {})
         return self.watch.look(rollout, LiveRelease(OLD), self.observed)
 
@@ -39,9 +39,9 @@ def test_what_was_answered_before_the_watch_does_not_count():
     world = Watched()
     door = world.door()
     world.answered(door, new=(500, 400), old=(900, 0))
-    assert world.look() == Judgement(Verdict.INCONCLUSIVE, TooFewRequests(later=True, count=0, needed=30))
+    assert world.look() == Analysis(Verdict.INCONCLUSIVE, TooFewRequests(later=True, count=0, needed=30))
     world.answered(door, new=(600, 400), old=(1000, 0))
-    assert world.look().verdict is Verdict.AS_GOOD
+    assert world.look().verdict is Verdict.PASSED
     assert str(world.look().reason).startswith("0 of 100 requests failed (old release: 0 of 100)")
 
 
@@ -54,7 +54,7 @@ def test_what_a_replica_answered_counts_after_its_end():
     world.observed.observe(gone, ReplicaEnded(Said("ended")), 2.0)
     world.answered(stays, new=(1, 0), old=(1, 0))
     found = world.look()
-    assert found.verdict is Verdict.WORSE
+    assert found.verdict is Verdict.FAILED
     assert "90 of 101" in str(found.reason)
 
 
@@ -63,6 +63,6 @@ def test_the_next_rollout_begins_to_count_anew():
     door = world.door()
     world.look()
     world.answered(door, new=(100, 100), old=(100, 0))
-    assert world.look().verdict is Verdict.WORSE
+    assert world.look().verdict is Verdict.FAILED
     world.number = 2
     assert world.look().verdict is Verdict.INCONCLUSIVE

@@ -15,8 +15,8 @@ from fissile.orchestrator.autoscale import Demand, ScalingPolicy
 from fissile.orchestrator.demand import demands, policies
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.replica import Observed
-from fissile.orchestrator.rollout import SetSeen
-from fissile.orchestrator.rollout_status import all_applied, pinned, sets_seen
+from fissile.orchestrator.rollout import SetProgress
+from fissile.orchestrator.rollout_status import all_applied, pinned, progress_of_sets
 from fissile.orchestrator.routes import Target
 from fissile.orchestrator.routing import Router, SetRoutes
 from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
@@ -79,9 +79,9 @@ def test_who_takes_the_connections_of_those_who_drain():
 
 
 def test_what_a_rollout_sees_of_its_sets():
-    for state, seen in recorded("sets", dict[str, SetSeen]):
+    for state, seen in recorded("sets", dict[str, SetProgress]):
         assert state.desired.rollout is not None
-        assert dict(sets_seen(state.desired, state.observed, state.desired.rollout)) == seen
+        assert dict(progress_of_sets(state.desired, state.observed, state.desired.rollout)) == seen
 
 
 def test_whether_all_have_applied_their_routes():

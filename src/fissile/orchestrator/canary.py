@@ -4,9 +4,9 @@ Replicas count their answers from their own start on, and may end while they are
 beginning of the watch are taken off, and the last counts of a replica that has ended go on to count.
 """
 
+from fissile.orchestrator.analysis import Analysis, compare
 from fissile.orchestrator.desired import LiveRelease, Rollout
 from fissile.orchestrator.replica import Observed
-from fissile.orchestrator.verdict import Judgement, compare
 from fissile.telemetry.aggregate import Answers
 
 
@@ -24,7 +24,7 @@ class CanaryWatch:
         self._before.clear()
         self._last.clear()
 
-    def look(self, rollout: Rollout, current: LiveRelease, observed: Observed) -> Judgement:
+    def look(self, rollout: Rollout, current: LiveRelease, observed: Observed) -> Analysis:
         """Count what was reported, and judge the later release beside the current one."""
         first = self._number != rollout.number
         if first:

@@ -21,6 +21,7 @@ from fissile.orchestrator.acts import (
     LeaveSets,
     RolloutAct,
 )
+from fissile.orchestrator.analysis import Analysis, Verdict
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.reasons import (
     AllAreReady,
@@ -45,7 +46,6 @@ from fissile.orchestrator.reasons import (
     Watched,
     WithoutFormer,
 )
-from fissile.orchestrator.verdict import Judgement, Verdict
 
 # Of a set that is watched: more than one death of a slot in a row is no accident.
 DEATHS_MAX = 2
@@ -54,7 +54,7 @@ TRAIL_MAX = 100
 UNDECIDED = (Stage.MIGRATING, Stage.STARTING, Stage.CANARY, Stage.FILLING)
 
 
-class SetSeen(msgspec.Struct, frozen=True):
+class SetProgress(msgspec.Struct, frozen=True):
     """A replica set as it is observed.
 
     ready: those of the wanted revision. deaths: in a row, of the slot that has most; trouble: the last one's.
@@ -66,23 +66,23 @@ class SetSeen(msgspec.Struct, frozen=True):
     trouble: Reason | None = None
 
 
-class Seen(msgspec.Struct, frozen=True):
+class RolloutProgress(msgspec.Struct, frozen=True):
     """What a rollout has to know.
 
     pinned: whether requests of the going release may still be under way. told: whether every replica knows the later
     release's routes; before, no request may have that release. migrated: whether all migrations are done;
-    migration_trouble: why one failed. judgement: of the watch, if any.
+    migration_trouble: why one failed. analysis: of the watch, if any.
     """
 
-    sets: Mapping[SetName, SetSeen]
+    sets: Mapping[SetName, SetProgress]
     pinned: bool = True
     told: bool = False
     migrated: bool = False
     migration_trouble: str = ""
-    judgement: Judgement | None = None
+    analysis: Analysis | None = None
 
 
-class Outlook(msgspec.Struct, frozen=True):
+class NextStep(msgspec.Struct, frozen=True):
     """What to change now, if anything; what it waits for; and when to ask again at the latest (wall clock).
 
     undecided: it waits for a person, or for something that may never come.
@@ -94,7 +94,7 @@ class Outlook(msgspec.Struct, frozen=True):
     undecided: bool = False
 
 
-def outlook(desired: Desired, seen: Seen, now: float) -> Outlook:
+def outlook(desired: Desired, seen: RolloutProgress, now: float) -> NextStep:
     """What the rollout does next, at `now` (seconds of the wall clock)."""
     rollout = desired.rollout
     assert rollout is not None
@@ -102,7 +102,7 @@ def outlook(desired: Desired, seen: Seen, now: float) -> Outlook:
         if seen.migration_trouble:
             return _enter(rollout, Stage.RETREATING, MigrationFailed(seen.migration_trouble), now)
         if not seen.migrated:
-            return Outlook(None, MigrationsRun())
+            return NextStep(None, MigrationsRun())
         return _enter(rollout, Stage.STARTING, Migrated(), now)
     if rollout.stage in (Stage.STARTING, Stage.FILLING):
         return _coming_up(desired, rollout, seen, now)
@@ -111,84 +111,84 @@ def outlook(desired: Desired, seen: Seen, now: float) -> Outlook:
     return _leaving(desired, rollout, seen, now)
 
 
-def _step(act: RolloutAct, reason: Reason | str) -> Outlook:
-    return Outlook(Change(ACTOR, act, reason))
+def _step(act: RolloutAct, reason: Reason | str) -> NextStep:
+    return NextStep(Change(ACTOR, act, reason))
 
 
-def _enter(rollout: Rollout, stage: Stage, reason: Reason | str, now: float) -> Outlook:
+def _enter(rollout: Rollout, stage: Stage, reason: Reason | str, now: float) -> NextStep:
     """Go on to another stage."""
     return _step(AdvanceRollout(stage, now, rollout.number, rollout.stage), reason)
 
 
-def _coming_up(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outlook:
+def _coming_up(desired: Desired, rollout: Rollout, seen: RolloutProgress, now: float) -> NextStep:
     missing: list[tuple[ServiceName, int, int]] = []
     for name in rollout.wishes:
-        found, want = seen.sets.get(name, SetSeen()), desired.sets[name]
+        found, want = seen.sets.get(name, SetProgress()), desired.sets[name]
         if _given_up(rollout, found):
             return _enter(rollout, Stage.RETREATING, DoesNotComeUp(service_of(name), found.trouble), now)
         if found.ready < want.replicas:
             missing.append((service_of(name), found.ready, want.replicas))
     if missing:
-        return Outlook(None, WaitsForReplicas(tuple(missing)))
+        return NextStep(None, WaitsForReplicas(tuple(missing)))
     if not seen.told:
-        return Outlook(None, WaitsForRoutes())
+        return NextStep(None, WaitsForRoutes())
     if rollout.stage is Stage.STARTING and rollout.share < 1.0:
         return _enter(rollout, Stage.CANARY, CanaryBegins(rollout.share), now)
     return _enter(rollout, Stage.MOVED, AllAreReady(), now)
 
 
-def _given_up(rollout: Rollout, found: SetSeen) -> bool:
+def _given_up(rollout: Rollout, found: SetProgress) -> bool:
     """Whether a set's deaths give the rollout up. Where a rollback still serves, a person decides."""
     if rollout.stage is Stage.STARTING:
         return found.deaths > 0  # it has had no request so far, so nothing is lost by that
     return found.deaths >= DEATHS_MAX and not (rollout.back_to and found.ready)
 
 
-def _watched(rollout: Rollout, seen: Seen, now: float) -> Outlook:
+def _watched(rollout: Rollout, seen: RolloutProgress, now: float) -> NextStep:
     dying: Dies | None = None
     for name in rollout.wishes:
-        found = seen.sets.get(name, SetSeen())
+        found = seen.sets.get(name, SetProgress())
         if _given_up(rollout, found):
             return _enter(rollout, Stage.RETREATING, Dies(service_of(name), found.trouble), now)
         if found.deaths >= DEATHS_MAX:
             dying = Dies(service_of(name), found.trouble)
     if dying is not None:
-        return Outlook(None, RollbackDies(dying), undecided=True)
+        return NextStep(None, RollbackDies(dying), undecided=True)
     if rollout.since > now:
         # The clock was set back: it begins now, or it would last for longer by as much.
         return _enter(rollout, rollout.stage, rollout.reason, now)
-    judgement = seen.judgement
+    analysis = seen.analysis
     over = rollout.since + rollout.watch_seconds
-    if judgement is not None and judgement.verdict is Verdict.WORSE and not rollout.back_to:
-        return _enter(rollout, Stage.RETREATING, judgement.reason, now)
+    if analysis is not None and analysis.verdict is Verdict.FAILED and not rollout.back_to:
+        return _enter(rollout, Stage.RETREATING, analysis.reason, now)
     if now < over:
-        return Outlook(None, Watched(over - now, judgement.reason if judgement is not None else None), over)
-    if judgement is not None and judgement.verdict is Verdict.AS_GOOD:
-        return _enter(rollout, Stage.FILLING, judgement.reason, now)
-    return Outlook(None, Undecided(judgement.reason if judgement is not None else None), undecided=True)
+        return NextStep(None, Watched(over - now, analysis.reason if analysis is not None else None), over)
+    if analysis is not None and analysis.verdict is Verdict.PASSED:
+        return _enter(rollout, Stage.FILLING, analysis.reason, now)
+    return NextStep(None, Undecided(analysis.reason if analysis is not None else None), undecided=True)
 
 
-def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outlook:
+def _leaving(desired: Desired, rollout: Rollout, seen: RolloutProgress, now: float) -> NextStep:
     moved = rollout.stage is Stage.MOVED
     left = [name for name in desired.leaving() if _remains(desired, name, seen)]
     if not seen.told:
         # However long that takes: whoever has not heard of it goes on giving requests the release that goes.
-        return Outlook(None, WaitsForRoutes(going=True))
+        return NextStep(None, WaitsForRoutes(going=True))
     if not 0.0 < rollout.known_at <= now:  # not yet, or the clock was set back
         return _step(AllKnow(rollout.number, now), AllKnowIt())
     limit = rollout.known_at + rollout.settle_seconds_max
     if seen.pinned and now < limit:
-        return Outlook(None, RequestsInFlight(), limit)
+        return NextStep(None, RequestsInFlight(), limit)
     if not left:
         # Those that sleep come up when they are called.
         awake = [name for name in rollout.kept if desired.sets[name].replicas > 0]
-        restored = [name for name in awake if seen.sets.get(name, SetSeen()).ready == 0]
+        restored = [name for name in awake if seen.sets.get(name, SetProgress()).ready == 0]
         missing = tuple(map(service_of, restored)) if not moved else ()
         if missing:
             # A fix has to be deployed one day, so what does not come up is not waited for for ever.
             seconds_max = rollout.settle_seconds_max + max(desired.sets[n].start_seconds_max for n in restored)
             if now < rollout.known_at + seconds_max:
-                return Outlook(None, WaitsForFormer(missing), rollout.known_at + seconds_max)
+                return NextStep(None, WaitsForFormer(missing), rollout.known_at + seconds_max)
         # Of one that was given up, why it was is what people want to know.
         reason = EarlierEnded() if moved else rollout.reason
         if missing:
@@ -202,11 +202,11 @@ def _leaving(desired: Desired, rollout: Rollout, seen: Seen, now: float) -> Outl
             fresh = tuple(name for name in names if desired.sets[name].replicas_max)
             if fresh:
                 return _clear(rollout, fresh, seen)
-            return Outlook(None, WaitsForEnd(tuple(names)))
+            return NextStep(None, WaitsForEnd(tuple(names)))
     raise AssertionError("what is left is in some wave")
 
 
-def _clear(rollout: Rollout, names: tuple[SetName, ...], seen: Seen) -> Outlook:
+def _clear(rollout: Rollout, names: tuple[SetName, ...], seen: RolloutProgress) -> NextStep:
     """End sets whose callers of their own release have ended; tasks that were begun in requests may still call them."""
     if not seen.pinned and not set(names) <= set(rollout.left):
         return _step(LeaveSets(names, rollout.number), RequestsDone())
@@ -216,10 +216,10 @@ def _clear(rollout: Rollout, names: tuple[SetName, ...], seen: Seen) -> Outlook:
     )
 
 
-def _remains(desired: Desired, name: SetName, seen: Seen) -> bool:
+def _remains(desired: Desired, name: SetName, seen: RolloutProgress) -> bool:
     """Whether a set that goes has replicas, or may get some."""
     want = desired.sets.get(name)
-    return want is not None and (want.replicas_max > 0 or seen.sets.get(name, SetSeen()).replicas > 0)
+    return want is not None and (want.replicas_max > 0 or seen.sets.get(name, SetProgress()).replicas > 0)
 
 
 # -- what is desired in each stage ------------------------------------------------------------------

@@ -6,11 +6,11 @@ from fissile.names import SetName
 from fissile.orchestrator.desired import Desired, Rollout, Stage
 from fissile.orchestrator.reasons import Reason
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedSet
-from fissile.orchestrator.rollout import DEATHS_MAX, Outlook, Seen, SetSeen, outlook
+from fissile.orchestrator.rollout import DEATHS_MAX, NextStep, RolloutProgress, SetProgress, outlook
 from fissile.orchestrator.state import ApplicationState
 
 
-def next_step(state: ApplicationState, migration: str | None, now: float) -> Outlook:
+def next_step(state: ApplicationState, migration: str | None, now: float) -> NextStep:
     """What the rollout under way does next, at `now` (seconds of the wall clock).
 
     migration: why a migration failed, "" if all are done, None while they are not. It is asked many times a second, and
@@ -23,23 +23,23 @@ def next_step(state: ApplicationState, migration: str | None, now: float) -> Out
     return last[2]
 
 
-def rollout_status(state: ApplicationState, migration: str | None) -> Seen:
+def rollout_status(state: ApplicationState, migration: str | None) -> RolloutProgress:
     """What the rollout under way sees."""
     desired, observed, versions = state.desired, state.observed, state.versions()
     rollout = desired.rollout
     assert rollout is not None
-    return Seen(
-        sets=dict(sets_seen(desired, observed, rollout)),
+    return RolloutProgress(
+        sets=dict(progress_of_sets(desired, observed, rollout)),
         pinned=pinned(desired, observed, versions, state.strays),
         # Strays cannot be told.
         told=not state.strays and all_applied(desired, observed, rollout, versions),
         migrated=migration is not None,
         migration_trouble=migration or "",
-        judgement=(state.canary.look(rollout, desired.current, observed) if rollout.stage is Stage.CANARY else None),
+        analysis=(state.canary.look(rollout, desired.current, observed) if rollout.stage is Stage.CANARY else None),
     )
 
 
-def sets_seen(desired: Desired, observed: Observed, rollout: Rollout) -> Iterator[tuple[SetName, SetSeen]]:
+def progress_of_sets(desired: Desired, observed: Observed, rollout: Rollout) -> Iterator[tuple[SetName, SetProgress]]:
     """Each replica set as it is observed."""
     for name, want in desired.sets.items():
         found = observed.sets.get(name)
@@ -47,7 +47,7 @@ def sets_seen(desired: Desired, observed: Observed, rollout: Rollout) -> Iterato
             continue
         ready = [r for r in found.replicas.values() if r.state is READY and not r.ending and not r.unheard]
         deaths, trouble = _deaths(found, rollout, name)
-        yield name, SetSeen(len(found.replicas), sum(r.revision >= want.revision for r in ready), deaths, trouble)
+        yield name, SetProgress(len(found.replicas), sum(r.revision >= want.revision for r in ready), deaths, trouble)
 
 
 def _deaths(found: ObservedSet, rollout: Rollout, name: SetName) -> tuple[int, Reason | None]:

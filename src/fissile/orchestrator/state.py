@@ -9,7 +9,7 @@ from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.invariants import Broken, Invariant, shown
 from fissile.orchestrator.replica import Observed
-from fissile.orchestrator.rollout import Outlook
+from fissile.orchestrator.rollout import NextStep
 from fissile.orchestrator.routes import RouteTable
 from fissile.orchestrator.routing import LiveSets, Router, Told
 from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
@@ -41,7 +41,7 @@ class ApplicationState:
         self._broken: set[Invariant] = set()
         self._told: dict[SetName, Told] = {}
         # What a rollout does next, and which policies the autoscaler has; each with what it was decided by.
-        self.outlook: tuple[object, float, Outlook] | None = None
+        self.outlook: tuple[object, float, NextStep] | None = None
         self.policies: tuple[LiveSets, dict[SetName, ServiceSpec], dict[SetName, ScalingPolicy]] | None = None
         # With what they were made for.
         self._router: tuple[tuple[int, int], Router] | None = None

@@ -17,6 +17,7 @@ from fissile.orchestrator.acts import (
     Change,
     ScaleService,
 )
+from fissile.orchestrator.analysis import Analysis, Verdict
 from fissile.orchestrator.deploy_rules import DeployOrder, back_to, live_release, rollout_to, sets_of, wish, wishes
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.migration_rules import pending
@@ -25,7 +26,6 @@ from fissile.orchestrator.replica import Replica
 from fissile.orchestrator.rollout import UNDECIDED
 from fissile.orchestrator.routing import SetRoutes, Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
-from fissile.orchestrator.verdict import Judgement, Verdict
 from fissile.runtime.control import Heartbeat, Traffic
 from fissile.runtime.traffic_split import TrafficSplit
 from fissile.simulation.clients import STICKY_HEADER, Clients
@@ -229,8 +229,8 @@ class DeployWorld(World):
     def migration(self, loop: Supervisor, rollout: Rollout) -> str | None:
         return self.migrations.look(loop, rollout)
 
-    def judgement(self, release: str) -> Judgement:
-        return Judgement(self.verdicts[release], Said("so it is"))
+    def analysis(self, release: str) -> Analysis:
+        return Analysis(self.verdicts[release], Said("so it is"))
 
     def step_is_decided(self, loop: Supervisor, change: Change) -> None:
         step_is_wrong(self, loop, change)
@@ -302,7 +302,7 @@ class DeployWorld(World):
         self.specs[name], found = spec, live_release(spec)
         self.known[name], self.builds[name], self.bounds[name] = found, builds, bounds
         self.places[name] = {service: sets.get(service) or sets[WHOLE] for service in self.names}
-        self.verdicts.setdefault(name, Verdict.AS_GOOD)
+        self.verdicts.setdefault(name, Verdict.PASSED)
         return found
 
     def inside(self, service: ServiceName) -> tuple[str, ...]:
@@ -337,7 +337,7 @@ class DeployWorld(World):
         if later.name == self.desired.current.name:
             return
         name = later.name
-        self.verdicts[name] = dice.choice([Verdict.AS_GOOD, Verdict.AS_GOOD, Verdict.WORSE, Verdict.INCONCLUSIVE])
+        self.verdicts[name] = dice.choice([Verdict.PASSED, Verdict.PASSED, Verdict.FAILED, Verdict.INCONCLUSIVE])
         share = dice.choice([None, None, 0.1, 0.5])
         order = DeployOrder(
             release=back_to,

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.acts import Act, AdvanceRollout, BeginRollout, Change, ClearSets, EndRollout
+from fissile.orchestrator.analysis import Verdict
 from fissile.orchestrator.desired import Desired, Stage
 from fissile.orchestrator.replica import READY
 from fissile.orchestrator.rollout import served_before
 from fissile.orchestrator.routing import Router
-from fissile.orchestrator.verdict import Verdict
 from fissile.simulation.machine import Phase, Process
 from fissile.simulation.promise import Broken, Promise
 from fissile.simulation.supervisor import SETTLE_SECONDS
@@ -136,7 +136,7 @@ def watch_is_too_long(world: "DeployWorld", loop: "Supervisor") -> None:
         return
     seconds = world.clock.now - max(world.staged_at, world.clock_set_at, loop.begun)
     limit = rollout.watch_seconds + WATCH_SECONDS_MORE_MAX + 8 * world.write_seconds
-    if world.verdicts[rollout.later.name] is Verdict.AS_GOOD and seconds > limit:
+    if world.verdicts[rollout.later.name] is Verdict.PASSED and seconds > limit:
         raise Broken(Promise.WATCH_ENDS, f"it is watched for {seconds:.1f} s instead of {rollout.watch_seconds:.1f}")
 
 

@@ -11,6 +11,7 @@ from fissile.errors import FissileError
 from fissile.names import SetName, service_of
 from fissile.orchestrator import invariants
 from fissile.orchestrator.acts import Change, EndRollout, SetReplicas
+from fissile.orchestrator.analysis import Analysis
 from fissile.orchestrator.balance import handovers
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.change_writer import ChangeWriter, Done
@@ -32,7 +33,6 @@ from fissile.orchestrator.replica import (
 from fissile.orchestrator.rollout_status import next_step
 from fissile.orchestrator.routing import DrainOrder, Told
 from fissile.orchestrator.state import ApplicationState
-from fissile.orchestrator.verdict import Judgement
 from fissile.runtime.control import Heartbeat
 from fissile.simulation.machine import Phase, Process
 from fissile.simulation.promise import Broken, Promise
@@ -61,8 +61,8 @@ class _Verdicts(CanaryWatch):
         super().__init__()
         self._world = world
 
-    def look(self, rollout: Rollout, current: LiveRelease, observed: Observed) -> Judgement:
-        return self._world.judgement(rollout.later.name)
+    def look(self, rollout: Rollout, current: LiveRelease, observed: Observed) -> Analysis:
+        return self._world.analysis(rollout.later.name)
 
 
 class Supervisor:

@@ -12,6 +12,7 @@ import msgspec
 
 from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.acts import Change, SetReplicas
+from fissile.orchestrator.analysis import Analysis
 from fissile.orchestrator.autoscale import STABLE_SECONDS
 from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout
@@ -19,7 +20,6 @@ from fissile.orchestrator.plan import plan
 from fissile.orchestrator.replica import READY, Replica
 from fissile.orchestrator.routing import Target, Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
-from fissile.orchestrator.verdict import Judgement
 from fissile.runtime.control import Heartbeat, ReplicaHello
 from fissile.simulation.clock import Clock
 from fissile.simulation.dice import Chance
@@ -243,7 +243,7 @@ class World:
         """What became of a rollout's migrations: why they failed, "" if they are done, None: they run."""
         raise NotImplementedError
 
-    def judgement(self, release: str) -> Judgement:
+    def analysis(self, release: str) -> Analysis:
         """How good a release is."""
         raise NotImplementedError
 

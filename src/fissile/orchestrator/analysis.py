@@ -37,27 +37,27 @@ KIND_CHANCE_MAX = 0.002
 class Verdict(StrEnum):
     """Of a new release beside the old one."""
 
-    AS_GOOD = "as good"
-    WORSE = "worse"
+    PASSED = "passed"
+    FAILED = "failed"
     INCONCLUSIVE = "inconclusive"
 
 
-class Judgement(msgspec.Struct, frozen=True):
+class Analysis(msgspec.Struct, frozen=True):
     """A verdict and what it rests on."""
 
     verdict: Verdict
     reason: Reason
 
 
-def compare(new: Answers, old: Answers) -> Judgement:
+def compare(new: Answers, old: Answers) -> Analysis:
     """Judge the new release by what both answered meanwhile."""
     worse = _errors(new, old) or _slow(new, old) or _kinds(new, old)
     if worse is not None:
-        return Judgement(Verdict.WORSE, worse)
+        return Analysis(Verdict.FAILED, worse)
     if new.count < REQUESTS_MIN or old.count < REQUESTS_MIN:
         few = TooFewRequests(new.count < REQUESTS_MIN, min(new.count, old.count), REQUESTS_MIN)
-        return Judgement(Verdict.INCONCLUSIVE, few)
-    return Judgement(Verdict.AS_GOOD, AsGood(new.errors, new.count, old.errors, old.count))
+        return Analysis(Verdict.INCONCLUSIVE, few)
+    return Analysis(Verdict.PASSED, AsGood(new.errors, new.count, old.errors, old.count))
 
 
 def _errors(new: Answers, old: Answers) -> FailsMore | None:

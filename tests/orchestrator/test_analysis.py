@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fissile.orchestrator.verdict import REQUESTS_MIN, Verdict, compare, interval
+from fissile.orchestrator.analysis import REQUESTS_MIN, Verdict, compare, interval
 from fissile.telemetry.aggregate import Answers, bucket, seconds_of
 
 
@@ -26,21 +26,21 @@ def answers(dice: random.Random, count: int, *, errors: float = 0.0, slower: flo
 @pytest.mark.parametrize(
     ("new", "old", "verdict"),
     [
-        ({"count": 400}, {"count": 3600}, Verdict.AS_GOOD),
+        ({"count": 400}, {"count": 3600}, Verdict.PASSED),
         ({"count": REQUESTS_MIN - 1}, {"count": 3600}, Verdict.INCONCLUSIVE),
         ({"count": 0}, {"count": 0}, Verdict.INCONCLUSIVE),
         ({"count": 400}, {"count": 3}, Verdict.INCONCLUSIVE),
-        ({"count": 100, "errors": 0.3}, {"count": 900}, Verdict.WORSE),
-        ({"count": 400, "errors": 0.1}, {"count": 3600}, Verdict.WORSE),
-        ({"count": 400, "errors": 0.1}, {"count": 3600, "errors": 0.1}, Verdict.AS_GOOD),
-        ({"count": 400, "errors": 0.02}, {"count": 3600, "errors": 0.1}, Verdict.AS_GOOD),
+        ({"count": 100, "errors": 0.3}, {"count": 900}, Verdict.FAILED),
+        ({"count": 400, "errors": 0.1}, {"count": 3600}, Verdict.FAILED),
+        ({"count": 400, "errors": 0.1}, {"count": 3600, "errors": 0.1}, Verdict.PASSED),
+        ({"count": 400, "errors": 0.02}, {"count": 3600, "errors": 0.1}, Verdict.PASSED),
         # With nobody to compare with, only what is bad by itself.
-        ({"count": 40, "errors": 1.0}, {"count": 0}, Verdict.WORSE),
-        ({"count": 40, "slower": 0.2}, {"count": 360}, Verdict.WORSE),
-        ({"count": 400, "slower": 0.002}, {"count": 3600}, Verdict.AS_GOOD),
-        ({"count": 400, "kinds": 5}, {"count": 3600}, Verdict.WORSE),
-        ({"count": 400, "kinds": 2}, {"count": 3600}, Verdict.AS_GOOD),
-        ({"count": 400, "kinds": 5}, {"count": 3600, "kinds": 1}, Verdict.AS_GOOD),
+        ({"count": 40, "errors": 1.0}, {"count": 0}, Verdict.FAILED),
+        ({"count": 40, "slower": 0.2}, {"count": 360}, Verdict.FAILED),
+        ({"count": 400, "slower": 0.002}, {"count": 3600}, Verdict.PASSED),
+        ({"count": 400, "kinds": 5}, {"count": 3600}, Verdict.FAILED),
+        ({"count": 400, "kinds": 2}, {"count": 3600}, Verdict.PASSED),
+        ({"count": 400, "kinds": 5}, {"count": 3600, "kinds": 1}, Verdict.PASSED),
     ],
 )
 def test_verdicts(new: dict[str, float], old: dict[str, float], verdict: Verdict):
@@ -60,7 +60,7 @@ def test_chance_alone_hardly_ever_takes_a_release_back():
         for _ in range(50):
             new.add(answers(dice, 20, errors=0.02))
             old.add(answers(dice, 180, errors=0.02))
-            if compare(new, old).verdict is Verdict.WORSE:
+            if compare(new, old).verdict is Verdict.FAILED:
                 wrong += 1
                 break
     assert wrong <= 2
@@ -91,7 +91,7 @@ def alarm(seed: str, *, times: str, rate: int, share: float, kinds: int, new_kin
                 found.kinds[kind] = found.kinds.get(kind, 0) + 1
             if found is new and new_kinds and dice.random() < 0.05:
                 found.kinds["Back: new"] = found.kinds.get("Back: new", 0) + 1
-        if compare(new, old).verdict is Verdict.WORSE:
+        if compare(new, old).verdict is Verdict.FAILED:
             return (look + 1) / 2
     return None
 
