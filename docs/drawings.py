@@ -110,10 +110,10 @@ def rollout() -> str:
     lines = ['begin [label="fissile deploy", shape=plaintext, style=""];', "begin -> migrating; begin -> starting;"]
     lines += ['over [label="the new release\\nhas all requests", fillcolor="#e6f4ea", color="#4a8f5d"];']
     lines += ['undone [label="the old release\\nhas all requests", fillcolor="#fbeaea", color="#a54a4a"];']
-    lines += [f"{stage.value};" for stage in Stage]
+    lines += [f'"{stage.value}";' for stage in Stage]
     for (stage, to), reasons in found.items():
         label = "\\n".join(map(wrapped, reasons))
-        lines.append(f'{stage} -> {to} [label="{label}"];')
+        lines.append(f'"{stage}" -> "{to}" [label="{label}"];')
     return digraph(lines, gap=0.7)
 
 

@@ -10,7 +10,7 @@ def journal(*whats: str) -> list[dict[str, Any]]:
 
 
 def test_as_many_are_shown_as_were_asked_for_though_some_are_no_news():
-    entries = journal("A", "B", "AllKnow", "LeaveSets", "ClearSets", "AllKnow", "C")
+    entries = journal("A", "B", "AcknowledgeRoutes", "RetireSets", "DrainSets", "AcknowledgeRoutes", "C")
     for limit, shown in ((1, "C"), (2, "BC"), (3, "ABC"), (9, "ABC")):
         found = newest_shown(lambda wanted: entries[-wanted:], limit)
         assert "".join(one["what"] for one in found) == shown

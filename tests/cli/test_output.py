@@ -72,7 +72,7 @@ def test_the_history_is_a_table_without_steps_that_only_fissile_has_to_know(caps
     entry = {"id": 1, "at": 0.0, "kind": "change", "who": "anna", "service": "back", "reason": "a fair"}
     _print_line(*TITLES)
     _print({**entry, "what": "SetReplicas", "data": {"replicas": 5}})
-    _print({**entry, "what": "LeaveSets", "data": {"sets": ["back"]}})
+    _print({**entry, "what": "RetireSets", "data": {"sets": ["back"]}})
     title, row = capsys.readouterr().out.splitlines()
     for name, cell in (("SERVICE", "back"), ("WHAT", "SetReplicas"), ("BY", "anna"), ("WHY", "a fair (replicas 5)")):
         assert row.index(cell) == title.index(name)

@@ -151,10 +151,10 @@ def test_only_a_release_of_the_trail_is_gone_back_to():
 def test_a_rollback_gives_up_what_is_under_way_if_it_still_can_be(stage: Stage):
     rollout = Rollout(1, LiveRelease("new1"), {}, stage=stage)
     before = desired(OLD, trail=("first",), rollout=rollout)
-    if stage is Stage.MOVED:
+    if stage is Stage.PROMOTED:
         assert back_to(before) == Rollback(OLD.name)
     else:
-        assert back_to(before) == Rollback(gives_up=stage is not Stage.RETREATING)
+        assert back_to(before) == Rollback(gives_up=stage is not Stage.ROLLING_BACK)
     assert back_to(before, "named") == Rollback("named")
 
 

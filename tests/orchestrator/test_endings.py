@@ -97,6 +97,6 @@ def test_who_waits_for_whom_and_how_far_they_are():
 @pytest.mark.parametrize("stage", Stage)
 def test_a_newer_deploy_takes_the_place_of_what_is_not_decided(stage: Stage):
     desired = Desired(rollout=Rollout(7, LiveRelease("r2"), {}, stage=stage))
-    decided = stage in (Stage.MOVED, Stage.RETREATING)
+    decided = stage in (Stage.PROMOTED, Stage.ROLLING_BACK)
     assert gives_way(desired) == (None if decided else 7)
     assert gives_way(msgspec.structs.replace(desired, rollout=None)) is None

@@ -50,7 +50,7 @@ def test_what_a_rollout_brings_is_not_held_and_what_serves_is_though_one_is_unde
 
 def test_those_of_a_release_that_goes_never_begin():
     later = LiveRelease("r2", {**RELEASE.sets, "cart": "cart@c2"}, live_release(RELEASE).waves)
-    rollout = Rollout(1, later, {}, stage=Stage.MOVED)
+    rollout = Rollout(1, later, {}, stage=Stage.PROMOTED)
     observed = Observed()
     observed.observe(observed.begin("db", 0, 1, "d1", 0.0), ReplicaReady(), 1.0)
     assert may_run(DESIRED, observed, RELEASE.sets["cart"])

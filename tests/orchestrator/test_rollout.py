@@ -7,12 +7,12 @@ import pytest
 from fissile.names import SetName, service_of, set_name
 from fissile.orchestrator.acts import (
     AbortRollout,
+    AcknowledgeRoutes,
     Act,
     AdvanceRollout,
-    AllKnow,
-    ClearSets,
+    DrainSets,
     EndRollout,
-    LeaveSets,
+    RetireSets,
     ScaleService,
     SetReplicas,
 )
@@ -21,7 +21,7 @@ from fissile.orchestrator.rollout import begun_again
 from tests.orchestrator.timeline import Timeline, service
 
 # Lines that most rollouts have.
-MOVED = "rollout moved: all replicas are ready: every new request goes to the new release"
+MOVED = "rollout promoted: all replicas are ready: every new request goes to the new release"
 KNOWN = "rollout known to all: all replicas know of it"
 
 
@@ -102,7 +102,9 @@ def test_a_canary_gets_its_share_is_compared_and_then_gets_all():
         "watching for 15 s more: 0 of 30 requests failed…"
     )
     one.at(20.9).expect().at(21)
-    one.expect("rollout filling: 0 of 30 requests failed (old release: 1 of 70)…", "start back@2.2", "start back@2.3")
+    one.expect(
+        "rollout scaling-up: 0 of 30 requests failed (old release: 1 of 70)…", "start back@2.2", "start back@2.3"
+    )
     one.waits("waiting for back (2 of 4 ready)")
     assert one.state.desired.shares() == {"r1": 0.7, "r2": 0.3}
     one.ready("back@2.2", "back@2.3").expect(
@@ -134,7 +136,7 @@ def test_one_death_before_it_serves_takes_it_back():
     one = shop(2).slow("back@2").deploy(back=service(2)).expect("start back@2.0", "start back@2.1").ready("back@2.1")
     one.at(2).dies("back@2.0", "ended with exit code 3").expect(
         "start back@2.0#2: ended with exit code 3; starting again",
-        "rollout retreating: back does not come up: ended with exit code 3",
+        "rollout rolling-back: back does not come up: ended with exit code 3",
         KNOWN,
         "rollout leaves back@2: its requests are done",
         "rollout clears back@2: its requests are done",
@@ -151,7 +153,7 @@ def test_two_deaths_while_it_has_requests_take_it_back():
     one = shop(4).deploy(back=service(4), canary=0.25).expect("start back@2.0", "rollout canary")
     one.at(2).dies("back@2.0").expect("start back@2.0#2").at(3).dies("back@2.0#2", "ended with exit code 3")
     one.expect(
-        "rollout retreating: back ended with exit code 3",
+        "rollout rolling-back: back ended with exit code 3",
         KNOWN,
         "rollout leaves back@2: its requests are done",
         "rollout clears back@2: its requests are done",
@@ -162,7 +164,7 @@ def test_two_deaths_while_it_has_requests_take_it_back():
 def test_two_deaths_of_what_is_to_fill_it_up_take_it_back_once_nobody_may_give_it_requests():
     one = shop(3).deploy(back=service(3), canary=0.1).expect("start back@2.0", "rollout canary").slow("back@2")
     one.promote().expect("start back@2.1", "start back@2.2").at(2).dies("back@2.1").expect("start back@2.1#2")
-    one.at(3).dies("back@2.1#2").expect("rollout retreating: back does not come up: was killed by SIGKILL")
+    one.at(3).dies("back@2.1#2").expect("rollout rolling-back: back does not come up: was killed by SIGKILL")
     # What starts was told of it when it began, and may serve before it hears anything else.
     one.waits("requests for the outgoing release may still arrive: telling all replicas").ready("back@2.2")
     one.expect(KNOWN, "rollout leaves back@2", "rollout clears back@2", "drain back@2.2", "drain back@2.0")
@@ -172,7 +174,7 @@ def test_a_mistake_in_it_counts_as_two_deaths():
     one = shop().slow("back@2").deploy(back=service(), canary=0.5).expect("start back@2.0").ready("back@2.0")
     one.expect("rollout canary").dies("back@2.0", "has no port", mistake=True)
     one.expect(
-        "rollout retreating: back has no port",
+        "rollout rolling-back: back has no port",
         KNOWN,
         "rollout leaves back@2",
         "rollout clears back@2",
@@ -183,7 +185,7 @@ def test_a_mistake_in_it_counts_as_two_deaths():
 def test_worse_answers_take_it_back_at_once():
     one = shop().deploy(back=service(), canary=0.5).expect("start back@2.0", "rollout canary")
     one.at(3).answers("front.0", r1=(100, 0), r2=(100, 90)).expect(
-        "rollout retreating: 90 of 100 requests failed, of the old release 0 of 100",
+        "rollout rolling-back: 90 of 100 requests failed, of the old release 0 of 100",
         KNOWN,
         *left("back@2"),
         "rollout undone: 90 of 100 requests failed, of the old release 0 of 100",
@@ -194,20 +196,20 @@ def test_a_migration_that_fails_takes_it_back_before_anything_starts():
     one = shop()
     one.migration = "locked"
     one.deploy(back=service(), migrates=True).expect(
-        "rollout retreating: a migration failed: locked", KNOWN, "rollout undone: a migration failed: locked"
+        "rollout rolling-back: a migration failed: locked", KNOWN, "rollout undone: a migration failed: locked"
     )
 
 
-@pytest.mark.parametrize("stage", ["migrating", "starting", "canary", "filling"])
+@pytest.mark.parametrize("stage", ["migrating", "starting", "canary", "scaling-up"])
 def test_a_person_gives_it_up(stage: str):
     one = shop(2).slow("back@2").deploy(back=service(2), canary=0.5, migrates=True)
     if stage == "migrating":
         one = shop(2)
         one.migration = None
         one.deploy(back=service(2), migrates=True).expect()
-    if stage in ("canary", "filling"):
+    if stage in ("canary", "scaling-up"):
         one.prompt("back@2").at(2).slow("back@2")
-    if stage == "filling":
+    if stage == "scaling-up":
         one.promote().at(2.5).deaf("front.0").ready("back@2.1")
     one.at(3).started()
     assert one.stage == stage
@@ -216,7 +218,7 @@ def test_a_person_gives_it_up(stage: str):
         "migrating": [],
         "starting": [*traffic, "kill back@2.0"],
         "canary": [*traffic, "drain back@2.0"],
-        "filling": [*traffic, "drain back@2.1", "drain back@2.0"],
+        "scaling-up": [*traffic, "drain back@2.1", "drain back@2.0"],
     }
     one.abort().hears("front.0").expect(KNOWN, *ends[stage], *["rollout undone: because"] * (stage == "migrating"))
     if ends[stage]:
@@ -259,7 +261,7 @@ def test_a_rollback_is_never_taken_back_while_it_serves():
     one.slow("back").promote().expect("start back.1#2")
     one.dies("back.1#2").expect("start back.1#3").at(21).dies("back.1#3").at(22).expect("21.1 start back.1#4")
     one.waits("waiting for back (1 of 2 ready)").dies("back.0#2")
-    one.expect("start back.0#3", "rollout retreating: back does not come up: was killed by SIGKILL")
+    one.expect("start back.0#3", "rollout rolling-back: back does not come up: was killed by SIGKILL")
 
 
 def test_a_rollback_that_dies_while_it_is_watched_waits_for_a_person_as_long_as_some_of_it_serves():
@@ -267,7 +269,7 @@ def test_a_rollback_that_dies_while_it_is_watched_waits_for_a_person_as_long_as_
     one.expect("start back.0#2", "start back.1#2", "rollout canary").slow("back")
     one.dies("back.0#2").expect("start back.0#3").at(3).dies("back.0#3").at(9).expect("3.1 start back.0#4")
     one.waits("a rollback is not taken back by itself: back was killed by SIGKILL; `fissile promote` or …")
-    one.dies("back.1#2").expect("start back.1#3", "rollout retreating: back was killed by SIGKILL")
+    one.dies("back.1#2").expect("start back.1#3", "rollout rolling-back: back was killed by SIGKILL")
 
 
 # -- clocks, sleepers, and what cannot be there twice -------------------------------------------------------
@@ -277,7 +279,7 @@ def test_a_clock_that_is_set_back_prolongs_nothing():
     one = shop().deploy(back=service(), canary=0.5, watch_seconds=10.0).expect("start back@2.0", "rollout canary")
     one.at(5).clock_set(-1000.0).expect("rollout canary: 50 % of the requests go to the new release")
     one.at(6).waits("watching for 9 s more…").answers("front.0", r1=(50, 0), r2=(50, 0)).at(14.9).expect().at(15)
-    one.expect("rollout filling", MOVED, KNOWN, *left("back"), "rollout done")
+    one.expect("rollout scaling-up", MOVED, KNOWN, *left("back"), "rollout done")
 
 
 def test_nor_does_it_where_requests_are_waited_for():
@@ -296,7 +298,7 @@ def test_what_cannot_be_there_twice_is_replaced_where_it_is():
 def test_and_is_given_back_where_it_is():
     one = shop(db=service(overlap=False)).slow("db").deploy(db=service(overlap=False))
     one.expect("drain db.0").ends("db.0").expect("start db.0#2").at(2).dies("db.0#2", "ended")
-    one.expect("start db.0#3: ended; starting again", "rollout retreating: db does not come up: ended", KNOWN)
+    one.expect("start db.0#3: ended; starting again", "rollout rolling-back: db does not come up: ended", KNOWN)
     # The one that starts is of the code that goes.
     one.waits("waiting for db").at(3).ready("db.0#3").expect("drain db.0#3: a restart is wanted, and two must not …")
     one.ends("db.0#3").expect("start db.0#4").waits("waiting for db")
@@ -405,10 +407,10 @@ def test_a_successor_goes_on_from_each_stage(stage: Stage):
     one.migration = None if stage is Stage.MIGRATING else ""
     one.slow(*["back@2"] * (stage is Stage.STARTING))
     one.deploy(back=service(2), migrates=True, canary=0.5, watch_seconds=10.0).at(2)
-    one.slow(*["back@2"] * (stage is Stage.FILLING))
-    if stage in (Stage.FILLING, Stage.MOVED):
+    one.slow(*["back@2"] * (stage is Stage.SCALING_UP))
+    if stage in (Stage.SCALING_UP, Stage.PROMOTED):
         one.promote()
-    if stage is Stage.RETREATING:
+    if stage is Stage.ROLLING_BACK:
         one.deaf("front.0").abort()
     one.at(3).started()
     assert one.stage == stage
@@ -416,10 +418,12 @@ def test_a_successor_goes_on_from_each_stage(stage: Stage):
     one.migration = ""
     one.at(4).answers("front.0", r1=(50, 0), r2=(50, 0)).at(5).answers("front.0", r1=(90, 0), r2=(90, 0)).at(99)
     last = (
-        "rollout undone: because" if stage is Stage.RETREATING else "rollout done: all of the earlier release has ended"
+        "rollout undone: because"
+        if stage is Stage.ROLLING_BACK
+        else "rollout done: all of the earlier release has ended"
     )
     assert one.done[-1] == last
-    assert one.living("back") == ([f"back.{n}" if stage is Stage.RETREATING else f"back@2.{n}" for n in range(2)])
+    assert one.living("back") == ([f"back.{n}" if stage is Stage.ROLLING_BACK else f"back@2.{n}" for n in range(2)])
 
 
 def test_whoever_was_adopted_may_give_out_requests_until_it_has_said_what_it_knows():
@@ -479,11 +483,14 @@ def test_of_what_only_one_can_be_none_more_is_brought_back():
 @pytest.mark.parametrize(
     ("act", "why"),
     [
-        (AdvanceRollout(Stage.MOVED, 0.0, 1, Stage.STARTING), "rollout 1 is retreating, and not starting any more"),
-        (AdvanceRollout(Stage.RETREATING, 0.0, 7, Stage.RETREATING), "rollout 7 is over: 1 is under way"),
-        (LeaveSets((SetName("back@1"),), 7), "rollout 7 is over: 1 is under way"),
-        (AllKnow(7, 0.0), "rollout 7 is over: 1 is under way"),
-        (ClearSets((SetName("back@1"),), 7), "rollout 7 is over: 1 is under way"),
+        (
+            AdvanceRollout(Stage.PROMOTED, 0.0, 1, Stage.STARTING),
+            "rollout 1 is rolling-back, and not starting any more",
+        ),
+        (AdvanceRollout(Stage.ROLLING_BACK, 0.0, 7, Stage.ROLLING_BACK), "rollout 7 is over: 1 is under way"),
+        (RetireSets((SetName("back@1"),), 7), "rollout 7 is over: 1 is under way"),
+        (AcknowledgeRoutes(7, 0.0), "rollout 7 is over: 1 is under way"),
+        (DrainSets((SetName("back@1"),), 7), "rollout 7 is over: 1 is under way"),
         (EndRollout(7, True), "rollout 7 is over: 1 is under way"),
     ],
 )
@@ -491,7 +498,7 @@ def test_it_is_refused(act: Act, why: str):
     """A person gives a rollout up while its next step is being written: it stays given up."""
     one = shop().slow("back@2").deaf("front.0").deploy(back=service()).abort().started()
     one.by_anna(act).expect(f"refuse: {why}")
-    assert one.stage == "retreating"
+    assert one.stage == "rolling-back"
 
 
 def test_what_was_scaled_in_the_moment_of_its_end_does_not_come_back():

@@ -57,7 +57,7 @@ def test_whoever_is_scaled_to_zero_while_it_starts_still_has_its_door_open():
 def test_a_set_that_is_about_to_end_keeps_no_service_from_being_asleep():
     shop = told(front=service(calls="cart"), cart=service()).slow("cart").deploy(cart=service()).at(2).scale("cart", 0)
     shop.at(3).started()
-    assert (shop.living("cart"), shop.stage) == (["cart.0"], "moved")  # it drains
+    assert (shop.living("cart"), shop.stage) == (["cart.0"], "promoted")  # it drains
     assert shop.state.router().asleep() == {"cart": "is scaled to zero by anna"}
 
 
@@ -154,7 +154,7 @@ def test_a_reference_that_a_release_drops_lets_nobody_in_once_the_earlier_one_is
     assert shop.access("cart@2.0") == {"Mail": "Cart", "Operator": "Cart"}  # never in it
     assert shop.access("cart.0") == {"Front": "Cart", "Mail": "Cart", "Operator": "Cart"}
     shop.prompt("front@2").at(1.5).promote().at(2).started()
-    assert shop.stage == "moved"  # a request of the earlier one is in flight
+    assert shop.stage == "promoted"  # a request of the earlier one is in flight
     assert shop.access("cart@2.0") == {"Mail": "Cart", "Operator": "Cart"}
     shop.traffic("mail.0").at(3).started()
     assert (shop.stage, shop.living("cart")) == ("", ["cart@2.0"])

@@ -25,16 +25,16 @@ from fissile.names import SetName, service_of
 from fissile.orchestrator.acts import (
     ACTOR,
     AbortRollout,
+    AcknowledgeRoutes,
     AdvanceRollout,
-    AllKnow,
     BeginRollout,
     Change,
-    ClearSets,
+    DrainSets,
     EndRollout,
     GiveUpRestart,
-    LeaveSets,
     PromoteRollout,
     RestartService,
+    RetireSets,
     ScaleService,
     SetReplicas,
 )
@@ -665,10 +665,10 @@ def _altered(act: Any) -> tuple[str, str]:
         return "give up", f"the restart of {_short(act.set)}"
     if isinstance(act, AdvanceRollout):
         return "rollout", act.stage
-    if isinstance(act, AllKnow):
+    if isinstance(act, AcknowledgeRoutes):
         return "rollout", "known to all"
-    if isinstance(act, LeaveSets | ClearSets):
-        return "rollout", f"{'leaves' if isinstance(act, LeaveSets) else 'clears'} {' '.join(map(_short, act.sets))}"
+    if isinstance(act, RetireSets | DrainSets):
+        return "rollout", f"{'leaves' if isinstance(act, RetireSets) else 'clears'} {' '.join(map(_short, act.sets))}"
     if isinstance(act, EndRollout):
         return "rollout", "done" if act.done else "undone"
     return "change", type(act).__name__

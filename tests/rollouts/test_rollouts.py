@@ -118,9 +118,9 @@ def test_nothing_ends_before_whoever_calls_it_knows_of_the_move(app: Chain):
     os.kill(front, signal.SIGSTOP)  # so it hears of the move late, and gives requests to the old release meanwhile
     try:
         app.order("promote")
-        wait_until(lambda: app.status()["rollout"]["stage"] == "moved", "it has moved")
+        wait_until(lambda: app.status()["rollout"]["stage"] == "promoted", "it has moved")
         time.sleep(0.5)
-        assert not [e for e in app.history() if e["what"] == "ClearSets"]
+        assert not [e for e in app.history() if e["what"] == "DrainSets"]
         assert "requests for the outgoing release" in app.status()["rollout"]["waits"]
     finally:
         os.kill(front, signal.SIGCONT)
@@ -199,7 +199,7 @@ def test_a_newer_deploy_takes_the_place_of_one_that_is_watched(app: Chain):
     assert set(after.versions) == {(1, 1, 3)}
 
 
-@pytest.mark.parametrize("stage", ["canary", "moved"])
+@pytest.mark.parametrize("stage", ["canary", "promoted"])
 def test_a_killed_supervisor_leaves_a_rollout_to_the_next(app: Chain, stage: str):
     app.edit("back", VERSION=2)
     with traffic(app, paths=("/", "/slow")) as seen:

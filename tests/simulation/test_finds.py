@@ -47,7 +47,7 @@ def one_too_far(desired: Any, under_way: Any) -> tuple[str, ...]:
 
 def untold(under_way: Any, names: tuple[str, ...], seen: Any) -> Any:
     """Sets end before anybody hears that they are called no more."""
-    return rollout._step(rollout.ClearSets(names, under_way.number), "at once")  # pyright: ignore[reportPrivateUsage]
+    return rollout._step(rollout.DrainSets(names, under_way.number), "at once")  # pyright: ignore[reportPrivateUsage]
 
 
 def also_who_ends(want: Any, service: Any) -> tuple[int, ...]:

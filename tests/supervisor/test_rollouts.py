@@ -15,14 +15,14 @@ from fissile.journal.journal import JournalError
 from fissile.machine.zygote.protocol import Loaded
 from fissile.orchestrator.acts import (
     AbortRollout,
+    AcknowledgeRoutes,
     AdvanceRollout,
-    AllKnow,
     BeginRollout,
     Change,
-    ClearSets,
+    DrainSets,
     EndRollout,
-    LeaveSets,
     PromoteRollout,
+    RetireSets,
 )
 from fissile.orchestrator.change import apply
 from fissile.orchestrator.deploy_rules import DeployOrder
@@ -142,12 +142,12 @@ async def test_a_step_that_was_decided_too_early_is_looked_at_again(tmp_path: Pa
     shell.meanwhile[AdvanceRollout] = lambda: shell.by_person(AbortRollout(0.0))
     work = asyncio.create_task(shell.rollouts.run())
     async with asyncio.timeout(5.0):
-        while ClearSets.__name__ not in shell.acts:
+        while DrainSets.__name__ not in shell.acts:
             await asyncio.sleep(0)
     work.cancel()
-    assert shell.acts == [AllKnow.__name__, LeaveSets.__name__, ClearSets.__name__]
+    assert shell.acts == [AcknowledgeRoutes.__name__, RetireSets.__name__, DrainSets.__name__]
     assert shell.fleet.desired.rollout is not None
-    assert shell.fleet.desired.rollout.stage is Stage.RETREATING
+    assert shell.fleet.desired.rollout.stage is Stage.ROLLING_BACK
     assert shell.fleet.desired.sets["app@2"].replicas_max == 0
     assert shell.fleet.desired.sets["app@1"] == WANT
 
@@ -190,7 +190,7 @@ async def test_what_was_expected_is_looked_at_again_after_waiting(tmp_path: Path
 
     def promoted() -> None:
         shell.by_person(PromoteRollout(0.0))
-        shell.by_person(AdvanceRollout(Stage.MOVED, 0.0, 1, Stage.FILLING))
+        shell.by_person(AdvanceRollout(Stage.PROMOTED, 0.0, 1, Stage.SCALING_UP))
         shell.meanwhile[type(None)] = lambda: shell.by_person(EndRollout(1, True))
 
     shell.meanwhile[AbortRollout] = promoted
@@ -203,7 +203,7 @@ async def test_what_was_expected_is_looked_at_again_after_waiting(tmp_path: Path
 async def test_the_end_of_a_rollout_removes_no_copy_that_is_just_made(tmp_path: Path):
     """Whoever sees that a rollout is over deploys at once, while its end still closes and prunes."""
     old, new = edition("old"), edition("new")
-    rollout = Rollout(1, new.live(), {}, stage=Stage.MOVED)
+    rollout = Rollout(1, new.live(), {}, stage=Stage.PROMOTED)
     shell = Shell(
         tmp_path, Desired({"app": msgspec.structs.replace(WANT, release=new.release.name)}, old.live(), rollout)
     )

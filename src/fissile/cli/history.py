@@ -16,7 +16,7 @@ TITLES = ("TIME", "SERVICE", "WHAT", "BY", "WHY")
 # In characters; what is longer is shown whole.
 WIDTHS = (14, 16, 16, 10, 0)
 # What a rollout notes between its stages, so that another supervisor can go on with it.
-STEPS = frozenset({"AllKnow", "LeaveSets", "ClearSets"})
+STEPS = frozenset({"AcknowledgeRoutes", "RetireSets", "DrainSets"})
 # Of so many entries, the newest, the oldest of them first.
 Ask = Callable[[int], list[dict[str, Any]]]
 

@@ -22,7 +22,7 @@ EXIT_UNDECIDED = 3
 BAR_CHARACTERS = 24
 ENTRIES_MAX = 1000
 RECENT = 100
-RETREATING = "retreating"
+ROLLING_BACK = "rolling-back"
 # Not on a terminal: the first line after so long, the next ones at this distance.
 FIRST_SECONDS, NEXT_SECONDS = 10.0, 30.0
 # From then on it is shown how long it has taken.
@@ -197,7 +197,8 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
                 after = entry["id"]
                 if entry["what"] == "AdvanceRollout" and entry["data"]["number"] == number:
                     stage = entry["data"]["stage"]
-                    told = stage if stage == RETREATING else f"{stage}: {entry['reason']}"  # why is said at the end
+                    shown = stage.replace("-", " ")
+                    told = shown if stage == ROLLING_BACK else f"{shown}: {entry['reason']}"  # why is said at the end
                     say(told) if live is None else live.console.print(harmless(told), highlight=False, markup=False)
             rollout = status["rollout"]
             if outcome["over"] or outcome["undecided"] or rollout is None:
@@ -206,7 +207,7 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
                 from rich.text import Text
 
                 live.update(Text(_line(rollout, status)), refresh=True)
-            if not to_the_end and rollout["stage"] in ("canary", "moved"):
+            if not to_the_end and rollout["stage"] in ("canary", "promoted"):
                 return outcome
             time.sleep(POLL_SECONDS)
 

@@ -99,8 +99,9 @@ def _head(found: dict[str, Any], colour: bool) -> list[str]:
         lines.append(f"under way: {in_line(found['preparing'])}; nothing is touched yet")
     lines += told_of(found.get("restarts", ()))  # not said by a supervisor of an earlier version
     if rollout is not None:
+        stage = rollout["stage"].replace("-", " ")
         lines.append(
-            f"rollout {rollout['number']}: release {rollout['earlier']} → {rollout['later']}, {rollout['stage']}: "
+            f"rollout {rollout['number']}: release {rollout['earlier']} → {rollout['later']}, {stage}: "
             f"{rollout['share']:.0%} of new requests; {rollout['waits'] or rollout['reason']}"
         )
     return lines

@@ -91,21 +91,21 @@ class AbortRollout(msgspec.Struct, frozen=True, tag=True):
     number: int | None = None
 
 
-class AllKnow(msgspec.Struct, frozen=True, tag=True):
+class AcknowledgeRoutes(msgspec.Struct, frozen=True, tag=True):
     """No new request gets the release that goes: those that it has may take their time from `now` on (wall clock)."""
 
     number: int
     now: float
 
 
-class LeaveSets(msgspec.Struct, frozen=True, tag=True):
+class RetireSets(msgspec.Struct, frozen=True, tag=True):
     """No request calls these sets of the release that goes any more: what does so in its name takes the usual way."""
 
     sets: tuple[SetName, ...]
     number: int
 
 
-class ClearSets(msgspec.Struct, frozen=True, tag=True):
+class DrainSets(msgspec.Struct, frozen=True, tag=True):
     """These replica sets of the release that goes are to end."""
 
     sets: tuple[SetName, ...]
@@ -120,7 +120,14 @@ class EndRollout(msgspec.Struct, frozen=True, tag=True):
 
 
 RolloutAct = (
-    BeginRollout | AdvanceRollout | PromoteRollout | AbortRollout | AllKnow | LeaveSets | ClearSets | EndRollout
+    BeginRollout
+    | AdvanceRollout
+    | PromoteRollout
+    | AbortRollout
+    | AcknowledgeRoutes
+    | RetireSets
+    | DrainSets
+    | EndRollout
 )
 SetAct = ScaleService | SetReplicas | RestartService | GiveUpRestart
 Act = SetAct | RolloutAct

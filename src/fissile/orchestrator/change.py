@@ -10,16 +10,16 @@ from fissile.names import SetName, service_of
 from fissile.orchestrator import rollout as rollouts
 from fissile.orchestrator.acts import (
     AbortRollout,
+    AcknowledgeRoutes,
     AdvanceRollout,
-    AllKnow,
     BeginRollout,
     Change,
-    ClearSets,
+    DrainSets,
     EndRollout,
     GiveUpRestart,
-    LeaveSets,
     PromoteRollout,
     RestartService,
+    RetireSets,
     RolloutAct,
     ScaleService,
     SetAct,
@@ -85,15 +85,15 @@ def _rolled(desired: Desired, act: RolloutAct, why: str) -> Desired:
         raise ChangeRefused(
             f"rollout {act.number} is over: {rollout.number} is under way", remedy="see `fissile status`"
         )
-    if isinstance(act, AllKnow):
+    if isinstance(act, AcknowledgeRoutes):
         return rollouts.known(desired, act.now)
-    if isinstance(act, LeaveSets):
+    if isinstance(act, RetireSets):
         return rollouts.left(desired, act.sets)
-    if isinstance(act, ClearSets):
+    if isinstance(act, DrainSets):
         return rollouts.cleared(desired, act.sets)
     if isinstance(act, EndRollout):
         return rollouts.ended(desired)
-    stage = act.stage if isinstance(act, AdvanceRollout) else Stage.FILLING
+    stage = act.stage if isinstance(act, AdvanceRollout) else Stage.SCALING_UP
     if isinstance(act, AdvanceRollout) and act.leaves is not rollout.stage:
         raise ChangeRefused(
             f"rollout {rollout.number} is {rollout.stage}, and not {act.leaves} any more", remedy="look at it again"
@@ -105,9 +105,11 @@ def _rolled(desired: Desired, act: RolloutAct, why: str) -> Desired:
         )
     if isinstance(act, AbortRollout):
         if rollout.stage not in rollouts.UNDECIDED:
-            what = "its requests are already going back" if rollout.stage is Stage.RETREATING else "it has all requests"
+            what = (
+                "its requests are already going back" if rollout.stage is Stage.ROLLING_BACK else "it has all requests"
+            )
             raise ChangeRefused(f"rollout {rollout.number} cannot be aborted: {what}", remedy="see `fissile rollback`")
-        stage = Stage.RETREATING
+        stage = Stage.ROLLING_BACK
     return rollouts.entered(desired, stage, why, act.now)
 
 

@@ -169,13 +169,13 @@ def gives_way(desired: Desired) -> int | None:
 def newest_release(desired: Desired) -> str:
     """The release that a deploy is compared with: what serves, once the rollout under way has ended."""
     rollout = desired.rollout
-    return rollout.later.name if rollout is not None and rollout.stage is Stage.MOVED else desired.current.name
+    return rollout.later.name if rollout is not None and rollout.stage is Stage.PROMOTED else desired.current.name
 
 
 def back_to(desired: Desired, release: str = "") -> Rollback:
     """Where a rollback goes. release: that a person named. Raises ConfigError where there is no earlier one."""
     rollout = desired.rollout
-    if not release and rollout is not None and rollout.stage is not Stage.MOVED:
+    if not release and rollout is not None and rollout.stage is not Stage.PROMOTED:
         return Rollback(gives_up=rollout.stage in UNDECIDED)
     name = release or served_before(desired)
     if not name:

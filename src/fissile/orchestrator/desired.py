@@ -62,19 +62,19 @@ class LiveRelease(msgspec.Struct, frozen=True):
 
 
 class Stage(StrEnum):
-    """migrating → starting → canary → filling → moved; retreating instead, from each of the first four.
+    """migrating → starting → canary → scaling up → promoted; rolling back instead, from each of the first four.
 
     Migrations run; the later release's replicas start; they get a share of the requests and are watched; as many
-    start as are needed for all; they get all requests, and the earlier ones end. Retreating: the earlier release
+    start as are needed for all; they get all requests, and the earlier ones end. Rolling back: the earlier release
     gets all requests, and the later one's replicas end.
     """
 
     MIGRATING = "migrating"
     STARTING = "starting"
     CANARY = "canary"
-    FILLING = "filling"
-    MOVED = "moved"
-    RETREATING = "retreating"
+    SCALING_UP = "scaling-up"
+    PROMOTED = "promoted"
+    ROLLING_BACK = "rolling-back"
 
 
 class Rollout(msgspec.Struct, frozen=True):
@@ -149,9 +149,9 @@ class Desired(msgspec.Struct, frozen=True):
         if rollout is None:
             return {self.current.name: 1.0}
         share = 0.0
-        if rollout.stage is Stage.MOVED:
+        if rollout.stage is Stage.PROMOTED:
             share = 1.0
-        elif rollout.stage in (Stage.CANARY, Stage.FILLING):
+        elif rollout.stage in (Stage.CANARY, Stage.SCALING_UP):
             share = rollout.share
         return {self.current.name: 1.0 - share, rollout.later.name: share}
 
@@ -175,9 +175,9 @@ class Desired(msgspec.Struct, frozen=True):
     def going(self) -> LiveRelease | None:
         """The release that is to have no requests any more."""
         rollout = self.rollout
-        if rollout is not None and rollout.stage is Stage.MOVED:
+        if rollout is not None and rollout.stage is Stage.PROMOTED:
             return self.current
-        return rollout.later if rollout is not None and rollout.stage is Stage.RETREATING else None
+        return rollout.later if rollout is not None and rollout.stage is Stage.ROLLING_BACK else None
 
     def leaving(self) -> tuple[SetName, ...]:
         """The sets that only the going release has, in the order in which they may end."""

@@ -23,12 +23,12 @@ SHOWN_MAX = 20
 
 # What each stage of a rollout may become, beside itself.
 STAGES: Mapping[Stage, frozenset[Stage]] = {
-    Stage.MIGRATING: frozenset({Stage.STARTING, Stage.RETREATING}),
-    Stage.STARTING: frozenset({Stage.CANARY, Stage.MOVED, Stage.RETREATING}),
-    Stage.CANARY: frozenset({Stage.FILLING, Stage.RETREATING}),
-    Stage.FILLING: frozenset({Stage.MOVED, Stage.RETREATING}),
-    Stage.MOVED: frozenset(),
-    Stage.RETREATING: frozenset(),
+    Stage.MIGRATING: frozenset({Stage.STARTING, Stage.ROLLING_BACK}),
+    Stage.STARTING: frozenset({Stage.CANARY, Stage.PROMOTED, Stage.ROLLING_BACK}),
+    Stage.CANARY: frozenset({Stage.SCALING_UP, Stage.ROLLING_BACK}),
+    Stage.SCALING_UP: frozenset({Stage.PROMOTED, Stage.ROLLING_BACK}),
+    Stage.PROMOTED: frozenset(),
+    Stage.ROLLING_BACK: frozenset(),
 }
 
 

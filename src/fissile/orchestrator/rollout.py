@@ -13,12 +13,12 @@ import msgspec
 from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.acts import (
     ACTOR,
+    AcknowledgeRoutes,
     AdvanceRollout,
-    AllKnow,
     Change,
-    ClearSets,
+    DrainSets,
     EndRollout,
-    LeaveSets,
+    RetireSets,
     RolloutAct,
 )
 from fissile.orchestrator.analysis import Analysis, Verdict
@@ -51,7 +51,7 @@ from fissile.orchestrator.reasons import (
 DEATHS_MAX = 2
 # Releases whose order is remembered, so that a rollback knows where to go.
 TRAIL_MAX = 100
-UNDECIDED = (Stage.MIGRATING, Stage.STARTING, Stage.CANARY, Stage.FILLING)
+UNDECIDED = (Stage.MIGRATING, Stage.STARTING, Stage.CANARY, Stage.SCALING_UP)
 
 
 class SetProgress(msgspec.Struct, frozen=True):
@@ -100,11 +100,11 @@ def outlook(desired: Desired, seen: RolloutProgress, now: float) -> NextStep:
     assert rollout is not None
     if rollout.stage is Stage.MIGRATING:
         if seen.migration_trouble:
-            return _enter(rollout, Stage.RETREATING, MigrationFailed(seen.migration_trouble), now)
+            return _enter(rollout, Stage.ROLLING_BACK, MigrationFailed(seen.migration_trouble), now)
         if not seen.migrated:
             return NextStep(None, MigrationsRun())
         return _enter(rollout, Stage.STARTING, Migrated(), now)
-    if rollout.stage in (Stage.STARTING, Stage.FILLING):
+    if rollout.stage in (Stage.STARTING, Stage.SCALING_UP):
         return _coming_up(desired, rollout, seen, now)
     if rollout.stage is Stage.CANARY:
         return _watched(rollout, seen, now)
@@ -125,7 +125,7 @@ def _coming_up(desired: Desired, rollout: Rollout, seen: RolloutProgress, now: f
     for name in rollout.wishes:
         found, want = seen.sets.get(name, SetProgress()), desired.sets[name]
         if _given_up(rollout, found):
-            return _enter(rollout, Stage.RETREATING, DoesNotComeUp(service_of(name), found.trouble), now)
+            return _enter(rollout, Stage.ROLLING_BACK, DoesNotComeUp(service_of(name), found.trouble), now)
         if found.ready < want.replicas:
             missing.append((service_of(name), found.ready, want.replicas))
     if missing:
@@ -134,7 +134,7 @@ def _coming_up(desired: Desired, rollout: Rollout, seen: RolloutProgress, now: f
         return NextStep(None, WaitsForRoutes())
     if rollout.stage is Stage.STARTING and rollout.share < 1.0:
         return _enter(rollout, Stage.CANARY, CanaryBegins(rollout.share), now)
-    return _enter(rollout, Stage.MOVED, AllAreReady(), now)
+    return _enter(rollout, Stage.PROMOTED, AllAreReady(), now)
 
 
 def _given_up(rollout: Rollout, found: SetProgress) -> bool:
@@ -149,7 +149,7 @@ def _watched(rollout: Rollout, seen: RolloutProgress, now: float) -> NextStep:
     for name in rollout.wishes:
         found = seen.sets.get(name, SetProgress())
         if _given_up(rollout, found):
-            return _enter(rollout, Stage.RETREATING, Dies(service_of(name), found.trouble), now)
+            return _enter(rollout, Stage.ROLLING_BACK, Dies(service_of(name), found.trouble), now)
         if found.deaths >= DEATHS_MAX:
             dying = Dies(service_of(name), found.trouble)
     if dying is not None:
@@ -160,22 +160,22 @@ def _watched(rollout: Rollout, seen: RolloutProgress, now: float) -> NextStep:
     analysis = seen.analysis
     over = rollout.since + rollout.watch_seconds
     if analysis is not None and analysis.verdict is Verdict.FAILED and not rollout.back_to:
-        return _enter(rollout, Stage.RETREATING, analysis.reason, now)
+        return _enter(rollout, Stage.ROLLING_BACK, analysis.reason, now)
     if now < over:
         return NextStep(None, Watched(over - now, analysis.reason if analysis is not None else None), over)
     if analysis is not None and analysis.verdict is Verdict.PASSED:
-        return _enter(rollout, Stage.FILLING, analysis.reason, now)
+        return _enter(rollout, Stage.SCALING_UP, analysis.reason, now)
     return NextStep(None, Undecided(analysis.reason if analysis is not None else None), undecided=True)
 
 
 def _leaving(desired: Desired, rollout: Rollout, seen: RolloutProgress, now: float) -> NextStep:
-    moved = rollout.stage is Stage.MOVED
+    moved = rollout.stage is Stage.PROMOTED
     left = [name for name in desired.leaving() if _remains(desired, name, seen)]
     if not seen.told:
         # However long that takes: whoever has not heard of it goes on giving requests the release that goes.
         return NextStep(None, WaitsForRoutes(going=True))
     if not 0.0 < rollout.known_at <= now:  # not yet, or the clock was set back
-        return _step(AllKnow(rollout.number, now), AllKnowIt())
+        return _step(AcknowledgeRoutes(rollout.number, now), AllKnowIt())
     limit = rollout.known_at + rollout.settle_seconds_max
     if seen.pinned and now < limit:
         return NextStep(None, RequestsInFlight(), limit)
@@ -209,9 +209,9 @@ def _leaving(desired: Desired, rollout: Rollout, seen: RolloutProgress, now: flo
 def _clear(rollout: Rollout, names: tuple[SetName, ...], seen: RolloutProgress) -> NextStep:
     """End sets whose callers of their own release have ended; tasks that were begun in requests may still call them."""
     if not seen.pinned and not set(names) <= set(rollout.left):
-        return _step(LeaveSets(names, rollout.number), RequestsDone())
+        return _step(RetireSets(names, rollout.number), RequestsDone())
     return _step(
-        ClearSets(names, rollout.number),
+        DrainSets(names, rollout.number),
         RequestsDone() if not seen.pinned else FinishTimeOver(),
     )
 
@@ -252,11 +252,11 @@ def _sets(desired: Desired, rollout: Rollout, stage: Stage) -> dict[SetName, Des
             assert before is not None
             if stage is Stage.STARTING:
                 sets[name] = _anew(_raised(wish, before.replicas), before)
-            elif stage is Stage.RETREATING:
+            elif stage is Stage.ROLLING_BACK:
                 sets[name] = _anew(_raised(rollout.kept[name], before.replicas), before)
         elif stage is Stage.STARTING:
             sets[name] = _canary(_raised(wish, _now(desired, name)), rollout.share)
-        elif stage in (Stage.FILLING, Stage.MOVED) and before is not None:
+        elif stage in (Stage.SCALING_UP, Stage.PROMOTED) and before is not None:
             sets[name] = _raised(before, wish.replicas, _now(desired, name))
     return sets
 
@@ -284,7 +284,7 @@ def least(desired: Desired, name: SetName) -> int:
     rollout, want = desired.rollout, desired.sets.get(name)
     if rollout is None or want is None or name in rollout.kept or name not in rollout.wishes:
         return 0
-    if rollout.stage is Stage.RETREATING:
+    if rollout.stage is Stage.ROLLING_BACK:
         return 0
     needed = _raised(msgspec.structs.replace(want, replicas=0), rollout.wishes[name].replicas, _now(desired, name))
     if rollout.stage in (Stage.STARTING, Stage.CANARY):
@@ -326,7 +326,7 @@ def ended(desired: Desired) -> Desired:
     """What is desired once the rollout is over."""
     rollout = desired.rollout
     assert rollout is not None
-    moved = rollout.stage is Stage.MOVED
+    moved = rollout.stage is Stage.PROMOTED
     leaving = set(desired.leaving())
     staying = rollout.later if moved else desired.current
     sets = {name: want for name, want in desired.sets.items() if name not in leaving}
@@ -350,7 +350,7 @@ def _trail(desired: Desired, rollout: Rollout) -> tuple[str, ...]:
 def served_before(desired: Desired) -> str:
     """The release that served before the one that new requests get: where a rollback goes. "" if there is none."""
     rollout = desired.rollout
-    moved = rollout is not None and rollout.stage is Stage.MOVED
+    moved = rollout is not None and rollout.stage is Stage.PROMOTED
     trail = _trail(desired, rollout) if rollout is not None and moved else desired.trail
     return trail[-1] if trail else ""
 

@@ -151,7 +151,7 @@ class LiveSets:
         desired, service, spec = self.desired, service_of(name), self.spec(name)
         rollout = desired.rollout
         members = self.members(name) or [desired.current]
-        moved = rollout is not None and rollout.stage is Stage.MOVED
+        moved = rollout is not None and rollout.stage is Stage.PROMOTED
         ways = {release.name: self._ways(service, release) for release in members if service in release.sets}
         if rollout is not None and len(members) > 1:
             # What still calls these in the name of their release, as a task begun in a request, takes the usual way.

@@ -137,7 +137,7 @@ class DeployWorld(World):
         self._remember(before, change.what)
         change_is_wrong(self, before, change.what)
         if before.rollout is not None and self.desired.rollout is None:
-            self.ends.append(before.rollout.stage is Stage.MOVED)
+            self.ends.append(before.rollout.stage is Stage.PROMOTED)
             self.rollbacks += bool(before.rollout.back_to) and self.ends[-1]
 
     def _remember(self, before: Desired, act: Act) -> None:
@@ -146,7 +146,7 @@ class DeployWorld(World):
         elif isinstance(act, ScaleService):
             self.said[service_of(act.set)] = act.replicas_min, act.replicas_max
         after = self.desired.rollout
-        if after is not None and after.stage is Stage.RETREATING:
+        if after is not None and after.stage is Stage.ROLLING_BACK:
             self.migrations.goes_back(self.specs[self.desired.current.name], map(service_of, after.kept))
         if after is not None and (before.rollout is None or before.rollout.stage is not after.stage):
             self.staged_at = self.clock.now

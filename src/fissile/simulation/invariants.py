@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fissile.names import ServiceName, SetName, service_of
-from fissile.orchestrator.acts import Act, AdvanceRollout, BeginRollout, Change, ClearSets, EndRollout
+from fissile.orchestrator.acts import Act, AdvanceRollout, BeginRollout, Change, DrainSets, EndRollout
 from fissile.orchestrator.analysis import Verdict
 from fissile.orchestrator.desired import Desired, Stage
 from fissile.orchestrator.replica import READY
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 # What each stage may become.
 STAGES = {
-    Stage.MIGRATING: {Stage.STARTING, Stage.RETREATING},
-    Stage.STARTING: {Stage.CANARY, Stage.MOVED, Stage.RETREATING},
-    Stage.CANARY: {Stage.FILLING, Stage.RETREATING},
-    Stage.FILLING: {Stage.MOVED, Stage.RETREATING},
-    Stage.MOVED: set[Stage](),
-    Stage.RETREATING: set[Stage](),
+    Stage.MIGRATING: {Stage.STARTING, Stage.ROLLING_BACK},
+    Stage.STARTING: {Stage.CANARY, Stage.PROMOTED, Stage.ROLLING_BACK},
+    Stage.CANARY: {Stage.SCALING_UP, Stage.ROLLING_BACK},
+    Stage.SCALING_UP: {Stage.PROMOTED, Stage.ROLLING_BACK},
+    Stage.PROMOTED: set[Stage](),
+    Stage.ROLLING_BACK: set[Stage](),
 }
 # Before a look, and a change is written.
 WATCH_SECONDS_MORE_MAX = 2.0
@@ -64,9 +64,13 @@ def step_is_wrong(world: "DeployWorld", loop: "Supervisor", change: Change) -> N
     """Before a step is written: nothing ends that a request needs, and a move goes to as many replicas as all need."""
     desired, now, step = world.desired, world.clock.now, change.what
     assert desired.rollout is not None
-    if isinstance(step, ClearSets):
+    if isinstance(step, DrainSets):
         _sets_are_missed(world, desired, step)
-    if not isinstance(step, AdvanceRollout) or step.stage is not Stage.MOVED or desired.rollout.stage is Stage.MOVED:
+    if (
+        not isinstance(step, AdvanceRollout)
+        or step.stage is not Stage.PROMOTED
+        or desired.rollout.stage is Stage.PROMOTED
+    ):
         return
     for name in desired.rollout.wishes:
         want = desired.sets[name]
@@ -101,7 +105,7 @@ def change_is_wrong(world: "DeployWorld", before: Desired, act: Act) -> None:
         _way_back_is_wrong(world, before, act)
 
 
-def _sets_are_missed(world: "DeployWorld", desired: Desired, step: ClearSets) -> None:
+def _sets_are_missed(world: "DeployWorld", desired: Desired, step: DrainSets) -> None:
     rollout, going = desired.rollout, desired.going()
     assert rollout is not None
     assert going is not None
@@ -152,7 +156,7 @@ def _way_back_is_wrong(world: "DeployWorld", before: Desired, act: EndRollout) -
     goes_to = served_before(world.desired)
     if goes_to != (line[-1] if line else ""):
         raise Broken(Promise.WAY_BACK, f"a rollback would go to {goes_to!r}, before came {line}")
-    if rollout.stage is Stage.MOVED and served_before(before) != goes_to:
+    if rollout.stage is Stage.PROMOTED and served_before(before) != goes_to:
         raise Broken(Promise.WAY_BACK, "a rollback goes elsewhere once the rollout is over")
 
 

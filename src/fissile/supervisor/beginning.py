@@ -50,10 +50,10 @@ class Beginning:
         rollout = found.rollout
         if rollout is None:
             return found
-        data = {"number": rollout.number, "done": rollout.stage is Stage.MOVED}
+        data = {"number": rollout.number, "done": rollout.stage is Stage.PROMOTED}
         entry = Entry("change", self._who, EndRollout.__name__, "", "all processes ended before it was over", data)
         await asyncio.to_thread(self._journal.change, entry)
-        if rollout.stage is Stage.MOVED:
+        if rollout.stage is Stage.PROMOTED:
             await asyncio.to_thread(self._store.serve, rollout.later.name)
         return ended(found)
 

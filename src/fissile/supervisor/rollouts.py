@@ -227,7 +227,7 @@ class Rollouts:
         """How a rollout ended, or that it goes on. Raises InvalidArgument where there is none."""
         rollout = self._fleet.desired.rollout
         if rollout is not None and rollout.number == number:
-            done = rollout.stage is Stage.MOVED
+            done = rollout.stage is Stage.PROMOTED
             undecided = self.waits if self._undecided and rollout.stage is Stage.CANARY else ""
             return Outcome(number, False, done, rollout.reason, undecided, *self._printed(number))
         found = self._outcomes.get(number)
@@ -488,7 +488,7 @@ class Rollouts:
                 await self._end(rollout, change)
             return True
         entered = change.what.stage if isinstance(change.what, AdvanceRollout) else None
-        if entered is Stage.RETREATING:
+        if entered is Stage.ROLLING_BACK:
             self._remember_printed(rollout, change.why)
         await self._office.change(change)
         if entered is not None:
@@ -534,7 +534,7 @@ class Rollouts:
 
     async def _end(self, rollout: Rollout, change: Change) -> None:
         fleet = self._fleet
-        moved = rollout.stage is Stage.MOVED
+        moved = rollout.stage is Stage.PROMOTED
         gone = fleet.desired.leaving()
         why = str(change.why)
         await self._office.change(change)
