@@ -63,6 +63,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_SECONDS = 0.1
 # How often it is shown.
 TICK_SECONDS = 0.2
+# Until the files of processes that were killed are closed.
+CLOSED_SECONDS_MAX = 1.0
 
 T = TypeVar("T")
 Ready = Callable[[Endpoints], None]
@@ -455,13 +457,14 @@ def clear(root: Path) -> tuple[int, list[Survivor]]:
     state = StateFolder(as_named(root))
     if not root.is_dir() or not left_anywhere(state.mark().application):
         if state.path.is_dir():
-            collect(state.path / LOGS)  # what a process printed that was killed after the supervisor's last look
+            # What a process printed that was killed after the supervisor's last look.
+            collect(state.path / LOGS, seconds_max=CLOSED_SECONDS_MAX)
         return 0, []
     state.open()
     try:
         return state.clear()
     finally:
-        collect(state.path / LOGS)
+        collect(state.path / LOGS, seconds_max=CLOSED_SECONDS_MAX)
         state.close()
 
 

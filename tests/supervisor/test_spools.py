@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -252,6 +253,17 @@ def test_a_reader_that_was_killed_before_or_after_it_gave_space_back_is_followed
         collect(folder / "logs")
         assert texts(folder / "logs" / "cart.log") == [b"new"], taken_off
         os.close(writer)
+
+
+def test_what_is_closed_a_moment_after_its_process_is_gone_leaves_nothing_behind(tmp_path: Path):
+    writer = make(tmp_path / OUTPUT, "cart")
+    os.write(writer, b"last words\n")
+    closes = threading.Timer(0.2, os.close, [writer])
+    closes.start()
+    collect(tmp_path / "logs", seconds_max=5.0)
+    closes.join()
+    assert texts(tmp_path / "logs" / "cart.log") == [b"last words"]
+    assert not (tmp_path / OUTPUT).exists()
 
 
 def test_files_are_two_at_most_and_hold_the_last_lines(tmp_path: Path):

@@ -134,12 +134,20 @@ def _own(folder: Path) -> str:
     return ""
 
 
-def collect(folder: Path) -> None:
-    """Bring to the files what nobody has brought there, where nobody supervises. folder: of the logs."""
+def collect(folder: Path, *, seconds_max: float = 0.0) -> None:
+    """Bring to the files what nobody has brought there, where nobody supervises. folder: of the logs.
+
+    seconds_max: so long it waits until nobody can write any more. A process that was killed is gone from /proc a moment
+    before its files are closed (do_exit() of Linux gives up its memory first).
+    """
     collector = Collector(folder.parent / OUTPUT, folder)
     if collector.acquire():
         collector.find(unwatched=None)
         collector.read()
+        limit = time.monotonic() + seconds_max
+        while collector.written_to() and time.monotonic() < limit:
+            time.sleep(LOCK_SECONDS)
+            collector.read()
         collector.release()
         collector.tidy()
 

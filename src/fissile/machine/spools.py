@@ -393,6 +393,10 @@ class Collector:
             return RETRY_SECONDS
         return REMOVED_SECONDS if any(spool.removed for spool in self._spools.values()) else None
 
+    def written_to(self) -> bool:
+        """Whether somebody can still write to a spool, as far as is known since the last read of all."""
+        return bool(self._spools)
+
     def _read(self, name: str, *, ending: bool) -> None:
         spool = self._spools[name]
         try:
