@@ -38,7 +38,7 @@ test: venv  ## the tests, WORKERS at a time
 	$(TEST)
 
 # The rooms that decide and the protocol, without a process, a socket or a clock.
-quick: venv  ## the tests of the pure rooms: seconds
+quick: venv  ## the tests of the pure rooms: less than a minute
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not alone" tests/orchestrator tests/wire tests/component tests/simulation tests/architecture/test_rooms.py
 
 check: venv  ## format, lint, types, layers, tests: what has to pass before a commit

@@ -8,7 +8,7 @@ do not know: there are more of them with each version.
 import signal
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -50,6 +50,15 @@ class ReasonBase(msgspec.Struct, frozen=True, tag=True, tag_field="kind"):
     def advises(self) -> bool:
         """Whether its words say what to do next."""
         return False
+
+
+class Plain(ReasonBase, frozen=True):
+    """One that always has the same words."""
+
+    words: ClassVar[str]
+
+    def __str__(self) -> str:
+        return self.words
 
 
 class Said(ReasonBase, frozen=True):
@@ -263,18 +272,16 @@ class MigrationFailed(ReasonBase, frozen=True):
         return f"a migration failed: {self.what}"
 
 
-class MigrationsRun(ReasonBase, frozen=True):
+class MigrationsRun(Plain, frozen=True):
     """The later release's replicas start after them."""
 
-    def __str__(self) -> str:
-        return "migrations run"
+    words: ClassVar[str] = "migrations run"
 
 
-class Migrated(ReasonBase, frozen=True):
+class Migrated(Plain, frozen=True):
     """The later release's replicas may start."""
 
-    def __str__(self) -> str:
-        return "all migrations are done"
+    words: ClassVar[str] = "all migrations are done"
 
 
 class WaitsForReplicas(ReasonBase, frozen=True):
@@ -307,11 +314,10 @@ class CanaryBegins(ReasonBase, frozen=True):
         return f"{self.share * 100:g} % of the requests go to the new release"
 
 
-class AllAreReady(ReasonBase, frozen=True):
+class AllAreReady(Plain, frozen=True):
     """The later release gets all requests."""
 
-    def __str__(self) -> str:
-        return "all replicas are ready: every new request goes to the new release"
+    words: ClassVar[str] = "all replicas are ready: every new request goes to the new release"
 
 
 class RollbackDies(ReasonBase, frozen=True):
@@ -346,32 +352,28 @@ class Undecided(ReasonBase, frozen=True):
         return f"inconclusive, so it stops here: {self.said or 'nothing is known about the requests'}; {DECIDES}"
 
 
-class AllKnowIt(ReasonBase, frozen=True):
+class AllKnowIt(Plain, frozen=True):
     """No new request gets the release that goes."""
 
-    def __str__(self) -> str:
-        return "all replicas know of it"
+    words: ClassVar[str] = "all replicas know of it"
 
 
-class RequestsInFlight(ReasonBase, frozen=True):
+class RequestsInFlight(Plain, frozen=True):
     """Of the release that goes."""
 
-    def __str__(self) -> str:
-        return "requests of the outgoing release are still in flight"
+    words: ClassVar[str] = "requests of the outgoing release are still in flight"
 
 
-class RequestsDone(ReasonBase, frozen=True):
+class RequestsDone(Plain, frozen=True):
     """Nothing needs a set that goes any more."""
 
-    def __str__(self) -> str:
-        return "its requests are done"
+    words: ClassVar[str] = "its requests are done"
 
 
-class FinishTimeOver(ReasonBase, frozen=True):
+class FinishTimeOver(Plain, frozen=True):
     """Requests may still need a set that goes; they have had their time."""
 
-    def __str__(self) -> str:
-        return "its time to finish is over"
+    words: ClassVar[str] = "its time to finish is over"
 
 
 class WaitsForFormer(ReasonBase, frozen=True):
@@ -392,11 +394,10 @@ class WaitsForEnd(ReasonBase, frozen=True):
         return f"waiting for the end of {', '.join(self.sets)}"
 
 
-class EarlierEnded(ReasonBase, frozen=True):
+class EarlierEnded(Plain, frozen=True):
     """The rollout is done."""
 
-    def __str__(self) -> str:
-        return "all of the earlier release has ended"
+    words: ClassVar[str] = "all of the earlier release has ended"
 
 
 class WithoutFormer(ReasonBase, frozen=True):
@@ -479,18 +480,16 @@ class NewException(ReasonBase, frozen=True):
 # -- how many replicas a service should have -----------------------------------------------------------------
 
 
-class Woken(ReasonBase, frozen=True):
+class Woken(Plain, frozen=True):
     """It had no replica, and is needed."""
 
-    def __str__(self) -> str:
-        return "a call came to it while it slept"
+    words: ClassVar[str] = "a call came to it while it slept"
 
 
-class AtMinimum(ReasonBase, frozen=True):
+class AtMinimum(Plain, frozen=True):
     """It had none, and its bounds say that it has some."""
 
-    def __str__(self) -> str:
-        return "its minimum"
+    words: ClassVar[str] = "its minimum"
 
 
 class Panic(ReasonBase, frozen=True):
@@ -528,18 +527,16 @@ class Load(ReasonBase, frozen=True):
         return f"{self.in_flight:.1f} in flight over {self.seconds:g} s, {self.target:g} are meant for one replica"
 
 
-class RolloutNeeds(ReasonBase, frozen=True):
+class RolloutNeeds(Plain, frozen=True):
     """A rollout brings it: it has no load yet."""
 
-    def __str__(self) -> str:
-        return "the earlier release's requests are about to come to it"
+    words: ClassVar[str] = "the earlier release's requests are about to come to it"
 
 
-class BoundsAltered(ReasonBase, frozen=True):
+class BoundsAltered(Plain, frozen=True):
     """Its load has asked for nothing."""
 
-    def __str__(self) -> str:
-        return "bounds were altered"
+    words: ClassVar[str] = "bounds were altered"
 
 
 class CoresShared(ReasonBase, frozen=True):
@@ -690,60 +687,52 @@ class ServesNobodyYet(ReasonBase, frozen=True):
         return f"{self.wanted} wanted, and it serves nobody yet"
 
 
-class Replaced(ReasonBase, frozen=True):
+class Replaced(Plain, frozen=True):
     """A newer one serves in its slot."""
 
-    def __str__(self) -> str:
-        return "a new replica has taken over"
+    words: ClassVar[str] = "a new replica has taken over"
 
 
-class NotWanted(ReasonBase, frozen=True):
+class NotWanted(Plain, frozen=True):
     """What it was started for is not wanted any more."""
 
-    def __str__(self) -> str:
-        return "it is not wanted any more"
+    words: ClassVar[str] = "it is not wanted any more"
 
 
-class DrainTimeOver(ReasonBase, frozen=True):
+class DrainTimeOver(Plain, frozen=True):
     """It was to finish its work by now."""
 
-    def __str__(self) -> str:
-        return "its time to drain is over"
+    words: ClassVar[str] = "its time to drain is over"
 
 
-class DoesNotEnd(ReasonBase, frozen=True):
+class DoesNotEnd(Plain, frozen=True):
     """It was told to end by a signal, and is still there."""
 
-    def __str__(self) -> str:
-        return "it does not end by itself"
+    words: ClassVar[str] = "it does not end by itself"
 
 
-class HeldBack(ReasonBase, frozen=True):
+class HeldBack(Plain, frozen=True):
     """Its service is to have no replica for now, whatever is desired."""
 
-    def __str__(self) -> str:
-        return "it is held"
+    words: ClassVar[str] = "it is held"
 
 
-class AllStops(ReasonBase, frozen=True):
+class AllStops(Plain, frozen=True):
     """The whole application ends."""
 
-    def __str__(self) -> str:
-        return "all is stopped"
+    words: ClassVar[str] = "all is stopped"
 
 
-class TakenBack(ReasonBase, frozen=True):
+class TakenBack(Plain, frozen=True):
     """A restart is not wanted any more, and none of its replicas has failed."""
 
-    def __str__(self) -> str:
-        return "it was taken back"
+    words: ClassVar[str] = "it was taken back"
 
 
-class ToldToEnd(ReasonBase, frozen=True):
+class ToldToEnd(Plain, frozen=True):
     """Somebody beside the plan has it drain."""
 
-    def __str__(self) -> str:
-        return "it was told to end"
+    words: ClassVar[str] = "it was told to end"
 
 
 Reason = (

@@ -20,19 +20,24 @@ def service(dice: Dice, *, troubled: bool = True) -> ServicePlan:
     times = sorted(dice.random() * FAULT_SECONDS for _ in range(dice.randrange(4)))
     loads = tuple((when, dice.choice([0.0, 1.0, 5.0, 20.0])) for when in (0.0, *times))
     return ServicePlan(
-        want=DesiredSet(
-            replicas=max(low, 1),
-            replicas_min=low,
-            replicas_max=high,
-            start_seconds_max=4.0,
-            silent_seconds_max=4.0,
-            drain_seconds_max=3.0,
-            stop_seconds_max=1.0,
-            overlap=overlap,
-        ),
+        want=_want(low, high, overlap=overlap),
         habits=Habits(start, drain, slow_share=share, stillborn_share=share * 2, deaf_share=share),
         weight=dice.choice([1.0, 2.0]),
         load=loads,
+    )
+
+
+def _want(low: int, high: int, *, overlap: bool) -> DesiredSet:
+    """A set between two counts, whose limits are short, so that a world settles soon."""
+    return DesiredSet(
+        replicas=max(low, 1),
+        replicas_min=low,
+        replicas_max=high,
+        start_seconds_max=4.0,
+        silent_seconds_max=4.0,
+        drain_seconds_max=3.0,
+        stop_seconds_max=1.0,
+        overlap=overlap,
     )
 
 
@@ -108,16 +113,7 @@ def deploying(chance: Chance) -> DeployWorld:
         if number and dice.random() < 0.25:
             low, high = 0, 3
             rare.add(f"s{number}")
-        want = DesiredSet(
-            replicas=max(low, 1),
-            replicas_min=low,
-            replicas_max=high,
-            start_seconds_max=4.0,
-            silent_seconds_max=4.0,
-            drain_seconds_max=3.0,
-            stop_seconds_max=1.0,
-            overlap=high > 1 or number == 0 or dice.random() < 0.5,
-        )
+        want = _want(low, high, overlap=high > 1 or number == 0 or dice.random() < 0.5)
         habits = Habits(dice.choice([0.02, 0.1, 1.0]), dice.choice([0.1, 1.0]))
         load = ((0.0, dice.choice([0.0, 2.0, 8.0]) if low else 0.0),)
         services[ServiceName(f"s{number}")] = ServicePlan(want, habits, load=load)
