@@ -8,7 +8,7 @@ from fissile.orchestrator.awaited import Awaited, awaited_sets
 from fissile.orchestrator.deploy_rules import gives_way
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.health import hears_no_signal
-from fissile.orchestrator.plan import awaits, drained_by
+from fissile.orchestrator.plan import awaits, drained_by, seconds_left
 from fissile.orchestrator.reasons import CannotStart, Exited, OutOfMemory, Reason
 from fissile.orchestrator.replica import Observed, ReplicaEnded, ReplicaReady
 from fissile.orchestrator.restart import Exit, how_it_ended
@@ -44,7 +44,20 @@ def test_who_drains_has_its_time_from_then_on():
     replica = observed.begin(WEB, 0, 1, "1", 0.0)
     observed.observe(replica, ReplicaReady(), 1.0)
     observed.drain(replica, 10.0)
-    assert drained_by(replica, DesiredSet(drain_seconds_max=3.0, stop_seconds_max=2.0)) == 15.0
+    want = DesiredSet(drain_seconds_max=3.0, stop_seconds_max=2.0)
+    assert drained_by(replica, want) == 15.0
+    assert seconds_left(replica, want, 0.0, 11.0) == 4.0
+    assert seconds_left(replica, want, 12.0, 11.0) == 4.0, "one that drains already has its own time"
+    assert seconds_left(replica, want, 0.0, 99.0) == 0.0
+
+
+def test_who_ends_at_once_has_until_all_is_to_have_stopped():
+    observed = Observed()
+    replica = observed.begin(WEB, 0, 1, "1", 0.0)
+    replica.ending = NO_PORT
+    assert seconds_left(replica, DesiredSet(), 0.0, 1.0) == 0.0
+    assert seconds_left(replica, DesiredSet(), 12.0, 11.0) == 1.0
+    assert seconds_left(replica, DesiredSet(), 12.0, 13.0) == 0.0
 
 
 def test_who_starts_may_hear_no_signal():

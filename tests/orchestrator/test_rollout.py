@@ -16,8 +16,7 @@ from fissile.orchestrator.acts import (
     ScaleService,
     SetReplicas,
 )
-from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Stage
-from fissile.orchestrator.rollout import begun_again
+from fissile.orchestrator.desired import Stage
 from tests.orchestrator.timeline import Timeline, service
 
 # Lines that most rollouts have.
@@ -449,32 +448,6 @@ def test_who_cannot_be_told_may_go_on_giving_out_requests():
     one.hears("front.0").at(60).expect().waits("telling all replicas about the new ones")
     one.state.strays.clear()
     one.expect(MOVED, KNOWN, *left("back"), "rollout done")
-
-
-# -- all stopped, and started again -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("goes_on", "scaled", "expected"),
-    [
-        (True, DesiredSet(7, 2, 9), DesiredSet(7, 2, 9)),
-        (True, DesiredSet(0, 0, 9), DesiredSet(1, 0, 9)),  # it slept: nobody knows whether somebody comes
-        (True, DesiredSet(0, 2, 9, zero_by="anna"), DesiredSet(0, 2, 9, zero_by="anna")),
-        (True, DesiredSet(7, 2, 9, release="r1", revision=5), DesiredSet(7, 2, 9)),
-        (False, DesiredSet(7, 2, 9), DesiredSet(3, 1, 4)),
-    ],
-)
-def test_a_release_that_goes_on_has_the_counts_that_it_had(goes_on: bool, scaled: DesiredSet, expected: DesiredSet):
-    name, live = SetName("back@1"), LiveRelease("r2")
-    before = Desired({name: scaled}, LiveRelease("r1"), trail=("r0",), rollouts=4)
-    found = begun_again(before, live, {name: DesiredSet(3, 1, 4)}, goes_on=goes_on)
-    assert found == Desired({name: expected}, live, trail=("r0", "r1"), rollouts=4)
-
-
-def test_of_what_only_one_can_be_none_more_is_brought_back():
-    name, live = SetName("db"), LiveRelease("r1")
-    found = begun_again(Desired({name: DesiredSet(7, 2, 9)}, live), live, {name: DesiredSet(most=1)}, goes_on=True)
-    assert found == Desired({name: DesiredSet(1, 1, 1, most=1)}, live)
 
 
 # -- what is decided of another state of things ---------------------------------------------------------

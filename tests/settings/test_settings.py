@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fissile import Application, ConfigError, component
 from fissile.settings.load import load, merge, resolve, settings_from
-from fissile.settings.schema import FILE_NAME
+from fissile.settings.schema import FILE_NAME, ServiceSettings, Settings
 
 
 class CartConfig(msgspec.Struct, frozen=True):
@@ -361,3 +361,21 @@ def test_what_can_mean_nothing_is_a_mistake(tmp_path: Path, line: str, mistake: 
 def test_a_variable_named_port_is_the_application_s_own_where_nothing_else_is_meant_by_it(tmp_path: Path):
     found = load(written(tmp_path, '[services.web]\nasgi = "a:b"\nenvironment = { PORT = "80" }\n'))
     assert found.service("web").environment == {"PORT": "80"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "ahead"),
+    [
+        (Settings(app="shop:app"), True),
+        (Settings(app="shop:app", services={"web": ServiceSettings(spawn=True)}), False),
+        (Settings(app="shop:app", services={"web": ServiceSettings(environment={"A": "1"})}), False),
+        (Settings(services={"web": ServiceSettings(asgi="a:b", environment={"A": "1"})}), True),
+    ],
+)
+def test_a_zygote_imports_ahead_only_what_knows_the_variables_of_its_service(settings: Settings, ahead: bool):
+    assert settings.may_import_ahead("web") is ahead
+
+
+def test_where_the_code_lies_is_no_other_setting():
+    assert not Settings(app="a:b", root="/one").differs(Settings(app="a:b", root="/two"))
+    assert Settings(app="a:b", root="/one").differs(Settings(app="a:c", root="/one"))

@@ -13,7 +13,7 @@ from fissile.names import ServiceName, SetName, set_name
 from fissile.orchestrator.acts import Named, ScaleService, Sent, Who, Why
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.order import stop_waves
-from fissile.orchestrator.rollout import UNDECIDED, rescaled, served_before
+from fissile.orchestrator.rollout import UNDECIDED, served_before, with_current_scale
 from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
 from fissile.releases.release import ContractBreak, Difference, Release, difference, parted
 from fissile.runtime.control import WireDifference
@@ -199,7 +199,7 @@ def wishes(desired: Desired, earlier: ReleaseSpec, later: ReleaseSpec, zygote: s
         same = before is not None and bounds(later, service) == bounds(earlier, service)
         if before is not None and same:
             # What a person or the autoscaler found right goes on to hold.
-            want = rescaled(want, before)
+            want = with_current_scale(want, before)
         there = desired.sets.get(name)
         if there is None:
             found[name] = want

@@ -138,6 +138,16 @@ def drained_by(replica: Replica, want: DesiredSet) -> float:
     return replica.since + want.drain_seconds_max + want.stop_seconds_max
 
 
+def seconds_left(replica: Replica, want: DesiredSet, stops_by: float, now: float) -> float:
+    """For how long a replica that was told to end may still go on.
+
+    stops_by: when all is to have stopped (monotonic seconds); 0: nothing stops as a whole.
+    """
+    if replica.ending and replica.state is not DRAINING:
+        return max(0.0, stops_by - now) if stops_by else 0.0
+    return max(0.0, drained_by(replica, want) - now)
+
+
 def awaits(desired: Desired, observed: Observed, name: SetName) -> tuple[ServiceName, ...]:
     """The services that have to serve before the first replica of a replica set is started."""
     want, found = desired.sets.get(name), observed.sets

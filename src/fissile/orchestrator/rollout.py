@@ -22,7 +22,7 @@ from fissile.orchestrator.acts import (
     RolloutAct,
 )
 from fissile.orchestrator.analysis import Analysis, Verdict
-from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
+from fissile.orchestrator.desired import Desired, DesiredSet, Rollout, Stage
 from fissile.orchestrator.reasons import (
     AllAreReady,
     AllKnowIt,
@@ -355,19 +355,7 @@ def served_before(desired: Desired) -> str:
     return trail[-1] if trail else ""
 
 
-def begun_again(before: Desired, live: LiveRelease, wishes: dict[SetName, DesiredSet], *, goes_on: bool) -> Desired:
-    """What is desired once an application begins to run.
-
-    before: what was, when it ran last, with no rollout under way. wishes: by the release's own settings; where the
-    release goes on, replica counts are as they were.
-    """
-    if goes_on:
-        wishes = {name: rescaled(want, before.sets.get(name, want)) for name, want in wishes.items()}
-    trail = before.trail if before.current.name in ("", live.name) else (*before.trail, before.current.name)
-    return Desired(wishes, live, trail=trail[-TRAIL_MAX:], rollouts=before.rollouts)
-
-
-def rescaled(wish: DesiredSet, before: DesiredSet) -> DesiredSet:
+def with_current_scale(wish: DesiredSet, before: DesiredSet) -> DesiredSet:
     """As a release's own settings wish, with the replica counts that a person or the autoscaler found right."""
     awake = min(max(before.replicas, min(1, wish.replicas_max)), wish.most)
     return msgspec.structs.replace(

@@ -153,3 +153,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The asgi or wsgi service that is all there is: it is imported by the zygote, in its own environment."""
         services = list(self.services.values())
         return services[0] if not self.app and len(services) == 1 and services[0].guest else None
+
+    def may_import_ahead(self, name: str) -> bool:
+        """Whether a zygote may import for the next replicas of a service what its first one imported.
+
+        Not where the import could miss the service's own variables, nor where replicas import everything themselves.
+        """
+        service = self.service(name)
+        return not service.spawn and (not service.environment or self.lone_guest is not None)
+
+    def differs(self, other: "Settings") -> bool:
+        """Whether another copy of the code has other settings; where each copy lies makes no difference."""
+        return msgspec.structs.replace(self, root=other.root) != other

@@ -13,7 +13,8 @@ import msgspec
 from fissile.errors import ConfigError, StartError
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.orchestrator.acts import EndRollout
-from fissile.orchestrator.desired import Desired, Stage
+from fissile.orchestrator.desired import Desired
+from fissile.orchestrator.resume import check_resumed, interrupted, release_to_resume
 from fissile.orchestrator.rollout import ended
 from fissile.releases.store import Kept, OtherRelease, Releases
 
@@ -47,13 +48,13 @@ class Beginning:
                     f"what ran last was written by another Fissile, and cannot be read: {error}",
                     remedy="use that one, or say --fresh to start the code in the folder",
                 ) from None
-        rollout = found.rollout
-        if rollout is None:
+        end, rollout = interrupted(found), found.rollout
+        if end is None or rollout is None:
             return found
-        data = {"number": rollout.number, "done": rollout.stage is Stage.PROMOTED}
+        data = {"number": end.number, "done": end.done}
         entry = Entry("change", self._who, EndRollout.__name__, "", "all processes ended before it was over", data)
         await asyncio.to_thread(self._journal.change, entry)
-        if rollout.stage is Stage.PROMOTED:
+        if end.done:
             await asyncio.to_thread(self._store.serve, rollout.later.name)
         return ended(found)
 
@@ -62,21 +63,18 @@ class Beginning:
 
         topology: that is asked for, "" if none; any_topology: another is no mistake. Raises StartError.
         """
-        if not before.current.name or self._journal.kept(DOWN):
+        name = release_to_resume(before, stopped=bool(self._journal.kept(DOWN)))
+        if not name:
             return None
         try:
-            found = self._store.find(before.current.name)
+            found = self._store.find(name)
         except OtherRelease as error:
             raise StartError(error.message, remedy=f"{error.remedy}: `fissile up --fresh`") from None
         except ConfigError as error:
             self._say(f"the code in the folder is started instead of what ran last: {error}")
             return None
-        ran = found.release.topology
-        if topology not in ("", ran) and not any_topology:
-            raise StartError(
-                f"{found.release.application} ran as {ran} last, and nobody has stopped it",
-                remedy=f"say {ran}, or --fresh to start the code in the folder as {topology}",
-            )
+        ran = found.release
+        check_resumed(ran.application, ran.topology, topology, any_topology=any_topology)
         return found
 
     def unfinished(self) -> bool:

@@ -406,7 +406,7 @@ class Rollouts:
         for act in rescalings(fleet.desired, before.spec, edition.spec):
             await self._office.change(Change(order.who, act, order.why or "the settings say so"))
         # What runs goes on from the copy that it was started from.
-        if msgspec.structs.replace(edition.settings, root=before.settings.root) != before.settings:
+        if edition.settings.differs(before.settings):
             await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
             await self._doors.open(edition, 0)
             await edition.zygote.keep_just(dict(self._doors.kept))

@@ -65,7 +65,7 @@ from fissile.orchestrator.invariants import Broken
 from fissile.orchestrator.migration_rules import held as held_back
 from fissile.orchestrator.migration_rules import may_run, pending
 from fissile.orchestrator.order import stopping_order
-from fissile.orchestrator.plan import KillReplica, drained_by
+from fissile.orchestrator.plan import KillReplica, seconds_left
 from fissile.orchestrator.reasons import (
     AllStops,
     CannotStart,
@@ -83,7 +83,7 @@ from fissile.orchestrator.replica import DRAINING, READY, Replica, ReplicaEnded,
 from fissile.orchestrator.restart import Exit
 from fissile.orchestrator.restart import how_it_ended as ended_how
 from fissile.orchestrator.restart_rules import how_it_ended, next_revision
-from fissile.orchestrator.rollout import begun_again
+from fissile.orchestrator.resume import only_served, restored
 from fissile.releases.callers import Called
 from fissile.releases.release import Release
 from fissile.releases.store import Kept, Releases
@@ -441,13 +441,12 @@ class Supervisor:
             self.say(f"warning: {warning}")
         if self._keep:
             served = {one.name for one in await asyncio.to_thread(self._store.all) if one.served}
-            if before.current.name not in served:
-                before = msgspec.structs.replace(before, current=Desired().current)
+            before = only_served(before, served)
             await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
             self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
         live = edition.live()
         wishes = {name: wish(edition.spec, service, edition.zygote.name) for service, name in live.sets.items()}
-        self._writer.begin(begun_again(before, live, wishes, goes_on=last is not None))
+        self._writer.begin(restored(before, live, wishes, goes_on=last is not None))
         for name in live.sets:
             fleet.secrets.add(name)
         self._logs.width = max(len(name) for name in [*live.sets, ACTOR])
@@ -918,10 +917,8 @@ class Supervisor:
 
     def _time_left(self, replica: Replica) -> float:
         """For how long a program that was told to end may still go on (seconds)."""
-        if replica.ending and replica.state is not DRAINING:
-            return max(ASKED_SECONDS, self._stop_limit - time.monotonic()) if self._stop_limit else ASKED_SECONDS
-        limit = drained_by(replica, self._fleet.desired.sets.get(replica.set, DesiredSet()))
-        return max(ASKED_SECONDS, limit - time.monotonic())
+        want = self._fleet.desired.sets.get(replica.set, DesiredSet())
+        return max(ASKED_SECONDS, seconds_left(replica, want, self._stop_limit, time.monotonic()))
 
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
         if self._keep and self._serving:
@@ -994,7 +991,8 @@ class Supervisor:
             else:
                 self._reconciler.greet(replica, time.monotonic())
                 self._see(replica, known.ReplicaReady())
-                if report.imported and self._is_prepared(replica):
+                release = self._fleet.edition_of(replica.set) if report.imported else None
+                if release is not None and release.settings.may_import_ahead(replica.service):
                     self._spawn(self._fleet.zygote_of(replica.set).prepare(report.imported))
         elif isinstance(report, Heartbeat):
             self._see(replica, ReplicaReported(report))
@@ -1003,13 +1001,6 @@ class Supervisor:
             if report.outside:
                 # What a replica says of others is not remembered: nothing would bound that.
                 self._fleet.outside.hear(self._fleet.methods().intersection(report.outside))
-
-    def _is_prepared(self, replica: Replica) -> bool:
-        """Whether its zygote may import for its next ones: not where an import could miss the service's variables."""
-        own = self._fleet.service(replica.set).settings
-        if own.environment and self._fleet.edition_of(replica.set).settings.lone_guest is None:
-            return False
-        return not own.spawn
 
     def _differs(self, beat: Heartbeat) -> None:
         """Remember what would be different across a wire, and record what is new."""
