@@ -56,7 +56,7 @@ RELEASE = Format("releases", 1, 1)
 # .fissile/code/*/files.json, beside the copy of a release's code. One without a number is of format 1.
 COPY = Format("copies", 2, 1)
 # .fissile/code/written.json. One without a number is of format 1.
-WRITTEN = Format("written", 2, 1)
+WRITTEN = Format("written", 3, 1)
 # The tables of .fissile/journal.db (`pragma user_version`). Earlier ones are brought to this one.
 JOURNAL = Format("the journal", 3, 1)
 # Values that the journal keeps, by name. Before journal format 3 they carried no number, and are of format 1.

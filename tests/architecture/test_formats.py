@@ -20,8 +20,8 @@ from fissile.journal import journal
 from fissile.journal.sums import Tally
 from fissile.machine.zygote import protocol as messages
 from fissile.orchestrator.desired import Desired
+from fissile.releases.app_data.index import DataPaths
 from fissile.releases.callers import Called
-from fissile.releases.gathering import Written
 from fissile.releases.manifest import Manifest
 from fissile.releases.store import Kept
 from fissile.runtime import control
@@ -43,7 +43,7 @@ PARTS: dict[str, tuple[Any, ...]] = {
     "ENDPOINTS": (Endpoints,),
     "RELEASE": (Kept,),
     "COPY": (Manifest,),
-    "WRITTEN": (Written,),
+    "WRITTEN": (DataPaths,),
     "JOURNAL": (journal._SCHEMA, journal.Entry),  # pyright: ignore[reportPrivateUsage]
     "DESIRED": (Desired,),
     "SECRETS": (Secrets,),

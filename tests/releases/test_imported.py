@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from fissile.releases.commands import editable, environments, import_folders
-from fissile.releases.copies import survey
 from fissile.releases.fingerprint import release_of, uncounted
 from fissile.releases.release import Build
+from fissile.releases.snapshot import find_code
 from fissile.runtime.loading import import_from_copy
 from fissile.settings.load import settings_from
 
@@ -96,7 +96,7 @@ def test_of_an_application_that_is_installed_all_modules_count(fill: Fill) -> No
 
 def test_a_module_that_was_built_in_place_is_code(fill: Fill) -> None:
     root = fill({"main.py": "import fast\n", FAST: "", "page.html": ""})
-    assert FAST in survey(root, settings_from({"app": "main:app"}, root / "fissile.toml")).paths
+    assert FAST in find_code(root, settings_from({"app": "main:app"}, root / "fissile.toml")).paths
     assert altering(root, {FAST: ""}, asgi="main:app", code=["page.html"]) == {FAST}
 
 
@@ -130,7 +130,7 @@ def test_what_a_program_runs_and_code_does_not_name_is_said(
 def test_a_member_of_a_workspace_is_code_however_deep_it_lies(fill: Fill) -> None:
     own = {"packages/python/foo/pyproject.toml": "", "packages/python/foo/src/foo/__init__.py": ""}
     root = fill({"main.py": "", "data/a/b/c/d/sent.py": ""} | own)
-    found = survey(root, settings_from({"app": "main:app"}, root / "fissile.toml")).paths
+    found = find_code(root, settings_from({"app": "main:app"}, root / "fissile.toml")).paths
     assert {"main.py", "packages/python/foo/src/foo/__init__.py"} <= found
     assert "data/a/b/c/d/sent.py" not in found
 

@@ -9,7 +9,7 @@ import pytest
 
 from fissile.formats import COPY, RELEASE, WRITTEN
 from fissile.releases.fingerprint import code_files, read_files
-from fissile.releases.manifest import OtherCopy, manifest
+from fissile.releases.manifest import UnreadableCopy, manifest
 from fissile.releases.release import Release, build_of
 from fissile.releases.store import OtherRelease, Releases
 from fissile.settings.schema import Settings
@@ -230,9 +230,9 @@ def test_a_copy_of_another_fissile_is_refused_in_words_and_left_alone(root: Path
     file.write_text(json.dumps(known | {"format": number, "fissile": "7.0"}))
     kept = Releases(root / ".fissile", root, said.append)
     words = rf"{age} Fissile \(7\.0\), in format {number} of copies(.|\n)*that version"
-    with pytest.raises(OtherCopy, match=words):
+    with pytest.raises(UnreadableCopy, match=words):
         code_files(home)
-    with pytest.raises(OtherCopy, match=words):
+    with pytest.raises(UnreadableCopy, match=words):
         kept.relink(settings(home))
     (home / "shop/made.json").write_text("1")
     assert kept.gather() == kept.gather() == []
@@ -258,7 +258,7 @@ def test_what_another_fissile_knows_of_programs_is_refused_in_words_and_never_lo
     said: list[str] = []
     kept = Releases(root / ".fissile", root, said.append)
     for use in (kept.check, lambda: kept.copy(settings(root))):
-        with pytest.raises(OtherCopy, match=rf"written.json was written by {age} Fissile \(7\.0\)(.|\n)*that version"):
+        with pytest.raises(UnreadableCopy, match=rf"written.json was written by {age} Fissile \(7\.0\)(.|\n)*version"):
             use()
     (home / "shop/made.json").write_text("1")
     assert kept.gather() == kept.gather() == []

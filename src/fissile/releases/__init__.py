@@ -1,6 +1,6 @@
 """What a release is: which code each service reaches, what makes it new, and the copies that are kept for a rollback.
 
 PURE: `release` (builds, contracts, what differs), `callers`, `packages`, and `slicing` (what source code reaches and
-may alter, read without running it). SHELL: `fingerprint` digests a working tree; `listing`, `manifest`, `copies`,
-`gathering` and `placing` copy code and give programs' data back; `store` keeps releases. Start reading at `release`.
+may alter, read without running it). SHELL: `fingerprint` digests a working tree; `listing`, `manifest` and
+`snapshot` copy code; `app_data` is what outlives a release; `store` keeps releases. Start reading at `release`.
 """

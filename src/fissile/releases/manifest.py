@@ -29,7 +29,7 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     digest: str
 
 
-class OtherCopy(ConfigError):
+class UnreadableCopy(ConfigError):
     """What stands beside copies of code was written by another Fissile, in a format that this one does not read."""
 
 
@@ -49,27 +49,29 @@ class Manifest(msgspec.Struct, frozen=True):
         """As it is written."""
         return msgspec.json.encode(
             Manifest(
-                {_raw(path): item for path, item in self.files.items()},
-                {_raw(path): _raw(leads) for path, leads in self.links.items()},
-                tuple(map(_raw, self.python)),
+                {text_from_path(path): item for path, item in self.files.items()},
+                {text_from_path(path): text_from_path(leads) for path, leads in self.links.items()},
+                tuple(map(text_from_path, self.python)),
                 {
-                    name: msgspec.structs.replace(one, files=tuple(map(_raw, one.files)))
+                    name: msgspec.structs.replace(one, files=tuple(map(text_from_path, one.files)))
                     for name, one in self.services.items()
                 },
             )
         )
 
 
-def _raw(path: str) -> str:
-    return os.fsencode(path).decode("latin-1")
+def text_from_path(path: str) -> str:
+    """A path as JSON can hold it."""
+    return path if path.isascii() else os.fsencode(path).decode("latin-1")
 
 
-def _path(raw: str) -> str:
-    return os.fsdecode(raw.encode("latin-1"))
+def path_from_text(text: str) -> str:
+    """The path that `text_from_path` was given."""
+    return text if text.isascii() else os.fsdecode(text.encode("latin-1"))
 
 
 def manifest(root: Path) -> Manifest | None:
-    """Of the copy whose files are in this folder; None where it is no copy. Raises OtherCopy."""
+    """Of the copy whose files are in this folder; None where it is no copy. Raises UnreadableCopy."""
     if root.parent.parent.name != CODE:
         return None
     file = root.parent / MANIFEST
@@ -79,18 +81,18 @@ def manifest(root: Path) -> Manifest | None:
         return None
     head = head_of(data)
     if not COPY.reads(head.format):
-        raise OtherCopy(
+        raise UnreadableCopy(
             f"the copy of the code in {root.parent} was made by {COPY.strange(head.format, head.fissile)}: see {file}",
             remedy="go on with that version; or remove that folder once nothing runs from it, and deploy again",
         )
     with suppress(msgspec.DecodeError, UnicodeError):
         found = msgspec.json.decode(data, type=Manifest)
         return Manifest(
-            {_path(raw): item for raw, item in found.files.items()},
-            {_path(raw): _path(leads) for raw, leads in found.links.items()},
-            tuple(map(_path, found.python)),
+            {path_from_text(raw): item for raw, item in found.files.items()},
+            {path_from_text(raw): path_from_text(leads) for raw, leads in found.links.items()},
+            tuple(map(path_from_text, found.python)),
             {
-                name: msgspec.structs.replace(one, files=tuple(map(_path, one.files)))
+                name: msgspec.structs.replace(one, files=tuple(map(path_from_text, one.files)))
                 for name, one in found.services.items()
             },
         )
@@ -103,7 +105,7 @@ def manifest(root: Path) -> Manifest | None:
 def works_in(copy: Path, root: Path, service: str) -> Path:
     """Where a program runs: in the copy of its release's code (root: the application's folder, where it has none).
 
-    Raises OtherCopy.
+    Raises UnreadableCopy.
     """
     known = manifest(copy)
     listing = known.services.get(service) if known is not None else None

@@ -19,15 +19,16 @@ import msgspec
 
 from fissile.errors import ConfigError
 from fissile.formats import FISSILE, RELEASE
-from fissile.releases.copies import has_more, link, name_of, survey, take, write, write_private
+from fissile.releases.app_data.links import has_more, link
+from fissile.releases.app_data.moves import RESERVED_NAMES
+from fissile.releases.app_data.writeback import Writeback
 from fissile.releases.fingerprint import uncounted
-from fissile.releases.gathering import Gathering
 from fissile.releases.listing import shown
 from fissile.releases.manifest import MANIFEST, manifest
 from fissile.releases.packages import Installed
-from fissile.releases.placing import BESIDE, make_folders
-from fissile.releases.private import CODE
+from fissile.releases.private import CODE, make_folders, write_private
 from fissile.releases.release import Release
+from fissile.releases.snapshot import copy_name, find_code, read_code, write_copy
 from fissile.settings.schema import Settings
 
 RELEASES = "releases"
@@ -139,7 +140,7 @@ class Releases:
         self._code = state / CODE
         self._folder = state / RELEASES
         self._root = root
-        self._gathering = Gathering(self._code, root, say)
+        self._writeback = Writeback(self._code, root, say)
         self._turn = threading.RLock()
         self._followed: dict[Path, _Followed] = {}
 
@@ -147,12 +148,12 @@ class Releases:
         """The application's folder is another one from now on, as where a link to it was switched."""
         with self._turn:
             self._root = root
-            self._gathering.move(root)
+            self._writeback.set_root(root)
 
     def check(self) -> None:
-        """Whether what is known of copies is to be understood here. Raises OtherCopy."""
+        """Whether what is known of copies is to be understood here. Raises UnreadableCopy."""
         with self._turn:
-            self._gathering.check()
+            self._writeback.check()
 
     def copy(self, settings: Settings) -> Settings:
         """Copy the code that the settings' folder holds now; the settings with the copy as their folder.
@@ -162,11 +163,11 @@ class Releases:
         root = Path(settings.root)
         try:
             with self._turn:
-                found = survey(root, settings, self._gathering.data)
-                taken = take(root, found)
-                name = name_of(found, taken)
+                found = find_code(root, settings, self._writeback.data)
+                taken = read_code(root, found)
+                name = copy_name(found, taken)
                 if not (self._code / name / MANIFEST).exists():
-                    write(self._code, name, root, found, taken)
+                    write_copy(self._code, name, root, found, taken)
                 home = self._home(name)
                 link(root, home, found.paths)
                 self._link_disks(home, settings)
@@ -183,9 +184,8 @@ class Releases:
         named = self._code / code / self._root.name
         if not named.is_dir():
             with suppress(OSError):
-                return next(
-                    (one for one in sorted(named.parent.iterdir()) if one.is_dir() and one.name not in BESIDE), named
-                )
+                folders = [one for one in sorted(named.parent.iterdir()) if one.is_dir()]
+                return next((one for one in folders if one.name not in RESERVED_NAMES), named)
         return named
 
     def _link_disks(self, home: Path, settings: Settings) -> None:
@@ -205,7 +205,7 @@ class Releases:
         with self._turn:
             copies = self._copies(roots) if roots is not None else {one.name for one in self._code.glob("*")}
             homes = [self._home(code) for code in sorted(copies)]
-            moved = self._gathering.look(homes, at_once=at_once)
+            moved = self._writeback.run(homes, at_once=at_once)
             for home in homes:
                 self._follow(home, at_once=at_once)
         return sorted(dict.fromkeys(map(shown, moved)))
@@ -217,25 +217,25 @@ class Releases:
         return {path.relative_to(code).parts[0] for path in paths if path != code and path.is_relative_to(code)}
 
     def relink(self, settings: Settings) -> None:
-        """A copy that is to serve again finds what the application has made since. Raises OtherCopy."""
+        """A copy that is to serve again finds what the application has made since. Raises UnreadableCopy."""
         home = Path(settings.root)
         here = msgspec.structs.replace(settings, root=str(self._root))
         with suppress(OSError), self._turn:
             code: set[str] = set()
             with suppress(ConfigError):  # too large by now: its names are not needed
-                code = survey(self._root, here, self._gathering.data).paths
+                code = find_code(self._root, here, self._writeback.data).paths
             known = manifest(home)
             link(self._root, home, code.union(known.files if known is not None else ()))
             self._linked(home, settings)
 
     def _linked(self, home: Path, settings: Settings) -> None:
-        self._gathering.linked(home)
+        self._writeback.note_links(home)
         self._followed[home] = _Followed(settings, self._altered(home), time.monotonic(), self._root)
 
     def _altered(self, home: Path) -> dict[str, int]:
         """When the application's folders were altered that a copy has links into."""
         found: dict[str, int] = {}
-        for folder in self._gathering.folders(home):
+        for folder in self._writeback.folders(home):
             with suppress(OSError):
                 found[folder] = (self._root / folder).stat().st_mtime_ns
         return found
@@ -380,8 +380,8 @@ class Releases:
         """What was made in it is the application's first of all."""
         with self._turn:
             home = self._home(code)
-            self._gathering.look([home], at_once=True)
-            self._gathering.forget(home)
+            self._writeback.run([home], at_once=True)
+            self._writeback.forget(home)
             self._followed.pop(home, None)
             shutil.rmtree(self._code / code, ignore_errors=True)
 

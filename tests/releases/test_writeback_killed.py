@@ -10,12 +10,13 @@ from types import FrameType
 
 import pytest
 
-from fissile.releases import copies, gathering, placing
+from fissile.releases import snapshot
+from fissile.releases.app_data import copy_state, index, links, mover, moves, scan, sqlite_files, writeback
 from fissile.releases.store import Releases
 from fissile.settings.schema import ServiceSettings, Settings
 
 SETTINGS = {"web": ServiceSettings(command="node index.js")}
-MODULES = {one.__file__ for one in (gathering, placing, copies)}
+MODULES = {one.__file__ for one in (copy_state, index, links, mover, moves, scan, sqlite_files, writeback, snapshot)}
 KILLED, DONE = 3, 4
 
 
@@ -99,7 +100,7 @@ class Scene:
         assert {one.read_text() for one in (self.root / "both").glob("two.before-*")} == {"theirs"}
         named = {path.split("/")[0] for path in self.expected} | {"index.js", "kept.bin~", ".fissile"}
         left = {one.name for one in self.root.iterdir()} - named
-        assert all(".before-" in one or one == placing.DRAFT for one in left), left
+        assert all(".before-" in one or one == moves.DRAFT for one in left), left
 
 
 def killed_after(lines: int, work: Callable[[], None]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fissile.releases.copies import has_more
+from fissile.releases.app_data.links import has_more
 from fissile.releases.store import Releases
 from fissile.settings.schema import ServiceSettings, Settings
 
@@ -451,7 +451,7 @@ def test_links_to_the_folder_that_the_application_had_before_replace_nothing(pla
 
 
 def test_files_that_are_too_many_to_be_remembered_are_told_of(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fissile.releases.gathering.REMEMBERED_MAX", 2)
+    monkeypatch.setattr("fissile.releases.app_data.index.PATHS_MAX", 2)
     said: list[str] = []
     store = Releases(place.root / ".fissile", place.root, said.append)
     for number in range(4):
@@ -512,4 +512,4 @@ def test_nothing_is_moved_before_it_can_be_written_down_that_it_is_no_code(place
     assert (
         Path(again.copy(Settings(root=str(place.root), services=SETTINGS)).root) != place.home
     )  # config.json is none now
-    assert set(again._gathering.data) == {"config.json", "made.js"}  # pyright: ignore[reportPrivateUsage]
+    assert set(again._writeback.data) == {"config.json", "made.js"}  # pyright: ignore[reportPrivateUsage]
