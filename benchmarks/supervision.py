@@ -26,7 +26,7 @@ from running import Running
 from fissile.bench.report import Figure, figure
 from fissile.machine.logs import Logs
 from fissile.orchestrator.change_writer import ChangeWriter
-from fissile.orchestrator.deploy_rules import sets_of, wish
+from fissile.orchestrator.deploy_rules import set_spec, sets_of
 from fissile.orchestrator.desired import Desired, LiveRelease, Rollout, Stage
 from fissile.orchestrator.plan import Plan, plan
 from fissile.orchestrator.reconciler import Reconciler, Step
@@ -413,7 +413,7 @@ def many(releases: int) -> tuple[ApplicationState, Reconciler]:
         builds = {name: f"{release}{number:04}" for number, name in enumerate(names)}
         specs.append(ReleaseSpec(f"r{release}", services, sets_of(builds, services), calls, builds=builds))
     lives = [LiveRelease(spec.name, spec.sets, (tuple(names),)) for spec in specs]
-    sets = {name: wish(spec, service) for spec in specs for service, name in spec.sets.items()}
+    sets = {name: set_spec(spec, service) for spec in specs for service, name in spec.sets.items()}
     rollout = Rollout(1, lives[1], {}, stage=Stage.CANARY, share=0.1) if releases > 1 else None
     state = ApplicationState({spec.name: spec for spec in specs}, 1)
     writer = ChangeWriter(state, Still())

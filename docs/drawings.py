@@ -27,7 +27,7 @@ from fissile.orchestrator.analysis import Analysis, Verdict
 from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.replica import TRANSITIONS
-from fissile.orchestrator.rollout import RolloutProgress, SetProgress, outlook
+from fissile.orchestrator.rollout import RolloutProgress, SetProgress, next_step
 
 LOOK = """
   graph [bgcolor="transparent", fontname="sans-serif", rankdir="{direction}", nodesep=0.4, ranksep={gap}, pad=0.2];
@@ -121,7 +121,7 @@ def _steps(stage: Stage) -> Iterator[tuple[str, str]]:
     """Where a rollout goes from a stage, and why."""
     for share, seen in itertools.product((1.0, 0.1), _sights()):
         for desired in (_at(stage, share), _at(stage, share, cleared=True)):
-            change = outlook(desired, seen, 1.0).change
+            change = next_step(desired, seen, 1.0).change
             act = change.what if change is not None else None
             if isinstance(act, AdvanceRollout):
                 yield act.stage.value, _brief(str(change.why) if change is not None else "")

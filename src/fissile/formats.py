@@ -60,7 +60,7 @@ WRITTEN = Format("written", 3, 1)
 # The tables of .fissile/journal.db (`pragma user_version`). Earlier ones are brought to this one.
 JOURNAL = Format("the journal", 3, 1)
 # Values that the journal keeps, by name. Before journal format 3 they carried no number, and are of format 1.
-DESIRED = Format("desired", 3, 3)
+DESIRED = Format("desired", 4, 4)
 SECRETS = Format("secrets", 1, 1)
 DOWN = Format("down", 1, 1)
 MIGRATED = Format("migrated", 1, 1)

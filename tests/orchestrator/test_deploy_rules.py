@@ -16,6 +16,7 @@ from fissile.orchestrator.deploy_rules import (
     Rollback,
     back_to,
     bounds,
+    changed_specs,
     check_contracts,
     check_order,
     deploy_warnings,
@@ -23,12 +24,11 @@ from fissile.orchestrator.deploy_rules import (
     live_release,
     rescalings,
     rollout_to,
+    set_spec,
     sets_of,
     starting_order,
     strangeness,
     warnings_of,
-    wish,
-    wishes,
 )
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.replica import Observed, ReplicaReady
@@ -49,7 +49,7 @@ def release(name: str, services: dict[str, ServiceSpec] | None = None, **more: A
 
 
 def desired(spec: ReleaseSpec, **more: Any) -> Desired:
-    return Desired({name: wish(spec, service) for service, name in spec.sets.items()}, live_release(spec), **more)
+    return Desired({name: set_spec(spec, service) for service, name in spec.sets.items()}, live_release(spec), **more)
 
 
 OLD, NEW = release("old1"), release("new1")
@@ -72,12 +72,12 @@ def test_a_watch_ends(seconds: float):
     [
         (ServiceSpec(), False),
         (ServiceSpec(port=80), False),
-        (ServiceSpec(overlap=False), True),
+        (ServiceSpec(allow_overlap=False), True),
         (ServiceSpec(program=True), False),
         (ServiceSpec(program=True, port=80), True),
-        (ServiceSpec(program=True, port=80, overlap=True), True),
+        (ServiceSpec(program=True, port=80, allow_overlap=True), True),
         (ServiceSpec(program=True, ports="inherited"), True),
-        (ServiceSpec(program=True, ports="reuseport", overlap=True), True),
+        (ServiceSpec(program=True, ports="reuseport", allow_overlap=True), True),
     ],
 )
 def test_what_listens_at_one_port_or_must_not_overlap_has_one_set_for_all_builds(spec: ServiceSpec, alone: bool):
@@ -96,7 +96,7 @@ def test_what_listens_at_one_port_or_must_not_overlap_has_one_set_for_all_builds
 )
 def test_replica_counts_by_the_settings(replicas: int, scaling: ScalingSpec | None, expected: tuple[int, int, int]):
     spec = release("a", {"app": ServiceSpec(replicas=replicas, scaling=scaling)})
-    want = wish(spec, "app")
+    want = set_spec(spec, "app")
     assert (want.replicas, want.replicas_min, want.replicas_max) == expected
     assert bounds(spec, "app") == expected[1:]
 
@@ -104,7 +104,7 @@ def test_replica_counts_by_the_settings(replicas: int, scaling: ScalingSpec | No
 def test_a_database_starts_first_stops_last_and_is_waited_for():
     assert starting_order(NEW, ["web", "gone"]) == ["db", "web", "gone"]
     assert live_release(NEW).waves[-1] == ("db",)
-    assert wish(NEW, "web").after == ("db",)
+    assert set_spec(NEW, "web").after == ("db",)
 
 
 def test_what_a_person_found_right_outlives_a_deploy_but_not_other_settings():
@@ -112,10 +112,10 @@ def test_what_a_person_found_right_outlives_a_deploy_but_not_other_settings():
     web = OLD.sets["web"]
     scaled = msgspec.structs.replace(before.sets[web], replicas=5, replicas_min=5, replicas_max=5)
     before = msgspec.structs.replace(before, sets={**before.sets, web: scaled})
-    assert wishes(before, OLD, NEW, "z")[NEW.sets["web"]].replicas == 5
+    assert changed_specs(before, OLD, NEW, "z")[NEW.sets["web"]].replicas == 5
     more = release("new1", {"db": DATABASE, "web": msgspec.structs.replace(WEB, replicas=2)})
-    assert wishes(before, OLD, more, "z")[more.sets["web"]].replicas == 2
-    assert wishes(before, OLD, more, "z")["db"].zygote == "z"
+    assert changed_specs(before, OLD, more, "z")[more.sets["web"]].replicas == 2
+    assert changed_specs(before, OLD, more, "z")["db"].zygote == "z"
 
 
 def test_other_settings_of_the_same_builds_are_applied_to_what_runs():
@@ -140,8 +140,8 @@ def test_a_canary_is_watched_and_what_is_watched_is_a_canary(order: DeployOrder,
     assert (rollout.number, rollout.stage, rollout.since) == (5, Stage.STARTING, 9.0)
 
 
-def test_only_a_release_of_the_trail_is_gone_back_to():
-    before = desired(OLD, trail=("a", "b"))
+def test_only_a_release_of_the_history_is_gone_back_to():
+    before = desired(OLD, revision_history=("a", "b"))
     assert rollout_to(NEW, DeployOrder(release="b"), before, {}, migrates=True, now=0.0).back_to == "b"
     other = rollout_to(NEW, DeployOrder(release="c"), before, {}, migrates=True, now=0.0)
     assert (other.back_to, other.stage, other.reason) == ("", Stage.MIGRATING, "a rollback was asked for")
@@ -150,7 +150,7 @@ def test_only_a_release_of_the_trail_is_gone_back_to():
 @pytest.mark.parametrize("stage", Stage)
 def test_a_rollback_gives_up_what_is_under_way_if_it_still_can_be(stage: Stage):
     rollout = Rollout(1, LiveRelease("new1"), {}, stage=stage)
-    before = desired(OLD, trail=("first",), rollout=rollout)
+    before = desired(OLD, revision_history=("first",), rollout=rollout)
     if stage is Stage.PROMOTED:
         assert back_to(before) == Rollback(OLD.name)
     else:
@@ -163,7 +163,7 @@ BROKEN = ContractBreak(("Front",), Break("Front.show", "", "it is gone", "keep i
 
 def test_a_break_is_refused_with_what_to_do_about_it():
     found = Difference((), (), (BROKEN,))
-    alone = {"web": msgspec.structs.replace(WEB, after=(), overlap=False)}
+    alone = {"web": msgspec.structs.replace(WEB, after=(), allow_overlap=False)}
     with pytest.raises(ContractBroken, match="called by Front: keep it") as refused:
         check_contracts(DeployOrder(), found, OLD, NEW)
     assert refused.value.remedy.startswith("keep the earlier form")
@@ -222,7 +222,7 @@ def test_who_is_missing_and_who_cannot_start():
 
 def test_strays_stay_where_others_may_come_up_beside_them():
     observed = Observed()
-    alone = Desired({"db": DesiredSet(overlap=False), "web": DesiredSet()})
+    alone = Desired({"db": DesiredSet(allow_overlap=False), "web": DesiredSet()})
     assert not may_stay(alone, observed)
     ready(observed, "db")
     assert may_stay(alone, observed)

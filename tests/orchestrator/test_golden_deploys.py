@@ -16,6 +16,7 @@ from fissile.orchestrator.deploy_rules import (
     DeployOrder,
     Rollback,
     back_to,
+    changed_specs,
     check_contracts,
     check_expected,
     check_order,
@@ -25,11 +26,10 @@ from fissile.orchestrator.deploy_rules import (
     newest_release,
     rescalings,
     rollout_to,
+    set_spec,
     sets_of,
     split_warnings,
     starting_order,
-    wish,
-    wishes,
 )
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout
 from fissile.orchestrator.reasons import Said
@@ -75,7 +75,7 @@ def test_there_are_several_of_each(kind: str):
 
 def test_how_a_service_should_be():
     for given, want in recorded("wish", DesiredSet):
-        assert wish(**given) == want
+        assert set_spec(**given) == want
 
 
 def test_the_sets_of_a_release_and_the_order_in_which_they_stop():
@@ -144,7 +144,7 @@ def test_where_a_rollback_goes():
 
 def test_how_the_sets_of_a_later_release_should_be():
     for given, wanted in recorded("wishes", dict[str, DesiredSet]):
-        assert wishes(**given) == wanted
+        assert changed_specs(**given) == wanted
 
 
 def test_the_rollout_that_an_order_asks_for():

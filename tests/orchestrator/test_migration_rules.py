@@ -5,7 +5,7 @@ from collections.abc import Collection
 import msgspec
 import pytest
 
-from fissile.orchestrator.deploy_rules import live_release, sets_of, wish
+from fissile.orchestrator.deploy_rules import live_release, set_spec, sets_of
 from fissile.orchestrator.desired import Desired, LiveRelease, Rollout, Stage
 from fissile.orchestrator.migration_rules import held, may_run, pending
 from fissile.orchestrator.replica import Observed, ReplicaReady
@@ -20,7 +20,7 @@ SERVICES = {
 RELEASE = ReleaseSpec(
     "r1", SERVICES, sets_of(BUILDS, SERVICES), builds=BUILDS, migrations=frozenset({"Cart", "Stock", "Web"})
 )
-DESIRED = Desired({name: wish(RELEASE, service) for service, name in RELEASE.sets.items()}, live_release(RELEASE))
+DESIRED = Desired({name: set_spec(RELEASE, service) for service, name in RELEASE.sets.items()}, live_release(RELEASE))
 ALL = {"cart": ("Cart", "Stock"), "web": ("Web",)}
 
 

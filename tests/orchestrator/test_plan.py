@@ -96,7 +96,7 @@ def test_a_slot_whose_replica_drains_is_taken_by_nobody_else_meanwhile():
 
 
 def test_one_that_must_not_be_there_twice_waits_for_the_end_of_the_one_before():
-    shop = up(db=service(overlap=False)).scale("db", 0).expect("drain db.0").scale("db", 1).expect()
+    shop = up(db=service(allow_overlap=False)).scale("db", 0).expect("drain db.0").scale("db", 1).expect()
     shop.at(2).ends("db.0").expect("start db.0#2")
 
 
@@ -161,7 +161,7 @@ def test_a_quarter_of_many_is_restarted_at_once():
 
 
 def test_where_two_must_not_overlap_the_old_one_ends_first():
-    shop = up(db=service(2, overlap=False)).restart("db")
+    shop = up(db=service(2, allow_overlap=False)).restart("db")
     shop.expect("drain db.0: a restart is wanted, and two must not run at once")
     shop.at(2).ends("db.0").expect("start db.0#2")
     shop.at(3).ready("db.0#2").expect("drain db.1")
@@ -170,9 +170,9 @@ def test_where_two_must_not_overlap_the_old_one_ends_first():
 
 
 def test_what_is_about_to_serve_counts_among_those_that_are_restarted_at_once():
-    shop = processes(db=service(overlap=False)).at(0).expect("start db.0").restart("db").expect()
+    shop = processes(db=service(allow_overlap=False)).at(0).expect("start db.0").restart("db").expect()
     shop.at(2).ready("db.0").expect("drain db.0").ends("db.0").expect("start db.0#2")
-    shop = up(db=service(8, overlap=False)).dies("db.0").expect("start db.0#2").restart("db")
+    shop = up(db=service(8, allow_overlap=False)).dies("db.0").expect("start db.0#2").restart("db")
     shop.expect("kill db.0#2: a restart is wanted, and two must not run at once", "drain db.1")
 
 
@@ -310,7 +310,7 @@ def reported(load: int) -> ReplicaReported:
     return ReplicaReported(Heartbeat(ReplicaHello("shop", "shop", 0, 1, 0, "build", "release"), 0.0, load))
 
 
-def wish(replicas: int, **options: Any) -> DesiredSet:
+def spec(replicas: int, **options: Any) -> DesiredSet:
     return DesiredSet(replicas, 0, 100, **options)
 
 
@@ -343,7 +343,7 @@ def worlds(draw: st.DrawFn) -> tuple[DesiredSet, Observed]:
     for _ in range(draw(st.integers(0, 3))):
         dead = replica(observed, draw(st.integers(0, 4)), STARTING, revision=draw(st.integers(1, 3)))
         observed.observe(dead, ReplicaEnded(Said("ended")), NOW)
-    want = wish(draw(st.integers(0, 5)), revision=draw(st.integers(1, 3)), overlap=draw(st.booleans()))
+    want = spec(draw(st.integers(0, 5)), revision=draw(st.integers(1, 3)), allow_overlap=draw(st.booleans()))
     return want, observed
 
 

@@ -117,7 +117,7 @@ def test_a_zygote_is_in_use_for_as_long_as_a_restart_may_be_given_up():
     observed.begin(WEB_OLD, 1, 1, "1", 0.0)
     assert set(zygotes_in_use(found, observed)) == {"", "new", "old"}
     wanted = {WEB_NEW: DesiredSet(zygote="wanted")}
-    rollout = Rollout(1, NEW, wanted, kept={CART_SET: DesiredSet(zygote="kept")})
+    rollout = Rollout(1, NEW, wanted, previous_specs={CART_SET: DesiredSet(zygote="kept")})
     assert set(zygotes_in_use(msgspec.structs.replace(found, rollout=rollout), Observed())) >= {"wanted", "kept"}
 
 

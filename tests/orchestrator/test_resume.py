@@ -21,9 +21,9 @@ from fissile.orchestrator.resume import check_resumed, interrupted, only_served,
 )
 def test_a_release_that_goes_on_has_the_counts_that_it_had(goes_on: bool, scaled: DesiredSet, expected: DesiredSet):
     name, live = SetName("back@1"), LiveRelease("r2")
-    before = Desired({name: scaled}, LiveRelease("r1"), trail=("r0",), rollouts=4)
+    before = Desired({name: scaled}, LiveRelease("r1"), revision_history=("r0",), rollouts=4)
     found = restored(before, live, {name: DesiredSet(3, 1, 4)}, goes_on=goes_on)
-    assert found == Desired({name: expected}, live, trail=("r0", "r1"), rollouts=4)
+    assert found == Desired({name: expected}, live, revision_history=("r0", "r1"), rollouts=4)
 
 
 def test_of_what_only_one_can_be_none_more_is_brought_back():
@@ -52,9 +52,9 @@ def test_what_ran_last_goes_on_unless_somebody_has_stopped_it():
 
 
 def test_no_rollback_goes_to_a_release_that_never_served():
-    before = Desired(current=LiveRelease("r2"), trail=("r1",))
+    before = Desired(current=LiveRelease("r2"), revision_history=("r1",))
     assert only_served(before, {"r1", "r2"}) is before
-    assert only_served(before, {"r1"}) == Desired(trail=("r1",))
+    assert only_served(before, {"r1"}) == Desired(revision_history=("r1",))
 
 
 def test_another_topology_than_the_one_that_ran_has_to_be_meant():

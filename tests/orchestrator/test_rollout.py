@@ -63,7 +63,7 @@ def test_all_at_once():
     one.waits("waiting for the end of back@1").ends("back.0").expect().ends("back.1")
     one.expect("rollout done: all of the earlier release has ended").at(99).expect()
     desired = one.state.desired
-    assert (desired.current.name, desired.rollout, desired.trail) == ("r2", None, ("r1",))
+    assert (desired.current.name, desired.rollout, desired.revision_history) == ("r2", None, ("r1",))
     assert {name: want.release for name, want in desired.sets.items()} == {"front@1": "r2", "back@2": "r2"}
     assert set(one.state.observed.sets) == {"front@1", "back@2"}
 
@@ -123,8 +123,8 @@ def test_of_a_small_share_there_is_one_replica():
 def test_a_canary_of_which_nothing_is_known_waits_for_a_person():
     one = shop().deploy(back=service(), canary=0.5, watch_seconds=5.0).expect("start back@2.0", "rollout canary")
     one.at(99).expect().waits("inconclusive, so it stops here: the new release answered 0 requests…")
-    assert one.state.outlook is not None
-    assert one.state.outlook[2].undecided
+    assert one.state.next_step is not None
+    assert one.state.next_step[2].undecided
     one.promote().expect(MOVED, KNOWN, *left("back"), "rollout done: all of the earlier release has ended")
 
 
@@ -145,7 +145,7 @@ def test_one_death_before_it_serves_takes_it_back():
     one.waits("waiting for the end of back@2").dies("back@2.0#2").ends("back@2.1")
     one.expect("rollout undone: back does not come up: ended with exit code 3").at(60).expect()
     desired = one.state.desired
-    assert (desired.current.name, desired.trail, set(desired.sets)) == ("r1", (), {"front@1", "back@1"})
+    assert (desired.current.name, desired.revision_history, set(desired.sets)) == ("r1", (), {"front@1", "back@1"})
 
 
 def test_two_deaths_while_it_has_requests_take_it_back():
@@ -243,13 +243,13 @@ def test_back_and_back_again_goes_further_back():
     one = shop()
     for _ in range(2):
         one.deploy(back=service()).at(one.now + 1)
-    assert (one.state.desired.current.name, one.state.desired.trail) == ("r3", ("r1", "r2"))
+    assert (one.state.desired.current.name, one.state.desired.revision_history) == ("r3", ("r1", "r2"))
     one.rollback().at(one.now + 1)
-    assert (one.state.desired.current.name, one.state.desired.trail) == ("r2", ("r1",))
+    assert (one.state.desired.current.name, one.state.desired.revision_history) == ("r2", ("r1",))
     one.deploy(back=service()).at(one.now + 1)
-    assert one.state.desired.trail == ("r1", "r2")
+    assert one.state.desired.revision_history == ("r1", "r2")
     one.rollback().at(one.now + 1).rollback().at(one.now + 1)
-    assert (one.state.desired.current.name, one.state.desired.trail) == ("r1", ())
+    assert (one.state.desired.current.name, one.state.desired.revision_history) == ("r1", ())
     assert one.living("back") == ["back.0#2"]
 
 
@@ -289,13 +289,13 @@ def test_nor_does_it_where_requests_are_waited_for():
 
 
 def test_what_cannot_be_there_twice_is_replaced_where_it_is():
-    one = shop(db=service(overlap=False, start_seconds=3.0)).slow("db").deploy(db=service(overlap=False))
+    one = shop(db=service(allow_overlap=False, start_seconds=3.0)).slow("db").deploy(db=service(allow_overlap=False))
     one.expect("drain db.0: a restart is wanted, and two must not run at once")
     one.at(2).ends("db.0").expect("start db.0#2").ready("db.0#2").expect(MOVED, KNOWN, "rollout done").at(9).expect()
 
 
 def test_and_is_given_back_where_it_is():
-    one = shop(db=service(overlap=False)).slow("db").deploy(db=service(overlap=False))
+    one = shop(db=service(allow_overlap=False)).slow("db").deploy(db=service(allow_overlap=False))
     one.expect("drain db.0").ends("db.0").expect("start db.0#2").at(2).dies("db.0#2", "ended")
     one.expect("start db.0#3: ended; starting again", "rollout rolling-back: db does not come up: ended", KNOWN)
     # The one that starts is of the code that goes.
@@ -305,14 +305,20 @@ def test_and_is_given_back_where_it_is():
 
 
 def test_what_does_not_come_up_again_is_not_waited_for_for_ever():
-    one = shop(db=service(overlap=False, start_seconds=3.0)).slow("db")
-    one.deploy(db=service(overlap=False, start_seconds=3.0)).expect("drain db.0").ends("db.0").expect("start db.0#2")
+    one = shop(db=service(allow_overlap=False, start_seconds=3.0)).slow("db")
+    one.deploy(db=service(allow_overlap=False, start_seconds=3.0)).expect("drain db.0")
+    one.ends("db.0").expect("start db.0#2")
     one.abort().at(13.9).started().waits("waiting for db").at(14)
     one.expect("rollout undone: because; db did not come up again, and is started again and again")
 
 
 def test_deaths_of_before_do_not_count_against_what_takes_its_place():
-    one = shop(db=service(overlap=False)).dies("db.0").expect("start db.0#2").deploy(db=service(overlap=False))
+    one = (
+        shop(db=service(allow_overlap=False))
+        .dies("db.0")
+        .expect("start db.0#2")
+        .deploy(db=service(allow_overlap=False))
+    )
     one.expect("drain db.0#2", "start db.0#3", MOVED, KNOWN, "rollout done: all of the earlier release has ended")
 
 
@@ -323,7 +329,10 @@ def test_nor_do_those_of_a_restart_in_a_set_whose_settings_alone_are_new():
 
 
 def test_of_several_that_do_not_come_up_again_each_has_its_time():
-    specs = {"db": service(overlap=False, start_seconds=3.0), "cache": service(overlap=False, start_seconds=6.0)}
+    specs = {
+        "db": service(allow_overlap=False, start_seconds=3.0),
+        "cache": service(allow_overlap=False, start_seconds=6.0),
+    }
     one = (
         shop(**specs).slow("db", "cache").deploy(**specs).at(2).ends("db.0", "cache.0").at(3).abort().at(18.9).started()
     )

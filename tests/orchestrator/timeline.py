@@ -40,7 +40,15 @@ from fissile.orchestrator.acts import (
 )
 from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import AUTOSCALER, may_be_asleep, scale
-from fissile.orchestrator.deploy_rules import DeployOrder, back_to, live_release, rollout_to, sets_of, wish, wishes
+from fissile.orchestrator.deploy_rules import (
+    DeployOrder,
+    back_to,
+    changed_specs,
+    live_release,
+    rollout_to,
+    set_spec,
+    sets_of,
+)
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.reasons import Said
 from fissile.orchestrator.reconciler import Reconciler
@@ -145,7 +153,7 @@ class Timeline:
         self._unattached: set[int] = set()
         first = self._release(services)
         live = live_release(first)
-        self._supervise(Desired({live.sets[name]: wish(first, name) for name in services}, live))
+        self._supervise(Desired({live.sets[name]: set_spec(first, name) for name in services}, live))
 
     def _supervise(self, desired: Desired) -> None:
         self._supervisors += 1
@@ -232,8 +240,8 @@ class Timeline:
             step = self.reconciler.step(self.now)
             if not step.actions and not self._look() and not self._react():
                 self._due = step.due
-                if self.state.desired.rollout is not None and self.state.outlook is not None:
-                    self._due = min(self._due, self.state.outlook[2].due - EPOCH_SECONDS - self.clock_off)
+                if self.state.desired.rollout is not None and self.state.next_step is not None:
+                    self._due = min(self._due, self.state.next_step[2].due - EPOCH_SECONDS - self.clock_off)
                 return
         raise AssertionError("it never ends:\n" + "\n".join(map(str, self.transcript[-30:])))
 
@@ -419,7 +427,7 @@ class Timeline:
 
     def _begin(self, later: ReleaseSpec, order: DeployOrder, migrates: bool) -> "Timeline":
         desired = self.state.desired
-        wanted = wishes(desired, self.releases[desired.current.name], later, "")
+        wanted = changed_specs(desired, self.releases[desired.current.name], later, "")
         act = BeginRollout(rollout_to(later, order, desired, wanted, migrates=migrates, now=self.wall))
         self._given(f"anna: deploy {later.name}")
         self._submit(Change("anna", act, act.rollout.reason))
@@ -454,8 +462,8 @@ class Timeline:
     def waits(self, text: str) -> "Timeline":
         """What the rollout waits for."""
         self._settle()
-        assert self.state.outlook is not None
-        found = str(self.state.outlook[2].waits or "")
+        assert self.state.next_step is not None
+        found = str(self.state.next_step[2].waits or "")
         assert re.fullmatch(".*".join(map(re.escape, text.split("…"))), found), f"it waits for: {found}"
         return self
 

@@ -16,7 +16,7 @@ def steady(chance: Chance, loads: int = 3) -> World:
     for one in services.values():
         one.want = msgspec.structs.replace(one.want, replicas_min=1, replicas_max=20, replicas=dice.randint(1, 20))
         one.load = ((0.0, dice.random() * 30),)
-        one.want = msgspec.structs.replace(one.want, overlap=True)
+        one.want = msgspec.structs.replace(one.want, allow_overlap=True)
     return World(chance, services, cores=dice.choice([4, 64]), scale_seconds=0.5)
 
 

@@ -39,10 +39,10 @@ def is_under_way(*_: Any) -> bool:
 
 def one_too_far(desired: Any, under_way: Any) -> tuple[str, ...]:
     """Where a rollback forgets one release more than it goes back."""
-    trail = desired.trail
-    if under_way.back_to in trail:
-        return trail[: max(0, len(trail) - 2 - trail[::-1].index(under_way.back_to))]
-    return (*trail, desired.current.name)
+    history = desired.revision_history
+    if under_way.back_to in history:
+        return history[: max(0, len(history) - 2 - history[::-1].index(under_way.back_to))]
+    return (*history, desired.current.name)
 
 
 def untold(under_way: Any, names: tuple[str, ...], seen: Any) -> Any:
@@ -65,7 +65,7 @@ def as_if_alone(policies: Any, wishes: Any, cores: int) -> dict[str, int]:
     [
         (rollout_status, "applied", knows_the_move, {Promise.GOING_GETS_NOTHING, Promise.CALLEES_ARE_THERE}),
         (rollout_status, "pinned", is_under_way, {Promise.STAYS_IN_ITS_RELEASE, Promise.CALLEES_ARE_THERE}),
-        (rollout, "_trail", one_too_far, {Promise.WAY_BACK}),
+        (rollout, "_history", one_too_far, {Promise.WAY_BACK}),
         (rollout, "_clear", untold, {Promise.TOLD_BEFORE_THE_END}),
         (autoscale, "_share", as_if_alone, {Promise.CORES_ARE_SHARED, Promise.NOTHING_IS_BROKEN}),
         (routes, "routes", also_who_ends, {Promise.TARGETS_SERVE, Promise.NOTHING_IS_BROKEN}),

@@ -64,8 +64,8 @@ class ScalingPolicy(msgspec.Struct, frozen=True):
 
     weight: its share when cores are scarce. idle_seconds: with replicas_min = 0, how long nothing happens
     before it sleeps. group: those of one share the cores; what a rollout brings is a group of its own, so that
-    it takes nothing from what serves. least: as many are wanted whatever the load is, as far as the cores go: what a
-    rollout brings has no load yet.
+    it takes nothing from what serves. replica_floor: as many are wanted whatever the load is, as far as the
+    cores go: what a rollout brings has no load yet.
     """
 
     replicas_min: int = 1
@@ -74,7 +74,7 @@ class ScalingPolicy(msgspec.Struct, frozen=True):
     weight: float = 1.0
     idle_seconds: float = 60.0
     group: str = ""
-    least: int = 0
+    replica_floor: int = 0
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -226,7 +226,7 @@ class Autoscaler:
         now: seconds, monotonic. Services without a policy are left alone, but they may be whom others wait for; so are
         those without a demand.
         """
-        wishes: dict[SetName, tuple[int, Reason | None]] = {}
+        asked: dict[SetName, tuple[int, Reason | None]] = {}
         decisions: list[Decision] = []
         for name, policy in policies.items():
             demand = demands.get(name)
@@ -236,7 +236,7 @@ class Autoscaler:
             if memory is None:
                 memory = self._memories[name] = _Memory(now)
             previous = wanted[name]
-            replicas, reason = _wish(memory, policy, demand, previous, now)
+            replicas, reason = _asked_for(memory, policy, demand, previous, now)
             chain = _waiting_chain(name, demands) if replicas > previous > 0 else ()
             if chain:
                 if memory.held is None:
@@ -248,25 +248,25 @@ class Autoscaler:
             elif memory.held is not None and now - memory.held.last >= FREE_SECONDS:
                 self._news.append(memory.held.over(name, FREE_SECONDS))
                 memory.held = None
-            if replicas < policy.least:
-                replicas, reason = policy.least, RolloutNeeds()
-            wishes[name] = (min(max(replicas, policy.replicas_min), policy.replicas_max), reason)
+            if replicas < policy.replica_floor:
+                replicas, reason = policy.replica_floor, RolloutNeeds()
+            asked[name] = (min(max(replicas, policy.replicas_min), policy.replicas_max), reason)
         for name in [name for name in self._memories if name not in policies]:
             gone = self._memories.pop(name).held
             if gone is not None:
                 self._news.append(gone.over(name, 0.0))
-        for name, replicas in _share(policies, wishes, cores).items():
-            wish, reason = wishes[name]
+        for name, replicas in _share(policies, asked, cores).items():
+            count, reason = asked[name]
             previous = wanted[name]
             if replicas != previous:
-                if replicas < wish:
-                    reason = CoresShared(reason, wish, cores, replicas)
+                if replicas < count:
+                    reason = CoresShared(reason, count, cores, replicas)
                 decisions.append(Decision(name, replicas, previous, reason or BoundsAltered()))
         # What is given back first is what others may have.
         return sorted(decisions, key=lambda decision: decision.replicas - decision.previous)
 
 
-def _wish(
+def _asked_for(
     memory: _Memory, policy: ScalingPolicy, demand: Demand, previous: int, now: float
 ) -> tuple[int, Reason | None]:
     """How many it should have, whatever the machine has; and why."""
@@ -283,7 +283,7 @@ def _wish(
         if value > 0 or demand.wake:
             return max(1, policy.replicas_min), Woken()
         return policy.replicas_min, AtMinimum()
-    if policy.least:
+    if policy.replica_floor:
         memory.panic_at = now  # as after a burst, until there is a window in which it had its load
     burst, panic = memory.burst.average(), memory.panic.average()
     carried = max(1, demand.ready) * target
@@ -350,23 +350,23 @@ def _not_scaled(
 
 
 def _share(
-    policies: Mapping[SetName, ScalingPolicy], wishes: Mapping[SetName, tuple[int, Reason | None]], cores: int
+    policies: Mapping[SetName, ScalingPolicy], asked: Mapping[SetName, tuple[int, Reason | None]], cores: int
 ) -> dict[SetName, int]:
-    """The wishes, cut to what the cores allow."""
-    groups = {policies[name].group for name in wishes}
+    """What is asked for, cut to what the cores allow."""
+    groups = {policies[name].group for name in asked}
     if len(groups) > 1:
         shared: dict[SetName, int] = {}
         for group in sorted(groups):
-            own = {name: wish for name, wish in wishes.items() if policies[name].group == group}
+            own = {name: count for name, count in asked.items() if policies[name].group == group}
             shared |= _share(policies, own, cores)
-        return {name: shared[name] for name in wishes}
-    floors = {name: max(policies[name].replicas_min, min(1, wish)) for name, (wish, _) in wishes.items()}
-    extras = {name: wish - floors[name] for name, (wish, _) in wishes.items()}
+        return {name: shared[name] for name in asked}
+    floors = {name: max(policies[name].replicas_min, min(1, count)) for name, (count, _) in asked.items()}
+    extras = {name: count - floors[name] for name, (count, _) in asked.items()}
     if sum(extras.values()) <= cores:
-        return {name: wish for name, (wish, _) in wishes.items()}
+        return {name: count for name, (count, _) in asked.items()}
     given = dict.fromkeys(extras, 0)
     for _ in range(cores):
         hungry = [name for name in extras if given[name] < extras[name]]
         name = min(hungry, key=lambda name: ((given[name] + 1) / policies[name].weight, name))
         given[name] += 1
-    return {name: floors[name] + given[name] for name in wishes}
+    return {name: floors[name] + given[name] for name in asked}

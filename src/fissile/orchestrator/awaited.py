@@ -99,7 +99,7 @@ def cannot_start(
 
 def may_stay(desired: Desired, observed: Observed) -> bool:
     """Whether replicas that nobody could adopt may serve until others do in their place, and so beside them."""
-    return all(want.overlap for name, want in desired.sets.items() if _lives(observed, name) < want.replicas)
+    return all(want.allow_overlap for name, want in desired.sets.items() if _lives(observed, name) < want.replicas)
 
 
 def _lives(observed: Observed, name: SetName) -> int:

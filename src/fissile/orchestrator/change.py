@@ -126,7 +126,9 @@ def _all_scaled(desired: Desired, act: ScaleService, who: str) -> Desired:
 
     rollout = desired.rollout
     if rollout is not None:
-        rollout = msgspec.structs.replace(rollout, wishes=scaled(rollout.wishes), kept=scaled(rollout.kept))
+        rollout = msgspec.structs.replace(
+            rollout, specs=scaled(rollout.specs), previous_specs=scaled(rollout.previous_specs)
+        )
     return msgspec.structs.replace(desired, sets=scaled(desired.sets), rollout=rollout)
 
 

@@ -8,7 +8,7 @@ from fissile.orchestrator.autoscale import Demand, Held, ScalingPolicy
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.invariants import scaling_breaks
 from fissile.orchestrator.replica import Observed
-from fissile.orchestrator.rollout import least
+from fissile.orchestrator.rollout import replica_floor
 from fissile.orchestrator.spec import ScalingSpec, ServiceSpec
 from fissile.orchestrator.state import ApplicationState
 
@@ -62,7 +62,7 @@ def policies(desired: Desired, specs: Mapping[SetName, ServiceSpec]) -> dict[Set
                 by.weight,
                 by.idle_seconds,
                 "" if name in serving else "rollout",
-                least(desired, name),
+                replica_floor(desired, name),
             )
     return found
 

@@ -12,8 +12,8 @@ from fissile.errors import ConfigError, FissileError
 from fissile.names import ServiceName, SetName, set_name
 from fissile.orchestrator.acts import Named, ScaleService, Sent, Who, Why
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
-from fissile.orchestrator.order import stop_waves
 from fissile.orchestrator.rollout import UNDECIDED, served_before, with_current_scale
+from fissile.orchestrator.shutdown_order import stop_waves
 from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
 from fissile.releases.release import ContractBreak, Difference, Release, difference, parted
 from fissile.runtime.control import WireDifference
@@ -91,7 +91,7 @@ def starting_order(release: ReleaseSpec, services: Iterable[ServiceName]) -> lis
     return list(dict.fromkeys([*known, *services]))
 
 
-def wish(release: ReleaseSpec, service: ServiceName, zygote: str = "") -> DesiredSet:
+def set_spec(release: ReleaseSpec, service: ServiceName, zygote: str = "") -> DesiredSet:
     """How a service's replica set should be, by the release's own settings."""
     spec = release.services[service]
     low = high = spec.replicas
@@ -107,7 +107,7 @@ def wish(release: ReleaseSpec, service: ServiceName, zygote: str = "") -> Desire
         drain_seconds_max=spec.drain_seconds,
         stuck_seconds_max=spec.stuck_seconds,
         stop_seconds_max=spec.stop_seconds,
-        overlap=spec.overlaps,
+        allow_overlap=spec.overlaps,
         release=release.name,
         most=spec.replicas_most,
         after=tuple(release.sets[other] for other in spec.after),
@@ -117,7 +117,7 @@ def wish(release: ReleaseSpec, service: ServiceName, zygote: str = "") -> Desire
 
 def bounds(release: ReleaseSpec, service: ServiceName) -> tuple[int, int]:
     """Between which replica counts the settings let the autoscaler choose."""
-    want = wish(release, service)
+    want = set_spec(release, service)
     return want.replicas_min, want.replicas_max
 
 
@@ -186,14 +186,14 @@ def back_to(desired: Desired, release: str = "") -> Rollback:
     return Rollback(name)
 
 
-def wishes(desired: Desired, earlier: ReleaseSpec, later: ReleaseSpec, zygote: str) -> dict[SetName, DesiredSet]:
+def changed_specs(desired: Desired, earlier: ReleaseSpec, later: ReleaseSpec, zygote: str) -> dict[SetName, DesiredSet]:
     """How the sets of a later release should be that it alone has, or that it alters.
 
     earlier: the current release. zygote: by which replicas of the later one are made.
     """
     found: dict[SetName, DesiredSet] = {}
     for service, name in later.sets.items():
-        want, before = wish(later, service, zygote), None
+        want, before = set_spec(later, service, zygote), None
         if service in desired.current.sets:
             before = desired.sets.get(desired.current.sets[service])
         same = before is not None and bounds(later, service) == bounds(earlier, service)
@@ -226,7 +226,7 @@ def rollout_to(
 ) -> Rollout:
     """The rollout that an order asks for.
 
-    wanted: what `wishes` says. migrates: whether migrations are to run first. now: seconds since 1970.
+    wanted: what `changed_specs` says. migrates: whether migrations are to run first. now: seconds since 1970.
     """
     share, seconds = order.canary, order.watch_seconds
     if share is None:
@@ -236,12 +236,12 @@ def rollout_to(
     return Rollout(
         number=desired.rollouts + 1,
         later=live_release(later),
-        wishes=wanted,
+        specs=wanted,
         stage=Stage.MIGRATING if migrates else Stage.STARTING,
         share=share,
         watch_seconds=seconds,
         since=now,
-        back_to=order.release if order.release in desired.trail else "",
+        back_to=order.release if order.release in desired.revision_history else "",
         sticky=order.sticky.lower(),
         who=order.who,
         reason=order.why or ("a rollback was asked for" if order.release else "a deploy was asked for"),

@@ -19,7 +19,7 @@ class DesiredSet(msgspec.Struct, frozen=True):
     replicas: wanted now, by a person or the autoscaler, within minimum and maximum. revision: replicas
     of a lower one are replaced. The seconds are limits: until ready; without a sign of life; for having all places
     held by calls whose time is up; for finishing what is in flight; and for stopping the components after that.
-    overlap: whether a new replica may run beside the one that it replaces. release: of whose code and settings it
+    allow_overlap: whether a new replica may run beside the one that it replaces. release: of whose code and settings it
     is made. after: sets that are to have served before its first replica starts. zero_by: who has scaled it to zero; it
     keeps its bounds, and nothing wakes it but whoever scales it again. most: so many may be at all, as one where a
     port is fixed. zygote: by which its replicas are made, so that all have read the same files and have the same
@@ -35,7 +35,7 @@ class DesiredSet(msgspec.Struct, frozen=True):
     stuck_seconds_max: float = 30.0
     drain_seconds_max: float = 10.0
     stop_seconds_max: float = 5.0
-    overlap: bool = True
+    allow_overlap: bool = True
     release: str = ""
     after: tuple[SetName, ...] = ()
     zero_by: str = ""
@@ -80,11 +80,11 @@ class Stage(StrEnum):
 class Rollout(msgspec.Struct, frozen=True):
     """Moving the requests from the release that is current to a later one.
 
-    number: of all rollouts of this application. wishes: how the later release's own sets should be when they
-    take all requests; of sets that both releases share, those that are altered. kept: how the latter were.
+    number: of all rollouts of this application. specs: how the later release's own sets should be when they
+    take all requests; of sets that both releases share, those that are altered. previous_specs: how the latter were.
     share: of new requests that go to the later release while it is watched; 1: it is not. since: when the stage
-    began, seconds of the wall clock. back_to: the release of the trail that it goes back to, and then it is never taken
-    back itself; "" if it goes forward.
+    began, seconds of the wall clock. back_to: the release of the revision history that it goes back to, and then
+    it is never taken back itself; "" if it goes forward.
     sticky: the header by which a client is always given the same release; "cookie" sets one. known_at: since when
     all replicas know that no new request gets the release that goes (wall clock; 0: not yet). left: its sets that no
     request calls any more.
@@ -92,7 +92,7 @@ class Rollout(msgspec.Struct, frozen=True):
 
     number: int
     later: LiveRelease
-    wishes: dict[SetName, DesiredSet]
+    specs: dict[SetName, DesiredSet]
     stage: Stage = Stage.STARTING
     share: float = 1.0
     watch_seconds: float = 0.0
@@ -102,7 +102,7 @@ class Rollout(msgspec.Struct, frozen=True):
     who: str = ""
     reason: str = ""
     settle_seconds_max: float = 10.0
-    kept: dict[SetName, DesiredSet] = {}
+    previous_specs: dict[SetName, DesiredSet] = {}
     known_at: float = 0.0
     left: tuple[SetName, ...] = ()
 
@@ -110,17 +110,17 @@ class Rollout(msgspec.Struct, frozen=True):
 class Desired(msgspec.Struct, frozen=True):
     """How all replica sets should be.
 
-    current: the release that new requests get, but for those that the rollout gives to its later one. trail: the
-    names of the releases before it, newest last: where a rollback goes to.
+    current: the release that new requests get, but for those that the rollout gives to its later one.
+    revision_history: the names of the releases before it, newest last: where a rollback goes to.
     """
 
     sets: dict[SetName, DesiredSet] = {}
     current: LiveRelease = LiveRelease()
     rollout: Rollout | None = None
-    trail: tuple[str, ...] = ()
+    revision_history: tuple[str, ...] = ()
     rollouts: int = 0
 
-    def without(self, held: Collection[SetName]) -> "Desired":
+    def paused(self, held: Collection[SetName]) -> "Desired":
         """The same with no replica of these sets."""
         if not held:
             return self

@@ -190,7 +190,7 @@ class _Step:
                 self._in_slot.setdefault(replica.slot, []).append(replica)
         slots = self._slots()
         busy = sum(1 for slot in slots if len(self._in_slot.get(slot, ())) > 1)
-        if not self._want.overlap:
+        if not self._want.allow_overlap:
             busy = self._want.replicas - self._service.ready()
         surge = max(1, len(slots) // 4)
         for slot in slots:
@@ -241,7 +241,7 @@ class _Step:
                 self._let_go(slot)
             kept = [slot for slot in kept if slot not in leaving]
         draining = {replica.slot for replica in self._service.replicas.values() if replica.state is DRAINING}
-        taken = {*kept, *draining} if self._want.overlap else set(kept)
+        taken = {*kept, *draining} if self._want.allow_overlap else set(kept)
         number = 0
         while len(kept) < want:
             if number not in taken:
@@ -271,7 +271,7 @@ class _Step:
         memory = self._service.slots.get(slot)
         if self._waits or (memory is not None and not self._at(memory.not_before)):
             return
-        if not self._want.overlap and any(replica.slot == slot for replica in self._service.replicas.values()):
+        if not self._want.allow_overlap and any(replica.slot == slot for replica in self._service.replicas.values()):
             return  # its end is observed
         reason = memory.reason if memory is not None else None
         if reason is None:
@@ -288,7 +288,7 @@ class _Step:
         if only.revision >= revision:
             return False
         memory = self._service.slots.get(slot)
-        if not self._want.overlap:
+        if not self._want.allow_overlap:
             if may_start and not only.unheard:
                 reason = RestartWanted(alone=True)
                 ready = only.state is READY

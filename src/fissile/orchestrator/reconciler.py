@@ -70,7 +70,7 @@ class Reconciler:
     def step(self, now: float) -> Step:
         """Compare once, and have done what follows."""
         state = self._state
-        found = plan(state.desired.without(state.paused), state.observed, now)
+        found = plan(state.desired.paused(state.paused), state.observed, now)
         # What is on its way to the journal is done when it is there.
         wait = {name: when for name, when in state.abandoning.items() if when > now}
         actions = tuple(one for one in found.actions if not (isinstance(one, AbandonRestart) and one.set in wait))

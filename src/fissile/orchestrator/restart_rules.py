@@ -94,5 +94,5 @@ def zygotes_in_use(desired: Desired, observed: Observed) -> Iterator[str]:
         if found is not None and any(one.revision < want.revision for one in found.replicas.values()):
             yield want.zygote_before  # as long as the restart may be given up
     if desired.rollout is not None:
-        for want in (*desired.rollout.wishes.values(), *desired.rollout.kept.values()):
+        for want in (*desired.rollout.specs.values(), *desired.rollout.previous_specs.values()):
             yield want.zygote

@@ -12,7 +12,7 @@ from fissile.errors import StartError
 from fissile.names import SetName
 from fissile.orchestrator.acts import EndRollout
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Stage
-from fissile.orchestrator.rollout import TRAIL_MAX, with_current_scale
+from fissile.orchestrator.rollout import REVISION_HISTORY_MAX, with_current_scale
 
 
 def interrupted(before: Desired) -> EndRollout | None:
@@ -45,13 +45,15 @@ def only_served(before: Desired, served: Collection[str]) -> Desired:
     return msgspec.structs.replace(before, current=LiveRelease())
 
 
-def restored(before: Desired, live: LiveRelease, wishes: dict[SetName, DesiredSet], *, goes_on: bool) -> Desired:
+def restored(before: Desired, live: LiveRelease, specs: dict[SetName, DesiredSet], *, goes_on: bool) -> Desired:
     """What is desired once an application starts to run.
 
-    before: what was when it ran last, with no rollout under way. wishes: by the release's own settings; where the
+    before: what was when it ran last, with no rollout under way. specs: by the release's own settings; where the
     release goes on, replica counts are as they were.
     """
     if goes_on:
-        wishes = {name: with_current_scale(want, before.sets.get(name, want)) for name, want in wishes.items()}
-    trail = before.trail if before.current.name in ("", live.name) else (*before.trail, before.current.name)
-    return Desired(wishes, live, trail=trail[-TRAIL_MAX:], rollouts=before.rollouts)
+        specs = {name: with_current_scale(want, before.sets.get(name, want)) for name, want in specs.items()}
+    history = before.revision_history
+    if before.current.name not in ("", live.name):
+        history = (*history, before.current.name)
+    return Desired(specs, live, revision_history=history[-REVISION_HISTORY_MAX:], rollouts=before.rollouts)

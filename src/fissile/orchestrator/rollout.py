@@ -50,7 +50,7 @@ from fissile.orchestrator.reasons import (
 # Of a set that is watched: more than one death of a slot in a row is no accident.
 DEATHS_MAX = 2
 # Releases whose order is remembered, so that a rollback knows where to go.
-TRAIL_MAX = 100
+REVISION_HISTORY_MAX = 100
 UNDECIDED = (Stage.MIGRATING, Stage.STARTING, Stage.CANARY, Stage.SCALING_UP)
 
 
@@ -94,7 +94,7 @@ class NextStep(msgspec.Struct, frozen=True):
     undecided: bool = False
 
 
-def outlook(desired: Desired, seen: RolloutProgress, now: float) -> NextStep:
+def next_step(desired: Desired, seen: RolloutProgress, now: float) -> NextStep:
     """What the rollout does next, at `now` (seconds of the wall clock)."""
     rollout = desired.rollout
     assert rollout is not None
@@ -122,7 +122,7 @@ def _enter(rollout: Rollout, stage: Stage, reason: Reason | str, now: float) -> 
 
 def _coming_up(desired: Desired, rollout: Rollout, seen: RolloutProgress, now: float) -> NextStep:
     missing: list[tuple[ServiceName, int, int]] = []
-    for name in rollout.wishes:
+    for name in rollout.specs:
         found, want = seen.sets.get(name, SetProgress()), desired.sets[name]
         if _given_up(rollout, found):
             return _enter(rollout, Stage.ROLLING_BACK, DoesNotComeUp(service_of(name), found.trouble), now)
@@ -146,7 +146,7 @@ def _given_up(rollout: Rollout, found: SetProgress) -> bool:
 
 def _watched(rollout: Rollout, seen: RolloutProgress, now: float) -> NextStep:
     dying: Dies | None = None
-    for name in rollout.wishes:
+    for name in rollout.specs:
         found = seen.sets.get(name, SetProgress())
         if _given_up(rollout, found):
             return _enter(rollout, Stage.ROLLING_BACK, Dies(service_of(name), found.trouble), now)
@@ -181,7 +181,7 @@ def _leaving(desired: Desired, rollout: Rollout, seen: RolloutProgress, now: flo
         return NextStep(None, RequestsInFlight(), limit)
     if not left:
         # Those that sleep come up when they are called.
-        awake = [name for name in rollout.kept if desired.sets[name].replicas > 0]
+        awake = [name for name in rollout.previous_specs if desired.sets[name].replicas > 0]
         restored = [name for name in awake if seen.sets.get(name, SetProgress()).ready == 0]
         missing = tuple(map(service_of, restored)) if not moved else ()
         if missing:
@@ -227,8 +227,8 @@ def _remains(desired: Desired, name: SetName, seen: RolloutProgress) -> bool:
 
 def begun(desired: Desired, rollout: Rollout) -> Desired:
     """What is desired once a rollout has begun."""
-    kept = {name: desired.sets[name] for name in rollout.wishes if name in desired.sets}
-    rollout = msgspec.structs.replace(rollout, kept=kept)
+    previous = {name: desired.sets[name] for name in rollout.specs if name in desired.sets}
+    rollout = msgspec.structs.replace(rollout, previous_specs=previous)
     return msgspec.structs.replace(
         desired, sets=_sets(desired, rollout, rollout.stage), rollout=rollout, rollouts=rollout.number
     )
@@ -246,18 +246,18 @@ def entered(desired: Desired, stage: Stage, reason: str, now: float) -> Desired:
 def _sets(desired: Desired, rollout: Rollout, stage: Stage) -> dict[SetName, DesiredSet]:
     """How all sets should be once a rollout comes to a stage."""
     sets = dict(desired.sets)
-    for name, wish in rollout.wishes.items():
+    for name, spec in rollout.specs.items():
         before = sets.get(name)
-        if name in rollout.kept:
+        if name in rollout.previous_specs:
             assert before is not None
             if stage is Stage.STARTING:
-                sets[name] = _anew(_raised(wish, before.replicas), before)
+                sets[name] = _anew(_raised(spec, before.replicas), before)
             elif stage is Stage.ROLLING_BACK:
-                sets[name] = _anew(_raised(rollout.kept[name], before.replicas), before)
+                sets[name] = _anew(_raised(rollout.previous_specs[name], before.replicas), before)
         elif stage is Stage.STARTING:
-            sets[name] = _canary(_raised(wish, _now(desired, name)), rollout.share)
+            sets[name] = _canary(_raised(spec, _now(desired, name)), rollout.share)
         elif stage in (Stage.SCALING_UP, Stage.PROMOTED) and before is not None:
-            sets[name] = _raised(before, wish.replicas, _now(desired, name))
+            sets[name] = _raised(before, spec.replicas, _now(desired, name))
     return sets
 
 
@@ -278,28 +278,28 @@ def _raised(want: DesiredSet, *replicas: int) -> DesiredSet:
     return msgspec.structs.replace(want, replicas=min(max(want.replicas, *replicas), want.replicas_max))
 
 
-def least(desired: Desired, name: SetName) -> int:
+def replica_floor(desired: Desired, name: SetName) -> int:
     """How many replicas a set is to have whatever its load is, because a rollout brings it: it has none yet, or not
     all of it. 0: its load decides."""
     rollout, want = desired.rollout, desired.sets.get(name)
-    if rollout is None or want is None or name in rollout.kept or name not in rollout.wishes:
+    if rollout is None or want is None or name in rollout.previous_specs or name not in rollout.specs:
         return 0
     if rollout.stage is Stage.ROLLING_BACK:
         return 0
-    needed = _raised(msgspec.structs.replace(want, replicas=0), rollout.wishes[name].replicas, _now(desired, name))
+    needed = _raised(msgspec.structs.replace(want, replicas=0), rollout.specs[name].replicas, _now(desired, name))
     if rollout.stage in (Stage.STARTING, Stage.CANARY):
         needed = _canary(needed, rollout.share)
     return needed.replicas
 
 
-def _canary(wish: DesiredSet, share: float) -> DesiredSet:
+def _canary(spec: DesiredSet, share: float) -> DesiredSet:
     """As many replicas as a share of the requests needs."""
-    return msgspec.structs.replace(wish, replicas=min(wish.replicas, max(1, ceil(wish.replicas * share))))
+    return msgspec.structs.replace(spec, replicas=min(spec.replicas, max(1, ceil(spec.replicas * share))))
 
 
-def _anew(wish: DesiredSet, before: DesiredSet) -> DesiredSet:
+def _anew(spec: DesiredSet, before: DesiredSet) -> DesiredSet:
     """A set of both releases: its replicas are replaced where they are, if their release is another."""
-    return msgspec.structs.replace(wish, revision=before.revision + (before.release != wish.release))
+    return msgspec.structs.replace(spec, revision=before.revision + (before.release != spec.release))
 
 
 def known(desired: Desired, now: float) -> Desired:
@@ -333,35 +333,33 @@ def ended(desired: Desired) -> Desired:
     if moved:
         # The newest code of the same build: older code is then needed for a rollback alone.
         sets = {n: msgspec.structs.replace(want, release=staying.name) for n, want in sets.items()}
-    trail = desired.trail
-    if moved:
-        trail = _trail(desired, rollout)
-    return msgspec.structs.replace(desired, sets=sets, current=staying, rollout=None, trail=trail)
+    history = _history(desired, rollout) if moved else desired.revision_history
+    return msgspec.structs.replace(desired, sets=sets, current=staying, rollout=None, revision_history=history)
 
 
-def _trail(desired: Desired, rollout: Rollout) -> tuple[str, ...]:
+def _history(desired: Desired, rollout: Rollout) -> tuple[str, ...]:
     """Back to a release: what came after it is forgotten, so that the next step back goes further."""
-    trail = desired.trail
-    if rollout.back_to in trail:
-        return trail[: len(trail) - 1 - trail[::-1].index(rollout.back_to)]
-    return (*trail, desired.current.name)[-TRAIL_MAX:]
+    history = desired.revision_history
+    if rollout.back_to in history:
+        return history[: len(history) - 1 - history[::-1].index(rollout.back_to)]
+    return (*history, desired.current.name)[-REVISION_HISTORY_MAX:]
 
 
 def served_before(desired: Desired) -> str:
     """The release that served before the one that new requests get: where a rollback goes. "" if there is none."""
     rollout = desired.rollout
     moved = rollout is not None and rollout.stage is Stage.PROMOTED
-    trail = _trail(desired, rollout) if rollout is not None and moved else desired.trail
-    return trail[-1] if trail else ""
+    history = _history(desired, rollout) if rollout is not None and moved else desired.revision_history
+    return history[-1] if history else ""
 
 
-def with_current_scale(wish: DesiredSet, before: DesiredSet) -> DesiredSet:
-    """As a release's own settings wish, with the replica counts that a person or the autoscaler found right."""
-    awake = min(max(before.replicas, min(1, wish.replicas_max)), wish.most)
+def with_current_scale(spec: DesiredSet, before: DesiredSet) -> DesiredSet:
+    """As a release's own settings want it, with the replica counts that a person or the autoscaler found right."""
+    awake = min(max(before.replicas, min(1, spec.replicas_max)), spec.most)
     return msgspec.structs.replace(
-        wish,
+        spec,
         replicas=0 if before.zero_by else awake,
-        replicas_min=min(before.replicas_min, wish.most),
-        replicas_max=min(before.replicas_max, wish.most),
+        replicas_min=min(before.replicas_min, spec.most),
+        replicas_max=min(before.replicas_max, spec.most),
         zero_by=before.zero_by,
     )

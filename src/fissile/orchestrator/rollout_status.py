@@ -3,10 +3,11 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from fissile.names import SetName
+from fissile.orchestrator import rollout as rules
 from fissile.orchestrator.desired import Desired, Rollout, Stage
 from fissile.orchestrator.reasons import Reason
 from fissile.orchestrator.replica import DRAINING, READY, STARTING, Observed, ObservedSet
-from fissile.orchestrator.rollout import DEATHS_MAX, NextStep, RolloutProgress, SetProgress, outlook
+from fissile.orchestrator.rollout import DEATHS_MAX, NextStep, RolloutProgress, SetProgress
 from fissile.orchestrator.state import ApplicationState
 
 
@@ -16,10 +17,10 @@ def next_step(state: ApplicationState, migration: str | None, now: float) -> Nex
     migration: why a migration failed, "" if all are done, None while they are not. It is asked many times a second, and
     mostly nothing has happened since: then what was decided holds, until it is due.
     """
-    last = state.outlook
+    last = state.next_step
     seen = (state.router(), state.observed.heard, migration, bool(state.strays))
     if last is None or not last[1] <= now < last[2].due or last[0] != seen:
-        last = state.outlook = seen, now, outlook(state.desired, rollout_status(state, migration), now)
+        last = state.next_step = seen, now, rules.next_step(state.desired, rollout_status(state, migration), now)
     return last[2]
 
 
@@ -52,14 +53,14 @@ def progress_of_sets(desired: Desired, observed: Observed, rollout: Rollout) -> 
 
 def _deaths(found: ObservedSet, rollout: Rollout, name: SetName) -> tuple[int, Reason | None]:
     """How often replicas of the later release died in a row, and why the last one did."""
-    before = rollout.kept.get(name)
+    before = rollout.previous_specs.get(name)
     deaths, trouble = 0, None
     if before is None:
         for memory in found.slots.values():
             died = max(memory.deaths.in_a_row, DEATHS_MAX if memory.mistake else 0)
             if died > deaths:
                 deaths, trouble = died, memory.last_trouble
-    elif before.release != rollout.wishes[name].release:
+    elif before.release != rollout.specs[name].release:
         failed = [m for m in found.slots.values() if m.failed_revision > before.revision]
         if failed:
             deaths, trouble = max(m.deaths.in_a_row for m in failed), failed[0].last_trouble

@@ -28,10 +28,9 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     doors, beside that of HTTP/JSON. program: whether it is a command that knows nothing of us. places: calls that a
     replica takes at once; 0 where that is not known. replicas: to begin with; replicas_most: so many may be at all.
     after: services that are to serve before it starts. port: where its program always listens, 0 for a free one; ports:
-    a port for "each" replica, or one that all have ("inherited", "reuseport"). overlap: whether a new replica may run
-    beside the one that it replaces; None: where no fixed port forbids it. The seconds are limits, as of
-    `DesiredSet`. memory_bytes_max: of a replica; None:
-    as much as there is.
+    a port for "each" replica, or one that all have ("inherited", "reuseport"). allow_overlap: whether a new replica may
+    run beside the one that it replaces; None: where no fixed port forbids it. The seconds are limits, as of
+    `DesiredSet`. memory_bytes_max: of a replica; None: as much as there is.
     """
 
     components: tuple[str, ...] = ()
@@ -45,7 +44,7 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     after: tuple[ServiceName, ...] = ()
     port: int = 0
     ports: str = "each"
-    overlap: bool | None = None
+    allow_overlap: bool | None = None
     start_seconds: float = 30.0
     drain_seconds: float = 10.0
     stuck_seconds: float = 30.0
@@ -57,7 +56,7 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     def overlaps(self) -> bool:
         """Whether a new replica may run beside the one that it replaces."""
         fixed = self.program and self.port and self.ports == "each"
-        return not fixed if self.overlap is None else self.overlap
+        return not fixed if self.allow_overlap is None else self.allow_overlap
 
     @property
     def alone(self) -> bool:

@@ -41,7 +41,7 @@ class ApplicationState:
         self._broken: set[Invariant] = set()
         self._told: dict[SetName, Told] = {}
         # What a rollout does next, and which policies the autoscaler has; each with what it was decided by.
-        self.outlook: tuple[object, float, NextStep] | None = None
+        self.next_step: tuple[object, float, NextStep] | None = None
         self.policies: tuple[LiveSets, dict[SetName, ServiceSpec], dict[SetName, ScalingPolicy]] | None = None
         # With what they were made for.
         self._router: tuple[tuple[int, int], Router] | None = None

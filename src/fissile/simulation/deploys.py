@@ -18,7 +18,15 @@ from fissile.orchestrator.acts import (
     ScaleService,
 )
 from fissile.orchestrator.analysis import Analysis, Verdict
-from fissile.orchestrator.deploy_rules import DeployOrder, back_to, live_release, rollout_to, sets_of, wish, wishes
+from fissile.orchestrator.deploy_rules import (
+    DeployOrder,
+    back_to,
+    changed_specs,
+    live_release,
+    rollout_to,
+    set_spec,
+    sets_of,
+)
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.migration_rules import pending
 from fissile.orchestrator.reasons import Said
@@ -96,7 +104,7 @@ class DeployWorld(World):
         self.stale: dict[int, tuple[float, SetRoutes]] = {}
         bounds = {name: (one.want.replicas_min, one.want.replicas_max) for name, one in self.plans.items()}
         first = self._release(FIRST, dict.fromkeys(self.names, 0), bounds)
-        wants = {first.sets[name]: wish(self.specs[FIRST], name) for name in self.names}
+        wants = {first.sets[name]: set_spec(self.specs[FIRST], name) for name in self.names}
         super().__init__(chance, self.plans, cores=cores, desired=Desired(wants, first), write_seconds=write_seconds)
         self.visits = Visits(self, self.names, rare)
         self.clients = Clients(self)
@@ -147,7 +155,7 @@ class DeployWorld(World):
             self.said[service_of(act.set)] = act.replicas_min, act.replicas_max
         after = self.desired.rollout
         if after is not None and after.stage is Stage.ROLLING_BACK:
-            self.migrations.goes_back(self.specs[self.desired.current.name], map(service_of, after.kept))
+            self.migrations.goes_back(self.specs[self.desired.current.name], map(service_of, after.previous_specs))
         if after is not None and (before.rollout is None or before.rollout.stage is not after.stage):
             self.staged_at = self.clock.now
 
@@ -347,7 +355,7 @@ class DeployWorld(World):
             who=WHO,
         )
         earlier, spec = self.specs[self.desired.current.name], self.specs[name]
-        wanted = wishes(self.desired, earlier, spec, "")
+        wanted = changed_specs(self.desired, earlier, spec, "")
         migrates = bool(pending(spec, self.migrations.done))
         rollout = rollout_to(spec, order, self.desired, wanted, migrates=migrates, now=self.wall())
         self.try_to(BeginRollout(rollout), "asked for")
@@ -362,7 +370,7 @@ def _spec(want: DesiredSet, low: int, high: int) -> ServiceSpec:
     return ServiceSpec(
         scaling=ScalingSpec(2.0, 1.0, IDLE_SECONDS, replicas_min=low, replicas_max=high),
         replicas=want.replicas,
-        overlap=want.overlap,
+        allow_overlap=want.allow_overlap,
         start_seconds=want.start_seconds_max,
         silent_seconds=want.silent_seconds_max,
         stuck_seconds=want.stuck_seconds_max,

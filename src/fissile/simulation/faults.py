@@ -37,7 +37,7 @@ def _want(low: int, high: int, *, overlap: bool) -> DesiredSet:
         silent_seconds_max=4.0,
         drain_seconds_max=3.0,
         stop_seconds_max=1.0,
-        overlap=overlap,
+        allow_overlap=overlap,
     )
 
 
@@ -68,7 +68,7 @@ def _befall(world: World, dice: Dice) -> None:
         world.clock.after(0.2 + dice.random() * 3.0, world.start_supervisor)
     elif kind == "scale":
         low = dice.randrange(4)
-        if world.plan_of(name).want.overlap:
+        if world.plan_of(name).want.allow_overlap:
             world.change(Change(WHO, ScaleService(name, low, low + dice.choice([0, 3])), "asked for"))
     elif kind == "restart":
         newest = max([world.desired.sets[name].revision, *(p.revision for p in world.machine.alive(name))])
@@ -170,7 +170,7 @@ def _befall_deploys(world: DeployWorld, dice: Dice) -> None:
         world.set_clock(dice.choice([-3600.0, -2.0, 2.0]))
     elif kind == "scale":
         low, high = 1 + dice.randrange(3), dice.choice([0, 3])
-        if world.desired.sets[name].overlap:
+        if world.desired.sets[name].allow_overlap:
             world.scale(service_of(name), low, low + high)
     elif kind == "restart":
         newest = max([world.desired.sets[name].revision, *(p.revision for p in world.machine.alive(name))])

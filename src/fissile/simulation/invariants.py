@@ -72,7 +72,7 @@ def step_is_wrong(world: "DeployWorld", loop: "Supervisor", change: Change) -> N
         or desired.rollout.stage is Stage.PROMOTED
     ):
         return
-    for name in desired.rollout.wishes:
+    for name in desired.rollout.specs:
         want = desired.sets[name]
         found = loop.observed.sets.get(name)
         ready = found.ready() if found is not None else 0

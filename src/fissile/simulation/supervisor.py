@@ -12,12 +12,12 @@ from fissile.names import SetName, service_of
 from fissile.orchestrator import invariants
 from fissile.orchestrator.acts import Change, EndRollout, SetReplicas
 from fissile.orchestrator.analysis import Analysis
-from fissile.orchestrator.balance import handovers
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
 from fissile.orchestrator.desired import Desired, LiveRelease, Rollout
 from fissile.orchestrator.reasons import CannotStart, Reason, Said
+from fissile.orchestrator.rebalance import handovers
 from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.replica import (
     DRAINING,

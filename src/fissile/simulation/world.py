@@ -288,13 +288,13 @@ class World:
                 continue
             # Those that were just found may be draining.
             lives = [r for r in found.replicas.values() if not r.unheard and r.lives()]
-            surge = max(1, want.replicas // 4 + 1) if want.overlap else 0
+            surge = max(1, want.replicas // 4 + 1) if want.allow_overlap else 0
             if len(lives) > want.replicas + surge:
                 raise Broken(Promise.AS_MANY_AS_WANTED, f"{name}: {len(lives)} replicas, {want.replicas} are wanted")
             slots = {(r.slot, r.revision) for r in lives}
             if len(slots) != len(lives):
                 raise Broken(Promise.ONE_IN_A_SLOT, f"{name}: two replicas in a slot: {lives}")
-            if not want.overlap and len({r.slot for r in found.replicas.values()}) != len(found.replicas):
+            if not want.allow_overlap and len({r.slot for r in found.replicas.values()}) != len(found.replicas):
                 raise Broken(Promise.ONE_IN_A_SLOT, f"{name}: two processes in a slot though they must not overlap")
 
     def is_scaled(self, loop: Supervisor, act: SetReplicas, counts: Mapping[SetName, int]) -> None:

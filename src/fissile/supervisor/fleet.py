@@ -142,7 +142,7 @@ def _service_spec(
         after=tuple(map(ServiceName, after)),
         port=own.port,
         ports=own.ports,
-        overlap=own.overlap,
+        allow_overlap=own.overlap,
         start_seconds=own.start_seconds,
         drain_seconds=own.drain_seconds,
         stuck_seconds=own.stuck_seconds,

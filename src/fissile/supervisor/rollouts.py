@@ -34,6 +34,7 @@ from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.deploy_rules import (
     DeployOrder,
     back_to,
+    changed_specs,
     check_contracts,
     check_expected,
     check_order,
@@ -45,7 +46,6 @@ from fissile.orchestrator.deploy_rules import (
     rollout_to,
     split_warnings,
     strangeness,
-    wishes,
 )
 from fissile.orchestrator.desired import Rollout, Stage
 from fissile.orchestrator.reasons import Dies, DoesNotComeUp, Reason
@@ -424,7 +424,7 @@ class Rollouts:
             await self._doors.open(edition, 0)
             self._office.admit(edition.loaded.services)
             desired, spec = fleet.desired, edition.spec
-            wanted = wishes(desired, fleet.editions[desired.current.name].spec, spec, edition.zygote.name)
+            wanted = changed_specs(desired, fleet.editions[desired.current.name].spec, spec, edition.zygote.name)
             migrates = bool(self.migrations.pending(edition))
             rollout = rollout_to(spec, order, desired, wanted, migrates=migrates, now=time.time())
             await self._office.change(Change(order.who, BeginRollout(rollout), rollout.reason), secrets=True)
@@ -499,7 +499,7 @@ class Rollouts:
         """What did not come up is ended soon, and then nobody knows what it printed."""
         if not isinstance(why, DoesNotComeUp | Dies):
             return
-        for name in rollout.wishes:
+        for name in rollout.specs:
             if service_of(name) == why.service and (lines := self._fleet.lines_of(name, str(why))):
                 self._last_lines = (rollout.number, why.service, lines)
 

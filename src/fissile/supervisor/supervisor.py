@@ -54,17 +54,15 @@ from fissile.orchestrator.acts import (
 )
 from fissile.orchestrator.autoscale import Held
 from fissile.orchestrator.awaited import NO_SLOT, awaited, awaited_sets, cannot_start, may_stay, missing
-from fissile.orchestrator.balance import handovers
 from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter, Done
 from fissile.orchestrator.demand import may_be_asleep, scale
-from fissile.orchestrator.deploy_rules import bounds, starting_order, warnings_of, wish
+from fissile.orchestrator.deploy_rules import bounds, set_spec, starting_order, warnings_of
 from fissile.orchestrator.desired import Desired, DesiredSet
 from fissile.orchestrator.health import hears_no_signal
 from fissile.orchestrator.invariants import Broken
 from fissile.orchestrator.migration_rules import held as held_back
 from fissile.orchestrator.migration_rules import may_run, pending
-from fissile.orchestrator.order import stopping_order
 from fissile.orchestrator.plan import KillReplica, seconds_left
 from fissile.orchestrator.reasons import (
     AllStops,
@@ -78,12 +76,14 @@ from fissile.orchestrator.reasons import (
     described,
     tagged,
 )
+from fissile.orchestrator.rebalance import handovers
 from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.replica import DRAINING, READY, Replica, ReplicaEnded, ReplicaReported, ReplicaState
 from fissile.orchestrator.restart import Exit
 from fissile.orchestrator.restart import how_it_ended as ended_how
 from fissile.orchestrator.restart_rules import how_it_ended, next_revision
 from fissile.orchestrator.resume import only_served, restored
+from fissile.orchestrator.shutdown_order import stopping_order
 from fissile.releases.callers import Called
 from fissile.releases.release import Release
 from fissile.releases.store import Kept, Releases
@@ -445,8 +445,8 @@ class Supervisor:
             await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
             self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
         live = edition.live()
-        wishes = {name: wish(edition.spec, service, edition.zygote.name) for service, name in live.sets.items()}
-        self._writer.begin(restored(before, live, wishes, goes_on=last is not None))
+        specs = {name: set_spec(edition.spec, service, edition.zygote.name) for service, name in live.sets.items()}
+        self._writer.begin(restored(before, live, specs, goes_on=last is not None))
         for name in live.sets:
             fleet.secrets.add(name)
         self._logs.width = max(len(name) for name in [*live.sets, ACTOR])
@@ -1557,7 +1557,7 @@ def _shown(act: Act) -> dict[str, Any]:
         return {
             "rollout": rollout.number,
             "release": rollout.later.name,
-            "starts": sorted(map(service_of, rollout.wishes)),
+            "starts": sorted(map(service_of, rollout.specs)),
             "share": rollout.share,
             "watch_seconds": rollout.watch_seconds,
         }

@@ -71,7 +71,7 @@ from fissile.machine.zygote.protocol import (
     stranger,
 )
 from fissile.machine.zygote.unreleased import settings_files
-from fissile.orchestrator.vigil import Look, Vigil
+from fissile.orchestrator.hang_detector import HangDetector, Look
 from fissile.releases.manifest import manifest
 from fissile.releases.packages import listed
 from fissile.rpc.paths import addressed
@@ -283,7 +283,7 @@ class ZygoteClient:
         # Whether it has said hello.
         self._greeted = False
         self._handle: int | None = None
-        self._vigil = Vigil()
+        self._vigil = HangDetector()
         # Zygotes that hung, since when (monotonic seconds).
         self._given_up: list[tuple[float, subprocess.Popen[bytes]]] = []
         self._importing = 0
@@ -547,7 +547,7 @@ class ZygoteClient:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
-        self._vigil, self._importing = Vigil(), 0
+        self._vigil, self._importing = HangDetector(), 0
 
     async def adopt(self) -> Found | None:
         """Take over the zygote of a dead supervisor; None if there is none. Raises OtherFissile, and lets it go on."""

@@ -15,7 +15,7 @@ class Look(Enum):
     HUNG = auto()
 
 
-class Vigil:
+class HangDetector:
     """Over one process. asked: the number of the newest question. looks: at which its answer was owed."""
 
     __slots__ = ("_answered", "asked", "looks")

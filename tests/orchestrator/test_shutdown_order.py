@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fissile.orchestrator.desired import Desired, LiveRelease, Rollout
-from fissile.orchestrator.order import merged, stop_waves, stopping_order
 from fissile.orchestrator.replica import Observed
+from fissile.orchestrator.shutdown_order import merged, stop_waves, stopping_order
 
 
 def test_callers_stop_before_those_they_call():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fissile.orchestrator.balance import COUNTED_SECONDS_MAX, Holder, Shift, counted, handovers, shifts
+from fissile.orchestrator.rebalance import COUNTED_SECONDS_MAX, Holder, Shift, counted, handovers, shifts
 from fissile.orchestrator.replica import Observed, Replica, ReplicaReady, ReplicaReported
 from fissile.orchestrator.routing import Door
 from fissile.runtime.control import Heartbeat, ReplicaHello
