@@ -13,7 +13,8 @@ import pytest
 from openapi_spec_validator import validate
 from served import WithApi
 
-from fissile.api.app import OPERATIONS, document
+from fissile.api.openapi import document
+from fissile.api.table import OPERATIONS
 
 
 @asynccontextmanager
@@ -103,10 +104,10 @@ async def test_scale_and_restart_say_who_and_why_in_the_history(api: WithApi):
         ("/services/back/scale", {"replicas": -1}, 400, "Expected `int` >= 0"),
         ("/services/back/scale", {"min": 3, "max": 2}, 409, "cannot have 3..2 replicas"),
         ("/services/back/scale", {"replicas": 100_000}, 409, "cannot have"),
-        ("/services/back/scale", {}, 400, "say replicas, or min and max, or auto"),
+        ("/services/back/scale", {}, 400, "give replicas, or min and max, or auto"),
         ("/services/back/scale", {"replicas": "many"}, 400, "Expected `int | null`, got `str`"),
         ("/services/back/scale", {"replica": 2}, 400, "unknown field `replica`"),
-        ("/services/back/scale", None, 400, "say replicas, or min and max, or auto"),
+        ("/services/back/scale", None, 400, "give replicas, or min and max, or auto"),
     ],
 )
 async def test_bad_requests_change_nothing_and_say_why(api: WithApi, path: str, body: Any, status: int, words: str):

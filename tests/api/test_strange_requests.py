@@ -9,7 +9,10 @@ from openapi_spec_validator import validate
 from served import WithApi
 from test_api import tcp
 
-from fissile.api.app import BODY_BYTES_MAX, OPERATIONS, STATUSES, document
+from fissile.api.openapi import document
+from fissile.api.problem import STATUSES
+from fissile.api.schema import BODY_BYTES_MAX
+from fissile.api.table import OPERATIONS
 
 LONG = "9" * 400
 BEYOND = str(2**64)

@@ -6,7 +6,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from fissile.api.app import OPERATIONS
+from fissile.api.schema import ReplicaStatus, RolloutStatus, ServiceStatus, SupervisorStatus
+from fissile.api.table import OPERATIONS
 from fissile.machine.limits import Limits
 from fissile.orchestrator.acts import RolloutAct, SetAct
 from fissile.settings.load import load
@@ -18,7 +19,6 @@ from fissile.settings.schema import (
     ScaleSettings,
     ServiceSettings,
 )
-from fissile.supervisor.status import ReplicaStatus, RolloutStatus, ServiceStatus, SupervisorStatus
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (ROOT / "docs" / "reference" / "fissile-toml.md").read_text()

@@ -9,7 +9,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from fissile.api.app import Api, problem
+from fissile.api.app import Api
+from fissile.api.problem import problem
 from fissile.machine.peers import REMEDY, REPLICAS_MAY_NOT
 from fissile.machine.sockets import listen_tcp, listen_unix, remove_unix, url
 from fissile.runtime.edge import Edge

@@ -3,23 +3,12 @@
 A rollout's next step is one of these acts itself. `change.apply` says what becomes of each.
 """
 
-from typing import Annotated
-
 import msgspec
 
 from fissile.names import OfSet, SetName
 from fissile.orchestrator.desired import Rollout, Stage
 from fissile.orchestrator.reasons import Reason
 
-WHO_CHARACTERS_MAX = 200
-WHY_CHARACTERS_MAX = 2_000
-# As others send them. They are shown on terminals, so there are no control characters in them (ECMA-48); a reason may
-# have lines.
-Who = Annotated[str, msgspec.Meta(max_length=WHO_CHARACTERS_MAX, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
-Why = Annotated[str, msgspec.Meta(max_length=WHY_CHARACTERS_MAX, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$")]
-Named = Annotated[str, msgspec.Meta(max_length=200)]
-# An environment: the block in Base64 (RFC 4648). It need be no text, and nobody reads it by accident. "": none.
-Sent = Annotated[str, msgspec.Meta(max_length=2 * 1024 * 1024)]
 # Who decides by itself: the reconciler and the rollout controller.
 ACTOR = "fissile"
 

@@ -10,7 +10,7 @@ import msgspec
 
 from fissile.errors import ConfigError, FissileError
 from fissile.names import ServiceName, SetName, set_name
-from fissile.orchestrator.acts import Named, ScaleService, Sent, Who, Why
+from fissile.orchestrator.acts import ScaleService
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
 from fissile.orchestrator.rollout import UNDECIDED, served_before, with_current_scale
 from fissile.orchestrator.shutdown_order import stop_waves
@@ -28,7 +28,7 @@ class ContractBroken(FissileError):
     """A deploy that callers could not live with: its author's to mend. Nothing was touched."""
 
 
-class DeployOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class DeployOrder(msgspec.Struct, frozen=True):
     """What is to be deployed, and how.
 
     topology: None: the one that runs. release: an earlier one, by its name or the beginning of it, instead of the
@@ -39,19 +39,19 @@ class DeployOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     whoever orders it; "": as so far. packages: go back to a release though others are installed than it was made with.
     """
 
-    topology: Named | None = None
-    release: Named = ""
+    topology: str | None = None
+    release: str = ""
     canary: float | None = None
     watch_seconds: float | None = None
-    sticky: Named = ""
+    sticky: str = ""
     breaks: bool = False
-    expect: Named = ""
+    expect: str = ""
     plan: bool = False
     force: bool = False
-    environment: Sent = ""
+    environment: str = ""
     packages: bool = False
-    who: Who = "operator"
-    why: Why = ""
+    who: str = "operator"
+    why: str = ""
 
 
 class Rollback(msgspec.Struct, frozen=True):
