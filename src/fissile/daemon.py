@@ -51,7 +51,7 @@ from fissile.settings.schema import LimitSettings, Settings
 from fissile.supervisor import report
 from fissile.supervisor.endpoints import LOGS, Endpoints, ServiceEndpoints, state_of
 from fissile.supervisor.service import TOKEN_BYTES
-from fissile.supervisor.state import StateFolder, unusable
+from fissile.supervisor.state_folder import StateFolder, unusable
 from fissile.supervisor.supervisor import Supervisor
 
 MONOLITH = "monolith"

@@ -28,7 +28,7 @@ from fissile.runtime import control
 from fissile.runtime.control import WireDifference
 from fissile.supervisor import beginning
 from fissile.supervisor.endpoints import Endpoints
-from fissile.supervisor.fleet import Secrets
+from fissile.supervisor.service import Secrets
 from fissile.wire import frames
 
 ROOT = Path(__file__).parents[2]

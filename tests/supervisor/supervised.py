@@ -14,7 +14,7 @@ import httpx
 from fissile.machine.logs import Logs
 from fissile.settings.load import load
 from fissile.supervisor.endpoints import Endpoints
-from fissile.supervisor.state import IGNORING
+from fissile.supervisor.state_folder import IGNORING
 from fissile.supervisor.supervisor import Supervisor
 
 SAMPLE = Path(__file__).parent / "sample"

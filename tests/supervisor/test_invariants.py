@@ -17,7 +17,7 @@ async def test_a_broken_invariant_is_told_once_with_its_state_and_all_goes_on(
 ):
     async with running(folder) as app:
         (before,) = app.pids("back")
-        observed = app.supervisor._fleet.observed
+        observed = app.supervisor._state.observed
         serves: Any = Observed._serves
 
         def mistaken(one: Observed, found: Any, replica: Any, now: float) -> None:

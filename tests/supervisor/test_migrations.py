@@ -15,7 +15,7 @@ from fissile.machine.zygote.protocol import Load, Loaded
 from fissile.releases.release import Build, Release
 from fissile.settings.schema import Settings
 from fissile.supervisor.control_server import ReplicaSession
-from fissile.supervisor.fleet import Edition
+from fissile.supervisor.loaded_release import LoadedRelease
 from fissile.supervisor.migrations import MIGRATED, Migrations
 
 SERVICES = {"back": ("Back",), "cart": ("Cart",), "shop": ("Shop",)}
@@ -39,7 +39,7 @@ class Office:
     def say(self, text: str) -> None: ...
 
     async def launch_migration(
-        self, edition: Edition, service: str, names: tuple[str, ...]
+        self, loaded: LoadedRelease, service: str, names: tuple[str, ...]
     ) -> tuple[ProcessHandle, ReplicaSession]:
         await asyncio.sleep(0)
         child = Process(1, None)
@@ -57,13 +57,13 @@ async def office(tmp_path: Path) -> AsyncIterator[Office]:
     journal.close()
 
 
-def edition() -> Edition:
+def loaded() -> LoadedRelease:
     builds = {name: Build(f"{name}-build", {}) for name in SERVICES}
     release = Release("app", "microservices", SERVICES, builds, {}, {})
     components = ("Back", "Cart", "Shop")
     loaded = Loaded("app", SERVICES, dict.fromkeys(components, ()), (), {}, release, components)
     settings = Settings(app="app:app", root="/nowhere")
-    return Edition(loaded, settings, ZygoteClient(Load(settings, "microservices"), lambda _: (0, 0)), {})
+    return LoadedRelease(loaded, settings, ZygoteClient(Load(settings, "microservices"), lambda _: (0, 0)), {})
 
 
 async def let_run(office: Office) -> Process:
@@ -73,7 +73,7 @@ async def let_run(office: Office) -> Process:
 
 
 async def test_one_at_a_time_and_none_is_forgotten(office: Office):
-    migrations, release = Migrations(office), edition()
+    migrations, release = Migrations(office), loaded()
     work = [asyncio.ensure_future(migrations.run(release, service, ())) for service in SERVICES]
     for _ in work:
         (await let_run(office)).exited.set_result(0)
@@ -88,7 +88,7 @@ async def test_one_at_a_time_and_none_is_forgotten(office: Office):
 
 @pytest.mark.parametrize("launched", [False, True])
 async def test_one_that_is_given_up_has_ended_when_that_is_known(office: Office, launched: bool):
-    work = asyncio.ensure_future(Migrations(office).run(edition(), "back", ()))
+    work = asyncio.ensure_future(Migrations(office).run(loaded(), "back", ()))
     if launched:
         await let_run(office)
     else:

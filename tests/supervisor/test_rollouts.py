@@ -30,49 +30,50 @@ from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollo
 from fissile.orchestrator.replica import ReplicaReady
 from fissile.releases.release import Release, build_of
 from fissile.settings.schema import Settings
-from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.rollouts import Rollouts
-from fissile.supervisor.state import StateFolder
+from fissile.supervisor.deployer import Rollouts
+from fissile.supervisor.loaded_release import LoadedRelease
+from fissile.supervisor.state import SupervisorState
+from fissile.supervisor.state_folder import StateFolder
 
 WANT = DesiredSet(release="old")
 
 
-def edition(text: str) -> Edition:
+def loaded(text: str) -> LoadedRelease:
     """A release of one service without components."""
     release = Release("shop", "monolith", {"app": ()}, {"app": build_of({"app": text})}, {}, {})
-    return Edition(Loaded("shop", {"app": ()}, {}, (), {}, release), Settings(), None, {})  # pyright: ignore
+    return LoadedRelease(Loaded("shop", {"app": ()}, {}, (), {}, release), Settings(), None, {})  # pyright: ignore
 
 
 class Shell:
     """All that a rollout needs, and a person who is faster. meanwhile: what he does, once for each kind of act."""
 
     def __init__(self, folder: Path, desired: Desired) -> None:
-        self.fleet = Fleet(Settings(root=str(folder)), "monolith", StateFolder(folder))
-        self.fleet.app.replace_desired(desired)
-        self.loaded = edition("new")
+        self.state = SupervisorState(Settings(root=str(folder)), "monolith", StateFolder(folder))
+        self.state.app.replace_desired(desired)
+        self.loaded = loaded("new")
         self.acts: list[str] = []
         self.meanwhile: dict[type, Callable[[], None]] = {}
-        self.given_up: list[Edition] = []
+        self.given_up: list[LoadedRelease] = []
         self.kept: dict[str, Any] = {}
         self.copies: list[str] = []
         self.lost: set[str] = set()
         # Until when a copy is being made: until something was pruned.
         self.slow: threading.Event | None = None
         self.journal: Any = None
-        self.rollouts = Rollouts(self.fleet, self, self, self, self)  # pyright: ignore
+        self.rollouts = Rollouts(self.state, self, self, self, self)  # pyright: ignore
 
     def ready(self, name: str) -> None:
-        replica = self.fleet.observed.begin(name, 0, 1, "build", 0.0)
-        self.fleet.observed.observe(replica, ReplicaReady(), 0.0)
+        replica = self.state.observed.begin(name, 0, 1, "build", 0.0)
+        self.state.observed.observe(replica, ReplicaReady(), 0.0)
 
     def by_person(self, act: Any) -> None:
-        self.fleet.app.replace_desired(apply(self.fleet.desired, Change("anna", act, "because")))
+        self.state.app.replace_desired(apply(self.state.desired, Change("anna", act, "because")))
 
     # -- of the supervisor
 
     async def change(self, change: Change, *, secrets: bool = False) -> None:
         self.meanwhile.pop(type(change.what), lambda: None)()
-        self.fleet.app.replace_desired(apply(self.fleet.desired, change))
+        self.state.app.replace_desired(apply(self.state.desired, change))
         self.acts.append(type(change.what).__name__)
 
     async def next_step(self) -> None:
@@ -90,7 +91,7 @@ class Shell:
     # -- of the releases and editions
 
     def copy(self, settings: Settings) -> Settings:
-        copy = str(self.fleet.state.path / str(len(self.copies)))
+        copy = str(self.state.folder.path / str(len(self.copies)))
         self.copies.append(copy)
         if self.slow is not None:
             self.slow.wait(1.0)
@@ -117,16 +118,16 @@ class Shell:
     def does(self, what: str) -> AbstractContextManager[None]:
         return nullcontext()
 
-    async def load(self, settings: Settings, topology: str, kept: dict[str, Any], **more: Any) -> Edition:
+    async def load(self, settings: Settings, topology: str, kept: dict[str, Any], **more: Any) -> LoadedRelease:
         return self.loaded
 
     def told(self, settings: Settings) -> tuple[str, ...]:
         return ()
 
-    async def check_programs(self, found: Edition) -> Edition:
+    async def check_programs(self, found: LoadedRelease) -> LoadedRelease:
         return found
 
-    async def give_up(self, found: Edition) -> None:
+    async def give_up(self, found: LoadedRelease) -> None:
         self.given_up.append(found)
 
 
@@ -146,10 +147,10 @@ async def test_a_step_that_was_decided_too_early_is_looked_at_again(tmp_path: Pa
             await asyncio.sleep(0)
     work.cancel()
     assert shell.acts == [AcknowledgeRoutes.__name__, RetireSets.__name__, DrainSets.__name__]
-    assert shell.fleet.desired.rollout is not None
-    assert shell.fleet.desired.rollout.stage is Stage.ROLLING_BACK
-    assert shell.fleet.desired.sets["app@2"].replicas_max == 0
-    assert shell.fleet.desired.sets["app@1"] == WANT
+    assert shell.state.desired.rollout is not None
+    assert shell.state.desired.rollout.stage is Stage.ROLLING_BACK
+    assert shell.state.desired.sets["app@2"].replicas_max == 0
+    assert shell.state.desired.sets["app@1"] == WANT
 
 
 class FullDisk:
@@ -166,10 +167,10 @@ class FullDisk:
 
 
 async def test_migrations_that_could_not_be_looked_up_are_looked_up_again(tmp_path: Path):
-    old, new = edition("old"), edition("new")
+    old, new = loaded("old"), loaded("new")
     begun = BeginRollout(Rollout(1, new.live(), {}, stage=Stage.MIGRATING))
     shell = Shell(tmp_path, apply(Desired({"app": WANT}, old.live()), Change("anna", begun, "a deploy")))
-    shell.fleet.editions = {old.release.name: old, new.release.name: new}
+    shell.state.releases.by_name = {old.release.name: old, new.release.name: new}
     shell.journal = FullDisk()
     work = asyncio.create_task(shell.rollouts.run())
     async with asyncio.timeout(5.0):
@@ -181,12 +182,12 @@ async def test_migrations_that_could_not_be_looked_up_are_looked_up_again(tmp_pa
 
 async def test_what_was_expected_is_looked_at_again_after_waiting(tmp_path: Path):
     """Somebody promotes the canary that a deploy was about to give up: another release serves now."""
-    old, canary = edition("old"), edition("canary")
+    old, canary = loaded("old"), loaded("canary")
     desired = Desired({"app": WANT}, old.live())
     begun = BeginRollout(Rollout(1, canary.live(), {}, share=0.5, watch_seconds=60.0))
     desired = apply(desired, Change("anna", begun, "a deploy"))
     shell = Shell(tmp_path, apply(desired, Change("fissile", AdvanceRollout(Stage.CANARY, 0.0, 1, Stage.STARTING), "")))
-    shell.fleet.editions = {old.release.name: old, canary.release.name: canary}
+    shell.state.releases.by_name = {old.release.name: old, canary.release.name: canary}
 
     def promoted() -> None:
         shell.by_person(PromoteRollout(0.0))
@@ -202,12 +203,12 @@ async def test_what_was_expected_is_looked_at_again_after_waiting(tmp_path: Path
 
 async def test_the_end_of_a_rollout_removes_no_copy_that_is_just_made(tmp_path: Path):
     """Whoever sees that a rollout is over deploys at once, while its end still closes and prunes."""
-    old, new = edition("old"), edition("new")
+    old, new = loaded("old"), loaded("new")
     rollout = Rollout(1, new.live(), {}, stage=Stage.PROMOTED)
     shell = Shell(
         tmp_path, Desired({"app": msgspec.structs.replace(WANT, release=new.release.name)}, old.live(), rollout)
     )
-    shell.fleet.editions = {old.release.name: old, new.release.name: new}
+    shell.state.releases.by_name = {old.release.name: old, new.release.name: new}
     shell.loaded = new
     shell.slow = threading.Event()
     deploys: list[asyncio.Task[Any]] = []

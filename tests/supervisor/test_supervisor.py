@@ -158,8 +158,8 @@ async def test_a_zygote_that_imports_for_long_is_left_alone(folder: Path):
     (folder / "slow.py").write_text("import time\ntime.sleep(7)\n")
     async with running(folder) as app:
         zygote = app.supervisor.status().supervisor.zygote
-        (edition,) = app.supervisor._fleet.editions.values()  # pyright: ignore[reportPrivateUsage]
-        await edition.zygote.prepare(["slow"])
+        (loaded,) = app.supervisor._state.releases.by_name.values()  # pyright: ignore[reportPrivateUsage]
+        await loaded.zygote.prepare(["slow"])
         old = await app.call("Back.pid")
         os.kill(old, signal.SIGKILL)
         await until(lambda: app.ready("back") == 0, "its end is noticed")

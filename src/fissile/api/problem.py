@@ -7,7 +7,7 @@ from starlette.responses import Response
 from fissile.api.operation import TooLong
 from fissile.api.schema import BODY_BYTES_MAX, Problem
 from fissile.errors import CallError, FissileError, InvalidArgument, StartError
-from fissile.supervisor.restarts import StartFailed
+from fissile.supervisor.restarter import StartFailed
 
 PROBLEM = "application/problem+json"
 PATH_CHARACTERS_SHOWN = 200

@@ -14,7 +14,7 @@ from fissile.api.problem import problem
 from fissile.machine.peers import REMEDY, REPLICAS_MAY_NOT
 from fissile.machine.sockets import listen_tcp, listen_unix, remove_unix, url
 from fissile.runtime.edge import Edge
-from fissile.supervisor.state import API_SOCKET
+from fissile.supervisor.state_folder import API_SOCKET
 from fissile.supervisor.supervisor import Supervisor
 
 DRAIN_SECONDS_MAX = 2.0

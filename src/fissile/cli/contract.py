@@ -37,7 +37,7 @@ def diff(release: str, folder: Path, profile: str | None, json: bool) -> int:
     from fissile.orchestrator.deploy_rules import in_place
     from fissile.releases.callers import Called
     from fissile.releases.release import Surroundings, difference
-    from fissile.supervisor.fleet import spec_of
+    from fissile.supervisor.release_spec import spec_of
 
     client, settings = Client(folder), daemon.settings_of(folder, profile=profile)
     running = daemon.release_from(client.get("/release"))

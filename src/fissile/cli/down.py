@@ -8,7 +8,7 @@ from fissile.cli.arguments import Parser, in_folder, why
 
 if TYPE_CHECKING:
     from fissile.cli.progress import Waits
-    from fissile.supervisor.state import Endpoints
+    from fissile.supervisor.state_folder import Endpoints
 
 STOP_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.02

@@ -16,7 +16,8 @@ from fissile.machine.remains import ASKED_SECONDS, Ending, left_anywhere, left_b
 from fissile.names import ServiceName, SetName
 from fissile.orchestrator.awaited import NO_SLOT
 from fissile.orchestrator.replica import Replica
-from fissile.supervisor.fleet import Fleet, Process
+from fissile.supervisor.processes import Process
+from fissile.supervisor.state import SupervisorState
 
 
 class UnderWay(msgspec.Struct, frozen=True, eq=False):
@@ -30,8 +31,8 @@ class UnderWay(msgspec.Struct, frozen=True, eq=False):
 class Endings:
     """Of one application. zygotes: those that live. say: for the log."""
 
-    def __init__(self, fleet: Fleet, zygotes: Callable[[], set[int]], say: Callable[[str], None]) -> None:
-        self._fleet = fleet
+    def __init__(self, state: SupervisorState, zygotes: Callable[[], set[int]], say: Callable[[str], None]) -> None:
+        self._state = state
         self._zygotes = zygotes
         self._say = say
         self._under_way: dict[int, UnderWay] = {}
@@ -40,11 +41,11 @@ class Endings:
         self, replica: Replica, process: Process, first: signal.Signals = signal.SIGTERM, asked: float = ASKED_SECONDS
     ) -> "asyncio.Task[None] | None":
         """A replica has ended: end what it left; None if that was nothing. first, asked: see `Ending`."""
-        pid, mark = process.child.pid, self._fleet.state.mark().of(replica.serial)
-        enforcement, zygote = self._fleet.enforcement, process.parent
+        pid, mark = process.child.pid, self._state.folder.mark().of(replica.serial)
+        enforcement, zygote = self._state.limits.enforcement, process.parent
         # Where its zygote lives, that has adopted its orphans by the time that its end is known.
         adopted = zygote in self._zygotes()
-        known = {one.child.pid for one in self._fleet.processes.values()}
+        known = {one.child.pid for one in self._state.processes.by_serial.values()}
 
         def find() -> list[int]:
             left = left_by(pid, mark, zygote, known) if adopted else left_anywhere(mark.application, _is(mark))
@@ -61,8 +62,8 @@ class Endings:
     def family(self, replica: Replica, process: Process) -> list[int]:
         """A replica's process and all that it has started, daemons included while its zygote lives."""
         pid = process.child.pid
-        known = {one.child.pid for one in self._fleet.processes.values()}
-        daemons = left_by(pid, self._fleet.state.mark().of(replica.serial), process.parent, known)
+        known = {one.child.pid for one in self._state.processes.by_serial.values()}
+        daemons = left_by(pid, self._state.folder.mark().of(replica.serial), process.parent, known)
         return [pid, *descendants(pid), *daemons]
 
     async def _end(self, serial: int, name: str, ending: Ending, first_done: bool) -> None:
@@ -99,7 +100,7 @@ class Endings:
 
     async def end_dead(self, alive: Iterable[int]) -> int:
         """End what was left by replicas that are not among these, by serial; how many there were."""
-        application = self._fleet.state.mark()
+        application = self._state.folder.mark()
         serials = {application.of(serial).serial for serial in alive}
         zygotes = self._zygotes()
 
@@ -119,7 +120,7 @@ class Endings:
 
     async def end_all(self, *, children: bool) -> int:
         """End all that is the application's; how many there were. children: and all that descends from this process."""
-        application = self._fleet.state.mark().application
+        application = self._state.folder.mark().application
         own = os.getpid()
         ending = Ending(lambda: left_anywhere(application) + (living(descendants(own)) if children else []))
         await ending.run_beside()

@@ -10,21 +10,24 @@ from fissile.machine.walls import Mount, Walls, mounted, seen_anywhere
 from fissile.releases.manifest import works_in
 from fissile.releases.private import PRIVATE_FOLDER
 from fissile.settings.schema import FILE_NAME, Settings
-from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.loaded_release import LoadedRelease
 from fissile.supervisor.service import Service
-from fissile.supervisor.state import PASSABLE, STACKS, TEMPORARY
+from fissile.supervisor.state import SupervisorState
+from fissile.supervisor.state_folder import PASSABLE, STACKS, TEMPORARY
 
 
-def raise_walls(fleet: Fleet, edition: Edition, service: Service, key: str, stacks: str = "") -> Walls | None:
+def raise_walls(
+    state: SupervisorState, loaded: LoadedRelease, service: Service, key: str, stacks: str = ""
+) -> Walls | None:
     """What a replica is kept to, with a folder made for it; None where it is not confined.
 
     key: the replica's. stacks: the file in which it says where it stands. Raises OSError.
     """
-    limits = edition.limits.get(service.name)
+    limits = loaded.limits.get(service.name)
     if limits is None or limits.disk is None:
         return None
-    state = fleet.state.path.resolve()
-    temporary = state / TEMPORARY / key
+    private = state.folder.path.resolve()
+    temporary = private / TEMPORARY / key
     for folder in (temporary.parent, temporary):
         folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
     own = [str(temporary)]
@@ -36,17 +39,17 @@ def raise_walls(fleet: Fleet, edition: Edition, service: Service, key: str, stac
         temporary.parent.chmod(PASSABLE)
         for path in own:
             os.chown(path, limits.user.uid, limits.user.gid)
-    code = Path(edition.settings.root).resolve()
-    copied = code.is_relative_to(state)
-    root = fleet.root.resolve()
+    code = Path(loaded.settings.root).resolve()
+    copied = code.is_relative_to(private)
+    root = state.root.resolve()
     home = works_in(code, root, service.name) if service.settings.command else code
-    hidden = dict.fromkeys((state, fleet.state.sockets.resolve(), *_configuration(root, edition.settings)))
-    hidden |= dict.fromkeys(_configuration(code, edition.settings))
+    hidden = dict.fromkeys((private, state.folder.sockets.resolve(), *_configuration(root, loaded.settings)))
+    hidden |= dict.fromkeys(_configuration(code, loaded.settings))
     return Walls(
         write=(*limits.disk, *own),
         hidden=seen_anywhere(map(str, hidden), mounts()),
         shown=(*own, *([str(code)] if copied else [])),
-        listed=state.is_relative_to((home / service.settings.folder).resolve()),
+        listed=private.is_relative_to((home / service.settings.folder).resolve()),
         temporary=str(temporary),
         user=limits.user,
     )
@@ -77,20 +80,20 @@ def environment(walls: Walls | None) -> dict[str, str]:
     return found
 
 
-def made_for(fleet: Fleet) -> dict[str, int]:
+def made_for(state: SupervisorState) -> dict[str, int]:
     """The replicas that temporary files, or stacks, are there of: their serials by their keys."""
-    state = fleet.state.path
-    keys = [path.name for path in state.glob(f"{TEMPORARY}/*")] + [path.stem for path in state.glob(f"*{STACKS}")]
+    folder = state.folder.path
+    keys = [path.name for path in folder.glob(f"{TEMPORARY}/*")] + [path.stem for path in folder.glob(f"*{STACKS}")]
     found = {key: key.rpartition(".")[2] for key in keys}
     return {key: int(serial) for key, serial in found.items() if serial.isdecimal()}
 
 
-def take_down(fleet: Fleet, keys: Iterable[str]) -> None:
+def take_down(state: SupervisorState, keys: Iterable[str]) -> None:
     """Remove the temporary files, and the stacks, of replicas that have ended."""
-    folder = fleet.state.path / TEMPORARY
+    folder = state.folder.path / TEMPORARY
     for key in keys:
         sweep(folder / key)
         with suppress(OSError):
-            (fleet.state.path / f"{key}{STACKS}").unlink(missing_ok=True)
+            (state.folder.path / f"{key}{STACKS}").unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()

@@ -20,22 +20,24 @@ from fissile.releases.commands import SEARCHED, editable, environments, import_f
 from fissile.releases.manifest import works_in
 from fissile.rpc.access import token_digest
 from fissile.runtime.control import ReplicaSpec
-from fissile.supervisor.doors import Doors
-from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet
 from fissile.supervisor.isolation import environment, raise_walls
+from fissile.supervisor.listeners import Listeners
+from fissile.supervisor.loaded_release import LoadedRelease
+from fissile.supervisor.routes import rendered
 from fissile.supervisor.service import Service
+from fissile.supervisor.state import CONTROL_SOCKET, SupervisorState
 
 
 class Launcher:
-    """Makes the processes of a fleet."""
+    """Makes the processes of replicas."""
 
-    def __init__(self, fleet: Fleet, doors: Doors) -> None:
-        self._fleet = fleet
-        self._doors = doors
+    def __init__(self, state: SupervisorState, listeners: Listeners) -> None:
+        self._state = state
+        self._listeners = listeners
 
     async def launch(self, replica: Replica, out: int, err: int) -> ProcessHandle:
         """The process of a replica; out, err: what it writes to. Raises ForkError or ConfigError."""
-        service = self._fleet.service(replica.set)
+        service = self._state.sets.service(replica.set)
         if service.settings.command:
             return await self._execute(service, replica, [out, err])
         return await self._fork(service, replica, [out, err])
@@ -45,11 +47,11 @@ class Launcher:
         if service.settings.guest:
             fds = [*fds, service.public[service.name].fileno()]
         else:
-            slot = await self._doors.slot(service, replica.slot)
+            slot = await self._listeners.slot(service, replica.slot)
             assert service.gateway is not None
             public = [service.public[component].fileno() for component in service.http]
             fds = [*fds, slot.fileno(), service.gateway.fileno(), *public]
-        handover = listen_handover(self._fleet.handover(replica.serial), self._fleet.state.socket_mode)
+        handover = listen_handover(self._state.folder.handover_path(replica.serial), self._state.folder.socket_mode)
         try:
             return await self._fork_with(service, replica, [*fds, handover.fileno()])
         finally:
@@ -57,11 +59,11 @@ class Launcher:
 
     async def _fork_with(self, service: Service, replica: Replica, fds: list[int]) -> ProcessHandle:
         spec = self._spec(service, replica)
-        address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
-        token = self._fleet.secrets.control[service.name]
+        address = f"unix:{self._state.folder.socket_path(CONTROL_SOCKET)}"
+        token = self._state.secrets.control[service.name]
         if not service.settings.spawn:
             confinement = self._confinement(replica, spec)
-            return await self._fleet.zygote_of(service.set).fork(
+            return await self._state.releases.zygote_of(service.set).fork(
                 spec,
                 address,
                 token,
@@ -81,12 +83,12 @@ class Launcher:
     async def _execute(self, service: Service, replica: Replica, fds: list[int]) -> ProcessHandle:
         """A program that knows nothing of us."""
         settings = service.settings
-        copy = Path(self._fleet.zygote_of(service.set).root)
-        given = self._fleet.zygote_of(service.set).environment.general()
-        check_program(service.name, settings, (copy, self._fleet.root), given)
-        root = works_in(copy, self._fleet.root, service.name)
+        copy = Path(self._state.releases.zygote_of(service.set).root)
+        given = self._state.releases.zygote_of(service.set).environment.general()
+        check_program(service.name, settings, (copy, self._state.root), given)
+        root = works_in(copy, self._state.root, service.name)
         folder = root / settings.folder
-        arguments = _in_the_copy(shlex.split(settings.command), self._fleet.root, root, folder)
+        arguments = _in_the_copy(shlex.split(settings.command), self._state.root, root, folder)
         port = service.port(replica.serial)
         if settings.ports == "inherited":
             fds = [*fds, service.public[service.name].fileno()]
@@ -104,70 +106,70 @@ class Launcher:
         fds: list[int],
     ) -> ProcessHandle:
         confinement = self._confinement(replica, spec)
-        zygote = self._fleet.zygote_of(replica.set)
+        zygote = self._state.releases.zygote_of(replica.set)
         told = self._environment(service, port) | environment(confinement.walls) | service.settings.environment
         told = self._searched(service, told)
         return await zygote.execute(spec, arguments, told, folder, fds, confinement=confinement)
 
     async def migrate(
-        self, edition: Edition, service: ServiceName, names: tuple[str, ...], serial: int, out: int, err: int
+        self, loaded: LoadedRelease, service: ServiceName, names: tuple[str, ...], serial: int, out: int, err: int
     ) -> ProcessHandle:
         """A process that runs the migrations of a service's components in a release. Raises ForkError."""
-        found = edition.sets[edition.spec.sets[service]]
-        replica = Replica(serial, found.set, 0, 0, edition.release.builds[service].name, 0.0)
-        spec = msgspec.structs.replace(self._spec(found, replica, edition), migrate=names, stacks="")
-        address = f"unix:{self._fleet.state.socket_path(CONTROL_SOCKET)}"
-        token = self._fleet.secrets.control[service]
-        walls = raise_walls(self._fleet, edition, found, replica.key)
+        found = loaded.sets[loaded.spec.sets[service]]
+        replica = Replica(serial, found.set, 0, 0, loaded.release.builds[service].name, 0.0)
+        spec = msgspec.structs.replace(self._spec(found, replica, loaded), migrate=names, stacks="")
+        address = f"unix:{self._state.folder.socket_path(CONTROL_SOCKET)}"
+        token = self._state.secrets.control[service]
+        walls = raise_walls(self._state, loaded, found, replica.key)
         confinement = Confinement(disk=walls.write if walls is not None else None, walls=walls)
         told = environment(walls) | found.settings.environment
-        return await edition.zygote.fork(spec, address, token, [out, err], environment=told, confinement=confinement)
+        return await loaded.zygote.fork(spec, address, token, [out, err], environment=told, confinement=confinement)
 
     def _confinement(self, replica: Replica, spec: ReplicaSpec) -> Confinement:
-        limits = self._fleet.limits_of(replica)
-        service, edition = self._fleet.service(replica.set), self._fleet.edition_of(replica.set)
+        limits = self._state.releases.limits_of(replica)
+        service, loaded = self._state.sets.service(replica.set), self._state.releases.of(replica.set)
         stacks = "" if service.settings.command else spec.stacks
-        walls = raise_walls(self._fleet, edition, service, replica.key, stacks)
-        groups = self._fleet.enforcement.prepare(replica.key, limits) if limits.grouped else ()
+        walls = raise_walls(self._state, loaded, service, replica.key, stacks)
+        groups = self._state.limits.enforcement.prepare(replica.key, limits) if limits.grouped else ()
         return Confinement(groups, limits.files, walls.write if walls is not None else None, walls)
 
     def _environment(self, service: Service, port: int) -> dict[str, str]:
         """What a program is told: its port, its token, where its peers are; and nobody else's secrets."""
-        edition = self._fleet.edition_of(service.set)
-        given = self._fleet.zygote_of(service.set).environment
-        names = [*edition.loaded.services, *edition.service_of]
+        loaded = self._state.releases.of(service.set)
+        given = self._state.releases.zygote_of(service.set).environment
+        names = [*loaded.imported.services, *loaded.service_of]
         found = given.general() | withheld.own(given.components(), service.name, names)
         if service.settings.user:
             found.pop("XDG_RUNTIME_DIR", None)  # of the supervisor's user
-        found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._fleet.secrets.services[service.name]}
-        called = set(edition.spec.services[service.name].calls)
-        for name, set_name in edition.spec.sets.items():
-            other = edition.sets[set_name]
+        found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._state.secrets.services[service.name]}
+        called = set(loaded.spec.services[service.name].calls)
+        for name, set_name in loaded.spec.sets.items():
+            other = loaded.sets[set_name]
             if name == service.name:
                 continue
             if other.gateway is not None and called.intersection(other.components):
                 found[f"FISSILE_PEER_{name}".upper().replace("-", "_")] = url(other.gateway)
             elif other.settings.command and not other.components:
-                peer = f"{HOST}:{self._fleet.port_of(set_name)}"
+                peer = f"{HOST}:{self._state.sets.port_of(set_name)}"
                 found[f"FISSILE_PEER_{name}".upper().replace("-", "_")] = peer
         return found
 
     def _searched(self, service: Service, environment: dict[str, str]) -> dict[str, str]:
         """The environment of a program, with which it finds its code in the copy of it."""
-        fleet = self._fleet
-        copy = Path(fleet.zygote_of(service.set).root)
-        roots, home, own = (fleet.root, Path(fleet.named)), works_in(copy, fleet.root, service.name), service.settings
-        packages = environments(own.command, home / own.folder, fleet.root, environment)
+        state = self._state
+        copy = Path(state.releases.zygote_of(service.set).root)
+        roots, home, own = (state.root, Path(state.named)), works_in(copy, state.root, service.name), service.settings
+        packages = environments(own.command, home / own.folder, state.root, environment)
         projects = editable(packages, roots) if home == copy else ()
         folders = [*import_folders(home, projects), environment.get("PYTHONPATH", "")]
         found = environment | ({"PYTHONPATH": path} if (path := os.pathsep.join(filter(None, folders))) else {})
         return found | {name: in_copy(found[name], roots, copy) for name in SEARCHED if name in found}
 
-    def _spec(self, service: Service, replica: Replica, edition: Edition | None = None) -> ReplicaSpec:
-        zygote = self._fleet.zygote_of(service.set) if edition is None else edition.zygote
-        edition = edition or self._fleet.edition_of(service.set)
-        settings, own = edition.settings, edition.settings.service(service.name)
-        config, told = zygote.loaded.config, self._fleet.app.told(service.set)
+    def _spec(self, service: Service, replica: Replica, loaded: LoadedRelease | None = None) -> ReplicaSpec:
+        zygote = self._state.releases.zygote_of(service.set) if loaded is None else loaded.zygote
+        loaded = loaded or self._state.releases.of(service.set)
+        settings, own = loaded.settings, loaded.settings.service(service.name)
+        config, told = zygote.loaded.config, self._state.app.told(service.set)
         replica.routes = told.version
         folder = str(Path(zygote.root) / own.folder)
         return ReplicaSpec(
@@ -178,19 +180,19 @@ class Launcher:
             set=service.set,
             slot=replica.slot,
             build=replica.build,
-            release=edition.release.name,
+            release=loaded.release.name,
             components=service.components,
-            routes=self._fleet.rendered(told),
-            token=self._fleet.secrets.services[service.name],
+            routes=rendered(self._state, told),
+            token=self._state.secrets.services[service.name],
             config={name: config[name] for name in service.components if name in config},
-            gateway_token=token_digest(self._fleet.secrets.gateway),
+            gateway_token=token_digest(self._state.secrets.gateway),
             calls_timeout_seconds=settings.calls.timeout_seconds,
             concurrency=own.concurrency,
             queue=own.queue,
             http=service.http,
             serial=replica.serial,
             revision=replica.revision,
-            stacks=str(self._fleet.stacks(replica)),
+            stacks=str(self._state.folder.stacks(replica.key)),
             guest=own.guest,
             drain_seconds_max=own.drain_seconds,
             folder=folder,

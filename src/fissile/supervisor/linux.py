@@ -11,8 +11,10 @@ from fissile.orchestrator.routing import DrainOrder, Told
 from fissile.runtime.control import Drain
 from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.endings import Endings
-from fissile.supervisor.fleet import Fleet, Process
 from fissile.supervisor.ownership import Ownership
+from fissile.supervisor.processes import Process
+from fissile.supervisor.routes import rendered
+from fissile.supervisor.state import SupervisorState
 
 
 class Note(Protocol):
@@ -31,7 +33,7 @@ class LinuxExecutor:
 
     def __init__(
         self,
-        fleet: Fleet,
+        state: SupervisorState,
         endings: Endings,
         ownership: Ownership,
         *,
@@ -39,7 +41,7 @@ class LinuxExecutor:
         note: Note,
         say: Callable[[str], None],
     ) -> None:
-        self._fleet = fleet
+        self._state = state
         self._endings = endings
         self._ownership = ownership
         self._begin = begin
@@ -47,7 +49,7 @@ class LinuxExecutor:
         self._say = say
 
     def _process(self, replica: Replica) -> Process | None:
-        return self._fleet.processes.get(replica.serial)
+        return self._state.processes.by_serial.get(replica.serial)
 
     def start(self, replica: Replica, reason: Reason) -> None:
         """See Executor."""
@@ -57,14 +59,14 @@ class LinuxExecutor:
         """See Executor. Replicas hear of it by `order`, programs by a signal."""
         self._noted("ReplicaDraining", replica, reason)
         process = self._process(replica)
-        if process is not None and self._fleet.command(replica.set):
-            self.tell_to_stop(replica, process, self._fleet.stop_signal(replica))
+        if process is not None and self._state.sets.is_program(replica.set):
+            self.tell_to_stop(replica, process, self._state.sets.stop_signal(replica))
 
     def order(self, replica: Replica, order: DrainOrder) -> None:
         """See Executor."""
         process = self._process(replica)
         if process is not None:
-            heirs = {door: tuple(map(self._fleet.handover, to)) for door, to in order.heirs.items()}
+            heirs = {door: tuple(map(self._state.folder.handover_path, to)) for door, to in order.heirs.items()}
             process.session.drain(Drain(order.seconds_max, order.idle_seconds_max, heirs))
 
     def stop(self, replica: Replica, reason: Reason) -> None:
@@ -79,10 +81,10 @@ class LinuxExecutor:
         A program that listens itself is told alone: it knows in which order its own processes end, as a database
         does. Of one that does not, as of a shell or npm, the whole group is told: it might pass nothing on.
         """
-        if not self._fleet.command(replica.set):
+        if not self._state.sets.is_program(replica.set):
             process.child.signal(number)
             return
-        service = self._fleet.service_at(replica.set, replica.build)
+        service = self._state.sets.service_at(replica.set, replica.build)
         if listens([process.child.pid], service.port(replica.serial)):
             process.child.signal(number)
         else:
@@ -91,7 +93,7 @@ class LinuxExecutor:
     def kill(self, replica: Replica, reason: Reason, *, fault: bool) -> None:
         """See Executor."""
         what = "ReplicaHung" if fault and replica.state is READY else "ReplicaKilled"
-        stacks = self._fleet.read_stacks(replica) if fault else ""
+        stacks = self._state.folder.read_stacks(replica.key) if fault else ""
         self._noted(what, replica, reason, stacks=stacks)
         self._say(f"{replica.service}.{replica.slot}: killed: {reason}")
         process = self._process(replica)
@@ -108,7 +110,7 @@ class LinuxExecutor:
         """See Executor."""
         process = self._process(replica)
         if process is not None and not process.session.was_told(told.version):
-            process.session.tell(self._fleet.rendered(told))
+            process.session.tell(rendered(self._state, told))
 
     def ask(self, replica: Replica) -> None:
         """See Executor."""
@@ -118,11 +120,11 @@ class LinuxExecutor:
 
     def answered(self, replica: Replica) -> bool:
         """See Executor."""
-        return self._process(replica) is not None and bool(self._fleet.read_stacks(replica))
+        return self._process(replica) is not None and bool(self._state.folder.read_stacks(replica.key))
 
     def memory_bytes(self, replica: Replica) -> int | None:
         """See Executor."""
-        return self._fleet.enforcement.usage(replica.key, replica.pid).memory_bytes
+        return self._state.limits.enforcement.usage(replica.key, replica.pid).memory_bytes
 
     def _noted(self, what: str, replica: Replica, reason: Reason, **data: Any) -> None:
         self._note(what, replica.service, reason, slot=replica.slot, pid=replica.pid or None, **data)

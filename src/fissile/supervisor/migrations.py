@@ -22,7 +22,7 @@ from fissile.orchestrator.migration_rules import pending
 from fissile.orchestrator.reasons import CannotStart, InternalError, MigrationEnded, MigrationTooSlow, Reason, Said
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor.control_server import ReplicaSession
-from fissile.supervisor.fleet import Edition
+from fissile.supervisor.loaded_release import LoadedRelease
 
 MIGRATION_SECONDS_MAX = 3600.0
 # Of one that is given up, to end by itself.
@@ -44,7 +44,7 @@ class Launch(Protocol):
         ...
 
     async def launch_migration(
-        self, edition: Edition, service: ServiceName, names: tuple[str, ...]
+        self, loaded: LoadedRelease, service: ServiceName, names: tuple[str, ...]
     ) -> tuple[ProcessHandle, ReplicaSession]:
         """A process that runs migrations. Raises ForkError or OSError."""
         ...
@@ -59,9 +59,9 @@ class Migrations:
         self._writing = asyncio.Lock()
         self._strangers: list[tuple[ReplicaSpec, ProcessHandle, ReplicaSession]] = []
 
-    def pending(self, edition: Edition) -> dict[ServiceName, tuple[str, ...]]:
+    def pending(self, loaded: LoadedRelease) -> dict[ServiceName, tuple[str, ...]]:
         """The components of a release whose migrations have not been run, by service."""
-        return pending(edition.spec, self.done())
+        return pending(loaded.spec, self.done())
 
     def adopt(self, spec: ReplicaSpec, child: ProcessHandle, session: ReplicaSession) -> None:
         """A dead supervisor began it: it is waited for before another begins."""
@@ -72,23 +72,23 @@ class Migrations:
         if status == 0:
             await self._remember(label_of(spec.service, spec.build))
 
-    async def run_all(self, edition: Edition) -> Reason | None:
+    async def run_all(self, loaded: LoadedRelease) -> Reason | None:
         """Run what is pending of a release, one after the other; why one failed, if one did."""
-        for service, names in self.pending(edition).items():
-            trouble = await self.run(edition, service, names)
+        for service, names in self.pending(loaded).items():
+            trouble = await self.run(loaded, service, names)
             if trouble is not None:
                 return trouble
         return None
 
-    async def run(self, edition: Edition, service: ServiceName, names: tuple[str, ...]) -> Reason | None:
+    async def run(self, loaded: LoadedRelease, service: ServiceName, names: tuple[str, ...]) -> Reason | None:
         """Run the migrations of a service's components; why that failed, if it did. Cancelled, it ends the process."""
-        label = label_of(service, edition.release.builds[service].name)
+        label = label_of(service, loaded.release.builds[service].name)
         try:
             async with self._turn:
                 trouble = await self._wait_for_strangers(label)
                 if trouble is not None or label in self.done():
                     return trouble
-                return await self._run(edition, service, names, label)
+                return await self._run(loaded, service, names, label)
         except JournalError as error:
             return Said(str(error))
         except Exception as error:
@@ -114,9 +114,11 @@ class Migrations:
             self._strangers.pop(0)
         return trouble
 
-    async def _run(self, edition: Edition, service: ServiceName, names: tuple[str, ...], label: str) -> Reason | None:
+    async def _run(
+        self, loaded: LoadedRelease, service: ServiceName, names: tuple[str, ...], label: str
+    ) -> Reason | None:
         self._office.say(f"{service}: migrating {', '.join(names)}")
-        launching = asyncio.ensure_future(self._office.launch_migration(edition, service, names))
+        launching = asyncio.ensure_future(self._office.launch_migration(loaded, service, names))
         try:
             child, session = await asyncio.shield(launching)
         except asyncio.CancelledError:

@@ -12,8 +12,9 @@ from fissile.machine.listeners import NOBODY_KNOWN, Holder, holder, listens, por
 from fissile.machine.procfs import mark_of
 from fissile.orchestrator.replica import Replica
 from fissile.supervisor.endings import Endings
-from fissile.supervisor.fleet import Fleet, Process
+from fissile.supervisor.processes import Process
 from fissile.supervisor.service import Service
+from fissile.supervisor.state import SupervisorState
 
 LIVES_SECONDS = 1.0
 FREE_PORT_ATTEMPTS_MAX = 5
@@ -23,8 +24,8 @@ UNKNOWN = "whether it listens itself cannot be seen"
 class Ownership:
     """Of the ports of an application's programs."""
 
-    def __init__(self, fleet: Fleet, endings: Endings) -> None:
-        self._fleet = fleet
+    def __init__(self, state: SupervisorState, endings: Endings) -> None:
+        self._state = state
         self._endings = endings
 
     async def check_free(self, replica: Replica, service: Service) -> None:
@@ -49,26 +50,26 @@ class Ownership:
         if found is None or not shared or not found.pid:
             return found
         mark = mark_of(found.pid)
-        return None if mark is not None and mark.application == self._fleet.state.mark().application else found
+        return None if mark is not None and mark.application == self._state.folder.mark().application else found
 
     async def is_its_own(self, replica: Replica, process: Process, port: int, begun: list[float]) -> bool:
         """Whether it is the program that answers. begun: when somebody first did; empty before."""
         if not begun:
             begun.append(time.monotonic())
         if await asyncio.to_thread(self._listens, replica, process, port):
-            self._fleet.listeners.pop(replica.serial, None)
+            self._state.processes.port_holders.pop(replica.serial, None)
             return True
         if time.monotonic() < begun[0] + LIVES_SECONDS:
             return False
         found = await asyncio.to_thread(holder, port) or NOBODY_KNOWN
         if found.pid and not replica.unheard and not since(found.pid, process.born):
             return False  # a stranger that was there before
-        self._fleet.listeners[replica.serial] = f"{found} listens in its place" if found.pid else UNKNOWN
+        self._state.processes.port_holders[replica.serial] = f"{found} listens in its place" if found.pid else UNKNOWN
         return True
 
     def what_is_missing(self, replica: Replica) -> str:
         """Why a program is not ready, as far as that can be seen; "" otherwise."""
-        process, service = self._fleet.processes.get(replica.serial), self._fleet.service(replica.set)
+        process, service = self._state.processes.by_serial.get(replica.serial), self._state.sets.service(replica.set)
         if process is None or not service.settings.command or service.settings.ports == "inherited":
             return ""
         port, found = service.port(replica.serial), ports_of(self._endings.family(replica, process))

@@ -14,7 +14,8 @@ from fissile.orchestrator.desired import DesiredSet
 from fissile.orchestrator.plan import awaits
 from fissile.orchestrator.replica import Replica
 from fissile.runtime.control import WireDifference
-from fissile.supervisor.fleet import NO_LIMITS, Fleet
+from fissile.supervisor.loaded_release import NO_LIMITS
+from fissile.supervisor.state import SupervisorState
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True):
@@ -134,7 +135,7 @@ class SupervisorStatus(msgspec.Struct, frozen=True):
 
 
 def status_of(
-    fleet: Fleet,
+    state: SupervisorState,
     *,
     journal: str,
     waits: str,
@@ -143,23 +144,23 @@ def status_of(
     preparing: str = "",
     restarts: tuple[RestartOrder, ...] = (),
 ) -> SupervisorStatus:
-    """The status of a fleet. journal, zygote: what is wrong with them, or "". waits: what the rollout waits for."""
-    edition = fleet.edition
+    """What runs now. journal, zygote: what is wrong with them, or "". waits: what the rollout waits for."""
+    loaded = state.releases.current
     return SupervisorStatus(
-        supervisor=SupervisorProcess(os.getpid(), edition.zygote.pid if edition is not None else None, zygote),
-        application=edition.loaded.name if edition is not None else "",
-        topology=fleet.topology,
-        release=fleet.release,
-        services=tuple(_service_status(fleet, name) for name in fleet.names() if fleet.known(name)),
+        supervisor=SupervisorProcess(os.getpid(), loaded.zygote.pid if loaded is not None else None, zygote),
+        application=loaded.imported.name if loaded is not None else "",
+        topology=state.releases.topology,
+        release=state.releases.current_name,
+        services=tuple(_service_status(state, name) for name in state.sets.services() if state.sets.has_service(name)),
         journal=journal,
-        rollout=_rollout_status(fleet, waits, waits_kind),
+        rollout=_rollout_status(state, waits, waits_kind),
         preparing=preparing,
         restarts=restarts,
     )
 
 
-def _rollout_status(fleet: Fleet, waits: str, waits_kind: str) -> RolloutStatus | None:
-    desired = fleet.desired
+def _rollout_status(state: SupervisorState, waits: str, waits_kind: str) -> RolloutStatus | None:
+    desired = state.desired
     rollout = desired.rollout
     if rollout is None:
         return None
@@ -167,7 +168,7 @@ def _rollout_status(fleet: Fleet, waits: str, waits_kind: str) -> RolloutStatus 
         number=rollout.number,
         earlier=desired.current.name,
         later=rollout.later.name,
-        topology=fleet.editions[rollout.later.name].release.topology,
+        topology=state.releases.by_name[rollout.later.name].release.topology,
         stage=rollout.stage.value,
         share=desired.shares()[rollout.later.name],
         reason=rollout.reason,
@@ -176,59 +177,59 @@ def _rollout_status(fleet: Fleet, waits: str, waits_kind: str) -> RolloutStatus 
     )
 
 
-def _service_status(fleet: Fleet, name: ServiceName) -> ServiceStatus:
+def _service_status(state: SupervisorState, name: ServiceName) -> ServiceStatus:
     """Of all its replica sets; in the words of the one that most requests go to."""
-    main = fleet.service(fleet.desired.set_of(name))
-    want = fleet.desired.sets.get(main.set, DesiredSet(0, 0, 0))
-    sets = [s.set for s in fleet.sets.values() if s.name == name]
-    found = [fleet.observed.replica_set(one) for one in sets]
-    edition = fleet.editions[want.release] if want.release else fleet.edition
-    assert edition is not None
-    limits = edition.limits.get(name, NO_LIMITS)
+    main = state.sets.service(state.desired.set_of(name))
+    want = state.desired.sets.get(main.set, DesiredSet(0, 0, 0))
+    sets = [s.set for s in state.sets.live().values() if s.name == name]
+    found = [state.observed.replica_set(one) for one in sets]
+    loaded = state.releases.by_name[want.release] if want.release else state.releases.current
+    assert loaded is not None
+    limits = loaded.limits.get(name, NO_LIMITS)
     user = limits.user.name if limits.user is not None else ""
     around = standing(machine(), confined=limits.disk is not None, user=user)
     broken = [memory.reason for one in found for memory in one.slots.values() if memory.reason is not None]
     return ServiceStatus(
         name=name,
-        topology=edition.release.topology,
+        topology=loaded.release.topology,
         components=main.components,
         scale=Scale(want.replicas, want.replicas_min, want.replicas_max, want.zero_by),
         limits={
             # A program is called by nobody who counts.
             "concurrency": None if main.settings.command else main.settings.concurrency,
             **limits.shown(),
-            "enforced_by": _enforced_by(fleet, limits),
+            "enforced_by": _enforced_by(state, limits),
         },
-        replicas=tuple(_replica_status(fleet, replica) for one in found for replica in one.replicas.values()),
+        replicas=tuple(_replica_status(state, replica) for one in found for replica in one.replicas.values()),
         restarts=sum(one.restarts for one in found),
         trouble=str(broken[0]) if broken else "",
         trouble_kind=broken[0].cause.kind if broken else "",
-        last_lines=next((lines for one in sets if broken and (lines := fleet.lines_of(one, str(broken[0])))), ()),
-        wire_differences=tuple(_differences(fleet, name)),
-        waits=tuple(dict.fromkeys(other for one in sets for other in awaits(fleet.desired, fleet.observed, one))),
+        last_lines=next((lines for one in sets if broken and (lines := state.output.of_set(one, str(broken[0])))), ()),
+        wire_differences=tuple(_differences(state, name)),
+        waits=tuple(dict.fromkeys(other for one in sets for other in awaits(state.desired, state.observed, one))),
         isolation=around.level,
         walls=around.walls,
         walls_missing=around.missing,
     )
 
 
-def _differences(fleet: Fleet, name: ServiceName) -> Iterable[WireDifference]:
+def _differences(state: SupervisorState, name: ServiceName) -> Iterable[WireDifference]:
     """Of a service's builds that are live."""
-    editions = [fleet.editions[release.name] for release in fleet.desired.releases() if name in release.sets]
-    builds = dict.fromkeys(edition.release.builds[name].name for edition in editions)
-    return dict.fromkeys(one for build in builds for one in fleet.differences.of(name, build))
+    releases = [state.releases.by_name[release.name] for release in state.desired.releases() if name in release.sets]
+    builds = dict.fromkeys(loaded.release.builds[name].name for loaded in releases)
+    return dict.fromkeys(one for build in builds for one in state.differences.of(name, build))
 
 
-def _enforced_by(fleet: Fleet, limits: Limits) -> str | None:
-    missing = f" ({fleet.enforcement.missing})" if fleet.enforcement.missing else ""
-    by = [f"{fleet.enforcement.name}{missing}"] if limits.grouped else []
+def _enforced_by(state: SupervisorState, limits: Limits) -> str | None:
+    missing = f" ({state.limits.enforcement.missing})" if state.limits.enforcement.missing else ""
+    by = [f"{state.limits.enforcement.name}{missing}"] if limits.grouped else []
     by += ["rlimits"] if limits.files is not None else []
     by += ["Landlock"] if limits.disk is not None else []
     return ", ".join(by) or None
 
 
-def _replica_status(fleet: Fleet, replica: Replica) -> ReplicaStatus:
-    process = fleet.processes.get(replica.serial)
+def _replica_status(state: SupervisorState, replica: Replica) -> ReplicaStatus:
+    process = state.processes.by_serial.get(replica.serial)
     return ReplicaStatus(
         slot=replica.slot,
         serial=replica.serial,
@@ -241,7 +242,7 @@ def _replica_status(fleet: Fleet, replica: Replica) -> ReplicaStatus:
         memory_bytes=resident_bytes(replica.pid) if replica.pid else None,
         stuck=str(replica.stuck or ""),
         stuck_kind=replica.stuck.cause.kind if replica.stuck is not None else "",
-        listener=fleet.listeners.get(replica.serial, ""),
+        listener=state.processes.port_holders.get(replica.serial, ""),
         age_seconds=_age(process.born) if process is not None else None,
     )
 

@@ -27,7 +27,7 @@ from fissile.errors import ConfigError, FissileError, InvalidArgument, StartErro
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.machine.environment import Environment
 from fissile.machine.lasting import lasting
-from fissile.machine.lastlines import LastLines, nothing_to_run, told
+from fissile.machine.lastlines import nothing_to_run
 from fissile.machine.limits import verdict
 from fissile.machine.logfiles import LogFiles
 from fissile.machine.logs import Logs
@@ -35,7 +35,7 @@ from fissile.machine.orphans import end as end_orphans
 from fissile.machine.orphans import marked
 from fissile.machine.peers import REMEDY, REPLICAS_MAY_NOT, Complaints, Doorman
 from fissile.machine.probe import until_it_serves
-from fissile.machine.procfs import born, look, mark_of, still_there
+from fissile.machine.procfs import born, mark_of, still_there
 from fissile.machine.programs import NOT_FOUND
 from fissile.machine.remains import ASKED_SECONDS
 from fissile.machine.sockets import HOST, listen_unix, remove_unix, restore
@@ -98,25 +98,26 @@ from fissile.runtime.control import (
     ReplicaReady,
     ReplicaSpec,
 )
-from fissile.runtime.places import edited, places
 from fissile.settings.schema import Settings
 from fissile.supervisor.beginning import DOWN, FIRST_START, STOPPED, Beginning
 from fissile.supervisor.callers import LOOK_SECONDS as CALLERS_LOOK_SECONDS
 from fissile.supervisor.control_server import ControlServer, ReplicaSession
-from fissile.supervisor.doors import Doors, pages
-from fissile.supervisor.editions import COPIES, Editions
+from fissile.supervisor.deployer import Rollouts
 from fissile.supervisor.endings import Endings
 from fissile.supervisor.endpoints import ENDPOINTS, JOURNAL, Endpoints, ServiceEndpoints, nothing_runs
-from fissile.supervisor.fleet import CONTROL_SOCKET, Edition, Fleet, Process
 from fissile.supervisor.isolation import made_for, take_down
 from fissile.supervisor.launcher import Launcher
 from fissile.supervisor.linux import LinuxExecutor
+from fissile.supervisor.listeners import Listeners
+from fissile.supervisor.loaded_release import LoadedRelease
+from fissile.supervisor.loader import COPIES, ReleaseLoader
 from fissile.supervisor.ownership import Ownership
-from fissile.supervisor.restarts import Restarted, Restarts, StartFailed
-from fissile.supervisor.rollouts import Rollouts
+from fissile.supervisor.processes import Process, process_of
+from fissile.supervisor.restarter import Restarted, Restarter, StartFailed
 from fissile.supervisor.service import Secrets, Service
 from fissile.supervisor.shut import Notice, ShutDoors
-from fissile.supervisor.state import StateFolder
+from fissile.supervisor.state import CONTROL_SOCKET, SupervisorState
+from fissile.supervisor.state_folder import StateFolder
 from fissile.supervisor.status import SupervisorStatus, status_of
 
 # What the journal keeps them by.
@@ -179,24 +180,24 @@ class Supervisor:
         self._touched = False
         # The sets whose replicas a start waits for.
         self._awaited: tuple[SetName, ...] = ()
-        self._fleet = Fleet(settings, topology, StateFolder(state or Path(settings.named or settings.root)))
+        self._state = SupervisorState(settings, topology, StateFolder(state or Path(settings.named or settings.root)))
         self._logs = logs or Logs()
         self._journal: Journal | None = None
-        self._store = Releases(self._fleet.state.path, self._fleet.root, self.say)
-        self._editions = Editions(self._fleet, self._logs.pipes, keep=keep)
-        self._doors = Doors(self._fleet, self._editions.all)
-        self._launcher = Launcher(self._fleet, self._doors)
-        self._endings = Endings(self._fleet, self._zygotes, self.say)
-        self._ownership = Ownership(self._fleet, self._endings)
-        self._rollouts = Rollouts(self._fleet, self._store, self._editions, self._doors, self)
-        self._restarts = Restarts(self._fleet, self._editions, self._doors, self, self._rollouts.preparing)
+        self._store = Releases(self._state.folder.path, self._state.root, self.say)
+        self._loader = ReleaseLoader(self._state, self._logs.pipes, keep=keep)
+        self._listeners = Listeners(self._state, self._loader.all)
+        self._launcher = Launcher(self._state, self._listeners)
+        self._endings = Endings(self._state, self._zygotes, self.say)
+        self._ownership = Ownership(self._state, self._endings)
+        self._rollouts = Rollouts(self._state, self._store, self._loader, self._listeners, self)
+        self._restarts = Restarter(self._state, self._loader, self._listeners, self, self._rollouts.preparing)
         self._complaints = Complaints(self.say)
-        self._writer = ChangeWriter(self._fleet.app, self)
+        self._writer = ChangeWriter(self._state.app, self)
         self._executor = LinuxExecutor(
-            self._fleet, self._endings, self._ownership, begin=self._begin_start, note=self._note, say=self.say
+            self._state, self._endings, self._ownership, begin=self._begin_start, note=self._note, say=self.say
         )
-        self._reconciler = Reconciler(self._fleet.app, self._executor, self._writer, self._complain)
-        self._fleet.app.on_broken = self._tell_broken
+        self._reconciler = Reconciler(self._state.app, self._executor, self._writer, self._complain)
+        self._state.app.on_broken = self._tell_broken
         self._control_server = ControlServer(self._heard, self._complain)
         self._doorman: Doorman | None = None
         self._server: Server | None = None
@@ -217,8 +218,6 @@ class Supervisor:
         self._stopping = False
         # By serial.
         self._migrating: set[int] = set()
-        # What those that start print.
-        self._printed: dict[int, LastLines] = {}
         # Until when all must have ended (monotonic seconds); 0: nobody wants that.
         self._stop_limit = 0.0
         self._renew_api: Callable[[], None] = lambda: None
@@ -226,33 +225,33 @@ class Supervisor:
     @property
     def desired(self) -> Desired:
         """How all replica sets should be."""
-        return self._fleet.desired
+        return self._state.desired
 
     @property
     def observed(self) -> known.Observed:
         """All that is known of the replicas."""
-        return self._fleet.observed
+        return self._state.observed
 
     def seen(self, service: str) -> known.ObservedSet:
         """What is known of a service, in the release that most requests go to. Raises InvalidArgument."""
-        return self._fleet.observed.replica_set(self._known(service))
+        return self._state.observed.replica_set(self._known(service))
 
     @property
     def operator_token(self) -> str:
         """By which people's tools call components."""
-        return self._fleet.secrets.operator
+        return self._state.secrets.operator
 
     @property
     def api_token(self) -> str:
         """For the supervisor's own API."""
-        return self._fleet.secrets.api
+        return self._state.secrets.api
 
     def own_children(self) -> set[int]:
         """Whose end is fetched where it is waited for: zygotes, and replicas whose zygote has died."""
-        return self._zygotes() | {process.child.pid for process in self._fleet.processes.values()}
+        return self._zygotes() | {process.child.pid for process in self._state.processes.by_serial.values()}
 
     def _zygotes(self) -> set[int]:
-        return {pid for zygote in self._editions.all() for pid in zygote.own()}
+        return {pid for zygote in self._loader.all() for pid in zygote.own()}
 
     @property
     def rollouts(self) -> Rollouts:
@@ -261,11 +260,11 @@ class Supervisor:
 
     def socket_path(self, name: str) -> str:
         """Where a Unix socket of this application is."""
-        return self._fleet.state.socket_path(name)
+        return self._state.folder.socket_path(name)
 
     def slot_path(self, service: str, slot: int) -> str:
         """Where the Unix socket of a service's slot is. Raises InvalidArgument."""
-        return self._fleet.state.socket_path(f"{self._known(service)}.{slot}")
+        return self._state.folder.socket_path(f"{self._known(service)}.{slot}")
 
     def refuses(self, connection: socket.socket) -> bool:
         """Whether whoever connected to a Unix socket may not order this supervisor. The log says so."""
@@ -279,9 +278,9 @@ class Supervisor:
 
     def _members(self) -> set[int]:
         """The processes of this application that are known here."""
-        zygotes = {zygote.pid for zygote in self._editions.all() if zygote.pid is not None}
-        replicas = {process.child.pid for process in self._fleet.processes.values()}
-        return {os.getpid(), *zygotes, *replicas, *self._fleet.app.strays}
+        zygotes = {zygote.pid for zygote in self._loader.all() if zygote.pid is not None}
+        replicas = {process.child.pid for process in self._state.processes.by_serial.values()}
+        return {os.getpid(), *zygotes, *replicas, *self._state.app.strays}
 
     def announce(self, api: str, api_socket: str, *, renew: Callable[[], None] = lambda: None) -> None:
         """Publish where the supervisor's own API is. renew: makes its Unix socket anew."""
@@ -301,16 +300,16 @@ class Supervisor:
         What was started is ended then; what ran before is left alone. adopt_only: start nothing. Cancelled, it leaves
         what was started to `stop` or `give_up`.
         """
-        self._fleet.state.open()
-        self._doorman = Doorman(self._fleet.state.mark().application, self._members)
+        self._state.folder.open()
+        self._doorman = Doorman(self._state.folder.mark().application, self._members)
         if self._doorman.owns_us():
-            self._fleet.state.let_go()
+            self._state.folder.let_go()
             raise ConfigError(REPLICAS_MAY_NOT, remedy=REMEDY)
         self._logs.begin()
         adopted: list[tuple[ZygoteClient, Found]] = []
         try:
             try:
-                adopted = await self._editions.adopt()
+                adopted = await self._loader.adopt()
                 journal = await self._open_journal(nothing_runs=not adopted)
             except (JournalError, OtherFissile) as error:
                 if not adopt_only:
@@ -325,7 +324,7 @@ class Supervisor:
                 ended = await self._end_orphans()
                 if adopt_only:
                     if not ended:
-                        raise nothing_runs(self._fleet.state.path.parent)
+                        raise nothing_runs(self._state.folder.path.parent)
                     return self.endpoints()
                 await self._begin(beginning)
             else:
@@ -341,9 +340,9 @@ class Supervisor:
                 self._spawn(lasting(self._gather, self.say))
             self._spawn(self._rollouts.run())
             if not adopted:
-                await self._all_ready(list(self._fleet.desired.sets))
+                await self._all_ready(list(self._state.desired.sets))
                 if self._keep:  # else there is no copy that one could go on with
-                    await beginning.succeeded(self._fleet.desired.current.name)
+                    await beginning.succeeded(self._state.desired.current.name)
                 await self._rollouts.gather()
             else:
                 await self._settled()
@@ -362,14 +361,14 @@ class Supervisor:
 
     async def _finish(self, beginning: Beginning) -> None:
         """The first start of a supervisor that died is over once all are ready."""
-        fleet = self._fleet
-        while missing(fleet.desired.sets, fleet.desired, fleet.observed):
+        state = self._state
+        while missing(state.desired.sets, state.desired, state.observed):
             await self.next_step()
-        await beginning.succeeded(fleet.desired.current.name)
+        await beginning.succeeded(state.desired.current.name)
 
     async def _open_journal(self, *, nothing_runs: bool) -> Journal:
         """Raises JournalError where what is to run cannot be read; but it need not be for a fresh start."""
-        journal = Journal(self._fleet.state.path / JOURNAL)
+        journal = Journal(self._state.folder.path / JOURNAL)
         await asyncio.to_thread(journal.open, anew=self._fresh and nothing_runs)
         self._journal = journal
         for text in journal.strange.values():
@@ -388,18 +387,18 @@ class Supervisor:
         differences = journal.kept(DIFFERENCES)
         if differences is not None:
             with suppress(msgspec.DecodeError):  # another Fissile wrote them: they are found again
-                self._fleet.differences.decode(differences)
-        self._fleet.outside.load(journal, goes_on=not nothing_runs)
+                self._state.differences.decode(differences)
+        self._state.callers.load(journal, goes_on=not nothing_runs)
         return journal
 
     def callers(self) -> dict[str, Called]:
         """When methods were called from outside, and since when that is watched for."""
-        return dict(self._fleet.outside.calls)
+        return dict(self._state.callers.calls)
 
     async def _watch_callers(self) -> None:
         """Remember who calls from outside."""
         while True:
-            await self._fleet.outside.look(self.journal, self._fleet.methods())
+            await self._state.callers.look(self.journal, self._state.releases.methods())
             await asyncio.sleep(CALLERS_LOOK_SECONDS)
 
     async def _end_unknown(self, adopted: list[tuple[ZygoteClient, Found]], why: FissileError) -> None:
@@ -412,11 +411,11 @@ class Supervisor:
             await zygote.close()
         ended = await self._end_orphans()
         if not adopted and not ended:
-            raise nothing_runs(self._fleet.state.path.parent)
+            raise nothing_runs(self._state.folder.path.parent)
 
     async def _end_orphans(self) -> int:
         """Whoever was left when a supervisor and its zygote died both; how many."""
-        left = self._fleet.state.left() | marked(self._fleet.state.mark().application, ())
+        left = self._state.folder.left() | marked(self._state.folder.mark().application, ())
         ended = await end_orphans(left, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
         await self._endings.end_dead(())
         if ended:
@@ -427,54 +426,55 @@ class Supervisor:
 
     async def _begin(self, beginning: Beginning) -> None:
         """Nothing runs yet."""
-        fleet = self._fleet
-        fleet.state.clean()
+        state = self._state
+        state.folder.clean()
         if self._keep:
             await self._rollouts.gather(everywhere=True)
         before = await beginning.before(fresh=self._fresh)
         last = None
         if self._keep and not self._fresh:
-            last = beginning.last(before, fleet.topology, any_topology=self._resume)
-        edition = await (self._load_folder() if last is None else self._load_last(last))
-        self._editions.take(edition)
-        for warning in warnings_of(edition.spec):
+            last = beginning.last(before, state.releases.topology, any_topology=self._resume)
+        loaded = await (self._load_folder() if last is None else self._load_last(last))
+        self._loader.take(loaded)
+        for warning in warnings_of(loaded.spec):
             self.say(f"warning: {warning}")
         if self._keep:
             served = {one.name for one in await asyncio.to_thread(self._store.all) if one.served}
             before = only_served(before, served)
-            await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
-            self._store.prune(edition.settings.releases.keep, {edition.release.name}, [edition.settings.root])
-        live = edition.live()
-        specs = {name: set_spec(edition.spec, service, edition.zygote.name) for service, name in live.sets.items()}
+            await asyncio.to_thread(self._store.record, loaded.release, loaded.settings, loaded.imported.installed)
+            self._store.prune(loaded.settings.releases.keep, {loaded.release.name}, [loaded.settings.root])
+        live = loaded.live()
+        specs = {name: set_spec(loaded.spec, service, loaded.zygote.name) for service, name in live.sets.items()}
         self._writer.begin(restored(before, live, specs, goes_on=last is not None))
         for name in live.sets:
-            fleet.secrets.add(name)
+            state.secrets.add(name)
         self._logs.width = max(len(name) for name in [*live.sets, ACTOR])
         asked, bound = _kept_port(self.journal) if last is not None else (None, 0)
         self._port = self._port if self._port is not None else asked
-        await self._doors.open(edition, self._port, bound)
-        if self._port and not pages(edition):
+        await self._listeners.open(loaded, self._port, bound)
+        if self._port and not loaded.public_listeners():
             self.say(f"warning: nothing has a page that port {self._port} could be of")
         await self._open_control_server()
         how = f", release {live.name} as it ran last" if last is not None else ""
         kept = {} if last is not None else {DOWN: FIRST_START}
-        kept |= {PORT: msgspec.msgpack.encode((self._port, self._doors.port_of(edition)))}
-        await self._record("ApplicationUp", f"{edition.loaded.name} as {edition.release.topology}{how}", **kept)
+        kept |= {PORT: msgspec.msgpack.encode((self._port, self._listeners.port_of(loaded)))}
+        await self._record("ApplicationUp", f"{loaded.imported.name} as {loaded.release.topology}{how}", **kept)
         self._hold_for_migrations()
 
-    async def _load_folder(self) -> Edition:
-        settings = self._fleet.settings
-        self._fleet.limits_for(settings)
-        topology = self._fleet.topology = self._fleet.topology or settings.topology
+    async def _load_folder(self) -> LoadedRelease:
+        settings = self._state.releases.settings
+        self._state.limits.resolve(settings, self._state.root)
+        topology = self._state.releases.topology or settings.topology
+        self._state.releases.ask_for(topology)
         if self._keep:
-            with self._editions.does(COPIES):
+            with self._loader.does(COPIES):
                 settings = await asyncio.to_thread(self._store.copy, settings)
-        return await self._editions.check_programs(await self._editions.load(settings, topology, self._doors.kept))
+        return await self._loader.check_programs(await self._loader.load(settings, topology, self._listeners.kept))
 
-    async def _load_last(self, last: Kept) -> Edition:
+    async def _load_last(self, last: Kept) -> LoadedRelease:
         self._resumed = True
         try:
-            return await self._editions.check_programs(await self._rollouts.load_kept(last.name))
+            return await self._loader.check_programs(await self._rollouts.load_kept(last.name))
         except ConfigError as error:
             raise StartError(
                 f"release {last.name}, which ran last, cannot be started again: {error.message}",
@@ -483,44 +483,44 @@ class Supervisor:
 
     def _hold_for_migrations(self) -> None:
         """Services whose data is not up to date start once it is."""
-        edition = self._fleet.edition
-        if edition is None:
+        loaded = self._state.releases.current
+        if loaded is None:
             return
-        for service, names in held_back(self._fleet.desired, edition.spec, self._rollouts.migrations.done()).items():
-            name = edition.spec.sets[service]
-            self._fleet.app.paused.add(name)
-            self._spawn(self._migrate_first(edition, service, names, name))
+        for service, names in held_back(self._state.desired, loaded.spec, self._rollouts.migrations.done()).items():
+            name = loaded.spec.sets[service]
+            self._state.app.paused.add(name)
+            self._spawn(self._migrate_first(loaded, service, names, name))
 
     async def _migrate_first(
-        self, edition: Edition, service: ServiceName, names: tuple[str, ...], name: SetName
+        self, loaded: LoadedRelease, service: ServiceName, names: tuple[str, ...], name: SetName
     ) -> None:
-        while not may_run(self._fleet.desired, self._fleet.observed, name):
+        while not may_run(self._state.desired, self._state.observed, name):
             await self.next_step()
-        wanted = name in self._fleet.desired.sets  # else its release has gone meanwhile
-        trouble = await self._rollouts.migrations.run(edition, service, names) if wanted else None
+        wanted = name in self._state.desired.sets  # else its release has gone meanwhile
+        trouble = await self._rollouts.migrations.run(loaded, service, names) if wanted else None
         if trouble is not None:
             self.say(f"{service}: its data cannot be brought up to date: {trouble.trouble}")
             self._failed[name] = trouble
             self._woken.set()
-            await self._migrated_by_others(edition, service, name)
+            await self._migrated_by_others(loaded, service, name)
             self._failed.pop(name, None)
-        self._fleet.app.paused.discard(name)
+        self._state.app.paused.discard(name)
         self._woken.set()
 
-    async def _migrated_by_others(self, edition: Edition, service: ServiceName, name: SetName) -> None:
+    async def _migrated_by_others(self, loaded: LoadedRelease, service: ServiceName, name: SetName) -> None:
         """Wait until a deploy has run what failed here, or has replaced what needs it."""
         seen: object = None
-        while name in self._fleet.desired.sets:
-            rollout = self._fleet.desired.rollout
-            now = self._fleet.desired.rollouts, rollout.stage if rollout is not None else None
-            if now != seen and service not in pending(edition.spec, self._rollouts.migrations.done()):
+        while name in self._state.desired.sets:
+            rollout = self._state.desired.rollout
+            now = self._state.desired.rollouts, rollout.stage if rollout is not None else None
+            if now != seen and service not in pending(loaded.spec, self._rollouts.migrations.done()):
                 return
             seen = now
             await self.next_step()
 
     async def _take_over(self, adopted: list[tuple[ZygoteClient, Found]]) -> None:
         """Another supervisor died: be its successor."""
-        fleet, journal = self._fleet, self.journal
+        state, journal = self._state, self.journal
         desired, kept = journal.kept("desired"), journal.kept("secrets")
         (_, first), *_ = adopted
         if desired is None or kept is None:
@@ -529,24 +529,24 @@ class Supervisor:
                 remedy="put the old file back; or end what runs with `fissile down`, and start anew",
             )
         wanted = msgspec.msgpack.decode(desired, type=Desired)
-        asked = fleet.topology
+        asked = state.releases.topology
         await self._adopt_editions(adopted, wanted)
         self._writer.begin(wanted)
-        if asked and asked != fleet.topology and not self._resume:
+        if asked and asked != state.releases.topology and not self._resume:
             raise StartError(
-                f"{first.loaded.name} runs as {fleet.topology} already, and not as {asked}",
-                remedy=f"`fissile deploy --topology {asked}` alters that; or say {fleet.topology}",
+                f"{first.loaded.name} runs as {state.releases.topology} already, and not as {asked}",
+                remedy=f"`fissile deploy --topology {asked}` alters that; or say {state.releases.topology}",
             )
-        fleet.secrets = msgspec.msgpack.decode(kept, type=Secrets)
+        state.secrets = msgspec.msgpack.decode(kept, type=Secrets)
         self._strip_secrets()
-        await self._doors.adopt(found.sockets for _, found in adopted)
+        await self._listeners.adopt(found.sockets for _, found in adopted)
         asked, bound = _kept_port(journal)
-        for release in fleet.desired.releases():
-            edition = fleet.editions[release.name]
-            await self._doors.open(edition, asked, bound)
-            if self._port not in (None, 0, self._doors.port_of(edition)):
+        for release in state.desired.releases():
+            loaded = state.releases.by_name[release.name]
+            await self._listeners.open(loaded, asked, bound)
+            if self._port not in (None, 0, self._listeners.port_of(loaded)):
                 self.say(f"--port {self._port} is not heeded: what runs keeps its ports; `fissile down` ends it")
-        self._logs.width = max(len(name) for name in [*fleet.names(), ACTOR])
+        self._logs.width = max(len(name) for name in [*state.sets.services(), ACTOR])
         children = [one for _, found in adopted for one in found.children]
         buried = [one for _, found in adopted for one in found.buried]
         self._count_on([spec for _, spec in children], [spec for spec, _ in buried])
@@ -558,76 +558,78 @@ class Supervisor:
                 await self._rollouts.migrations.note(spec, status)
                 continue
             self._note("ReplicaExited", spec.service, f"pid of slot {spec.slot} {described(status)}, nobody supervised")
-        fleet.enforcement.sweep({f"{spec.set}.{spec.slot}.{spec.serial}" for _, spec in children})
-        fleet.app.routed.take_over(now + SETTLE_SECONDS_MAX)
-        await self._doors.close_unused()
+        state.limits.enforcement.sweep({f"{spec.set}.{spec.slot}.{spec.serial}" for _, spec in children})
+        state.app.routed.take_over(now + SETTLE_SECONDS_MAX)
+        await self._listeners.close_unused()
         await self._open_control_server()
-        await self._editions.tidy()
+        await self._loader.tidy()
         await self._find_strays(children, {spec.serial for spec, _ in buried})
         await self._record("SupervisorReturned", f"{len(children)} replicas adopted")
         self._hold_for_migrations()
 
     def _count_on(self, living: list[ReplicaSpec], buried: list[ReplicaSpec]) -> None:
         """No serial is given twice, not even that of a replica that ended while nobody supervised."""
-        handovers = self._fleet.handovers()
+        handovers = self._state.folder.handovers()
         here = {spec.serial for spec in living}
-        self._fleet.observed.count_on([*here, *handovers, *(spec.serial for spec in buried)])
+        self._state.observed.count_on([*here, *handovers, *(spec.serial for spec in buried)])
         for serial in handovers.keys() - here:
             remove_unix(str(handovers[serial]))
 
     async def _find_strays(self, adopted: list[tuple[ProcessHandle, ReplicaSpec]], buried: set[int]) -> None:
         """Replicas whose zygote died, too: they serve on at the same doors, and follow nobody any more."""
-        pids, mark = {child.pid for child, _ in adopted}, self._fleet.state.mark()
+        pids, mark = {child.pid for child, _ in adopted}, self._state.folder.mark()
         known = {mark.of(serial).serial for serial in {*buried, *(spec.serial for _, spec in adopted)}}
-        found = self._fleet.state.left() | await asyncio.to_thread(marked, mark.application, known)
+        found = self._state.folder.left() | await asyncio.to_thread(marked, mark.application, known)
         left = {pid: when for pid, when in found.items() if pid not in pids and born(pid) == when}
         strays = {mark_of(pid) for pid in left}
         alive = {spec.serial for _, spec in adopted} | {one.serial for one in strays if one is not None}
         await self._endings.end_dead(alive)
-        ended = [key for key, serial in made_for(self._fleet).items() if mark.of(serial).serial not in alive]
-        self._remove(asyncio.to_thread(take_down, self._fleet, ended))
+        ended = [key for key, serial in made_for(self._state).items() if mark.of(serial).serial not in alive]
+        self._remove(asyncio.to_thread(take_down, self._state, ended))
         if not left:
             return
-        self._fleet.app.strays = left
-        if may_stay(self._fleet.desired, self._fleet.observed):
+        self._state.app.strays = left
+        if may_stay(self._state.desired, self._state.observed):
             self._spawn(self._end_strays(wait=True))
         else:
             await self._end_strays(wait=False)  # what is to take their place cannot be there beside them
 
     async def _end_dead(self) -> int:
         """End what was left by replicas that are no more; how many there were."""
-        services = self._fleet.observed.sets.values()
+        services = self._state.observed.sets.values()
         alive = {replica.serial for service in services for replica in service.replicas.values()}
-        strays = {mark.serial for pid in self._fleet.app.strays if (mark := mark_of(pid)) is not None}
+        strays = {mark.serial for pid in self._state.app.strays if (mark := mark_of(pid)) is not None}
         return await self._endings.end_dead(alive | self._migrating | strays)
 
     async def _end_strays(self, *, wait: bool) -> None:
         """End them in order. wait: not before others serve in their place."""
-        fleet = self._fleet
+        state = self._state
         if wait:
             with suppress(TimeoutError):
                 async with asyncio.timeout(REPLACE_SECONDS_MAX):
-                    while missing(fleet.desired.sets, fleet.desired, fleet.observed):
+                    while missing(state.desired.sets, state.desired, state.observed):
                         await self.next_step()
-        ended = await end_orphans(fleet.app.strays, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
+        ended = await end_orphans(state.app.strays, DRAIN_SECONDS_MAX + STOP_SECONDS_MAX)
         await self._end_dead()
         text = f"{ended} replicas, whose zygote had died before their supervisor, were ended"
         self.say(text)
         self._note("OrphansEnded", "", text)
-        fleet.app.strays = {}
+        state.app.strays = {}
         self._woken.set()
 
     async def _adopt_editions(self, adopted: list[tuple[ZygoteClient, Found]], wanted: Desired) -> None:
         """The releases that are wanted, from their zygotes or loaded anew."""
-        fleet = self._fleet
+        state = self._state
         needed = wanted.needed()
         for zygote, found in adopted:
             name = found.loaded.release.name
-            if name in needed and name not in fleet.editions:
+            if name in needed and name not in state.releases.by_name:
                 settings = found.load.settings
-                fleet.editions[name] = Edition(found.loaded, settings, zygote, fleet.limits_for(settings))
-        for name in sorted(needed - fleet.editions.keys()):
-            self._editions.take(await self._rollouts.load_kept(name))
+                state.releases.by_name[name] = LoadedRelease(
+                    found.loaded, settings, zygote, state.limits.resolve(settings, state.root)
+                )
+        for name in sorted(needed - state.releases.by_name.keys()):
+            self._loader.take(await self._rollouts.load_kept(name))
 
     def _adopt(self, child: ProcessHandle, spec: ReplicaSpec, now: float) -> None:
         if spec.migrate:
@@ -636,16 +638,16 @@ class Supervisor:
             session.settle(child.pid)
             self._rollouts.migrations.adopt(spec, child, session)
             self._watch_migration(spec.serial, child, session, SetName(spec.set))
-            if not self._fleet.desired.wants(SetName(spec.set), spec.release, migrates=True):
+            if not self._state.desired.wants(SetName(spec.set), spec.release, migrates=True):
                 child.signal(signal.SIGKILL)
             return
         name = SetName(spec.set)
-        if not self._fleet.desired.wants(name, spec.release, migrates=False):
+        if not self._state.desired.wants(name, spec.release, migrates=False):
             child.signal(signal.SIGKILL)  # of a release that nobody wants any more
             return
-        replica = self._fleet.observed.adopt(spec.serial, name, spec.slot, spec.revision, spec.build, child.pid, now)
+        replica = self._state.observed.adopt(spec.serial, name, spec.slot, spec.revision, spec.build, child.pid, now)
         if spec.port:
-            self._fleet.service(name).ports[spec.serial] = spec.port
+            self._state.sets.service(name).ports[spec.serial] = spec.port
         self._settle_in(replica, child, spec.root)
 
     async def _gather(self) -> None:
@@ -658,7 +660,7 @@ class Supervisor:
         """Look for Unix sockets that somebody has removed, as those do who clean up."""
         while True:
             await asyncio.sleep(SOCKETS_SECONDS)
-            state = self._fleet.state
+            state = self._state.folder
             for path in restore(str(state.sockets)):
                 self.say(f"{path} was removed by somebody, and is put back")
             try:
@@ -671,18 +673,18 @@ class Supervisor:
 
     async def _renew(self, there: Collection[str]) -> None:
         """Make anew what is not among the names that are there, nor can be put back: its spare is gone, too."""
-        control = self._fleet.state.socket_path(CONTROL_SOCKET)
+        control = self._state.folder.socket_path(CONTROL_SOCKET)
         if os.path.basename(control) not in there and self._server is not None:
-            self._control = listen_unix(control, self._fleet.state.socket_mode)
+            self._control = listen_unix(control, self._state.folder.socket_mode)
             await self._server.start(self._control)
         if self._api_socket and os.path.basename(self._api_socket) not in there:
             self._renew_api()
-        for zygote in self._editions.all():
+        for zygote in self._loader.all():
             if zygote.path is not None and os.path.basename(zygote.path) not in there:
                 await zygote.renew()
-        lost = [where for path, where in self._doors.paths().items() if os.path.basename(path) not in there]
+        lost = [where for path, where in self._listeners.paths().items() if os.path.basename(path) not in there]
         for name, number in lost:
-            await self._doors.renew(name, number)
+            await self._listeners.renew(name, number)
         for name in {name for name, _ in lost}:
             self._spawn(self._restart_for_sockets(name))
 
@@ -696,90 +698,74 @@ class Supervisor:
             self.say(f"{service_of(name)} takes no new connections of other services: {error}")
 
     async def _open_control_server(self) -> None:
-        self._server = self._control_server.server(self._fleet.secrets.control)
-        self._control = listen_unix(self._fleet.state.socket_path(CONTROL_SOCKET), self._fleet.state.socket_mode)
+        self._server = self._control_server.server(self._state.secrets.control)
+        self._control = listen_unix(self._state.folder.socket_path(CONTROL_SOCKET), self._state.folder.socket_mode)
         await self._server.start(self._control)
 
     def admit(self, services: Iterable[str]) -> None:
         """Make tokens for services that are new, and let them report."""
         for name in services:
-            if name not in self._fleet.secrets.services:
-                self._fleet.secrets.add(name)
+            if name not in self._state.secrets.services:
+                self._state.secrets.add(name)
         if self._server is not None:
-            self._server.access = self._control_server.access(self._fleet.secrets.control)
-        self._logs.width = max(len(name) for name in [*self._fleet.secrets.services, ACTOR])
+            self._server.access = self._control_server.access(self._state.secrets.control)
+        self._logs.width = max(len(name) for name in [*self._state.secrets.services, ACTOR])
 
     async def dismiss(self) -> None:
         """Forget the tokens of services that no live release has."""
         if self._strip_secrets():
             self.admit(())
             with suppress(JournalError):  # the next end of a rollout, or the next supervisor, does it again
-                await asyncio.to_thread(self.journal.keep, "secrets", msgspec.msgpack.encode(self._fleet.secrets))
+                await asyncio.to_thread(self.journal.keep, "secrets", msgspec.msgpack.encode(self._state.secrets))
 
     def _strip_secrets(self) -> bool:
-        gone = self._fleet.secrets.services.keys() - self._fleet.desired.live_services()
-        self._fleet.secrets.forget(gone)
+        gone = self._state.secrets.services.keys() - self._state.desired.live_services()
+        self._state.secrets.forget(gone)
         return bool(gone)
 
     async def launch_migration(
-        self, edition: Edition, service: ServiceName, names: tuple[str, ...]
+        self, loaded: LoadedRelease, service: ServiceName, names: tuple[str, ...]
     ) -> tuple[ProcessHandle, ReplicaSession]:
         """A process that runs migrations. Raises ForkError or OSError."""
-        serial = self._fleet.observed.next_serial()
+        serial = self._state.observed.next_serial()
         await self._endings.over(name=service, slot=NO_SLOT)
         session = self._control_server.session(serial)
         try:
             out, err = self._logs.pipes(service)
-            self._printed[serial] = LastLines(out)
+            self._state.output.begin(serial, out)
             try:
-                child = await self._launcher.migrate(edition, service, names, serial, out, err)
+                child = await self._launcher.migrate(loaded, service, names, serial, out, err)
             finally:
                 os.close(out)
                 os.close(err)
         except BaseException:
             self._control_server.forget(serial)
-            self._forget_printed(serial)
+            self._state.output.discard(serial)
             raise
         session.settle(child.pid)
-        key = Replica(serial, edition.spec.sets[service], 0, 0, "", 0.0).key
-        self._watch_migration(serial, child, session, edition.spec.sets[service])
-        child.exited.add_done_callback(lambda _: self._remove(asyncio.to_thread(take_down, self._fleet, [key])))
+        key = Replica(serial, loaded.spec.sets[service], 0, 0, "", 0.0).key
+        self._watch_migration(serial, child, session, loaded.spec.sets[service])
+        child.exited.add_done_callback(lambda _: self._remove(asyncio.to_thread(take_down, self._state, [key])))
         return child, session
 
     def _watch_migration(self, serial: int, child: ProcessHandle, session: ReplicaSession, of: SetName) -> None:
         """With it ends what it started."""
-        process = self._process(child, session, "")
+        process = process_of(child, session, "")
         self._migrating.add(serial)
 
         def exited(_: object) -> None:
             self._control_server.forget(serial)
             self._migrating.discard(serial)
-            self._remember_printed(of, NO_SLOT, serial)
+            self._keep_output(of, NO_SLOT, serial)
             self._endings.begin(Replica(serial, of, NO_SLOT, 0, "", 0.0), process)
 
         child.exited.add_done_callback(exited)
 
-    def _remember_printed(self, name: SetName, slot: int, serial: int) -> tuple[str, ...]:
+    def _keep_output(self, name: SetName, slot: int, serial: int) -> tuple[str, ...]:
         """A process has ended that was starting: what it printed is told with why."""
-        printed = self._printed.pop(serial, None)
-        if printed is None:
-            return ()
-        root = self._fleet.zygote_of(name).root if name in self._fleet.desired.sets else ""
-        known = places(root, str(self._fleet.root)) if root else {}
-        lines = tuple(edited(line, known) for line in printed.read())
-        self._fleet.last_lines[name, slot] = lines
-        printed.close()
-        return lines
-
-    def _forget_printed(self, serial: int) -> None:
-        printed = self._printed.pop(serial, None)
-        if printed is not None:
-            printed.close()
-
-    def _process(self, child: ProcessHandle, session: ReplicaSession, root: str) -> Process:
-        found = look(child.pid)
-        when = found.born if found is not None and not found.ended else None
-        return Process(child, session, when, found.parent if found is not None else 0, root)
+        state = self._state
+        code = state.releases.zygote_of(name).root if name in state.desired.sets else ""
+        return state.output.keep(serial, name, slot, code, state.root)
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -801,7 +787,7 @@ class Supervisor:
             self._woken.clear()
             step = self._reconciler.step(time.monotonic())
             if not step.actions:
-                await self._doors.tidy()
+                await self._listeners.tidy()
             self._shut.follow(self._at_zero())
             self._publish()
             if self._stepped is not None:
@@ -826,7 +812,7 @@ class Supervisor:
     async def _start(self, replica: Replica, reason: Reason) -> tuple[Reason | None, bool]:
         """Make its process; why there is none, if so, and whether people have to mend something before there is."""
         await self._endings.over(name=replica.set, slot=replica.slot)
-        service = self._fleet.service(replica.set)
+        service = self._state.sets.service(replica.set)
         try:
             try:
                 await self._ownership.check_free(replica, service)
@@ -836,7 +822,7 @@ class Supervisor:
                 await self._ownership.check_free(replica, service)
         except ConfigError as error:
             return CannotStart(str(error), advises(error)), False  # whoever has its port may end
-        alone = self._fleet.desired.sets[replica.set].replicas_max == 1
+        alone = self._state.desired.sets[replica.set].replicas_max == 1
         service = replica.service
         name = service if alone else f"{service}.{replica.slot}"
         self._control_server.session(replica.serial)
@@ -844,8 +830,8 @@ class Supervisor:
             out, err = self._logs.pipes(name)
         except OSError as error:
             return CannotStart(f"its log cannot be opened: {error}"), False
-        self._printed[replica.serial] = LastLines(out)
-        root = self._fleet.zygote_of(replica.set).root
+        self._state.output.begin(replica.serial, out)
+        root = self._state.releases.zygote_of(replica.set).root
         if self._keep:
             await self._rollouts.gather()  # so that it finds what others have made
         try:
@@ -871,7 +857,7 @@ class Supervisor:
             trouble = CannotStart(InternalError(type(error).__name__, str(error)))
         else:
             trouble, mistake = start.result()
-        if trouble is not None and replica.serial not in self._fleet.processes:
+        if trouble is not None and replica.serial not in self._state.processes.by_serial:
             self._clear(replica)
             self._see(replica, ReplicaEnded(trouble, random.random(), mistake))
 
@@ -884,11 +870,11 @@ class Supervisor:
 
     def _settle_in(self, replica: Replica, child: ProcessHandle, root: str) -> None:
         """From now on its end is noticed. root: the folder of its code."""
-        process = self._process(child, self._control_server.session(replica.serial), root)
-        self._fleet.processes[replica.serial] = process
+        process = process_of(child, self._control_server.session(replica.serial), root)
+        self._state.processes.by_serial[replica.serial] = process
         process.session.settle(child.pid)
         self._woken.set()
-        service = self._fleet.service_at(replica.set, replica.build)
+        service = self._state.sets.service_at(replica.set, replica.build)
         probe = self._spawn(self._probe(replica, process, service)) if service.settings.command else None
 
         def exited(status: "asyncio.Future[int | None]") -> None:
@@ -905,9 +891,11 @@ class Supervisor:
     def _outlived(self, replica: Replica, process: Process, status: int | None) -> None:
         """A replica has ended; what it started may not have. Where that was wished, both are one end."""
         wished = replica.end_is_wished
-        self._fleet.processes.pop(replica.serial, None)
-        if wished and self._fleet.command(replica.set):
-            ending = self._endings.begin(replica, process, self._fleet.stop_signal(replica), self._time_left(replica))
+        self._state.processes.by_serial.pop(replica.serial, None)
+        if wished and self._state.sets.is_program(replica.set):
+            ending = self._endings.begin(
+                replica, process, self._state.sets.stop_signal(replica), self._time_left(replica)
+            )
         else:
             ending = self._endings.begin(replica, process)
         if ending is None or not wished:
@@ -917,19 +905,19 @@ class Supervisor:
 
     def _time_left(self, replica: Replica) -> float:
         """For how long a program that was told to end may still go on (seconds)."""
-        want = self._fleet.desired.sets.get(replica.set, DesiredSet())
+        want = self._state.desired.sets.get(replica.set, DesiredSet())
         return max(ASKED_SECONDS, seconds_left(replica, want, self._stop_limit, time.monotonic()))
 
     def _exited(self, replica: Replica, process: Process, status: int | None) -> None:
         if self._keep and self._serving:
             self._spawn(self._rollouts.gather())  # what it wrote last
-        printed = self._remember_printed(replica.set, replica.slot, replica.serial)
+        printed = self._keep_output(replica.set, replica.slot, replica.serial)
         hopeless = status in NOT_FOUND or (bool(status) and nothing_to_run(printed))
-        limits = self._fleet.limits_of(replica)
-        usage = self._fleet.enforcement.usage(replica.key, replica.pid) if limits.grouped else None
+        limits = self._state.releases.limits_of(replica)
+        usage = self._state.limits.enforcement.usage(replica.key, replica.pid) if limits.grouped else None
         memory = verdict(replica.pid, usage, limits) if usage is not None else None
         found = Exit(status, process.session.trouble, process.session.mistake, hopeless, memory)
-        program = replica.set in self._fleet.programs()
+        program = replica.set in self._state.sets.programs()
         how, mistake = ended_how(found, replica.pid, was_ready=replica.ready_at is not None, program=program)
         self._clear(replica)
         self._see(replica, ReplicaEnded(how, random.random(), mistake))
@@ -937,15 +925,15 @@ class Supervisor:
     def _clear(self, replica: Replica) -> None:
         """Nothing that was made for it is left."""
         self._control_server.forget(replica.serial)
-        self._forget_printed(replica.serial)
-        self._fleet.listeners.pop(replica.serial, None)
-        service = self._fleet.sets.get(replica.set)
+        self._state.output.discard(replica.serial)
+        self._state.processes.port_holders.pop(replica.serial, None)
+        service = self._state.sets.live().get(replica.set)
         if service is not None:
             service.ports.pop(replica.serial, None)
-        remove_unix(self._fleet.handover(replica.serial))
+        remove_unix(self._state.folder.handover_path(replica.serial))
         with suppress(OSError):
-            self._fleet.stacks(replica).unlink(missing_ok=True)
-        limits = self._fleet.limits_of(replica)
+            self._state.folder.stacks(replica.key).unlink(missing_ok=True)
+        limits = self._state.releases.limits_of(replica)
         if limits.disk is not None or limits.grouped:
             self._remove(self._take_down(replica))
 
@@ -958,11 +946,11 @@ class Supervisor:
     async def _take_down(self, replica: Replica) -> None:
         """Remove what held it and what it left, once nobody is in there."""
         await self._endings.over(serials=[replica.serial])
-        limits = self._fleet.limits_of(replica)
+        limits = self._state.releases.limits_of(replica)
         if limits.disk is not None:
-            await asyncio.to_thread(take_down, self._fleet, [replica.key])
+            await asyncio.to_thread(take_down, self._state, [replica.key])
         if limits.grouped:
-            await asyncio.to_thread(self._fleet.enforcement.remove, replica.key)
+            await asyncio.to_thread(self._state.limits.enforcement.remove, replica.key)
 
     def _see(self, replica: Replica, observation: known.Observation) -> None:
         """Something was observed: remember, record, and think again."""
@@ -971,8 +959,8 @@ class Supervisor:
         if follows is not None and self._serving:
             self.say(f"{replica.service}.{replica.slot}: {follows}")
         if replica.state is READY and before is not READY:
-            self._forget_printed(replica.serial)
-            self._fleet.last_lines.pop((replica.set, replica.slot), None)
+            self._state.output.discard(replica.serial)
+            self._state.output.forget_slot(replica.set, replica.slot)
         if replica.state is not before:
             happened = "ReplicaAdopted" if unheard and replica.state is READY else BECAME[replica.state]
             why = follows or (ToldToEnd() if replica.state is DRAINING else "")
@@ -982,7 +970,7 @@ class Supervisor:
             self._woken.set()
 
     def _heard(self, session: ReplicaSession, report: Observed) -> None:
-        replica = self._fleet.replica(session.serial)
+        replica = self._state.replica(session.serial)
         if replica is None:
             return
         if isinstance(report, ReplicaReady):
@@ -991,31 +979,31 @@ class Supervisor:
             else:
                 self._reconciler.greet(replica, time.monotonic())
                 self._see(replica, known.ReplicaReady())
-                release = self._fleet.edition_of(replica.set) if report.imported else None
+                release = self._state.releases.of(replica.set) if report.imported else None
                 if release is not None and release.settings.may_import_ahead(replica.service):
-                    self._spawn(self._fleet.zygote_of(replica.set).prepare(report.imported))
+                    self._spawn(self._state.releases.zygote_of(replica.set).prepare(report.imported))
         elif isinstance(report, Heartbeat):
             self._see(replica, ReplicaReported(report))
             if report.differences:
                 self._differs(report)
             if report.outside:
                 # What a replica says of others is not remembered: nothing would bound that.
-                self._fleet.outside.hear(self._fleet.methods().intersection(report.outside))
+                self._state.callers.hear(self._state.releases.methods().intersection(report.outside))
 
     def _differs(self, beat: Heartbeat) -> None:
         """Remember what would be different across a wire, and record what is new."""
         service = beat.hello.service
-        new = self._fleet.differences.add(ServiceName(service), beat.hello.build, beat.differences)
+        new = self._state.differences.add(ServiceName(service), beat.hello.build, beat.differences)
         for one in new:
             self._note("WireDifferenceFound", service, f"{one.method}: {one.what}", build=beat.hello.build)
         if new:
             self._spawn(self._keep_differences())
 
     async def _keep_differences(self) -> None:
-        builds = [edition.release.builds for edition in self._fleet.editions.values()]
+        builds = [loaded.release.builds for loaded in self._state.releases.by_name.values()]
         kept = {set_name(service, build.name) for one in builds for service, build in one.items()}
         with suppress(JournalError):  # on a full disk, the next one's are written with these
-            await asyncio.to_thread(self.journal.keep, DIFFERENCES, self._fleet.differences.encode(kept))
+            await asyncio.to_thread(self.journal.keep, DIFFERENCES, self._state.differences.encode(kept))
 
     async def _watch(self) -> None:
         """Look for replicas that are stuck, for those that use too much, and for zygotes that hang."""
@@ -1023,7 +1011,7 @@ class Supervisor:
         while True:
             due += WATCH_SECONDS
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            for what, text in self._editions.look():
+            for what, text in self._loader.look():
                 self.say(text)
                 self._note(what, "", text)
             now = time.monotonic()
@@ -1035,11 +1023,11 @@ class Supervisor:
         """Ask the autoscaler, again and again."""
         while True:
             await asyncio.sleep(SCALE_SECONDS)
-            app = self._fleet.app
+            app = self._state.app
             changes, news = scale(
                 app,
-                {name for name in may_be_asleep(app) if self._fleet.service(name).knocked()},
-                cores=self._fleet.settings.machine.cores or os.cpu_count() or 1,
+                {name for name in may_be_asleep(app) if self._state.sets.service(name).knocked()},
+                cores=self._state.releases.settings.machine.cores or os.cpu_count() or 1,
                 now=time.monotonic(),
             )
             for held in news:
@@ -1067,21 +1055,24 @@ class Supervisor:
         """Have each replica of a door get its part of those who keep their connections."""
         while True:
             await asyncio.sleep(BALANCE_SECONDS)
-            found = handovers(self._fleet.app.router().holders(), random.random, time.monotonic())
+            found = handovers(self._state.app.router().holders(), random.random, time.monotonic())
             for serial, doors in found.items():
-                process = self._fleet.processes.get(serial)
+                process = self._state.processes.by_serial.get(serial)
                 if process is not None:
-                    to = {d: {self._fleet.handover(taker): n for taker, n in by.items()} for d, by in doors.items()}
+                    to = {
+                        d: {self._state.folder.handover_path(taker): n for taker, n in by.items()}
+                        for d, by in doors.items()
+                    }
                     process.session.move(Move(to))
 
     # -- routes -----------------------------------------------------------------------------------
 
     def _at_zero(self) -> dict[int, Notice]:
         """The doors of services that are scaled to zero, with the reason; once nobody accepts there any more."""
-        fleet = self._fleet
+        state = self._state
         found: dict[int, Notice] = {}
-        asleep = fleet.app.router().asleep()
-        for service in fleet.sets.values() if asleep else ():
+        asleep = state.app.router().asleep()
+        for service in state.sets.live().values() if asleep else ():
             why = asleep.get(service.name)
             if why is not None:
                 for sock in (*((service.gateway,) if service.gateway is not None else ()), *service.public.values()):
@@ -1108,8 +1099,8 @@ class Supervisor:
     async def _record(self, what: str, reason: str, **more: bytes) -> None:
         """Record a change of the whole application, with all that a successor needs. more: to be kept, too."""
         kept = {
-            "desired": msgspec.msgpack.encode(self._fleet.desired),
-            "secrets": msgspec.msgpack.encode(self._fleet.secrets),
+            "desired": msgspec.msgpack.encode(self._state.desired),
+            "secrets": msgspec.msgpack.encode(self._state.secrets),
             **more,
         }
         entry = Entry("change", ACTOR, what, "", reason, {"pid": os.getpid()})
@@ -1146,7 +1137,7 @@ class Supervisor:
         )
         kept = {"desired": msgspec.msgpack.encode(desired)}
         if secrets:
-            kept["secrets"] = msgspec.msgpack.encode(self._fleet.secrets)
+            kept["secrets"] = msgspec.msgpack.encode(self._state.secrets)
         try:
             await asyncio.to_thread(self.journal.change, entry, kept)
         except JournalError as error:
@@ -1167,25 +1158,25 @@ class Supervisor:
     @property
     def current_release(self) -> Release:
         """What runs: builds and contracts. Raises ConfigError where nothing does."""
-        if self._fleet.edition is None:
-            raise nothing_runs(self._fleet.state.path.parent)
-        return self._fleet.edition.release
+        if self._state.releases.current is None:
+            raise nothing_runs(self._state.folder.path.parent)
+        return self._state.releases.current.release
 
     def live_releases(self) -> tuple[str, ...]:
         """Those that may have requests."""
-        return tuple(release.name for release in self._fleet.desired.releases())
+        return tuple(release.name for release in self._state.desired.releases())
 
     def addresses(self, service: str) -> tuple[str, ...]:
         """Where the replicas of a service are called."""
-        name = self._fleet.desired.set_of(ServiceName(service))
-        return self._fleet.addresses(name, self._fleet.app.router().targets(name))
+        name = self._state.desired.set_of(ServiceName(service))
+        return self._state.sets.addresses(name, self._state.app.router().targets(name))
 
     def _known(self, service: str) -> SetName:
         """The replica set of a service that has most of the requests. Raises InvalidArgument."""
         try:
-            return self._fleet.desired.set_of(ServiceName(service))
+            return self._state.desired.set_of(ServiceName(service))
         except KeyError:
-            known = ", ".join(self._fleet.names())
+            known = ", ".join(self._state.sets.services())
             raise InvalidArgument(f"there is no service {service!r}", remedy=f"there are: {known}") from None
 
     async def restart(
@@ -1199,14 +1190,14 @@ class Supervisor:
     ) -> Restarted:
         """Replace a service's replicas without losing a request; or those of all ("").
 
-        What is read at import is read anew. environment, packages: as of `Restarts.restart`. Raises InvalidArgument,
+        What is read at import is read anew. environment, packages: as of `Restarter.restart`. Raises InvalidArgument,
         ConfigError, PackagesChanged, or StartFailed when a new one does not come up: the old ones serve on then.
         """
         if service:
             self._known(service)
-        edition = self._fleet.edition
-        assert edition is not None
-        services = [ServiceName(service)] if service else starting_order(edition.spec, self._fleet.names())
+        loaded = self._state.releases.current
+        assert loaded is not None
+        services = [ServiceName(service)] if service else starting_order(loaded.spec, self._state.sets.services())
         restarted = await self._restarts.restart(
             services, who, why or "a restart was asked for", environment, packages=packages
         )
@@ -1216,19 +1207,19 @@ class Supervisor:
 
     async def restart_set(self, name: SetName, who: str, why: str, zygote: str = "") -> int:
         """Replace a replica set's replicas; how many. zygote: by which the new ones are made. Raises StartFailed."""
-        fleet, end = self._fleet, None
-        revision = next_revision(fleet.desired, fleet.observed, name)
+        state, end = self._state, None
+        revision = next_revision(state.desired, state.observed, name)
         await self.change(Change(who, RestartService(name, revision, zygote), why))
         while end is None:
             await self.next_step()
-            end = how_it_ended(fleet.desired, fleet.observed, name, revision)
+            end = how_it_ended(state.desired, state.observed, name, revision)
         if end.trouble is not None:
             trouble = str(end.trouble)
             raise StartFailed(
                 trouble,
                 remedy="mend that, and restart again; the old replica serves on",
                 service=service_of(name),
-                last_lines=fleet.lines_of(name, trouble),
+                last_lines=state.output.of_set(name, trouble),
             )
         return end.replicas
 
@@ -1240,20 +1231,20 @@ class Supervisor:
 
     def wanted(self, service: str) -> int:
         """How many replicas of a service are wanted now. Raises InvalidArgument."""
-        return self._fleet.desired.sets[self._known(service)].replicas
+        return self._state.desired.sets[self._known(service)].replicas
 
     def bounds(self, service: str) -> tuple[int, int]:
         """Between which replica counts the file lets the autoscaler choose. Raises InvalidArgument."""
         name = self._known(service)
-        return bounds(self._fleet.edition_of(name).spec, ServiceName(service))
+        return bounds(self._state.releases.of(name).spec, ServiceName(service))
 
     async def _all_ready(self, sets: list[SetName]) -> None:
         """Wait until all have the replicas that are wanted. Raises StartError."""
         while True:
             self._awaited = tuple(sets)
             await self.next_step()
-            desired, observed = self._fleet.desired, self._fleet.observed
-            awaits = missing(sets, desired, observed, self._fleet.app.paused)
+            desired, observed = self._state.desired, self._state.observed
+            awaits = missing(sets, desired, observed, self._state.app.paused)
             if not awaits:
                 self._awaited = ()
                 return
@@ -1268,30 +1259,30 @@ class Supervisor:
             f"{service} cannot be started: {trouble.trouble}",
             remedy=f"mend that, and start again{where}" if not trouble.advises else "",
             service=service,
-            last_lines=told(self._fleet.last_lines.get((name, slot), ()), trouble.trouble),
+            last_lines=self._state.output.of_slot(name, slot, trouble.trouble),
         )
 
     @property
     def waits(self) -> str:
         """What a start or a deploy waits for just now; "" for nothing."""
-        if self._editions.doing:
-            return self._editions.doing
-        fleet = self._fleet
-        found = awaited_sets(self._awaited, fleet.desired, fleet.observed, fleet.app.paused, fleet.how_ready)
+        if self._loader.doing:
+            return self._loader.doing
+        state = self._state
+        found = awaited_sets(self._awaited, state.desired, state.observed, state.app.paused, state.sets.how_ready)
         return awaited(found)
 
     async def _settled(self) -> None:
         """Wait until all replicas that were adopted have said how they are, or as long as routes are kept for them."""
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS_MAX):
-                while self._fleet.observed.unheard():
+                while self._state.observed.unheard():
                     await self.next_step()
 
     async def hold(self, service: str) -> None:
         """Kill a service's replicas and start no others until `release`."""
         name = self._known(service)
-        self._fleet.app.paused.add(name)
-        found = self._fleet.observed.replica_set(name)
+        self._state.app.paused.add(name)
+        found = self._state.observed.replica_set(name)
         for replica in found.replicas.values():
             self._reconciler.kill(KillReplica(replica, HeldBack()))
         self._woken.set()
@@ -1301,30 +1292,30 @@ class Supervisor:
     async def release(self, service: str) -> None:
         """Start the replicas of a held service, and wait until they are ready."""
         name = self._known(service)
-        self._fleet.observed.forget_deaths(name)
-        self._fleet.app.paused.discard(name)
+        self._state.observed.forget_deaths(name)
+        self._state.app.paused.discard(name)
         self._woken.set()
         await self._all_ready([name])
 
     def endpoints(self) -> Endpoints:
         """Where everything is reached now."""
-        fleet = self._fleet
-        zygote = fleet.edition.zygote.pid if self._keep and fleet.edition is not None else None
+        state = self._state
+        zygote = state.releases.current.zygote.pid if self._keep and state.releases.current is not None else None
         return Endpoints(
             pid=os.getpid(),
             born=born(os.getpid()),
-            application=fleet.edition.loaded.name if fleet.edition is not None else "",
-            topology=fleet.topology,
-            token=fleet.secrets.gateway,
+            application=state.releases.current.imported.name if state.releases.current is not None else "",
+            topology=state.releases.topology,
+            token=state.secrets.gateway,
             services=dict(self._service_endpoints()),
             births=dict(self._births()) if self._keep else {},
             zygote=zygote,
             zygote_born=born(zygote) if zygote else None,
-            folder=fleet.state.mark().application,
+            folder=state.folder.mark().application,
             api=self._api,
-            api_token=fleet.secrets.api if self._api else "",
+            api_token=state.secrets.api if self._api else "",
             api_socket=self._api_socket,
-            release=fleet.release,
+            release=state.releases.current_name,
             resumed=self._resumed,
             warnings=tuple(dict.fromkeys(self._warnings())),
             background=self._keep,
@@ -1333,33 +1324,33 @@ class Supervisor:
 
     def _warnings(self) -> Iterator[str]:
         yield from self._losses
-        if self._fleet.edition is not None:
-            yield from warnings_of(self._fleet.edition.spec)
+        if self._state.releases.current is not None:
+            yield from warnings_of(self._state.releases.current.spec)
 
     def _service_endpoints(self) -> Iterator[tuple[str, ServiceEndpoints]]:
         """Of the release that most requests go to."""
-        fleet = self._fleet
-        if fleet.edition is None:
+        state = self._state
+        if state.releases.current is None:
             return
-        for name, replica_set in fleet.edition.spec.sets.items():
-            service = fleet.service(replica_set)
-            replicas = fleet.observed.replica_set(replica_set).replicas.values()
+        for name, replica_set in state.releases.current.spec.sets.items():
+            service = state.sets.service(replica_set)
+            replicas = state.observed.replica_set(replica_set).replicas.values()
             yield (
                 name,
                 ServiceEndpoints(
-                    gateway=fleet.gateway(service),
-                    public=fleet.public(service),
-                    token=fleet.secrets.services[name] if service.settings.command else "",
+                    gateway=state.sets.gateway(service),
+                    public=state.sets.public(service),
+                    token=state.secrets.services[name] if service.settings.command else "",
                     components=service.components,
                     pids=tuple(r.pid for r in replicas if r.state is READY),
                 ),
             )
 
     def _births(self) -> Iterator[tuple[int, int]]:
-        for process in self._fleet.processes.values():
+        for process in self._state.processes.by_serial.values():
             if process.born is not None:
                 yield process.child.pid, process.born
-        yield from self._fleet.app.strays.items()
+        yield from self._state.app.strays.items()
 
     def _publish(self) -> None:
         if not self._serving:
@@ -1368,7 +1359,7 @@ class Supervisor:
         if endpoints == self._published:
             return
         try:
-            self._fleet.state.publish(endpoints)
+            self._state.folder.publish(endpoints)
             self._published = endpoints
         except OSError as error:  # a full disk must not take down what runs
             self.say(f"the endpoints cannot be written: {error}")
@@ -1377,12 +1368,12 @@ class Supervisor:
         """What runs now."""
         trouble = self._journal.trouble if self._journal is not None else ""
         return status_of(
-            self._fleet,
+            self._state,
             journal=trouble,
             waits=self._rollouts.waits,
             waits_kind=self._rollouts.waits_kind,
-            zygote=self._editions.trouble,
-            preparing=self._editions.doing,
+            zygote=self._loader.trouble,
+            preparing=self._loader.doing,
             restarts=self._restarts.asked(),
         )
 
@@ -1408,9 +1399,9 @@ class Supervisor:
         Whether something goes on that ran before. The next start begins as this one did.
         """
         if not self._touched:
-            if self._fleet.state.ours:
+            if self._state.folder.ours:
                 await self._let_go()
-            return bool(still_there(self._fleet.state.left()))
+            return bool(still_there(self._state.folder.left()))
         self.say(f"the start is given up: {why}")
         self._note("StartGivenUp", "", why)
         if self._journal is not None and not self._resumed:
@@ -1425,15 +1416,15 @@ class Supervisor:
         Given up half way (cancelled), it kills what is left. May be called again.
         """
         self._serving = False
-        self._fleet.app.routed.close()
+        self._state.app.routed.close()
         self._shut.follow({})
         try:
             await self._still()
             limit = time.monotonic() + drain_seconds_max
             await end_orphans(
-                self._fleet.app.strays, drain_seconds_max + STOP_SECONDS_MAX if drain_seconds_max else 0.0
+                self._state.app.strays, drain_seconds_max + STOP_SECONDS_MAX if drain_seconds_max else 0.0
             )
-            for wave in stopping_order(self._fleet.desired, self._fleet.observed):
+            for wave in stopping_order(self._state.desired, self._state.observed):
                 left = max(0.0, limit - time.monotonic())
                 left += STOP_SECONDS_MAX if drain_seconds_max else 0.0
                 await self._end(wave, left)
@@ -1442,15 +1433,17 @@ class Supervisor:
 
     async def _end(self, services: tuple[str, ...], seconds_max: float) -> None:
         """Ask their replicas to end by signal, and kill those that do not within the limit."""
-        ending = [process for process in self._fleet.processes.values() if self._service_of(process) in services]
+        ending = [
+            process for process in self._state.processes.by_serial.values() if self._service_of(process) in services
+        ]
         children = [process.child for process in ending]
         self._stop_limit = time.monotonic() + seconds_max
         for process in ending:
-            replica = self._fleet.replica(process.session.serial)
+            replica = self._state.replica(process.session.serial)
             if replica is not None:
-                self._fleet.observed.end(replica, AllStops(), fault=False)
+                self._state.observed.end(replica, AllStops(), fault=False)
                 process.session.drain(Drain(seconds_max))  # nobody takes over, which a signal does not say
-                self._executor.tell_to_stop(replica, process, self._fleet.stop_signal(replica))
+                self._executor.tell_to_stop(replica, process, self._state.sets.stop_signal(replica))
         # Who starts serves nobody.
         deaf = [process.child for process in ending if self._starts(process)]
         if deaf:
@@ -1467,11 +1460,11 @@ class Supervisor:
         await self._endings.over(serials=[process.session.serial for process in ending])
 
     def _starts(self, process: Process) -> bool:
-        replica = self._fleet.replica(process.session.serial)
-        return replica is not None and hears_no_signal(replica, program=self._fleet.command(replica.set))
+        replica = self._state.replica(process.session.serial)
+        return replica is not None and hears_no_signal(replica, program=self._state.sets.is_program(replica.set))
 
     def _service_of(self, process: Process) -> str:
-        replica = self._fleet.replica(process.session.serial)
+        replica = self._state.replica(process.session.serial)
         return replica.set if replica is not None else ""
 
     async def _still(self) -> None:
@@ -1497,39 +1490,39 @@ class Supervisor:
         if self._control is not None:
             self._control.close()
             self._control = None
-        self._editions.let_go()
-        self._fleet.processes.clear()
-        self._fleet.editions.clear()
+        self._loader.let_go()
+        self._state.processes.by_serial.clear()
+        self._state.releases.by_name.clear()
         if self._journal is not None:
             with suppress(JournalError):
-                await self._fleet.outside.write(self._journal)
+                await self._state.callers.write(self._journal)
             await asyncio.to_thread(self._journal.close)
-        self._fleet.state.let_go()
+        self._state.folder.let_go()
         await asyncio.to_thread(self._logs.close)
 
     async def _close(self) -> None:
         await self._endings.close()
-        await self._editions.close()
+        await self._loader.close()
         await self._end_everything()
         await asyncio.gather(*self._removals, return_exceptions=True)
-        if self._keep and self._fleet.state.ours:
+        if self._keep and self._state.folder.ours:
             await self._rollouts.gather(everywhere=True)
         if self._server is not None:
             await self._server.close()
-        self._doors.close()
+        self._listeners.close()
         if self._control is not None:
             self._control.close()
-        await asyncio.to_thread(self._fleet.enforcement.sweep, set[str]())
+        await asyncio.to_thread(self._state.limits.enforcement.sweep, set[str]())
         if self._journal is not None:
             with suppress(JournalError):
-                await self._fleet.outside.write(self._journal)
+                await self._state.callers.write(self._journal)
             await asyncio.to_thread(self._journal.close)
-        self._fleet.state.close()
+        self._state.folder.close()
         await asyncio.to_thread(self._logs.close)
 
     async def _end_everything(self) -> None:
         """Nothing of the application is left, but what cannot be ended."""
-        if not self._fleet.state.ours:
+        if not self._state.folder.ours:
             return  # another one runs it
         ended = await self._endings.end_all(children=self._adopts)
         if ended:

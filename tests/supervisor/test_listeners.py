@@ -11,27 +11,27 @@ from fissile.machine.zygote.client import ZygoteClient
 from fissile.machine.zygote.protocol import Load
 from fissile.orchestrator.desired import Desired, LiveRelease
 from fissile.settings.schema import Settings
-from fissile.supervisor.doors import Doors
-from fissile.supervisor.editions import Editions
-from fissile.supervisor.fleet import Fleet
-from fissile.supervisor.state import StateFolder
+from fissile.supervisor.listeners import Listeners
+from fissile.supervisor.loader import ReleaseLoader
+from fissile.supervisor.state import SupervisorState
+from fissile.supervisor.state_folder import StateFolder
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def state(tmp_path: Path) -> Iterator[SupervisorState]:
     state = StateFolder(tmp_path)
     state.open()
-    found = Fleet(Settings(app="app:app", root=str(tmp_path)), "microservices", state)
+    found = SupervisorState(Settings(app="app:app", root=str(tmp_path)), "microservices", state)
     found.app.replace_desired(Desired(current=LiveRelease("r", {"cart": "cart@1"})))
     yield found
     state.close()
 
 
-async def test_slots_of_sets_that_are_in_no_live_release_are_closed(fleet: Fleet):
+async def test_slots_of_sets_that_are_in_no_live_release_are_closed(state: SupervisorState):
     zygote = ZygoteClient(Load(Settings(app="app:app", root="/nowhere"), ""), lambda _: (0, 0))
-    doors = Doors(fleet, lambda: [zygote])
+    doors = Listeners(state, lambda: [zygote])
     names = {"slot cart@1.0": "cart@1.0", "slot cart@0.0": "cart@0.0", "slot cart@0.12": "cart@0.12"}
-    paths = {label: fleet.state.socket_path(name) for label, name in names.items()}
+    paths = {label: state.folder.socket_path(name) for label, name in names.items()}
     sockets = {label: listen_unix(path) for label, path in paths.items()}
     await doors.adopt([sockets])
     await doors.close_unused()
@@ -41,20 +41,20 @@ async def test_slots_of_sets_that_are_in_no_live_release_are_closed(fleet: Fleet
     doors.close()
 
 
-async def test_of_a_socket_that_several_zygotes_kept_one_stays_and_all_keep_that(fleet: Fleet):
+async def test_of_a_socket_that_several_zygotes_kept_one_stays_and_all_keep_that(state: SupervisorState):
     zygotes = [ZygoteClient(Load(Settings(app="app:app", root="/nowhere"), ""), lambda _: (0, 0)) for _ in range(2)]
-    doors = Doors(fleet, lambda: zygotes)
-    one, same, other = (listen_unix(fleet.state.socket_path(name)) for name in ("a", "a2", "b"))
+    doors = Listeners(state, lambda: zygotes)
+    one, same, other = (listen_unix(state.folder.socket_path(name)) for name in ("a", "a2", "b"))
     await doors.adopt([{"slot cart@1.0": one}, {"slot cart@1.0": same, "slot cart@1.1": other}])
     assert doors.kept == {"slot cart@1.0": one, "slot cart@1.1": other}
     assert same.fileno() < 0
     doors.close()
 
 
-async def test_the_socket_of_a_zygote_that_is_gone_is_removed(fleet: Fleet):
-    path = fleet.state.socket_path("zygote-1234")
+async def test_the_socket_of_a_zygote_that_is_gone_is_removed(state: SupervisorState):
+    path = state.folder.socket_path("zygote-1234")
     listen_unix(path).close()
-    assert await Editions(fleet, lambda _: (0, 0), keep=True).adopt() == []
+    assert await ReleaseLoader(state, lambda _: (0, 0), keep=True).adopt() == []
     assert not os.path.exists(path)
 
 

@@ -19,8 +19,9 @@ from fissile.machine.zygote.client import Found, ZygoteClient
 from fissile.machine.zygote.protocol import Load, Settled
 from fissile.orchestrator.restart_rules import zygotes_in_use
 from fissile.settings.schema import Settings
-from fissile.supervisor.fleet import Edition, Fleet
-from fissile.supervisor.state import ZYGOTE_SOCKET
+from fissile.supervisor.loaded_release import LoadedRelease
+from fissile.supervisor.state import SupervisorState
+from fissile.supervisor.state_folder import ZYGOTE_SOCKET
 
 TOKEN_BYTES = 4
 
@@ -29,11 +30,11 @@ COPIES = "copying the code"
 Pipes = Callable[[str], tuple[int, int]]
 
 
-class Editions:
-    """Loads releases for a fleet. keep: whether zygotes outlive a supervisor that dies."""
+class ReleaseLoader:
+    """Loads releases. keep: whether zygotes outlive a supervisor that dies."""
 
-    def __init__(self, fleet: Fleet, pipes: Pipes, *, keep: bool) -> None:
-        self._fleet = fleet
+    def __init__(self, state: SupervisorState, pipes: Pipes, *, keep: bool) -> None:
+        self._state = state
         self._pipes = pipes
         self.keep = keep
         self._loading: set[ZygoteClient] = set()
@@ -52,7 +53,7 @@ class Editions:
             self.doing = before
 
     def _zygote(self, load: Load, path: str) -> ZygoteClient:
-        return ZygoteClient(load, self._pipes, path if self.keep else None, self._fleet.state.mark())
+        return ZygoteClient(load, self._pipes, path if self.keep else None, self._state.folder.mark())
 
     async def load(
         self,
@@ -64,13 +65,13 @@ class Editions:
         forced: Mapping[str, str] | None = None,
         environment: Environment | None = None,
         root: Path | None = None,
-    ) -> Edition:
+    ) -> LoadedRelease:
         """Import a release. kept: the sockets that zygotes keep. settled, forced: as of `Load`. environment: another
         than the application's own so far. root: the application's folder, if it is another one from now on.
 
         Raises ConfigError, and leaves nothing behind.
         """
-        source = str(root or self._fleet.root)
+        source = str(root or self._state.root)
         source = source if settings.root != source else ""
         name = secrets.token_hex(TOKEN_BYTES)
         load = Load(
@@ -83,35 +84,35 @@ class Editions:
             settled=settled,
             forced=dict(forced or {}),
         )
-        zygote = self._zygote(load, self._fleet.state.socket_path(f"{ZYGOTE_SOCKET}-{name}"))
+        zygote = self._zygote(load, self._state.folder.socket_path(f"{ZYGOTE_SOCKET}-{name}"))
         self._loading.add(zygote)
         try:
             with self.does(f"importing {zygote.target}" if zygote.target else "reading the settings"):
                 loaded = await zygote.start()
-            limits = self._fleet.limits_for(settings, root)
+            limits = self._state.limits.resolve(settings, root or self._state.root)
             for label, sock in list(kept.items()):
                 await zygote.keep(label, sock)
         except BaseException:
             await zygote.close()
             self._loading.discard(zygote)
             raise
-        return Edition(loaded, settings, zygote, limits)
+        return LoadedRelease(loaded, settings, zygote, limits)
 
-    def take(self, edition: Edition) -> None:
+    def take(self, loaded: LoadedRelease) -> None:
         """A release that was loaded is one that is needed."""
-        self._fleet.editions[edition.release.name] = edition
-        self.take_zygote(edition.zygote)
+        self._state.releases.by_name[loaded.release.name] = loaded
+        self.take_zygote(loaded.zygote)
 
     def take_zygote(self, zygote: ZygoteClient) -> None:
         """From now on `tidy` decides when it is needed no more."""
         self._loading.discard(zygote)
-        self._fleet.zygotes[zygote.name] = zygote
+        self._state.releases.zygotes[zygote.name] = zygote
 
     async def adopt(self) -> list[tuple[ZygoteClient, Found]]:
         """The zygotes that outlived a dead supervisor. Raises OtherFissile, and leaves all of them alone."""
         adopted: list[tuple[ZygoteClient, Found]] = []
-        paths = self._fleet.state.zygotes() if self.keep else []
-        zygotes = [self._zygote(Load(self._fleet.settings, "", self.keep), path) for path in paths]
+        paths = self._state.folder.zygotes() if self.keep else []
+        zygotes = [self._zygote(Load(self._state.releases.settings, "", self.keep), path) for path in paths]
         # At once: one that hangs, as in an import, takes its time to be given up.
         told = await asyncio.gather(*(zygote.adopt() for zygote in zygotes), return_exceptions=True)
         for refused in told:
@@ -122,48 +123,48 @@ class Editions:
         for zygote, found in zip(zygotes, told, strict=True):
             if isinstance(found, Found):
                 adopted.append((zygote, found))
-                self._fleet.zygotes[zygote.name] = zygote
+                self._state.releases.zygotes[zygote.name] = zygote
         # The newest first: it is the one that its release is made by, where nothing else is said.
         adopted.sort(key=lambda one: one[0].load.at, reverse=True)
         if adopted:
             self.environment = max((zygote.environment for zygote, _ in adopted), key=lambda one: one.since)
         return adopted
 
-    async def check_programs(self, edition: Edition) -> Edition:
+    async def check_programs(self, loaded: LoadedRelease) -> LoadedRelease:
         """The same, if all its programs can be run; else it is given up. Raises ConfigError."""
-        roots, environment = (Path(edition.settings.root), self._fleet.root), edition.zygote.environment.general()
+        roots, environment = (Path(loaded.settings.root), self._state.root), loaded.zygote.environment.general()
         try:
-            await asyncio.to_thread(check_programs, edition.settings, edition.loaded.services, roots, environment)
+            await asyncio.to_thread(check_programs, loaded.settings, loaded.imported.services, roots, environment)
         except ConfigError:
-            await self.give_up(edition)
+            await self.give_up(loaded)
             raise
-        return edition
+        return loaded
 
-    async def give_up(self, edition: Edition) -> None:
+    async def give_up(self, loaded: LoadedRelease) -> None:
         """A release that was loaded in vain."""
-        await self.close_zygote(edition.zygote)
+        await self.close_zygote(loaded.zygote)
 
     async def close_zygote(self, zygote: ZygoteClient) -> None:
         """One that was made in vain."""
-        self._fleet.zygotes.pop(zygote.name, None)
+        self._state.releases.zygotes.pop(zygote.name, None)
         self._loading.discard(zygote)
         await zygote.close()
 
     async def retire(self, zygote: ZygoteClient) -> None:
         """Nothing of this release is to be started any more."""
-        self._fleet.zygotes.pop(zygote.name, None)
+        self._state.releases.zygotes.pop(zygote.name, None)
         await zygote.retire()
         self._retired.append(zygote)
 
     async def tidy(self) -> None:
         """Let go of what no live release and no replica needs."""
-        desired = self._fleet.desired
-        for name in self._fleet.editions.keys() - desired.needed():
-            del self._fleet.editions[name]
-        used = {edition.zygote.name for edition in self._fleet.editions.values()}
-        used.update(zygotes_in_use(desired, self._fleet.observed))
-        for name in [name for name in self._fleet.zygotes if name not in used]:
-            await self.retire(self._fleet.zygotes[name])
+        desired = self._state.desired
+        for name in self._state.releases.by_name.keys() - desired.needed():
+            del self._state.releases.by_name[name]
+        used = {loaded.zygote.name for loaded in self._state.releases.by_name.values()}
+        used.update(zygotes_in_use(desired, self._state.observed))
+        for name in [name for name in self._state.releases.zygotes if name not in used]:
+            await self.retire(self._state.releases.zygotes[name])
         await self.close_idle()
 
     async def close_idle(self) -> None:
@@ -174,7 +175,7 @@ class Editions:
 
     def all(self) -> list[ZygoteClient]:
         """Of all zygotes that live, or may."""
-        return [*self._fleet.zygotes.values(), *self._retired, *self._loading]
+        return [*self._state.releases.zygotes.values(), *self._retired, *self._loading]
 
     def look(self) -> list[tuple[str, str]]:
         """See whether every zygote answers; what has happened to them, as `ZygoteClient.look` says it."""
@@ -193,8 +194,8 @@ class Editions:
 
     def _forget(self) -> None:
         """What was let go of is not closed after that: the sockets at which it is found are the next supervisor's."""
-        self._fleet.editions.clear()
-        self._fleet.zygotes.clear()
+        self._state.releases.by_name.clear()
+        self._state.releases.zygotes.clear()
         self._loading.clear()
         self._retired.clear()
 

@@ -1,4 +1,4 @@
-"""Restarts that a person asks for: of the same code, with all that is read at import read anew.
+"""Restarter that a person asks for: of the same code, with all that is read at import read anew.
 
 A fresh zygote imports the release from its copy, so nothing that was not deployed becomes live. It is there before
 anything is touched: if it cannot be made, as with a mistake in a file of settings, what runs goes on. Other services of
@@ -20,9 +20,10 @@ from fissile.names import ServiceName, SetName
 from fissile.orchestrator.restart_rules import Read, asleep, behind, imported_anew
 from fissile.releases.installed import installed, is_uvs, path_now, working_folder
 from fissile.releases.packages import Installed, Missing, differences, from_here, gone, listed, way_back
-from fissile.supervisor.doors import Doors
-from fissile.supervisor.editions import Editions
-from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.listeners import Listeners
+from fissile.supervisor.loaded_release import LoadedRelease
+from fissile.supervisor.loader import ReleaseLoader
+from fissile.supervisor.state import SupervisorState
 from fissile.supervisor.status import RestartOrder
 
 
@@ -60,13 +61,20 @@ class Office(Protocol):
         ...
 
 
-class Restarts:
+class Restarter:
     """Of one application. preparing: held while a release is imported that is to be deployed."""
 
-    def __init__(self, fleet: Fleet, editions: Editions, doors: Doors, office: Office, preparing: asyncio.Lock) -> None:
-        self._fleet = fleet
-        self._editions = editions
-        self._doors = doors
+    def __init__(
+        self,
+        state: SupervisorState,
+        loader: ReleaseLoader,
+        listeners: Listeners,
+        office: Office,
+        preparing: asyncio.Lock,
+    ) -> None:
+        self._state = state
+        self._loader = loader
+        self._listeners = listeners
         self._office = office
         self._preparing = preparing
         self._turn = asyncio.Lock()
@@ -95,12 +103,12 @@ class Restarts:
         """
         async with self._in_turn(services, who):
             fresh = await self._fresh(services, environment, packages=packages)
-            before = {name: edition.zygote for name, (edition, _) in fresh.items()}
-            for edition, zygote in fresh.values():
-                edition.zygote = zygote
-                self._editions.take_zygote(zygote)
+            before = {name: loaded.zygote for name, (loaded, _) in fresh.items()}
+            for loaded, zygote in fresh.values():
+                loaded.zygote = zygote
+                self._loader.take_zygote(zygote)
             done: dict[ServiceName, int] = {}
-            left = asleep(self._fleet.desired, services)
+            left = asleep(self._state.desired, services)
             try:
                 for service in (one for one in services if one not in left):
                     done[service] = await self._replace(service, fresh, who, why, before=list(done))
@@ -121,7 +129,7 @@ class Restarts:
     async def _replace(
         self,
         service: ServiceName,
-        fresh: dict[str, tuple[Edition, ZygoteClient]],
+        fresh: dict[str, tuple[LoadedRelease, ZygoteClient]],
         who: str,
         why: str,
         *,
@@ -129,8 +137,8 @@ class Restarts:
     ) -> int:
         """One service's replicas; how many. before: services that were restarted already."""
         count = 0
-        for name in self._fleet.desired.sets_of(service):
-            found = fresh.get(self._fleet.desired.sets[name].release)
+        for name in self._state.desired.sets_of(service):
+            found = fresh.get(self._state.desired.sets[name].release)
             try:
                 count += await self._office.restart_set(name, who, why, found[1].name if found is not None else "")
             except StartFailed as error:
@@ -143,22 +151,22 @@ class Restarts:
 
     async def _fresh(
         self, services: list[ServiceName], environment: Environment | None, *, packages: bool
-    ) -> dict[str, tuple[Edition, ZygoteClient]]:
+    ) -> dict[str, tuple[LoadedRelease, ZygoteClient]]:
         """By release, a zygote that has imported it just now. Raises ConfigError or PackagesChanged."""
-        found: dict[str, tuple[Edition, ZygoteClient]] = {}
+        found: dict[str, tuple[LoadedRelease, ZygoteClient]] = {}
         async with self._preparing:
             try:
                 for name in self._anew(services, environment):
-                    edition = self._fleet.editions[name]
-                    found[name] = edition, await self._load(edition, environment, packages=packages)
-                for name, (edition, _) in found.items():
-                    if self._fleet.editions.get(name) is not edition:
+                    loaded = self._state.releases.by_name[name]
+                    found[name] = loaded, await self._load(loaded, environment, packages=packages)
+                for name, (loaded, _) in found.items():
+                    if self._state.releases.by_name.get(name) is not loaded:
                         raise ConfigError(
                             f"release {name} has been replaced meanwhile", remedy="see `fissile status`, and ask again"
                         )
             except BaseException:
                 for _, zygote in found.values():
-                    await self._editions.close_zygote(zygote)
+                    await self._loader.close_zygote(zygote)
                 raise
         return found
 
@@ -168,66 +176,69 @@ class Restarts:
         None where there is no copy of the code: its folder may hold other code by now. Raises ConfigError where another
         environment is wanted all the same.
         """
-        fleet = self._fleet
-        if not self._editions.keep:
+        state = self._state
+        if not self._loader.keep:
             if environment is not None:
                 raise ConfigError(
                     "what runs in the foreground has the environment that it was started with",
                     remedy="stop it with Ctrl-C, and start it in the new one; or use `fissile up`",
                 )
             return []
-        return imported_anew(fleet.desired, services, fleet.programs(), moves=environment is not None)
+        return imported_anew(state.desired, services, state.sets.programs(), moves=environment is not None)
 
-    async def _load(self, edition: Edition, environment: Environment | None, *, packages: bool) -> ZygoteClient:
-        settled = edition.zygote.load.settled
+    async def _load(self, loaded: LoadedRelease, environment: Environment | None, *, packages: bool) -> ZygoteClient:
+        settled = loaded.zygote.load.settled
         try:
-            loaded = await self._editions.load(
-                edition.settings,
-                edition.release.topology,
-                self._doors.kept,
+            found = await self._loader.load(
+                loaded.settings,
+                loaded.release.topology,
+                self._listeners.kept,
                 settled=settled,
                 environment=environment,
             )
         except ConfigError as error:
             if settled is None:
                 raise
-            raise explained(error, settled.installed, await installed_now(self._fleet, self._editions)) from None
+            raise explained(error, settled.installed, await installed_now(self._state, self._loader)) from None
         try:
-            missing = loaded.loaded.missing
+            missing = found.imported.missing
             if settled is not None and not packages:
-                check(edition.release.name, missing, settled.installed, "it is restarted with those of now")
+                check(loaded.release.name, missing, settled.installed, "it is restarted with those of now")
         except BaseException:
-            await self._editions.give_up(loaded)
+            await self._loader.give_up(found)
             raise
-        return loaded.zygote
+        return found.zygote
 
     async def _settle(self, before: dict[str, ZygoteClient]) -> None:
         """A zygote by which nothing came up is no better than the one before."""
-        used = {want.zygote for want in self._fleet.desired.sets.values()}
+        used = {want.zygote for want in self._state.desired.sets.values()}
         for name, zygote in before.items():
-            edition = self._fleet.editions.get(name)
-            if edition is None:
+            loaded = self._state.releases.by_name.get(name)
+            if loaded is None:
                 continue
-            if edition.zygote.name in used:
-                self._editions.environment = edition.zygote.environment
-            elif zygote.name in self._fleet.zygotes:
-                edition.zygote = zygote
-        await self._editions.tidy()
+            if loaded.zygote.name in used:
+                self._loader.environment = loaded.zygote.environment
+            elif zygote.name in self._state.releases.zygotes:
+                loaded.zygote = zygote
+        await self._loader.tidy()
 
     def _told(
-        self, done: dict[ServiceName, int], left: list[ServiceName], fresh: dict[str, tuple[Edition, ZygoteClient]]
+        self,
+        done: dict[ServiceName, int],
+        left: list[ServiceName],
+        fresh: dict[str, tuple[LoadedRelease, ZygoteClient]],
     ) -> Restarted:
-        fleet = self._fleet
+        state = self._state
         others = behind(
-            fleet.desired,
-            [service for service in fleet.names() if service not in done],
-            fleet.programs(),
-            {name: _read(fleet.zygote_of(name)) for name in fleet.desired.sets},
+            state.desired,
+            [service for service in state.sets.services() if service not in done],
+            state.sets.programs(),
+            {name: _read(state.releases.zygote_of(name)) for name in state.desired.sets},
             {release: _read(zygote) for release, (_, zygote) in fresh.items()},
         )
         read = {path: None for _, zygote in fresh.values() for path in zygote.load.files}
-        given = [str(fleet.zygote_of(name).environment) for one in done for name in fleet.desired.sets_of(one)]
-        shown = given[0] if given and self._editions.keep else ""
+        given = [str(state.releases.zygote_of(name).environment) for one in done for name in state.desired.sets_of(one)]
+        shown = given[0] if given and self._loader.keep else ""
         warnings = tuple(dict.fromkeys(one for _, zygote in fresh.values() for one in zygote.loaded.warnings))
         return Restarted(sum(done.values()), done, tuple(read), shown, tuple(left), tuple(others), warnings)
 
@@ -247,10 +258,10 @@ def check(release: str, missing: tuple[Missing, ...], before: Installed, consent
     )
 
 
-async def installed_now(fleet: Fleet, editions: Editions) -> Installed:
+async def installed_now(state: SupervisorState, loader: ReleaseLoader) -> Installed:
     """What is installed, as far as it is seen from here."""
-    path = await asyncio.to_thread(path_now, editions.environment.general())
-    return await asyncio.to_thread(installed, str(fleet.root), working_folder(), path=path)
+    path = await asyncio.to_thread(path_now, loader.environment.general())
+    return await asyncio.to_thread(installed, str(state.root), working_folder(), path=path)
 
 
 def lost(before: Installed, now: Installed) -> tuple[Missing, ...]:

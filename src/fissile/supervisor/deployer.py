@@ -55,11 +55,13 @@ from fissile.releases.release import FORCED, Difference, Surroundings, differenc
 from fissile.releases.store import Kept, KeptLine, Releases
 from fissile.settings.load import load
 from fissile.settings.schema import Settings
-from fissile.supervisor.doors import Doors
-from fissile.supervisor.editions import COPIES, Editions
-from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.listeners import Listeners
+from fissile.supervisor.loaded_release import LoadedRelease
+from fissile.supervisor.loader import COPIES, ReleaseLoader
 from fissile.supervisor.migrations import Launch, Migrations
-from fissile.supervisor.restarts import check, explained, installed_now, lost
+from fissile.supervisor.outcomes import Outcome as Outcome
+from fissile.supervisor.restarter import check, explained, installed_now, lost
+from fissile.supervisor.state import SupervisorState
 
 LOOK_SECONDS = 0.05
 HISTORY_MAX = 1000
@@ -89,22 +91,6 @@ class Deploy(msgspec.Struct, frozen=True):
     code: tuple[str, ...] = ()
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """How a rollout ended, or that it goes on. done: whether all requests are with the later release.
-
-    undecided: why a person has to decide whether it goes on; "": nobody has to. last_lines: what a process of `service`
-    had printed that did not come up, where that was why.
-    """
-
-    number: int
-    over: bool
-    done: bool
-    reason: str
-    undecided: str = ""
-    service: str = ""
-    last_lines: tuple[str, ...] = ()
-
-
 class Office(Launch, Protocol):
     """What is needed of the supervisor."""
 
@@ -128,15 +114,17 @@ class Office(Launch, Protocol):
 class Rollouts:
     """Of one application."""
 
-    def __init__(self, fleet: Fleet, store: Releases, editions: Editions, doors: Doors, office: Office) -> None:
-        self._fleet = fleet
+    def __init__(
+        self, state: SupervisorState, store: Releases, loader: ReleaseLoader, listeners: Listeners, office: Office
+    ) -> None:
+        self._state = state
         self._store = store
-        self._editions = editions
-        self._doors = doors
+        self._loader = loader
+        self._listeners = listeners
         self._office = office
         self.preparing = asyncio.Lock()
         # The application's folder, by what is being deployed.
-        self._root = fleet.root
+        self._root = state.root
         # One rollout is over, with all that was closed for it, before the next makes anything.
         self._turn = asyncio.Lock()
         self.migrations = Migrations(office)
@@ -168,26 +156,26 @@ class Rollouts:
                 settings, topology = await self._what(order)
                 self._prepared = {settings.root}
             taken = False
-            edition: Edition | None = None
+            loaded: LoadedRelease | None = None
             try:
-                loaded = await self._load(settings, topology, order)
-                edition = await self._editions.check_programs(loaded)
-                found = await self._begin(edition, order)
-                taken = found.rollout is not None or self._fleet.editions.get(found.release) is edition
-                return found
+                found = await self._load(settings, topology, order)
+                loaded = await self._loader.check_programs(found)
+                deploy = await self._begin(loaded, order)
+                taken = deploy.rollout is not None or self._state.releases.by_name.get(deploy.release) is loaded
+                return deploy
             finally:
                 self._prepared = set()
                 if not taken:
-                    if edition is not None:
-                        await self._editions.give_up(edition)
-                    self._store.forget(settings, self._fleet.roots())
+                    if loaded is not None:
+                        await self._loader.give_up(loaded)
+                    self._store.forget(settings, self._state.code_folders())
 
     async def rollback(self, order: DeployOrder) -> Deploy | None:
         """Back to the release before the one that serves; None where a rollout under way is given up instead.
 
         Raises ConfigError where there is none.
         """
-        found = back_to(self._fleet.desired, order.release)
+        found = back_to(self._state.desired, order.release)
         if found.release:
             return await self.deploy(msgspec.structs.replace(order, release=found.release))
         if found.gives_up:
@@ -207,12 +195,12 @@ class Rollouts:
 
         everywhere: in the copies of all releases. at_once: also what was not there at the last look.
         """
-        roots = None if everywhere else self._fleet.roots() | self._prepared
+        roots = None if everywhere else self._state.code_folders() | self._prepared
         moved = await asyncio.to_thread(self._store.gather, roots, at_once=at_once)
         moved = [path for path in moved if path not in self._moved]
         if moved and len(self._moved) < TOLD_MAX:
             self._moved.update(moved)
-            root = self._fleet.root
+            root = self._state.root
             self._office.say(f"moved to {root}, because every release shares it: {', '.join(moved)}")
 
     def kept(self) -> list[KeptLine]:
@@ -225,7 +213,7 @@ class Rollouts:
 
     def outcome(self, number: int) -> Outcome:
         """How a rollout ended, or that it goes on. Raises InvalidArgument where there is none."""
-        rollout = self._fleet.desired.rollout
+        rollout = self._state.desired.rollout
         if rollout is not None and rollout.number == number:
             done = rollout.stage is Stage.PROMOTED
             undecided = self.waits if self._undecided and rollout.stage is Stage.CANARY else ""
@@ -242,8 +230,8 @@ class Rollouts:
 
     async def _what(self, order: DeployOrder) -> tuple[Settings, str]:
         """The settings, with a copy of the code as their folder, and the topology. Raises ConfigError."""
-        fleet = self._fleet
-        self._root = fleet.root
+        state = self._state
+        self._root = state.root
         if order.release:
             kept = self._store.find(order.release)
             await self.gather()
@@ -251,13 +239,13 @@ class Rollouts:
             await asyncio.to_thread(self._store.relink, settings)
             return settings, order.topology or kept.release.topology
         self._root = await asyncio.to_thread(self._folder)
-        settings = self._reread(msgspec.structs.replace(fleet.settings, root=str(self._root)))
+        settings = self._reread(msgspec.structs.replace(state.releases.settings, root=str(self._root)))
         await self.gather()  # so that the copy has links to it
-        with self._editions.does(COPIES):
+        with self._loader.does(COPIES):
             copied = await asyncio.to_thread(self._store.copy, settings)
         return copied, order.topology or self._newest().release.topology
 
-    async def _load(self, settings: Settings, topology: str, order: DeployOrder) -> Edition:
+    async def _load(self, settings: Settings, topology: str, order: DeployOrder) -> LoadedRelease:
         """Import what is to be deployed. Raises ConfigError, or PackagesChanged for an earlier release."""
         kept = self._store.find(order.release) if order.release else None
         release = kept.release if kept is not None else self._newest().release
@@ -267,25 +255,25 @@ class Rollouts:
             forced = {"": f"{time.time():.6f}"}
         environment = sent(order.environment, "deploy --update-env")
         try:
-            found = await self._editions.load(
-                settings, topology, self._doors.kept, forced=forced, environment=environment, root=self._root
+            found = await self._loader.load(
+                settings, topology, self._listeners.kept, forced=forced, environment=environment, root=self._root
             )
         except ConfigError as error:
             if kept is None:
                 raise
-            raise explained(error, kept.installed, await installed_now(self._fleet, self._editions)) from None
+            raise explained(error, kept.installed, await installed_now(self._state, self._loader)) from None
         try:
             if kept is not None and not (order.packages or order.plan):
-                check(kept.name, differences(kept.installed, found.loaded.installed), kept.installed, ROLLED_BACK)
+                check(kept.name, differences(kept.installed, found.imported.installed), kept.installed, ROLLED_BACK)
         except BaseException:
-            await self._editions.give_up(found)
+            await self._loader.give_up(found)
             raise
         return found
 
     async def lost(self) -> dict[str, tuple[str, ...]]:
         """By release that is kept, which packages it would miss."""
         found: dict[str, tuple[str, ...]] = {}
-        now = await installed_now(self._fleet, self._editions)
+        now = await installed_now(self._state, self._loader)
         for line in self.kept():
             with suppress(ConfigError):
                 kept = await asyncio.to_thread(self._store.find, line.name)
@@ -294,148 +282,148 @@ class Rollouts:
 
     def _stale(self) -> tuple[str, ...]:
         """The files of settings that are not as what runs has read them."""
-        fleet = self._fleet
-        zygotes = {fleet.zygote_of(name) for name in fleet.desired.sets if not fleet.command(name)}
-        found = [changed(one.load.files, one.files_now(fleet.root)) for one in zygotes]
+        state = self._state
+        zygotes = {state.releases.zygote_of(name) for name in state.desired.sets if not state.sets.is_program(name)}
+        found = [changed(one.load.files, one.files_now(state.root)) for one in zygotes]
         return tuple(sorted({path for paths in found for path in paths}))
 
     def _reread(self, settings: Settings) -> Settings:
         """The settings as their file has them now."""
         found = load(Path(settings.root) / settings.file, settings.profile or None) if settings.file else settings
-        return msgspec.structs.replace(found, named=str(self._fleet.named))
+        return msgspec.structs.replace(found, named=str(self._state.named))
 
     def _folder(self) -> Path:
         """The application's folder, by the link that it was named by. Raises ConfigError."""
-        root = Path(os.path.realpath(self._fleet.named))
+        root = Path(os.path.realpath(self._state.named))
         if not root.is_dir():
-            raise ConfigError(f"{self._fleet.named} leads to {root}, which is not there", remedy="switch the link")
+            raise ConfigError(f"{self._state.named} leads to {root}, which is not there", remedy="switch the link")
         os.chdir(root)  # the folder that it led to before may be removed
         return root
 
     async def _move(self) -> None:
         """The application's folder is the one that is deployed: all that is no code is there from now on."""
         root = self._root
-        if root == self._fleet.root:
+        if root == self._state.root:
             return
-        self._office.say(f"{self._fleet.named} leads to {root} now")
-        self._fleet.root = root
+        self._office.say(f"{self._state.named} leads to {root} now")
+        self._state.root = root
         self._store.move(root)
-        self._fleet.state.show_in(root)
+        self._state.folder.show_in(root)
         await self.gather()
 
-    async def load_kept(self, name: str) -> Edition:
+    async def load_kept(self, name: str) -> LoadedRelease:
         """A release that is wanted, though its zygote is gone. Raises ConfigError."""
         kept = self._store.find(name)
         settings = self._reread(self._store.settings(kept))
         await asyncio.to_thread(self._store.relink, settings)
-        found = await self._editions.load(
+        found = await self._loader.load(
             settings, kept.release.topology, {}, settled=Settled(kept.release, kept.installed)
         )
         if found.zygote.strange:
             self._office.say(f"warning: {found.zygote.strange}")
         return found
 
-    def _newest(self) -> Edition:
+    def _newest(self) -> LoadedRelease:
         """The release that a deploy is compared with."""
-        return self._fleet.editions[newest_release(self._fleet.desired)]
+        return self._state.releases.by_name[newest_release(self._state.desired)]
 
-    async def _begin(self, edition: Edition, order: DeployOrder) -> Deploy:
-        deploy = self._compared(edition, order)
+    async def _begin(self, loaded: LoadedRelease, order: DeployOrder) -> Deploy:
+        deploy = self._compared(loaded, order)
         if order.plan:
-            code = await asyncio.to_thread(self._store.told, edition.settings)
+            code = await asyncio.to_thread(self._store.told, loaded.settings)
             return msgspec.structs.replace(deploy, code=code)
         await self._clear_the_way(order)
         async with self._turn:
             # What was waited for may have become the release that serves.
-            deploy = self._compared(edition, order)
+            deploy = self._compared(loaded, order)
             await self._move()
-            if edition.release.name == self._fleet.desired.current.name:
-                await self._only_scale(edition, order)
+            if loaded.release.name == self._state.desired.current.name:
+                await self._only_scale(loaded, order)
                 if order.release:
                     return deploy
-                unnamed = await asyncio.to_thread(self._store.unnamed, edition.settings)
+                unnamed = await asyncio.to_thread(self._store.unnamed, loaded.settings)
                 stale = await asyncio.to_thread(self._stale)
                 return msgspec.structs.replace(deploy, stale=stale, warnings=(*deploy.warnings, *unnamed))
-            return msgspec.structs.replace(deploy, rollout=await self._roll(edition, order))
+            return msgspec.structs.replace(deploy, rollout=await self._roll(loaded, order))
 
-    def _compared(self, edition: Edition, order: DeployOrder) -> Deploy:
+    def _compared(self, loaded: LoadedRelease, order: DeployOrder) -> Deploy:
         """What a deploy would do to the release that serves. Raises ConfigError or ContractBroken."""
         earlier = self._newest()
         check_expected(order, earlier.release.name)
-        found = difference(earlier.release, edition.release, self._around(earlier, edition))
-        check_contracts(order, found, earlier.spec, edition.spec)
+        found = difference(earlier.release, loaded.release, self._around(earlier, loaded))
+        check_contracts(order, found, earlier.spec, loaded.spec)
         told = (
-            *self._strange(edition, order),
-            *deploy_warnings(order, found, earlier.spec, edition.spec),
-            *self._different(earlier, edition),
+            *self._strange(loaded, order),
+            *deploy_warnings(order, found, earlier.spec, loaded.spec),
+            *self._different(earlier, loaded),
         )
-        return Deploy(None, edition.release.name, earlier.release.name, edition.release.topology, found, told)
+        return Deploy(None, loaded.release.name, earlier.release.name, loaded.release.topology, found, told)
 
-    def _around(self, earlier: Edition, edition: Edition) -> Surroundings:
+    def _around(self, earlier: LoadedRelease, loaded: LoadedRelease) -> Surroundings:
         """What decides whether a break can meet a caller."""
-        callers = self._fleet.outside
-        callers.watch(self._fleet.methods())
-        return Surroundings(callers.calls, frozenset(in_place(earlier.spec, edition.spec)), time.time())
+        callers = self._state.callers
+        callers.watch(self._state.releases.methods())
+        return Surroundings(callers.calls, frozenset(in_place(earlier.spec, loaded.spec)), time.time())
 
-    def _different(self, earlier: Edition, edition: Edition) -> Iterable[str]:
+    def _different(self, earlier: LoadedRelease, loaded: LoadedRelease) -> Iterable[str]:
         """What was seen in calls within a process that cross a wire from now on, and would be different then."""
         builds = earlier.release.builds.items()
-        seen = {service: self._fleet.differences.of(service, build.name) for service, build in builds}
-        return split_warnings(earlier.release, edition.release, seen)
+        seen = {service: self._state.differences.of(service, build.name) for service, build in builds}
+        return split_warnings(earlier.release, loaded.release, seen)
 
-    def _strange(self, edition: Edition, order: DeployOrder) -> Iterable[str]:
+    def _strange(self, loaded: LoadedRelease, order: DeployOrder) -> Iterable[str]:
         """What has changed around the code of an earlier release since it ran."""
-        if not order.release or order.topology is not None or order.release == edition.release.name:
+        if not order.release or order.topology is not None or order.release == loaded.release.name:
             return
         kept = self._store.find(order.release)
-        missing = listed(differences(kept.installed, edition.loaded.installed))
-        yield strangeness(kept.release, edition.release, missing)
+        missing = listed(differences(kept.installed, loaded.imported.installed))
+        yield strangeness(kept.release, loaded.release, missing)
 
     async def _clear_the_way(self, order: DeployOrder) -> None:
         """One rollout at a time: an older one that is undecided is given up, one that is decided is waited for."""
-        while self._fleet.desired.rollout is not None:
-            if (number := gives_way(self._fleet.desired)) is not None:
+        while self._state.desired.rollout is not None:
+            if (number := gives_way(self._state.desired)) is not None:
                 with suppress(ChangeRefused):  # it was decided just now
                     await self.abort(number, who=order.who, why="a newer deploy takes its place")
             await self._office.next_step()
 
-    async def _only_scale(self, edition: Edition, order: DeployOrder) -> None:
+    async def _only_scale(self, loaded: LoadedRelease, order: DeployOrder) -> None:
         """The same builds: what the file says of replica counts is applied to what runs."""
-        fleet, name = self._fleet, edition.release.name
-        before = fleet.editions[name]
-        for act in rescalings(fleet.desired, before.spec, edition.spec):
+        state, name = self._state, loaded.release.name
+        before = state.releases.by_name[name]
+        for act in rescalings(state.desired, before.spec, loaded.spec):
             await self._office.change(Change(order.who, act, order.why or "the settings say so"))
         # What runs goes on from the copy that it was started from.
-        if edition.settings.differs(before.settings):
-            await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
-            await self._doors.open(edition, 0)
-            await edition.zygote.keep_just(dict(self._doors.kept))
-            self._editions.take(edition)
-            await self._editions.tidy()
+        if loaded.settings.differs(before.settings):
+            await asyncio.to_thread(self._store.record, loaded.release, loaded.settings, loaded.imported.installed)
+            await self._listeners.open(loaded, 0)
+            await loaded.zygote.keep_just(dict(self._listeners.kept))
+            self._loader.take(loaded)
+            await self._loader.tidy()
 
-    async def _roll(self, edition: Edition, order: DeployOrder) -> int:
+    async def _roll(self, loaded: LoadedRelease, order: DeployOrder) -> int:
         """Record the rollout; from now on it is performed. Its number."""
-        fleet, name = self._fleet, edition.release.name
-        await asyncio.to_thread(self._store.record, edition.release, edition.settings, edition.loaded.installed)
-        self._editions.take(edition)
+        state, name = self._state, loaded.release.name
+        await asyncio.to_thread(self._store.record, loaded.release, loaded.settings, loaded.imported.installed)
+        self._loader.take(loaded)
         try:
             # Others may have been opened and closed since it was loaded, while the way was cleared.
-            await edition.zygote.keep_just(dict(self._doors.kept))
-            await self._doors.open(edition, 0)
-            self._office.admit(edition.loaded.services)
-            desired, spec = fleet.desired, edition.spec
-            wanted = changed_specs(desired, fleet.editions[desired.current.name].spec, spec, edition.zygote.name)
-            migrates = bool(self.migrations.pending(edition))
+            await loaded.zygote.keep_just(dict(self._listeners.kept))
+            await self._listeners.open(loaded, 0)
+            self._office.admit(loaded.imported.services)
+            desired, spec = state.desired, loaded.spec
+            wanted = changed_specs(desired, state.releases.by_name[desired.current.name].spec, spec, loaded.zygote.name)
+            migrates = bool(self.migrations.pending(loaded))
             rollout = rollout_to(spec, order, desired, wanted, migrates=migrates, now=time.time())
             await self._office.change(Change(order.who, BeginRollout(rollout), rollout.reason), secrets=True)
         except BaseException:
-            if fleet.desired.rollout is None:
-                del fleet.editions[name]
-                await self._doors.close_unused()
+            if state.desired.rollout is None:
+                del state.releases.by_name[name]
+                await self._listeners.close_unused()
                 await self._office.dismiss()
             raise
         if order.environment:
-            self._editions.environment = edition.zygote.environment
+            self._loader.environment = loaded.zygote.environment
         self._begun.set()
         return rollout.number
 
@@ -446,7 +434,7 @@ class Rollouts:
         while True:
             pause = LOOK_SECONDS
             try:
-                if await (self._look() if self._fleet.desired.rollout is not None else self._idle()):
+                if await (self._look() if self._state.desired.rollout is not None else self._idle()):
                     continue
             except ChangeRefused:
                 pass  # somebody was faster: what is next now?
@@ -468,16 +456,16 @@ class Rollouts:
         with suppress(TimeoutError):
             async with asyncio.timeout(IDLE_SECONDS):
                 await self._begun.wait()
-        await self._editions.close_idle()
+        await self._loader.close_idle()
         return True
 
     async def _look(self) -> bool:
         """Perform the next step, if there is one."""
-        fleet = self._fleet
-        rollout = fleet.desired.rollout
+        state = self._state
+        rollout = state.desired.rollout
         assert rollout is not None
         await self._migrate(rollout)
-        found = next_step(fleet.app, self._migrated(rollout), time.time())
+        found = next_step(state.app, self._migrated(rollout), time.time())
         self.waits, self._undecided = str(found.waits or ""), found.undecided
         self.waits_kind = found.waits.kind if found.waits is not None else ""
         change = found.change
@@ -500,7 +488,7 @@ class Rollouts:
         if not isinstance(why, DoesNotComeUp | Dies):
             return
         for name in rollout.specs:
-            if service_of(name) == why.service and (lines := self._fleet.lines_of(name, str(why))):
+            if service_of(name) == why.service and (lines := self._state.output.of_set(name, str(why))):
                 self._last_lines = (rollout.number, why.service, lines)
 
     def _printed(self, number: int) -> tuple[str, tuple[str, ...]]:
@@ -513,8 +501,8 @@ class Rollouts:
         number, task = self._migrating or (0, None)
         if rollout.stage is Stage.MIGRATING:
             if number != rollout.number:
-                edition = self._fleet.editions[rollout.later.name]
-                self._migrating = rollout.number, asyncio.create_task(self.migrations.run_all(edition))
+                loaded = self._state.releases.by_name[rollout.later.name]
+                self._migrating = rollout.number, asyncio.create_task(self.migrations.run_all(loaded))
             return
         if task is not None:
             task.cancel()
@@ -533,29 +521,29 @@ class Rollouts:
         return trouble.trouble if trouble is not None else ""
 
     async def _end(self, rollout: Rollout, change: Change) -> None:
-        fleet = self._fleet
+        state = self._state
         moved = rollout.stage is Stage.PROMOTED
-        gone = fleet.desired.leaving()
+        gone = state.desired.leaving()
         why = str(change.why)
         await self._office.change(change)
         self._outcomes[rollout.number] = Outcome(rollout.number, True, moved, why, "", *self._printed(rollout.number))
         self._outcomes.pop(rollout.number - OUTCOMES_MAX, None)  # the journal has those before
         self.waits, self.waits_kind, self._undecided = "", "", False
         await self._office.dismiss()
-        await self._doors.close_unused()
+        await self._listeners.close_unused()
         for name in gone:  # after that, nobody looks them up any more
-            fleet.forget_lines(name)
-        fleet.app.forget(gone)
+            state.output.forget_set(name)
+        state.app.forget(gone)
         await self.gather()
-        await self._editions.tidy()
-        fleet.app.canary.forget()
-        edition = fleet.editions[fleet.desired.current.name]
-        serving = {release.name for release in fleet.desired.releases()}
+        await self._loader.tidy()
+        state.app.canary.forget()
+        loaded = state.releases.by_name[state.desired.current.name]
+        serving = {release.name for release in state.desired.releases()}
         if moved:
             with suppress(ConfigError):  # on a full disk nobody can go back to it, but it serves
                 await asyncio.to_thread(self._store.serve, rollout.later.name)
         # A service that did not change still reads from the copy that it was started from.
-        used = fleet.roots() | self._prepared
-        await asyncio.to_thread(self._store.prune, edition.settings.releases.keep, serving, used)
+        used = state.code_folders() | self._prepared
+        await asyncio.to_thread(self._store.prune, loaded.settings.releases.keep, serving, used)
         what = "is done" if moved else "was taken back"
         self._office.say(f"rollout {rollout.number} {what}: {why}")

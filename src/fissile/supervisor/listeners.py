@@ -11,21 +11,22 @@ from typing import Any
 from fissile.errors import ConfigError
 from fissile.machine.sockets import listen_public, listen_tcp, listen_unix, remove_unix
 from fissile.machine.zygote.client import ZygoteClient
-from fissile.names import ServiceName, SetName
+from fissile.names import SetName
 from fissile.orchestrator.routes import needed_slots
-from fissile.supervisor.fleet import Edition, Fleet
+from fissile.supervisor.loaded_release import LoadedRelease
 from fissile.supervisor.service import Service
+from fissile.supervisor.state import SupervisorState
 
 
-class Doors:
-    """Opens the sockets of a fleet, and closes those that nobody needs any more.
+class Listeners:
+    """Opens the listening sockets of an application, and closes those that nobody needs any more.
 
     zygotes: all of them: each keeps a copy, so that one is enough for the next supervisor.
     kept: by name, as a zygote keeps them: "gateway SERVICE", "public COMPONENT", "slot SET.NUMBER".
     """
 
-    def __init__(self, fleet: Fleet, zygotes: Callable[[], list[ZygoteClient]]) -> None:
-        self._fleet = fleet
+    def __init__(self, state: SupervisorState, zygotes: Callable[[], list[ZygoteClient]]) -> None:
+        self._state = state
         self._zygotes = zygotes
         self.kept: dict[str, socket.socket] = {}
         self._shared: dict[str, Service] = {}
@@ -39,18 +40,18 @@ class Doors:
         for label, sock in list(self.kept.items()):
             await self._tell(label, sock)
 
-    async def open(self, edition: Edition, first_port: int | None, before_port: int = 0) -> None:
+    async def open(self, loaded: LoadedRelease, first_port: int | None, before_port: int = 0) -> None:
         """Make the sockets of a release, but for those that there are.
 
         first_port: of the page that people open; None: the usual one, 0: any. before_port: that which it had, and gets
         again where no other is asked for. Raises ConfigError where a port is taken; then nothing was made.
         """
-        loaded, before = edition.loaded, dict(self.kept)
+        before = dict(self.kept)
         made: dict[SetName, Service] = {}
         try:
-            for name, set_name in edition.spec.sets.items():
-                settings, components = edition.settings.service(name), loaded.services[name]
-                http = tuple(component for component in components if component in loaded.http)
+            for name, set_name in loaded.spec.sets.items():
+                settings, components = loaded.settings.service(name), loaded.imported.services[name]
+                http = tuple(component for component in components if component in loaded.imported.http)
                 service = made[set_name] = Service(set_name, name, components, http, settings)
                 setting = f"`port` under [services.{name}]"
                 if settings.command and settings.ports == "inherited":
@@ -60,7 +61,7 @@ class Doors:
                     service.gateway = self._kept(f"gateway {name}", listen_tcp, settings.port, purpose, setting)
             port = first_port
             by_name = {service.name: service for service in made.values()}
-            for page, name in pages(edition):
+            for page, name in loaded.public_listeners():
                 own = by_name[name].settings.port if page == name else 0
                 by_name[name].public[page] = self._kept(f"public {page}", _listen, page, port, own, before_port)
                 port = before_port = 0
@@ -74,14 +75,14 @@ class Doors:
             service.slots, service.ports = known.slots, known.ports
             if known is service:
                 self._find_slots(service)
-        edition.sets = made
+        loaded.sets = made
         for label, sock in list(self.kept.items()):
             if label not in before:
                 await self._tell(label, sock)
 
-    def port_of(self, edition: Edition) -> int:
+    def port_of(self, loaded: LoadedRelease) -> int:
         """Of the page that people open; 0: there is none."""
-        first = next((page for page, _ in pages(edition)), None)
+        first = next((page for page, _ in loaded.public_listeners()), None)
         sock = self.kept.get(f"public {first}")
         return int(sock.getsockname()[1]) if sock is not None else 0
 
@@ -108,7 +109,7 @@ class Doors:
         if found is None:
             label = f"{service.set}.{number}"
             found = service.slots[number] = listen_unix(
-                self._fleet.state.socket_path(label), self._fleet.state.socket_mode
+                self._state.folder.socket_path(label), self._state.folder.socket_mode
             )
             self.kept[f"slot {label}"] = found
             await self._tell(f"slot {label}", found)
@@ -118,24 +119,24 @@ class Doors:
         """Where the sockets of slots are: replica set and slot, by path."""
         labels = [label.removeprefix("slot ") for label in self.kept if label.startswith("slot ")]
         return {
-            self._fleet.state.socket_path(label): (_set_of(label), int(label.rpartition(".")[2])) for label in labels
+            self._state.folder.socket_path(label): (_set_of(label), int(label.rpartition(".")[2])) for label in labels
         }
 
     async def renew(self, name: SetName, number: int) -> None:
         """A new socket for a slot whose own was removed for good: for the next replica there. Raises OSError."""
         await self._close(f"slot {name}.{number}")
-        service = self._fleet.sets.get(name)
+        service = self._state.sets.live().get(name)
         if service is not None:
             service.slots.pop(number, None)
             await self.slot(service, number)
 
     async def tidy(self) -> None:
         """Close the sockets of slots that nobody needs any more."""
-        for name, service in self._fleet.sets.items():
-            want = self._fleet.desired.sets.get(name)
+        for name, service in self._state.sets.live().items():
+            want = self._state.desired.sets.get(name)
             if len(service.slots) <= 1 or want is None:
                 continue
-            found = self._fleet.observed.replica_set(name)
+            found = self._state.observed.replica_set(name)
             used = needed_slots(want, found)
             for slot in [slot for slot in service.slots if slot not in used]:
                 found.slots.pop(slot, None)
@@ -144,7 +145,7 @@ class Doors:
 
     async def _close_slot(self, label: str) -> None:
         await self._close(f"slot {label}")
-        remove_unix(self._fleet.state.socket_path(label))
+        remove_unix(self._state.folder.socket_path(label))
 
     async def _close(self, label: str) -> None:
         sock = self.kept.pop(label, None)
@@ -156,11 +157,11 @@ class Doors:
 
     async def close_unused(self) -> None:
         """Close what belongs to no live release."""
-        live = {name for release in self._fleet.desired.releases() for name in release.sets.values()}
+        live = {name for release in self._state.desired.releases() for name in release.sets.values()}
         self._shared = {name: service for name, service in self._shared.items() if name in live}
         for label in [label for label in self.kept if label.startswith("slot ") and _set_of(label) not in live]:
             await self._close_slot(label.removeprefix("slot "))
-        releases = [self._fleet.made(release.name) for release in self._fleet.desired.releases()]
+        releases = [self._state.releases.made(release.name) for release in self._state.desired.releases()]
         services = [service for made in releases for service in made.values()]
         used = {f"gateway {service.name}" for service in services if service.gateway is not None}
         used |= {f"public {label}" for service in services for label in service.public}
@@ -177,16 +178,6 @@ class Doors:
 def _set_of(label: str) -> SetName:
     """The replica set that a slot's socket belongs to."""
     return SetName(label.removeprefix("slot ").rpartition(".")[0])
-
-
-def pages(edition: Edition) -> list[tuple[str, ServiceName]]:
-    """The public doors of a release with their services, the one that people open first.
-
-    Of components that is the last in start order: nobody else calls it. ASGI and WSGI applications follow in the order
-    of fissile.toml.
-    """
-    found = [(component, edition.service_of[component]) for component in reversed(edition.loaded.http)]
-    return found + [(name, name) for name in edition.loaded.services if edition.settings.service(name).guest]
 
 
 def _listen(page: str, asked: int | None, own: int, before: int) -> socket.socket:
