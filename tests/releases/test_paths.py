@@ -2,8 +2,8 @@
 
 import pytest
 
-from fissile.releases.slicing.paths import Claims, Reads
-from fissile.releases.slicing.reading import Paths
+from fissile.releases.slicing.paths import FileClaims, FileReads
+from fissile.releases.slicing.read_analysis import ReadAnalysis
 from fissile.releases.slicing.syntax import Modules
 
 OTHERS = {
@@ -49,19 +49,19 @@ IN_SHOP = {path for path in FILES if path.startswith("shop/")}
 PAGES = {"shop/pages/cart.html", "pages/index.html"}
 
 
-def reads(text: str, head: str = HEAD, others: dict[str, str] = OTHERS) -> tuple[Reads, set[str]]:
+def reads(text: str, head: str = HEAD, others: dict[str, str] = OTHERS) -> tuple[FileReads, set[str]]:
     """Of the last statement of a module, and the files that it means."""
     files = {path: source.encode() for path, source in {**others, "shop/cart.py": head + text}.items()}
     modules = Modules(files)
-    paths = Paths(modules)
+    paths = ReadAnalysis(modules)
     module = modules.get("shop.cart")
     assert module is not None
-    found = Reads()
+    found = FileReads()
     begin = head.count("\n")
     for statement in module.statements:
         if statement.node.lineno > begin:
             found.add(paths.reads(module, statement))
-    claims = Claims(found, {"", "shop", "shop/deep"})
+    claims = FileClaims(found, {"", "shop", "shop/deep"})
     return found, {path for path in FILES if claims.may_read(path)}
 
 
@@ -158,7 +158,7 @@ LOCAL = [
     ("class A:\n    F = HERE / 'rates'\n    def f(self, x):\n        return (self.F / x).read_text()\n", RATES),
     (OWN, RATES),
     ("def f(p: Path) -> Path:\n    return p\n", set[str]()),
-    ('def f():\n    """Reads prices.json, as open() does."""\n', set[str]()),
+    ('def f():\n    """FileReads prices.json, as open() does."""\n', set[str]()),
     # Several values: each of them may be meant.
     ("X = open(TWICE / 'de.json')\n", None),
     ("def f():\n    return load(HERE)\n", IN_SHOP),

@@ -372,7 +372,7 @@ def test_files_count_where_they_are_named_or_for_all_who_may_read_any():
 def test_files_count_where_settings_name_them():
     files = {"shop/prices.json": b"{}", "shop/rates/de.json": b"{}", "shop/web.py": b""}
     told, other = reading("open(config.path)"), reading("open(config.path)")
-    told.say({"path": "shop/prices.json", "more": [{"folder": "shop/rates"}], "size": 3})
+    told.add_settings({"path": "shop/prices.json", "more": [{"folder": "shop/rates"}], "size": 3})
     assert set(data_parts(files, told, [told, other])) == set(files) - {"shop/web.py"}
     assert set(data_parts(files, other, [told, other])) == set()
 

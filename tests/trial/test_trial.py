@@ -19,7 +19,7 @@ from fissile.releases.fingerprint import PAGE_FOLDERS, read_files, release_of
 from fissile.releases.release import Release, difference
 from fissile.releases.slicing.effects import Effects
 from fissile.releases.slicing.reachability import Slice, data_parts
-from fissile.releases.slicing.reading import Paths
+from fissile.releases.slicing.read_analysis import ReadAnalysis
 from fissile.releases.slicing.syntax import Modules
 from fissile.settings.load import load
 
@@ -80,7 +80,7 @@ def parts(folder: Path) -> dict[str, dict[str, str]]:
     """What the build of each service is made of, as far as it is code or data."""
     files = dict(read_files(folder))
     modules = Modules(files)
-    effects, paths = Effects(modules), Paths(modules)
+    effects, paths = Effects(modules), ReadAnalysis(modules)
     slices: dict[str, Slice] = {}
     for service, module, name in SERVICES:
         slices[service] = one = Slice(modules, effects, [(module, name) for _, module, name in SERVICES], paths)

@@ -24,6 +24,7 @@ from fissile.component.graph import Component, Graph
 from fissile.errors import ConfigError
 from fissile.names import ServiceName
 from fissile.releases.commands import EXECUTABLE, PROJECTS, SOURCES, data_server, named_files, segments
+from fissile.releases.digest import digest
 from fissile.releases.installed import installed, working_folder
 from fissile.releases.listing import DATA_SUFFIXES, SET_ASIDE, Listing, listing_of, shown, stays_within
 from fissile.releases.manifest import manifest
@@ -31,8 +32,8 @@ from fissile.releases.packages import Installed
 from fissile.releases.release import FORCED, Build, Release, build_of
 from fissile.releases.slicing.effects import Effects
 from fissile.releases.slicing.imports import imported
-from fissile.releases.slicing.reachability import Slice, data_parts, digest
-from fissile.releases.slicing.reading import Paths
+from fissile.releases.slicing.reachability import Slice, data_parts
+from fissile.releases.slicing.read_analysis import ReadAnalysis
 from fissile.releases.slicing.syntax import Modules
 from fissile.settings.schema import ServiceSettings, Settings
 
@@ -121,13 +122,13 @@ def release_of(
     return Release(name, topology, dict(services), builds, contracts, references, programs)
 
 
-Reader = tuple[Modules, Effects, Paths]
+Reader = tuple[Modules, Effects, ReadAnalysis]
 
 
 def _reader(root: Path, files: Mapping[str, bytes], settings: Settings) -> Reader:
     folders = [*_import_folders(root), *(one.folder for one in settings.services.values() if one.guest)]
     modules = Modules(files, dict.fromkeys(folders))
-    return modules, Effects(modules), Paths(modules)
+    return modules, Effects(modules), ReadAnalysis(modules)
 
 
 def _imported(root: Path, reader: Reader, settings: Settings, own: ServiceSettings) -> set[str]:
@@ -159,7 +160,7 @@ def uncounted(root: Path, settings: Settings) -> Iterator[str]:
         modules = Modules(files, dict.fromkeys(map(os.path.normpath, (*folders, *map(os.path.dirname, run)))))
         texts = [word for before, word in pairwise(["", *words]) if before == "-m" or "." in word or ":" in word]
         begun = [one for one in modules if modules.path(one) in run]
-        run |= imported(modules, Effects(modules), Paths(modules), [*texts, *begun])
+        run |= imported(modules, Effects(modules), ReadAnalysis(modules), [*texts, *begun])
         missing = sorted(run.difference(listing.files if listing is not None else ()))
         if missing:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -178,7 +179,9 @@ def _slices(
     found: dict[str, Slice] = {}
     for service, members in services.items():
         found[service] = one = Slice(modules, effects, classes, paths)
-        one.say([settings.service(service).environment, *(settings.components.get(name, {}) for name in members)])
+        one.add_settings(
+            [settings.service(service).environment, *(settings.components.get(name, {}) for name in members)]
+        )
         if members:
             one.run(settings.app.partition(":")[0])
         for name in members:

@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
+from fissile.releases.digest import digest
 from fissile.releases.packages import Installed, Package
-from fissile.releases.slicing.reachability import digest
 
 METADATA = (".dist-info", ".egg-info")
 PATH_SECONDS_MAX = 10.0

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from fissile.releases.slicing.reachability import digest
+from fissile.releases.digest import digest
 
 # Fissile is what brings releases back, and goes back itself with none of them.
 OURSELVES = "fissile"

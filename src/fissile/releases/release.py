@@ -11,7 +11,8 @@ import msgspec
 from fissile.component.contract import Break, Contracts, breaks
 from fissile.names import ServiceName
 from fissile.releases.callers import Calls, outside, recent
-from fissile.releases.slicing.reachability import IMPORT_ORDER, ORDER, digest
+from fissile.releases.digest import digest
+from fissile.releases.slicing.contents import IMPORT_ORDER, ORDER
 
 REASONS_MAX = 5
 # The part of a build by which it is another one though all else is as it was.

@@ -17,11 +17,11 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.releases.digest import digest
 from fissile.releases.fingerprint import LOCKS, code_files, listings_of, mode_of
 from fissile.releases.listing import Listing, is_there, shown
 from fissile.releases.manifest import MANIFEST, Item, Manifest
 from fissile.releases.private import PRIVATE_FILE, PRIVATE_FOLDER, make_folders, private, write_private
-from fissile.releases.slicing.reachability import digest
 from fissile.settings.schema import FILE_NAME, Settings
 
 BYTECODE = "__pycache__"

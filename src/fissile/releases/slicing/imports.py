@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 from fissile.releases.slicing.effects import Effects
 from fissile.releases.slicing.reachability import Slice
-from fissile.releases.slicing.reading import Paths
+from fissile.releases.slicing.read_analysis import ReadAnalysis
 from fissile.releases.slicing.syntax import Modules
 
 
-def imported(modules: Modules, effects: Effects, paths: Paths, names: Iterable[str]) -> set[str]:
+def imported(modules: Modules, effects: Effects, paths: ReadAnalysis, names: Iterable[str]) -> set[str]:
     """The files of all modules that are reached from some, with all others of the packages at the top that they are in.
 
     names: of modules, or texts that may name one.

@@ -1,8 +1,8 @@
-"""Paths that code says: what is known of them, and which files are meant.
+"""Paths in code: what is known of their values, and which files they match.
 
-A path that begins at the code's own place is exactly one file, or a folder with all below it. Where only its beginning
-is known, whatever begins so may be meant. A path that begins at the working folder is a text like any other, and meant
-by its end. What a computed part adds is taken to lie below what was known before it.
+A path that begins at the code's own place matches exactly one file, or a folder with all below it. If only its
+beginning is known, it matches whatever begins with that. A path that begins at the working folder is a text like any
+other, and matches by its end. Whatever a computed part adds is taken to lie below what was known before it.
 """
 
 import posixpath
@@ -17,56 +17,83 @@ WILDCARD = re.compile(r"[*?\[]")
 PLACEHOLDER = re.compile(r"[*?\[{%<]")
 
 
-class Known(msgspec.Struct, frozen=True):
-    """What is known of a text or a path. anchored: it begins at the application's folder. whole: else its beginning."""
+class PathValue(msgspec.Struct, frozen=True):
+    """What is known of a text or a path.
+
+    anchored: it begins at the application's folder. whole: all of it is known, not only its beginning.
+    """
 
     text: str
     anchored: bool = False
     whole: bool = True
 
 
-class Place(msgspec.Struct, frozen=True):
-    """A file, or a folder with all below it, from the application's folder; not whole: all that begins like this."""
+class PathPattern(msgspec.Struct, frozen=True):
+    """A file, or a folder with all below it, from the application's folder on.
+
+    whole: else it matches whatever begins with the path.
+    """
 
     path: str
     whole: bool = True
 
     def covers(self, path: str) -> bool:
-        """Whether a file is meant. One of another suffix is: it is named by the same path."""
+        """Whether a file matches, whatever its suffix."""
         if not self.whole:
             return path.startswith(self.path)
         return not self.path or path == self.path or path.startswith((f"{self.path}/", f"{self.path}."))
 
 
-class Reads:
-    """What a statement may read.
+class FileReads:
+    """The files that a statement may read.
 
-    places: exactly. texts: what it says beside, which may be part of a path. keys: texts by which something is looked
-    up. reads: it reads files at all. unknown: by a path of which nothing is known.
+    patterns: what its anchored paths match. texts: other texts in it, any of which may be part of a path. keys: texts
+    that are used as keys. reads: it reads files at all. unknown: by a path of which nothing is known.
     """
 
     def __init__(self) -> None:
-        self.places: set[Place] = set()
+        self.patterns: set[PathPattern] = set()
         self.texts: set[str] = set()
         self.keys: set[str] = set()
         self.reads = False
         self.unknown = False
 
-    def add(self, other: "Reads") -> None:
-        """What another statement may read as well."""
-        self.places |= other.places
+    def add_path(self, value: PathValue | None) -> None:
+        """Add a path or text that the statement uses."""
+        if value is None:
+            return
+        if not value.anchored:
+            self.texts.add(value.text)
+            return
+        self.reads = True
+        pattern = _pattern(value)
+        if pattern is None:
+            self.unknown = True
+        else:
+            self.patterns.add(pattern)
+
+    def add_unknown(self) -> None:
+        """The statement reads files by a path of which nothing is known."""
+        self.reads = self.unknown = True
+
+    def add(self, other: "FileReads") -> None:
+        """Add what another statement may read."""
+        self.patterns |= other.patterns
         self.texts |= other.texts
         self.keys |= other.keys
         self.reads |= other.reads
         self.unknown |= other.unknown
 
 
-class Claims:
-    """Which files are meant by what some code says. packages: folders with modules, whose names are in every path."""
+class FileClaims:
+    """Which files some code claims by its paths and texts.
 
-    def __init__(self, reads: Reads, packages: Collection[str]) -> None:
+    packages: folders with modules; their names are part of almost every path, and claim nothing.
+    """
+
+    def __init__(self, reads: FileReads, packages: Collection[str]) -> None:
         self._packages = packages
-        self._places = reads.places
+        self._patterns = reads.patterns
         self._words: set[str] = set()
         self._first: dict[str, list[tuple[str, ...]]] = {}
         self._last: dict[str, list[tuple[str, ...]]] = {}
@@ -85,13 +112,13 @@ class Claims:
             self._last.setdefault(parts[-1], []).append(parts)
 
     def may_read(self, path: str) -> bool:
-        """Whether the code may mean a file, or a folder above it."""
-        return any(place.covers(path) for place in self._places) or self._says(path)
+        """Whether the code may read a file, or a folder above it."""
+        return any(pattern.covers(path) for pattern in self._patterns) or self._says(path)
 
     def names(self, path: str) -> bool:
-        """Whether it is this file, or a folder other than a package's, that is meant: so it is of interest there."""
+        """Whether the code names a file, or a folder above it that is not a package."""
         return self._says(path) or any(
-            place.path.rstrip("/") not in self._packages and place.covers(path) for place in self._places
+            pattern.path.rstrip("/") not in self._packages and pattern.covers(path) for pattern in self._patterns
         )
 
     def _says(self, path: str) -> bool:
@@ -107,7 +134,7 @@ class Claims:
 
 
 def _path_texts(text: str) -> Iterator[str]:
-    """What in a text may be a path: of several words, those that look like one."""
+    """The parts of a text that may be paths: the whole, and any words in it that look like one."""
     yield text
     words = text.split()
     if len(words) > 1:
@@ -115,36 +142,21 @@ def _path_texts(text: str) -> Iterator[str]:
 
 
 def _matches(run: tuple[str, ...], parts: tuple[str, ...]) -> bool:
-    """Whether a path begins with what a text says; the end of the text may be the beginning of a name."""
+    """Whether a path begins with the parts of a text, the last of which may be the beginning of a name."""
     count = len(run)
     return len(parts) >= count and parts[: count - 1] == run[:-1] and parts[count - 1].startswith(run[-1])
 
 
-def keep(found: Reads, known: Known | None) -> None:
-    """A path or text that is used."""
-    if known is None:
-        return
-    if not known.anchored:
-        found.texts.add(known.text)
-        return
-    found.reads = True
-    place = _place(known)
-    if place is None:
-        found.unknown = True
-    else:
-        found.places.add(place)
-
-
-def is_meant(known: Known) -> bool:
-    """Whether a path from the working folder says which file or folder: not all of them."""
+def is_specific(known: PathValue) -> bool:
+    """Whether a path from the working folder tells one file or folder from the others."""
     wild = WILDCARD.search(known.text)
     if wild or not known.whole:
         return "/" in known.text[: wild.start() if wild else None].lstrip("./")
     return known.text.strip("./") != ""
 
 
-def _place(known: Known) -> Place | None:
-    """Where an anchored path leads; None: out of the application's folder."""
+def _pattern(known: PathValue) -> PathPattern | None:
+    """What an anchored path matches; None if it leads out of the application's folder."""
     text, whole = known.text, known.whole
     wild = WILDCARD.search(text)
     if wild:
@@ -160,14 +172,14 @@ def _place(known: Known) -> Place | None:
             path.pop()
         elif part not in ("", "."):
             path.append(part)
-    return Place("/".join(path) if whole else "/".join([*path, last]), whole)
+    return PathPattern("/".join(path) if whole else "/".join([*path, last]), whole)
 
 
 # -- what is known of a value --------------------------------------------------------------------------
 
 
-def joined(left: Known | None, right: Known | None) -> Known | None:
-    """As `/` and `os.path.join` do. A right side that is not known lies below the left one."""
+def joined(left: PathValue | None, right: PathValue | None) -> PathValue | None:
+    """Join as `/` and `os.path.join` do. A right side that is not known lies below the left one."""
     if left is None:
         return None
     if right is not None and (right.anchored or right.text.startswith("/")):
@@ -176,21 +188,21 @@ def joined(left: Known | None, right: Known | None) -> Known | None:
         return left if right is None or ".." not in right.text.split("/") else None
     base = "" if left.text in ("", ".") else f"{left.text.rstrip('/')}/"
     if right is None:
-        return Known(base, left.anchored, whole=False)
-    return Known(base + right.text, left.anchored, right.whole)
+        return PathValue(base, left.anchored, whole=False)
+    return PathValue(base + right.text, left.anchored, right.whole)
 
 
-def appended(left: Known | None, right: Known | None) -> Known | None:
-    """As texts are put together."""
+def appended(left: PathValue | None, right: PathValue | None) -> PathValue | None:
+    """Concatenate texts."""
     if left is None or not left.whole:
         return left
     if right is None:
-        return Known(left.text, left.anchored, whole=False)
-    return None if right.anchored else Known(left.text + right.text, left.anchored, right.whole)
+        return PathValue(left.text, left.anchored, whole=False)
+    return None if right.anchored else PathValue(left.text + right.text, left.anchored, right.whole)
 
 
-def parent(known: Known | None, levels: int = 1) -> Known | None:
-    """The folder of a path; None where it is not within the application's."""
+def parent(known: PathValue | None, levels: int = 1) -> PathValue | None:
+    """The folder of a path; None if it is not within the application's."""
     if known is None or not known.whole or WILDCARD.search(known.text):
         return None
     text = posixpath.normpath(known.text) if known.text else "."
@@ -198,21 +210,21 @@ def parent(known: Known | None, levels: int = 1) -> Known | None:
         if text in (".", "/") or text.endswith(".."):
             return None
         text = posixpath.dirname(text) or "."
-    return Known("" if text == "." else text, known.anchored)
+    return PathValue("" if text == "." else text, known.anchored)
 
 
-def renamed(known: Known | None, how: str, text: Known | None) -> Known | None:
-    """As `with_name`, `with_stem` and `with_suffix` do."""
+def renamed(known: PathValue | None, how: str, text: PathValue | None) -> PathValue | None:
+    """Rename as `with_name`, `with_stem` and `with_suffix` do."""
     if known is None or text is None or not known.whole or not text.whole or text.anchored:
         return None
     with suppress(ValueError):
-        return Known(getattr(PurePosixPath(known.text), how)(text.text).as_posix(), known.anchored)
+        return PathValue(getattr(PurePosixPath(known.text), how)(text.text).as_posix(), known.anchored)
     return None
 
 
-def until(known: Known | None, sign: str) -> Known | None:
-    """What stands before a sign."""
+def truncated_at(known: PathValue | None, sign: str) -> PathValue | None:
+    """What stands before a sign, such as that of a placeholder."""
     if known is None or sign not in known.text:
         return known
     text = known.text.partition(sign)[0]
-    return Known(text, known.anchored, whole=False) if text else None
+    return PathValue(text, known.anchored, whole=False) if text else None
