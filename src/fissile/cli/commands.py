@@ -21,7 +21,7 @@ GROUPS = {
         "scale": "",
     },
     "Ask": {"call": "", "contract diff": "contract"},
-    "Set up": {"completion": ""},
+    "Set up": {"init": "", "completion": ""},
 }
 HIDDEN = {"supervise": ""}
 # Whose JSON is an object a line.
