@@ -10,7 +10,6 @@ Sources: unix(7), socket(7), pidfd_open(2), prctl(2) for PR_SET_CHILD_SUBREAPER 
 """
 
 import os
-import select
 import socket
 import struct
 from collections.abc import Callable, Collection
@@ -19,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from fissile.machine.pidfd import ends_within, open_pidfd
 from fissile.machine.procfs import look, mark_by_limit
 
 SO_PEERPIDFD = 77
@@ -74,7 +74,7 @@ class Doorman:
         try:
             for _ in range(LOOKS_MAX):
                 line = lineage(peer.pid)
-                if handle is not None and _ended(handle):
+                if handle is not None and ends_within(handle, 0.0):
                     break
                 if line:
                     return self._judged(line)
@@ -122,15 +122,7 @@ def _held(connection: socket.socket, pid: int) -> int | None:
     """A descriptor of the peer, so that its number is nobody else's while it is open; None: the system has none."""
     with suppress(OSError):
         return connection.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
-    with suppress(OSError, AttributeError):
-        return os.pidfd_open(pid)
-    return None
-
-
-def _ended(handle: int) -> bool:
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    return bool(poll.poll(0))
+    return open_pidfd(pid)
 
 
 def _confined(pid: int) -> bool:

@@ -284,7 +284,8 @@ class Rollouts:
         """The files of settings that are not as what runs has read them."""
         state = self._state
         zygotes = {state.releases.zygote_of(name) for name in state.desired.sets if not state.sets.is_program(name)}
-        found = [changed(one.load.files, one.files_now(state.root)) for one in zygotes]
+        imports = [zygote.application for zygote in zygotes]
+        found = [changed(one.load.files, one.files_now(state.root)) for one in imports]
         return tuple(sorted({path for paths in found for path in paths}))
 
     def _reread(self, settings: Settings) -> Settings:
@@ -319,8 +320,8 @@ class Rollouts:
         found = await self._loader.load(
             settings, kept.release.topology, {}, settled=Settled(kept.release, kept.installed)
         )
-        if found.zygote.strange:
-            self._office.say(f"warning: {found.zygote.strange}")
+        if found.zygote.application.changed_packages:
+            self._office.say(f"warning: {found.zygote.application.changed_packages}")
         return found
 
     def _newest(self) -> LoadedRelease:
@@ -397,7 +398,7 @@ class Rollouts:
         if loaded.settings.differs(before.settings):
             await asyncio.to_thread(self._store.record, loaded.release, loaded.settings, loaded.imported.installed)
             await self._listeners.open(loaded, 0)
-            await loaded.zygote.keep_just(dict(self._listeners.kept))
+            await loaded.zygote.sockets.keep_only(dict(self._listeners.kept))
             self._loader.take(loaded)
             await self._loader.tidy()
 
@@ -408,7 +409,7 @@ class Rollouts:
         self._loader.take(loaded)
         try:
             # Others may have been opened and closed since it was loaded, while the way was cleared.
-            await loaded.zygote.keep_just(dict(self._listeners.kept))
+            await loaded.zygote.sockets.keep_only(dict(self._listeners.kept))
             await self._listeners.open(loaded, 0)
             self._office.admit(loaded.imported.services)
             desired, spec = state.desired, loaded.spec
@@ -423,7 +424,7 @@ class Rollouts:
                 await self._office.dismiss()
             raise
         if order.environment:
-            self._loader.environment = loaded.zygote.environment
+            self._loader.environment = loaded.zygote.application.environment
         self._begun.set()
         return rollout.number
 

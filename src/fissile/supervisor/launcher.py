@@ -83,8 +83,8 @@ class Launcher:
     async def _execute(self, service: Service, replica: Replica, fds: list[int]) -> ProcessHandle:
         """A program that knows nothing of us."""
         settings = service.settings
-        copy = Path(self._state.releases.zygote_of(service.set).root)
-        given = self._state.releases.zygote_of(service.set).environment.general()
+        copy = Path(self._state.releases.zygote_of(service.set).application.root)
+        given = self._state.releases.zygote_of(service.set).application.environment.general()
         check_program(service.name, settings, (copy, self._state.root), given)
         root = works_in(copy, self._state.root, service.name)
         folder = root / settings.folder
@@ -136,7 +136,7 @@ class Launcher:
     def _environment(self, service: Service, port: int) -> dict[str, str]:
         """What a program is told: its port, its token, where its peers are; and nobody else's secrets."""
         loaded = self._state.releases.of(service.set)
-        given = self._state.releases.zygote_of(service.set).environment
+        given = self._state.releases.zygote_of(service.set).application.environment
         names = [*loaded.imported.services, *loaded.service_of]
         found = given.general() | withheld.own(given.components(), service.name, names)
         if service.settings.user:
@@ -157,7 +157,7 @@ class Launcher:
     def _searched(self, service: Service, environment: dict[str, str]) -> dict[str, str]:
         """The environment of a program, with which it finds its code in the copy of it."""
         state = self._state
-        copy = Path(state.releases.zygote_of(service.set).root)
+        copy = Path(state.releases.zygote_of(service.set).application.root)
         roots, home, own = (state.root, Path(state.named)), works_in(copy, state.root, service.name), service.settings
         packages = environments(own.command, home / own.folder, state.root, environment)
         projects = editable(packages, roots) if home == copy else ()
@@ -169,13 +169,14 @@ class Launcher:
         zygote = self._state.releases.zygote_of(service.set) if loaded is None else loaded.zygote
         loaded = loaded or self._state.releases.of(service.set)
         settings, own = loaded.settings, loaded.settings.service(service.name)
-        config, told = zygote.loaded.config, self._state.app.told(service.set)
+        config, told = zygote.application.loaded.config, self._state.app.told(service.set)
         replica.routes = told.version
-        folder = str(Path(zygote.root) / own.folder)
+        source, root = zygote.application.load.source, zygote.application.root
+        folder = str(Path(root) / own.folder)
         return ReplicaSpec(
             application=getattr(own, own.guest) if own.guest else settings.app,
-            root=folder if own.guest else zygote.root,
-            source=str(Path(zygote.load.source) / (own.folder if own.guest else "")) if zygote.load.source else "",
+            root=folder if own.guest else root,
+            source=str(Path(source) / (own.folder if own.guest else "")) if source else "",
             service=service.name,
             set=service.set,
             slot=replica.slot,

@@ -95,7 +95,7 @@ class Listeners:
     async def _tell(self, label: str, sock: socket.socket) -> None:
         """Every zygote keeps a copy."""
         for zygote in self._zygotes():
-            await zygote.keep(label, sock)
+            await zygote.sockets.keep(label, sock)
 
     def _find_slots(self, service: Service) -> None:
         """Those that a dead supervisor has left."""
@@ -153,7 +153,7 @@ class Listeners:
             return  # somebody else was faster
         sock.close()
         for zygote in self._zygotes():
-            await zygote.drop(label)
+            await zygote.sockets.drop(label)
 
     async def close_unused(self) -> None:
         """Close what belongs to no live release."""

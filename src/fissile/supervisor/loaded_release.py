@@ -151,7 +151,7 @@ class LoadedReleases:
     def folders(self) -> set[str]:
         """The folders of code from which replicas are started."""
         loaded = {release.settings.root for release in self.by_name.values()}
-        return loaded | {zygote.root for zygote in self.zygotes.values()}
+        return loaded | {zygote.application.root for zygote in self.zygotes.values()}
 
     def methods(self) -> set[str]:
         """All that can be called now, as "Component.method"."""

@@ -87,11 +87,12 @@ class ReleaseLoader:
         zygote = self._zygote(load, self._state.folder.socket_path(f"{ZYGOTE_SOCKET}-{name}"))
         self._loading.add(zygote)
         try:
-            with self.does(f"importing {zygote.target}" if zygote.target else "reading the settings"):
+            target = zygote.application.target
+            with self.does(f"importing {target}" if target else "reading the settings"):
                 loaded = await zygote.start()
             limits = self._state.limits.resolve(settings, root or self._state.root)
             for label, sock in list(kept.items()):
-                await zygote.keep(label, sock)
+                await zygote.sockets.keep(label, sock)
         except BaseException:
             await zygote.close()
             self._loading.discard(zygote)
@@ -118,21 +119,22 @@ class ReleaseLoader:
         for refused in told:
             if isinstance(refused, BaseException):
                 for zygote in zygotes:
-                    zygote.let_go()
+                    zygote.detach()
                 raise refused
         for zygote, found in zip(zygotes, told, strict=True):
             if isinstance(found, Found):
                 adopted.append((zygote, found))
                 self._state.releases.zygotes[zygote.name] = zygote
         # The newest first: it is the one that its release is made by, where nothing else is said.
-        adopted.sort(key=lambda one: one[0].load.at, reverse=True)
+        adopted.sort(key=lambda one: one[0].application.load.at, reverse=True)
         if adopted:
-            self.environment = max((zygote.environment for zygote, _ in adopted), key=lambda one: one.since)
+            self.environment = max((zygote.application.environment for zygote, _ in adopted), key=lambda one: one.since)
         return adopted
 
     async def check_programs(self, loaded: LoadedRelease) -> LoadedRelease:
         """The same, if all its programs can be run; else it is given up. Raises ConfigError."""
-        roots, environment = (Path(loaded.settings.root), self._state.root), loaded.zygote.environment.general()
+        roots = (Path(loaded.settings.root), self._state.root)
+        environment = loaded.zygote.application.environment.general()
         try:
             await asyncio.to_thread(check_programs, loaded.settings, loaded.imported.services, roots, environment)
         except ConfigError:
@@ -189,7 +191,7 @@ class ReleaseLoader:
     def let_go(self) -> None:
         """Leave all zygotes as they are, and know of them no more."""
         for zygote in self.all():
-            zygote.let_go()
+            zygote.detach()
         self._forget()
 
     def _forget(self) -> None:

@@ -187,7 +187,7 @@ class Restarter:
         return imported_anew(state.desired, services, state.sets.programs(), moves=environment is not None)
 
     async def _load(self, loaded: LoadedRelease, environment: Environment | None, *, packages: bool) -> ZygoteClient:
-        settled = loaded.zygote.load.settled
+        settled = loaded.zygote.application.load.settled
         try:
             found = await self._loader.load(
                 loaded.settings,
@@ -217,7 +217,7 @@ class Restarter:
             if loaded is None:
                 continue
             if loaded.zygote.name in used:
-                self._loader.environment = loaded.zygote.environment
+                self._loader.environment = loaded.zygote.application.environment
             elif zygote.name in self._state.releases.zygotes:
                 loaded.zygote = zygote
         await self._loader.tidy()
@@ -236,15 +236,21 @@ class Restarter:
             {name: _read(state.releases.zygote_of(name)) for name in state.desired.sets},
             {release: _read(zygote) for release, (_, zygote) in fresh.items()},
         )
-        read = {path: None for _, zygote in fresh.values() for path in zygote.load.files}
-        given = [str(state.releases.zygote_of(name).environment) for one in done for name in state.desired.sets_of(one)]
+        read = {path: None for _, zygote in fresh.values() for path in zygote.application.load.files}
+        given = [
+            str(state.releases.zygote_of(name).application.environment)
+            for one in done
+            for name in state.desired.sets_of(one)
+        ]
         shown = given[0] if given and self._loader.keep else ""
-        warnings = tuple(dict.fromkeys(one for _, zygote in fresh.values() for one in zygote.loaded.warnings))
+        warnings = tuple(
+            dict.fromkeys(one for _, zygote in fresh.values() for one in zygote.application.loaded.warnings)
+        )
         return Restarted(sum(done.values()), done, tuple(read), shown, tuple(left), tuple(others), warnings)
 
 
 def _read(zygote: ZygoteClient) -> Read:
-    return Read(zygote.load.files, zygote.environment.block)
+    return Read(zygote.application.load.files, zygote.application.environment.block)
 
 
 def check(release: str, missing: tuple[Missing, ...], before: Installed, consent: str) -> None:

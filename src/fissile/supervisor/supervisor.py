@@ -353,7 +353,7 @@ class Supervisor:
         except BaseException as error:
             if adopted or not self._touched:
                 for zygote, _ in adopted:
-                    zygote.let_go()
+                    zygote.detach()
                 await self._let_go()
             elif not isinstance(error, asyncio.CancelledError):  # else whoever gave it up says how it is to end
                 await self.stop(drain_seconds_max=0.0)
@@ -764,7 +764,7 @@ class Supervisor:
     def _keep_output(self, name: SetName, slot: int, serial: int) -> tuple[str, ...]:
         """A process has ended that was starting: what it printed is told with why."""
         state = self._state
-        code = state.releases.zygote_of(name).root if name in state.desired.sets else ""
+        code = state.releases.zygote_of(name).application.root if name in state.desired.sets else ""
         return state.output.keep(serial, name, slot, code, state.root)
 
     def _spawn(self, work: Any) -> asyncio.Task[Any]:
@@ -831,7 +831,7 @@ class Supervisor:
         except OSError as error:
             return CannotStart(f"its log cannot be opened: {error}"), False
         self._state.output.begin(replica.serial, out)
-        root = self._state.releases.zygote_of(replica.set).root
+        root = self._state.releases.zygote_of(replica.set).application.root
         if self._keep:
             await self._rollouts.gather()  # so that it finds what others have made
         try:
