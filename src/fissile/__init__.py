@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fissile.component.context import CallContext, current
-    from fissile.component.interface import Lazy, component, interface, method
+    from fissile.component.declaration import Lazy, component, interface, method
     from fissile.errors import (
         CallError,
         Cancelled,
@@ -51,7 +51,7 @@ __all__ = [
 
 _HOMES = {
     "fissile.component.context": ("CallContext", "current"),
-    "fissile.component.interface": ("Lazy", "component", "interface", "method"),
+    "fissile.component.declaration": ("Lazy", "component", "interface", "method"),
     "fissile.errors": (
         "CallError",
         "Cancelled",

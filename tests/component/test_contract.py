@@ -10,8 +10,10 @@ import msgspec
 import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 
-from fissile.component.contract import ANSWERS, ARGUMENTS, Contracts, accepted, breaks, contracts_of, refusal
-from fissile.component.interface import component, method, read_interface
+from fissile.component.compatibility import ANSWERS, ARGUMENTS, refusal
+from fissile.component.contract import Contracts, accepted, breaks, contracts_of
+from fissile.component.declaration import component, method
+from fissile.component.interface import read_interface
 from fissile.component.values import describe
 
 # -- types: (reader, writer, what is said, or None where all is well) ---------------------------------

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET, Meta, UnsetType
 
-from fissile.component.contract import ANSWERS, ARGUMENTS, Direction, refusal
+from fissile.component.compatibility import ANSWERS, ARGUMENTS, Direction, refusal
 from fissile.component.values import describe, essence, unsupported
 from fissile.wire.codec import encode
 

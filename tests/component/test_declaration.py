@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from fissile import Application, DeclarationError, Lazy, component, interface, method
+from fissile.component.declared_errors import error_fields
 from fissile.component.failure import from_failure, to_failure
-from fissile.component.interface import error_fields
 
 T = TypeVar("T")
 
@@ -435,3 +435,10 @@ def test_what_no_annotation_names_is_a_mistake() -> None:
     assert "field 'thing' of Unfit cannot be encoded" in text
     assert "field 'what' of Unfit: its default None does not fit its type" in text
     assert "field 'level' of Leveled: its default None does not fit its type" in text
+
+
+def test_an_argument_by_its_old_name_is_told_its_new_one():
+    with pytest.raises(DeclarationError, match="keeps= is called volatile_state= now"):
+        component(keeps="carts")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'keep'"):
+        component(keep="carts")  # type: ignore[call-overload]

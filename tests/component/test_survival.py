@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from fissile.component.interface import Method, component, read_interface
+from fissile.component.declaration import component
+from fissile.component.interface import Method, read_interface
 from fissile.component.survival import difference, of_arguments, of_result
 
 

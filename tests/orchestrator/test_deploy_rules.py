@@ -177,7 +177,7 @@ def test_a_break_is_refused_with_what_to_do_about_it():
 
 
 def test_what_is_lost_in_memory_is_warned_of_where_it_starts_anew():
-    later = release("new1", keeps={"Front": "carts"})
+    later = release("new1", volatile_state={"Front": "carts"})
     anew = Difference((ServiceChange("web", "changed"),), (), ())
     assert "Front starts anew, and loses what it keeps in memory: carts" in [
         *deploy_warnings(DeployOrder(), anew, OLD, later)

@@ -5,8 +5,8 @@ import sys
 import time
 from collections.abc import AsyncIterator
 
+from fissile.component.declaration import component, method
 from fissile.component.graph import Graph
-from fissile.component.interface import component, method
 from fissile.wire.frames import FRAME_BYTES_MAX
 
 

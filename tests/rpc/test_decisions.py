@@ -1,7 +1,7 @@
 """The pure decisions of a call: balancing, retries, breakers, access."""
 
 from collections import Counter
-from math import inf
+from math import inf, nan
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from fissile.rpc.access import Access, token_digest
 from fissile.rpc.balancer import QUICK_SECONDS, choose, quickest
 from fissile.rpc.breaker import FAILURES_MAX, PAUSE_SECONDS, PAUSE_SECONDS_MAX, Breaker, BreakerState
 from fissile.rpc.liveness import Liveness, Sign
-from fissile.rpc.retry import ATTEMPTS_MAX, BUDGET_RETRIES_MAX, RetryBudget, may_retry
+from fissile.rpc.retry import ATTEMPTS_MAX, BUDGET_RATIO, BUDGET_RETRIES_MAX, RetryBudget, may_retry
 
 
 class Replica:
@@ -137,9 +137,20 @@ def test_retries_are_a_tenth_of_the_calls_at_most() -> None:
     budget = RetryBudget()
     made = 0
     for _ in range(1000):
-        budget.earn()
+        if budget.retries < BUDGET_RETRIES_MAX:  # as a stub does
+            budget.retries += BUDGET_RATIO
+        assert not budget.breaks()
         made += budget.spend()
     assert made <= 100 + BUDGET_RETRIES_MAX
+
+
+@pytest.mark.parametrize("retries", [-0.1, BUDGET_RETRIES_MAX + 0.2, nan, inf])
+def test_a_budget_beyond_its_bounds_is_an_internal_error_and_allows_no_retry(retries: float) -> None:
+    budget = RetryBudget()
+    budget.retries = retries
+    told = [may_retry(sent=False, idempotent=True, attempt=1, remaining_seconds=1.0, budget=budget) for _ in range(2)]
+    assert told[0].startswith("internal error, please report it: RETRY_BUDGET")
+    assert told[1] == "the retry budget (10 % of calls) is used up"
 
 
 def test_a_breaker_opens_probes_and_closes() -> None:

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
 from fissile.component.context import CallContext, current
+from fissile.component.declaration import component, method
 from fissile.component.graph import Graph
-from fissile.component.interface import component, method
 from fissile.component.wiring import local_reference
 from fissile.errors import Overloaded, PermissionDenied, Unavailable
 from fissile.rpc.deadline import environment

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from fissile.component.declaration import component, method
 from fissile.component.graph import Graph
-from fissile.component.interface import component, method
 from fissile.errors import DeadlineExceeded
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, contracts_of

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from fissile.component.declaration import component
 from fissile.component.graph import Graph
-from fissile.component.interface import component
 from fissile.component.wiring import CELLS
 from fissile.errors import Unavailable
 from fissile.machine.sockets import listen_unix

@@ -8,8 +8,8 @@ from contextvars import ContextVar
 
 import msgspec
 
+from fissile.component.declaration import component, method
 from fissile.component.graph import Graph
-from fissile.component.interface import component, method
 from fissile.rpc.access import Access, token_digest
 from tests.storm.plan import BIG_BYTES_MAX, PATIENCE_SECONDS
 

@@ -62,7 +62,7 @@ class Catalog:
         yield "tea"
 
 
-@component(name="Basket", keeps="the items of visitors who have not signed in")
+@component(name="Basket", volatile_state="the items of visitors who have not signed in")
 class Cart:
     def __init__(self, catalog: Catalog, orders: "Lazy[Orders]") -> None:
         self.catalog = catalog

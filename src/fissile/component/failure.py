@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from fissile.component.interface import Method, error_fields, native_fields
+from fissile.component.declared_errors import error_fields, native_fields
+from fissile.component.interface import Method
 from fissile.component.plain import cut, plain, text_of
 from fissile.component.trace import (
     MESSAGE_CHARACTERS_MAX,

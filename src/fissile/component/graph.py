@@ -14,7 +14,8 @@ from typing import Any, cast
 
 import msgspec
 
-from fissile.component.interface import Interface, Lazy, class_mark, mismatches, read_interface
+from fissile.component.declaration import Lazy, class_mark
+from fissile.component.interface import Interface, mismatches, read_interface
 from fissile.component.variables import Variables
 from fissile.component.variables import mistakes as mistaken_variables
 from fissile.errors import DeclarationError

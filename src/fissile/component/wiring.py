@@ -508,17 +508,3 @@ class LocalMethod:
                 raise
         finally:
             watch.end()
-
-
-def unavailable_reference(interface: Interface, make_error: Callable[[str], CallError]) -> Ref:
-    """A reference whose every call fails: a callee that is known to be down."""
-    reference = Ref(interface)
-    for method in interface.methods.values():
-        vars(reference)[method.name] = generate(_FAILING, method, {"_make_error": make_error})
-    return reference
-
-
-_FAILING = """
-async def {name}({parameters}):
-    raise _make_error(_method.label)
-"""

@@ -290,7 +290,7 @@ def deploy_warnings(order: DeployOrder, found: Difference, earlier: ReleaseSpec,
         yield from map(_met, found.refused)
     yield from warnings_of(later)
     anew = {change.service for change in found.changes}
-    for component, what in later.keeps.items():
+    for component, what in later.volatile_state.items():
         if later.service_of(component) in anew or earlier.service_of(component) in anew:
             yield f"{component} starts anew, and loses what it keeps in memory: {what}"
     for one in found.noted:

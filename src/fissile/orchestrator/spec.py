@@ -68,9 +68,9 @@ class ServiceSpec(msgspec.Struct, frozen=True):
 class ReleaseSpec(msgspec.Struct, frozen=True, eq=False):
     """A release: its services, the replica set of each, and who calls whom.
 
-    references: components that a component calls. builds: their names, by service. keeps: what components keep in
-    memory alone. warnings: of its import. unheld: services that the settings wall in, and the topology does not have.
-    migrations: components that have some.
+    references: components that a component calls. builds: their names, by service. volatile_state: what components
+    keep in memory alone. warnings: of its import. unheld: services that the settings wall in, and the topology does
+    not have. migrations: components that have some.
     """
 
     name: str
@@ -80,7 +80,7 @@ class ReleaseSpec(msgspec.Struct, frozen=True, eq=False):
     contracts: Contracts = {}
     topology: str = ""
     builds: dict[ServiceName, str] = {}
-    keeps: dict[str, str] = {}
+    volatile_state: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
     unheld: tuple[ServiceName, ...] = ()
     migrations: frozenset[str] = frozenset()

@@ -14,7 +14,6 @@ from fissile.releases.callers import Calls, outside, recent
 from fissile.releases.digest import digest
 from fissile.releases.slicing.contents import IMPORT_ORDER, ORDER
 
-REASONS_MAX = 5
 # The part of a build by which it is another one though all else is as it was.
 FORCED = "--force"
 

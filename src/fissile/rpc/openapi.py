@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import msgspec
 
-from fissile.component.interface import Interface, Method, error_fields
+from fissile.component.declared_errors import error_fields
+from fissile.component.interface import Interface, Method
 from fissile.errors import CALL_ERRORS
 from fissile.rpc.exact import exact
 

@@ -12,16 +12,25 @@ ATTEMPTS_MAX = 3
 
 
 class RetryBudget:
-    """How many retries may be made now. Each call earns a tenth of one."""
+    """How many retries may be made now. Each call earns a tenth of one: the stub adds it inline, as the hot path."""
 
     __slots__ = ("retries",)
 
     def __init__(self) -> None:
         self.retries = BUDGET_RETRIES_MAX
 
-    def earn(self) -> None:
-        """A call was made."""
-        self.retries = min(BUDGET_RETRIES_MAX, self.retries + BUDGET_RATIO)
+    def __repr__(self) -> str:
+        return f"RetryBudget({self.retries:.1f} of {BUDGET_RETRIES_MAX:g})"
+
+    def breaks(self) -> str:
+        """What must not be so, in words; "" if all is well. It is looked at where a retry is spent, and nowhere else.
+
+        A budget that is broken is empty afterwards, so that no storm of retries follows from a mistake.
+        """
+        if 0.0 <= self.retries <= BUDGET_RETRIES_MAX + BUDGET_RATIO:
+            return ""
+        told, self.retries = f"internal error, please report it: RETRY_BUDGET is {self!r}", 0.0
+        return told
 
     def spend(self) -> bool:
         """Whether one more retry may be made; it is counted if so."""
@@ -42,6 +51,8 @@ def may_retry(*, sent: bool, idempotent: bool, attempt: int, remaining_seconds: 
         return f"it was tried {attempt} times"
     if remaining_seconds <= 0:
         return "its deadline has passed"
+    if broken := budget.breaks():
+        return broken
     if not budget.spend():
         return "the retry budget (10 % of calls) is used up"
     return ""

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from fissile.component.interface import interface, method, read_interface
+from fissile.component.declaration import interface, method
+from fissile.component.interface import read_interface
 from fissile.rpc.access import Access
 from fissile.telemetry.aggregate import Answers
 
@@ -132,10 +133,6 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     heirs: dict[str, tuple[str, ...]] = {}
 
 
-class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """Stop at once."""
-
-
 class Move(msgspec.Struct, frozen=True, tag="move"):
     """Hand kept connections over to other replicas. What was ordered before, and is not done yet, is forgotten.
 
@@ -145,7 +142,7 @@ class Move(msgspec.Struct, frozen=True, tag="move"):
     away: dict[str, dict[str, int]]
 
 
-Command = Drain | Stop | Routes | Move
+Command = Drain | Routes | Move
 
 
 class Traffic(msgspec.Struct, frozen=True):

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from fissile.component.declaration import Lazy
 from fissile.component.graph import Component, Graph
-from fissile.component.interface import Lazy
 from fissile.component.wiring import Environment, Ref, Surroundings, local_reference
 from fissile.errors import ConfigError, FissileError
 from fissile.rpc.deadline import environment as real_environment

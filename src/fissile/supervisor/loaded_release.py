@@ -52,9 +52,8 @@ class LoadedRelease:
         # A release that is kept says who may call whom. What was imported just now is believed instead.
         release = msgspec.structs.replace(self.release, services=imported.services, references=imported.references)
         found = spec_of(release, self.settings, imported.http, self.limits)
-        return msgspec.structs.replace(
-            found, keeps=imported.keeps, warnings=imported.warnings, migrations=frozenset(imported.migrations)
-        )
+        lost, migrations = imported.volatile_state, frozenset(imported.migrations)
+        return msgspec.structs.replace(found, volatile_state=lost, warnings=imported.warnings, migrations=migrations)
 
     def live(self) -> LiveRelease:
         """The release as it stands in what is desired."""

@@ -242,8 +242,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """Only in a letter: the application as the supervisor needs to know it, without code: names and checked values.
 
     services: components by service, in start order. references: components that each one calls.
-    http: components with a public listener. migrations: components that have some. keeps: what components say
-    that they keep in memory alone. config: tables by component, environment included.
+    http: components with a public listener. migrations: components that have some. volatile_state: what
+    components say that they keep in memory alone. config: tables by component, environment included.
     release: the builds of its services, and their contracts. warnings: what people should know of its import.
     installed: what was imported from elsewhere; missing: what of it is not as it was when the release was settled.
     """
@@ -255,7 +255,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     config: dict[str, dict[str, Any]]
     release: Release
     migrations: tuple[str, ...] = ()
-    keeps: dict[str, str] = {}
+    volatile_state: dict[str, str] = {}
     warnings: tuple[str, ...] = ()
     installed: Installed = Installed()
     missing: tuple[Missing, ...] = ()

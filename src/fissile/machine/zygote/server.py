@@ -34,8 +34,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from fissile.component.declaration import class_mark
 from fissile.component.graph import Graph
-from fissile.component.interface import class_mark
 from fissile.component.topology import Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
 from fissile.machine import mark, withheld
@@ -587,7 +587,7 @@ def examine(order: Load, graph: Graph | None, noticed: Noticed) -> Loaded:
         settings.components,
         release,
         tuple(c.name for c in components if not c.foreign and callable(getattr(c.cls, MIGRATE, None))),
-        {c.name: keeps for c in components if (mark := class_mark(c.cls)) and (keeps := mark.keeps)},
+        {c.name: lost for c in components if (mark := class_mark(c.cls)) and (lost := mark.volatile_state)},
         tuple(filter(None, (*(noticed.left if forks else ()), noticed.live, *_unset(noticed, settings, services)))),
         found,
         missing,
