@@ -24,7 +24,7 @@ from fissile.bench.report import Figure, figure
 from fissile.bench.stats import median, ratio
 from fissile.machine.zygote.client import ZygoteClient
 from fissile.machine.zygote.protocol import Load
-from fissile.machine.zygote.server import SPARE_AFTER_SECONDS
+from fissile.machine.zygote.server import PREFORK_AFTER_SECONDS
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.stub import remote
@@ -175,7 +175,7 @@ async def _measure(rounds: int, folder: Path) -> Found:
         await once(start_by_exec)
         for _ in range(rounds):
             # A spare is made a tenth of a second after the last order; the second of two in a row does without.
-            await asyncio.sleep(SPARE_AFTER_SECONDS + 0.1)
+            await asyncio.sleep(PREFORK_AFTER_SECONDS + 0.1)
             found.fork_ms.append(await once(start_by_fork))
             found.second_ms.append(await once(start_by_fork))
             found.exec_ms.append(await once(start_by_exec))

@@ -164,7 +164,7 @@ async def _migrate(replica: "Replica") -> int:
     return EXIT_STOPPED
 
 
-def rehearse(graph: Graph) -> asyncio.AbstractEventLoop:
+def prewarm(graph: Graph) -> asyncio.AbstractEventLoop:
     """Do once what every replica of the application does first; an event loop that has run.
 
     In a zygote methods are compiled and protocols imported by it, for all that it forks; in a process
@@ -174,9 +174,9 @@ def rehearse(graph: Graph) -> asyncio.AbstractEventLoop:
     real = environment(observe=Recorder(CELLS).observe, report=lambda _label, _sentence: None)
     own = [component for component in graph.components.values() if not component.foreign]
     exports = {component.name: Export(component.interface, component.cls) for component in own}
-    Server("rehearsal", exports, Access({}, {}, {}), observe=real.observe)
+    Server("prewarm", exports, Access({}, {}, {}), observe=real.observe)
     interfaces = [*(export.interface for export in exports.values()), CONTROL_INTERFACE]
-    channel = Channel("rehearsal", (), caller_service="", token="", callers=("",), contracts=contracts_of(interfaces))
+    channel = Channel("prewarm", (), caller_service="", token="", callers=("",), contracts=contracts_of(interfaces))
     for export in exports.values():
         local_reference(export.interface, export.instance, real)
     for interface in interfaces:

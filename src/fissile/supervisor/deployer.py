@@ -284,8 +284,7 @@ class Rollouts:
         """The files of settings that are not as what runs has read them."""
         state = self._state
         zygotes = {state.releases.zygote_of(name) for name in state.desired.sets if not state.sets.is_program(name)}
-        imports = [zygote.application for zygote in zygotes]
-        found = [changed(one.load.files, one.files_now(state.root)) for one in imports]
+        found = [changed(one.application.load.files, one.application.files_now(state.root)) for one in zygotes]
         return tuple(sorted({path for paths in found for path in paths}))
 
     def _reread(self, settings: Settings) -> Settings:

@@ -2,12 +2,10 @@
 
 import os
 import socket
-import struct
 
+from fissile.machine.peers import peer_of
 from fissile.machine.sockets import listen_unix, remove_unix
 from fissile.rpc.paths import addressed
-
-PEER = struct.Struct("iii")
 
 
 class AdoptionSocket:
@@ -65,8 +63,5 @@ def listener_pid(sock: socket.socket) -> int | None:
 
     None if the system does not say, or if it was this process that called listen(2).
     """
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return None
-    pid, _, _ = PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, option, PEER.size))
-    return pid if pid > 0 and pid != os.getpid() else None
+    peer = peer_of(sock)
+    return peer.pid if peer is not None and peer.pid not in (0, os.getpid()) else None

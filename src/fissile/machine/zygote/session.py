@@ -291,7 +291,7 @@ class ZygoteSession:
             if message.number >= self._importing:
                 self._importing = 0
         elif isinstance(message, ChildRunning):
-            child = self._children.add(message.pid, self._pidfd(message.handle))
+            child = self._children.add(message.pid, self._connection.take_fd() if message.handle else None)
             self._children.describe(child, message.spec)
         elif isinstance(message, ChildExited):
             self._exited.append((message.spec, message.status))
@@ -306,11 +306,8 @@ class ZygoteSession:
         elif not self._loading.done():
             self._loading.set_result(message)
 
-    def _pidfd(self, travels: bool) -> int | None:
-        return self._connection.take_fd() if travels else None
-
     def _on_forked(self, message: Forked) -> None:
-        child = self._children.add(message.pid, self._pidfd(message.handle))
+        child = self._children.add(message.pid, self._connection.take_fd() if message.handle else None)
         waiting = self._orders.get(message.order)
         if waiting is not None and not waiting.done():
             waiting.set_result(child)

@@ -12,8 +12,8 @@ from pathlib import Path
 from fissile.formats import PROCESSES
 from fissile.machine.printing import unfailing_output
 from fissile.machine.zygote import sealed
+from fissile.machine.zygote.child import LISTEN_FDS_START
 from fissile.machine.zygote.protocol import Fork
-from fissile.machine.zygote.server import LISTEN_FDS_START
 from fissile.runtime import replica
 from fissile.runtime.forked import keep_from_programs
 from fissile.runtime.loading import import_from_copy
