@@ -52,7 +52,7 @@ PROCESSES = Format("messages", 5, 5)
 # .fissile/endpoints.json. One without a number is of format 1.
 ENDPOINTS = Format("endpoints", 1, 1)
 # .fissile/releases/*.json. One without a number is of format 1.
-RELEASE = Format("releases", 1, 1)
+RELEASE = Format("releases", 2, 1)
 # .fissile/code/*/files.json, beside the copy of a release's code. One without a number is of format 1.
 COPY = Format("copies", 2, 1)
 # .fissile/code/written.json. One without a number is of format 1.

@@ -23,7 +23,7 @@ from fissile.orchestrator.desired import Desired
 from fissile.releases.app_data.index import DataPaths
 from fissile.releases.callers import Called
 from fissile.releases.manifest import Manifest
-from fissile.releases.store import Kept
+from fissile.releases.records import ReleaseRecord
 from fissile.runtime import control
 from fissile.runtime.control import WireDifference
 from fissile.supervisor import beginning
@@ -41,7 +41,7 @@ FRAMES = (frames.Hello, frames.Welcome, frames.PROTOCOL_VERSION, frames.HEADER.f
 PARTS: dict[str, tuple[Any, ...]] = {
     "PROCESSES": (messages.ToZygote, messages.FromZygote, *LETTERS, control.Observed, control.Command, *FRAMES),
     "ENDPOINTS": (Endpoints,),
-    "RELEASE": (Kept,),
+    "RELEASE": (ReleaseRecord,),
     "COPY": (Manifest,),
     "WRITTEN": (DataPaths,),
     "JOURNAL": (journal._SCHEMA, journal.Entry),  # pyright: ignore[reportPrivateUsage]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fissile.releases.app_data.links import has_more
-from fissile.releases.store import Releases
+from fissile.releases.store import ReleaseStore
 from fissile.settings.schema import ServiceSettings, Settings
 
 SETTINGS = {"web": ServiceSettings(command="node index.js")}
@@ -25,14 +25,14 @@ class Place:
         for name, text in {"index.js": "1", "config.json": "{}", "lib/a.js": "a"}.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
-        self.store = Releases(root / ".fissile", root)
+        self.store = ReleaseStore(root / ".fissile", root)
         self.home = self.copy()
 
     def copy(self) -> Path:
-        return Path(self.store.copy(Settings(root=str(self.root), services=SETTINGS)).root)
+        return Path(self.store.copies.make(Settings(root=str(self.root), services=SETTINGS)).root)
 
     def look(self, *, at_once: bool = True) -> list[str]:
-        return self.store.gather([str(self.home)], at_once=at_once)
+        return self.store.copies.write_back([str(self.home)], at_once=at_once)
 
     def others(self) -> set[str]:
         return {path.name for path in self.root.iterdir()} - {".fissile", "index.js", "config.json", "lib"}
@@ -59,7 +59,7 @@ def test_what_is_made_is_moved_by_the_second_look(place: Place) -> None:
 
 def test_a_file_that_is_replaced_by_rename_is_the_applications_without_litter(place: Place) -> None:
     (place.root / "state.tmp.1").write_text("theirs")
-    place.store.relink(Settings(root=str(place.home), services=SETTINGS))
+    place.store.copies.relink(Settings(root=str(place.home), services=SETTINGS))
     for number in range(3):
         (place.home / "draft").write_text(str(number))
         (place.home / "draft").replace(place.home / "state.json")
@@ -98,7 +98,7 @@ def test_logs_that_are_rotated(place: Place) -> None:
 
 def test_what_a_program_made_it_may_delete_and_nothing_else(place: Place) -> None:
     (place.root / "theirs.db").write_text("x")
-    place.store.relink(Settings(root=str(place.home), services=SETTINGS))
+    place.store.copies.relink(Settings(root=str(place.home), services=SETTINGS))
     (place.home / "app.lock").write_text("1")
     place.look()
     (place.home / "app.lock").unlink()
@@ -130,8 +130,8 @@ def test_code_that_a_program_writes_to_is_data_from_then_on(place: Place) -> Non
     for home in (first, second):
         assert os.path.samefile(home / "config.json", place.root / "config.json")
     assert (first / "index.js").read_text() == "1"
-    third = Releases(place.root / ".fissile", place.root)  # the next supervisor knows it as well
-    assert Path(third.copy(Settings(root=str(place.root), services=SETTINGS)).root) == second
+    third = ReleaseStore(place.root / ".fissile", place.root)  # the next supervisor knows it as well
+    assert Path(third.copies.make(Settings(root=str(place.root), services=SETTINGS)).root) == second
 
 
 def test_two_that_came_to_be_independently_are_both_kept(place: Place) -> None:
@@ -152,14 +152,14 @@ def test_files_and_folders_that_flip(place: Place) -> None:
     shutil.rmtree(place.root / "lib")
     (place.root / "lib").write_text("now a file")
     second = place.copy()
-    place.store.relink(Settings(root=str(first), services=SETTINGS))
+    place.store.copies.relink(Settings(root=str(first), services=SETTINGS))
     assert (first / "lib/a.js").read_text() == "a"
     assert (first / "config.json").read_text() == "{}"
     assert (second / "lib").read_text() == "now a file"
     assert (second / "config.json/a.js").read_text() == "a"
     (first / "lib/made.txt~").write_text("x")
     (first / "other.txt~").write_text("y")
-    place.store.gather([str(first), str(second)])
+    place.store.copies.write_back([str(first), str(second)])
     assert (place.root / "other.txt~").read_text() == "y"  # the one that cannot be moved keeps no other
 
 
@@ -307,7 +307,7 @@ def test_of_two_releases_that_replace_a_file_between_two_looks_the_later_one_cou
         ):
             pass
     (place.root / "clock").unlink()
-    place.store.gather()
+    place.store.copies.write_back()
     for folder in (place.root, old, new):
         assert (folder / "state.json").read_text() == "new"
 
@@ -317,7 +317,7 @@ def test_a_file_that_is_replaced_while_links_are_made_leaves_no_litter(place: Pl
     place.look()
     (place.home / "draft").write_text("1")
     (place.home / "draft").replace(place.home / "state.json")
-    place.store.relink(Settings(root=str(place.home), services=SETTINGS))
+    place.store.copies.relink(Settings(root=str(place.home), services=SETTINGS))
     place.look()
     assert (place.root / "state.json").read_text() == "1"
     assert place.others() == {"state.json"}
@@ -421,7 +421,7 @@ def test_names_as_long_as_they_may_be(place: Place, length: int) -> None:
     assert os.path.samefile(other / name, place.root / name)
     (other / name).unlink()
     (other / name).mkdir()
-    place.store.gather([str(other)])
+    place.store.copies.write_back([str(other)])
     assert {path.read_text() for path in place.root.iterdir() if path.is_file() and path.name[0] == "n"} == {"2"}
 
 
@@ -444,7 +444,7 @@ def test_links_to_the_folder_that_the_application_had_before_replace_nothing(pla
     shutil.copytree(place.root, new, ignore=shutil.ignore_patterns(".fissile"))
     (new / "shop.dat").write_text("new")
     shutil.rmtree(new / "uploads")
-    place.store.move(new)
+    place.store.copies.set_root(new)
     place.look()
     assert (new / "shop.dat").read_text() == "new"
     assert not os.path.lexists(new / "uploads")
@@ -453,10 +453,10 @@ def test_links_to_the_folder_that_the_application_had_before_replace_nothing(pla
 def test_files_that_are_too_many_to_be_remembered_are_told_of(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fissile.releases.app_data.index.PATHS_MAX", 2)
     said: list[str] = []
-    store = Releases(place.root / ".fissile", place.root, said.append)
+    store = ReleaseStore(place.root / ".fissile", place.root, said.append)
     for number in range(4):
         (place.home / f"made-{number}").touch()
-        store.gather([str(place.home)])
+        store.copies.write_back([str(place.home)])
         assert len(said) == (number > 1)
 
 
@@ -479,7 +479,7 @@ def test_a_link_that_a_program_has_moved_is_not_put_back_before_the_file_has_fol
     (place.home / "draft").write_text("1")
     place.look()
     (place.home / "draft").rename(place.home / "uploads/1")
-    place.store.relink(Settings(root=str(place.home), services=SETTINGS))
+    place.store.copies.relink(Settings(root=str(place.home), services=SETTINGS))
     (place.home / "draft").write_text("2")
     place.look()
     assert (place.root / "uploads/1").read_text() == "1"
@@ -492,7 +492,7 @@ def test_a_next_supervisor_knows_of_links_that_were_not_written_down(place: Plac
     place.look()
     (place.home.parent / "links.json").write_text("[]")
     (place.home / "draft").rename(place.home / "uploads/1")
-    Releases(place.root / ".fissile", place.root).gather()
+    ReleaseStore(place.root / ".fissile", place.root).copies.write_back()
     assert (place.root / "uploads/1").read_text() == "1"
     assert place.others() == {"uploads"}
 
@@ -508,8 +508,8 @@ def test_nothing_is_moved_before_it_can_be_written_down_that_it_is_no_code(place
     in_the_way.rmdir()
     place.look(at_once=False)
     assert place.look(at_once=False) == ["config.json", "made.js"]
-    again = Releases(place.root / ".fissile", place.root)
+    again = ReleaseStore(place.root / ".fissile", place.root)
     assert (
-        Path(again.copy(Settings(root=str(place.root), services=SETTINGS)).root) != place.home
+        Path(again.copies.make(Settings(root=str(place.root), services=SETTINGS)).root) != place.home
     )  # config.json is none now
-    assert set(again._writeback.data) == {"config.json", "made.js"}  # pyright: ignore[reportPrivateUsage]
+    assert set(again.copies._writeback.data) == {"config.json", "made.js"}  # pyright: ignore[reportPrivateUsage]

@@ -10,13 +10,15 @@ from types import FrameType
 
 import pytest
 
-from fissile.releases import snapshot
+from fissile.releases import copies, snapshot
 from fissile.releases.app_data import copy_state, index, links, mover, moves, scan, sqlite_files, writeback
-from fissile.releases.store import Releases
+from fissile.releases.store import ReleaseStore
 from fissile.settings.schema import ServiceSettings, Settings
 
 SETTINGS = {"web": ServiceSettings(command="node index.js")}
-MODULES = {one.__file__ for one in (copy_state, index, links, mover, moves, scan, sqlite_files, writeback, snapshot)}
+MODULES = {
+    one.__file__ for one in (copy_state, index, links, mover, moves, scan, sqlite_files, writeback, snapshot, copies)
+}
 KILLED, DONE = 3, 4
 
 
@@ -28,8 +30,8 @@ class Scene:
         root.mkdir(parents=True)
         for name in ("index.js", "config.json", "kept.bin~"):
             (root / name).write_text(name)
-        self.store = Releases(root / ".fissile", root)
-        self.home = Path(self.store.copy(Settings(root=str(root), services=SETTINGS)).root)
+        self.store = ReleaseStore(root / ".fissile", root)
+        self.home = Path(self.store.copies.make(Settings(root=str(root), services=SETTINGS)).root)
         write = self.write
         write(state="0", draft="photo", tmp="1", a="a", b="b", old="old", lock="lock", flip="flip", log="log")
         (self.home / "uploads").mkdir()
@@ -86,8 +88,8 @@ class Scene:
         for name, text in texts.items():
             (self.home / name).write_text(text)
 
-    def gather(self, store: Releases | None = None) -> None:
-        (store or self.store).gather([str(self.home)])
+    def gather(self, store: ReleaseStore | None = None) -> None:
+        (store or self.store).copies.write_back([str(self.home)])
 
     def check(self) -> None:
         for folder in (self.root, self.home):
@@ -138,10 +140,10 @@ def test_a_kill_after_any_line_loses_nothing(tmp_path: Path, seed: int) -> None:
             most = kill or 1  # it was over before
             scene = Scene(tmp_path / f"{number}-{kill}" / "app")
             kill = draw.randrange(most)
-        again = Releases(scene.root / ".fissile", scene.root)
+        again = ReleaseStore(scene.root / ".fissile", scene.root)
         if draw.random() < 0.3:
             killed_after(draw.randrange(most), partial(scene.gather, again))
-        again = Releases(scene.root / ".fissile", scene.root)
+        again = ReleaseStore(scene.root / ".fissile", scene.root)
         for _ in range(3):
             scene.gather(again)
         try:

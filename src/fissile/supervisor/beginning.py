@@ -16,7 +16,8 @@ from fissile.orchestrator.acts import EndRollout
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.resume import check_resumed, interrupted, release_to_resume
 from fissile.orchestrator.rollout import ended
-from fissile.releases.store import Kept, OtherRelease, Releases
+from fissile.releases.records import ReleaseRecord, UnreadableRelease
+from fissile.releases.store import ReleaseStore
 
 # Under which name the journal keeps why the next start does not go on with what ran last.
 DOWN = "down"
@@ -26,7 +27,7 @@ FIRST_START, STOPPED = b"until all are ready", b"down"
 class Beginning:
     """Of one application. say: for the log; who: in the journal."""
 
-    def __init__(self, journal: Journal, store: Releases, say: Callable[[str], None], who: str) -> None:
+    def __init__(self, journal: Journal, store: ReleaseStore, say: Callable[[str], None], who: str) -> None:
         self._journal = journal
         self._store = store
         self._say = say
@@ -55,10 +56,10 @@ class Beginning:
         entry = Entry("change", self._who, EndRollout.__name__, "", "all processes ended before it was over", data)
         await asyncio.to_thread(self._journal.change, entry)
         if end.done:
-            await asyncio.to_thread(self._store.serve, rollout.later.name)
+            await asyncio.to_thread(self._store.mark_served, rollout.later.name)
         return ended(found)
 
-    def last(self, before: Desired, topology: str, *, any_topology: bool) -> Kept | None:
+    def last(self, before: Desired, topology: str, *, any_topology: bool) -> ReleaseRecord | None:
         """The release to go on with; None: begin with the code in the folder.
 
         topology: that is asked for, "" if none; any_topology: another is no mistake. Raises StartError.
@@ -68,7 +69,7 @@ class Beginning:
             return None
         try:
             found = self._store.find(name)
-        except OtherRelease as error:
+        except UnreadableRelease as error:
             raise StartError(error.message, remedy=f"{error.remedy}: `fissile up --fresh`") from None
         except ConfigError as error:
             self._say(f"the code in the folder is started instead of what ran last: {error}")
@@ -85,4 +86,4 @@ class Beginning:
         """All are ready: from now on, this is what ran last, and one can go back to it."""
         with suppress(JournalError, ConfigError):  # a full disk keeps nobody from serving
             await asyncio.to_thread(self._journal.keep, DOWN, b"")
-            await asyncio.to_thread(self._store.serve, release)
+            await asyncio.to_thread(self._store.mark_served, release)

@@ -50,9 +50,10 @@ from fissile.orchestrator.deploy_rules import (
 from fissile.orchestrator.desired import Rollout, Stage
 from fissile.orchestrator.reasons import Dies, DoesNotComeUp, Reason
 from fissile.orchestrator.rollout_status import next_step
+from fissile.releases.copies import describe, uncounted_code
 from fissile.releases.packages import differences, listed
 from fissile.releases.release import FORCED, Difference, Surroundings, difference
-from fissile.releases.store import Kept, KeptLine, Releases
+from fissile.releases.store import ReleaseRecord, ReleaseStore, ReleaseSummary
 from fissile.settings.load import load
 from fissile.settings.schema import Settings
 from fissile.supervisor.listeners import Listeners
@@ -115,7 +116,7 @@ class Rollouts:
     """Of one application."""
 
     def __init__(
-        self, state: SupervisorState, store: Releases, loader: ReleaseLoader, listeners: Listeners, office: Office
+        self, state: SupervisorState, store: ReleaseStore, loader: ReleaseLoader, listeners: Listeners, office: Office
     ) -> None:
         self._state = state
         self._store = store
@@ -196,18 +197,18 @@ class Rollouts:
         everywhere: in the copies of all releases. at_once: also what was not there at the last look.
         """
         roots = None if everywhere else self._state.code_folders() | self._prepared
-        moved = await asyncio.to_thread(self._store.gather, roots, at_once=at_once)
+        moved = await asyncio.to_thread(self._store.copies.write_back, roots, at_once=at_once)
         moved = [path for path in moved if path not in self._moved]
         if moved and len(self._moved) < TOLD_MAX:
             self._moved.update(moved)
             root = self._state.root
             self._office.say(f"moved to {root}, because every release shares it: {', '.join(moved)}")
 
-    def kept(self) -> list[KeptLine]:
+    def kept(self) -> list[ReleaseSummary]:
         """The releases that are kept, newest first."""
-        return self._store.all()
+        return self._store.summaries()
 
-    def find(self, name: str) -> Kept:
+    def find(self, name: str) -> ReleaseRecord:
         """A release that is kept, by its name or the beginning of it. Raises ConfigError."""
         return self._store.find(name)
 
@@ -236,13 +237,13 @@ class Rollouts:
             kept = self._store.find(order.release)
             await self.gather()
             settings = self._reread(self._store.settings(kept))
-            await asyncio.to_thread(self._store.relink, settings)
+            await asyncio.to_thread(self._store.copies.relink, settings)
             return settings, order.topology or kept.release.topology
         self._root = await asyncio.to_thread(self._folder)
         settings = self._reread(msgspec.structs.replace(state.releases.settings, root=str(self._root)))
         await self.gather()  # so that the copy has links to it
         with self._loader.does(COPIES):
-            copied = await asyncio.to_thread(self._store.copy, settings)
+            copied = await asyncio.to_thread(self._store.copies.make, settings)
         return copied, order.topology or self._newest().release.topology
 
     async def _load(self, settings: Settings, topology: str, order: DeployOrder) -> LoadedRelease:
@@ -307,7 +308,7 @@ class Rollouts:
             return
         self._office.say(f"{self._state.named} leads to {root} now")
         self._state.root = root
-        self._store.move(root)
+        self._store.copies.set_root(root)
         self._state.folder.show_in(root)
         await self.gather()
 
@@ -315,7 +316,7 @@ class Rollouts:
         """A release that is wanted, though its zygote is gone. Raises ConfigError."""
         kept = self._store.find(name)
         settings = self._reread(self._store.settings(kept))
-        await asyncio.to_thread(self._store.relink, settings)
+        await asyncio.to_thread(self._store.copies.relink, settings)
         found = await self._loader.load(
             settings, kept.release.topology, {}, settled=Settled(kept.release, kept.installed)
         )
@@ -330,8 +331,7 @@ class Rollouts:
     async def _begin(self, loaded: LoadedRelease, order: DeployOrder) -> Deploy:
         deploy = self._compared(loaded, order)
         if order.plan:
-            code = await asyncio.to_thread(self._store.told, loaded.settings)
-            return msgspec.structs.replace(deploy, code=code)
+            return msgspec.structs.replace(deploy, code=await asyncio.to_thread(describe, loaded.settings))
         await self._clear_the_way(order)
         async with self._turn:
             # What was waited for may have become the release that serves.
@@ -341,7 +341,7 @@ class Rollouts:
                 await self._only_scale(loaded, order)
                 if order.release:
                     return deploy
-                unnamed = await asyncio.to_thread(self._store.unnamed, loaded.settings)
+                unnamed = await asyncio.to_thread(uncounted_code, loaded.settings)
                 stale = await asyncio.to_thread(self._stale)
                 return msgspec.structs.replace(deploy, stale=stale, warnings=(*deploy.warnings, *unnamed))
             return msgspec.structs.replace(deploy, rollout=await self._roll(loaded, order))
@@ -541,7 +541,7 @@ class Rollouts:
         serving = {release.name for release in state.desired.releases()}
         if moved:
             with suppress(ConfigError):  # on a full disk nobody can go back to it, but it serves
-                await asyncio.to_thread(self._store.serve, rollout.later.name)
+                await asyncio.to_thread(self._store.mark_served, rollout.later.name)
         # A service that did not change still reads from the copy that it was started from.
         used = state.code_folders() | self._prepared
         await asyncio.to_thread(self._store.prune, loaded.settings.releases.keep, serving, used)

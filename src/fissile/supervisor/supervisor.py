@@ -86,7 +86,7 @@ from fissile.orchestrator.resume import only_served, restored
 from fissile.orchestrator.shutdown_order import stopping_order
 from fissile.releases.callers import Called
 from fissile.releases.release import Release
-from fissile.releases.store import Kept, Releases
+from fissile.releases.store import ReleaseRecord, ReleaseStore
 from fissile.rpc.absence import back
 from fissile.rpc.server import Server
 from fissile.runtime.control import (
@@ -183,7 +183,7 @@ class Supervisor:
         self._state = SupervisorState(settings, topology, StateFolder(state or Path(settings.named or settings.root)))
         self._logs = logs or Logs()
         self._journal: Journal | None = None
-        self._store = Releases(self._state.folder.path, self._state.root, self.say)
+        self._store = ReleaseStore(self._state.folder.path, self._state.root, self.say)
         self._loader = ReleaseLoader(self._state, self._logs.pipes, keep=keep)
         self._listeners = Listeners(self._state, self._loader.all)
         self._launcher = Launcher(self._state, self._listeners)
@@ -317,7 +317,7 @@ class Supervisor:
                 await self._end_unknown(adopted, error)
                 return self.endpoints()
             if self._keep and not adopt_only:
-                await asyncio.to_thread(self._store.check)
+                await asyncio.to_thread(self._store.copies.check)
             beginning = Beginning(journal, self._store, self.say, ACTOR)
             if not adopted:
                 self._touched = True
@@ -439,7 +439,7 @@ class Supervisor:
         for warning in warnings_of(loaded.spec):
             self.say(f"warning: {warning}")
         if self._keep:
-            served = {one.name for one in await asyncio.to_thread(self._store.all) if one.served}
+            served = {one.name for one in await asyncio.to_thread(self._store.summaries) if one.served}
             before = only_served(before, served)
             await asyncio.to_thread(self._store.record, loaded.release, loaded.settings, loaded.imported.installed)
             self._store.prune(loaded.settings.releases.keep, {loaded.release.name}, [loaded.settings.root])
@@ -468,10 +468,10 @@ class Supervisor:
         self._state.releases.ask_for(topology)
         if self._keep:
             with self._loader.does(COPIES):
-                settings = await asyncio.to_thread(self._store.copy, settings)
+                settings = await asyncio.to_thread(self._store.copies.make, settings)
         return await self._loader.check_programs(await self._loader.load(settings, topology, self._listeners.kept))
 
-    async def _load_last(self, last: Kept) -> LoadedRelease:
+    async def _load_last(self, last: ReleaseRecord) -> LoadedRelease:
         self._resumed = True
         try:
             return await self._loader.check_programs(await self._rollouts.load_kept(last.name))
