@@ -24,4 +24,4 @@ async def test_it_says_what_was_wrong_and_goes_on_until_it_is_cancelled():
         await task
     assert task.cancelled()
     assert len(said) == 2
-    assert all("a mistake of Fissile's own" in text and "KeyError: 'cart'" in text for text in said)
+    assert all("internal error" in text and "KeyError: 'cart'" in text for text in said)

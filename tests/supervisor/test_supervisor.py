@@ -407,7 +407,7 @@ async def test_a_start_that_fails_by_a_mistake_of_ours_is_made_again(folder: Pat
     async with running(folder) as app:
         assert len(app.pids("back")) == 1
         (failed,) = [e for e in app.supervisor.journal.history(service="back") if e.what == "ReplicaExited"]
-        assert "a mistake of Fissile's own: RuntimeError: nobody has foreseen this" in failed.reason
+        assert "internal error: RuntimeError: nobody has foreseen this" in failed.reason
         assert b"nobody has foreseen this" in app.output.err + app.output.out
 
 
@@ -428,7 +428,7 @@ async def test_migrations_that_fail_by_a_mistake_of_ours_keep_nobody_waiting(
 
     monkeypatch.setattr(Launcher, "migrate", mistaken)
     text = await fails_to_start(folder, StartError)
-    assert "back cannot be started: a mistake of Fissile's own: RuntimeError: nobody has foreseen this" in text
+    assert "back cannot be started: internal error: RuntimeError: nobody has foreseen this" in text
 
 
 async def test_a_restart_that_is_given_up_is_in_the_history_as_all_changes_are(folder: Path):

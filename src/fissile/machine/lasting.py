@@ -18,5 +18,5 @@ async def lasting(
         try:
             await work()
         except Exception:
-            say(f"a mistake of Fissile's own:\n{traceback.format_exc()}")
+            say(f"internal error:\n{traceback.format_exc()}")
         await asyncio.sleep(pause_seconds)

@@ -444,7 +444,7 @@ class Rollouts:
                 pause = TROUBLE_SECONDS
             except Exception:
                 # The state is as it was before, so it may be looked at again.
-                self._office.say(f"a mistake of Fissile's own:\n{traceback.format_exc()}")
+                self._office.say(f"internal error:\n{traceback.format_exc()}")
                 pause = TROUBLE_SECONDS
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -93,7 +93,7 @@ class Migrations:
             return Said(str(error))
         except Exception as error:
             # Whoever waits for this service would wait for ever.
-            self._office.say(f"a mistake of Fissile's own:\n{traceback.format_exc()}")
+            self._office.say(f"internal error:\n{traceback.format_exc()}")
             return InternalError(type(error).__name__, str(error))
 
     async def end(self, release: str) -> None:

@@ -71,11 +71,10 @@ from fissile.orchestrator.reasons import (
     HeldBack,
     InternalError,
     Reason,
-    ReasonBase,
     ToldToEnd,
-    described,
     tagged,
 )
+from fissile.orchestrator.reasons.base import ReasonBase, described
 from fissile.orchestrator.rebalance import handovers
 from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.replica import DRAINING, READY, Replica, ReplicaEnded, ReplicaReported, ReplicaState
@@ -777,7 +776,7 @@ class Supervisor:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self.say("a mistake of Fissile's own:\n" + "".join(traceback.format_exception(error)))
+            self.say("internal error:\n" + "".join(traceback.format_exception(error)))
 
     # -- the loop ---------------------------------------------------------------------------------
 
@@ -1149,7 +1148,7 @@ class Supervisor:
         if write.cancelled():
             error = JournalError("the supervisor stops")
         elif mistake := write.exception():
-            error = JournalError(f"a mistake of Fissile's own: {type(mistake).__name__}: {mistake}")
+            error = JournalError(f"internal error: {type(mistake).__name__}: {mistake}")
         else:
             error = write.result()
         done(error, time.monotonic())
