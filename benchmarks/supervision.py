@@ -24,7 +24,7 @@ from cpu import cpu_seconds
 from running import Running
 
 from fissile.bench.report import Figure, figure
-from fissile.machine.logs import Logs
+from fissile.machine.output import Logs
 from fissile.orchestrator.change_writer import ChangeWriter
 from fissile.orchestrator.deploy_rules import set_spec, sets_of
 from fissile.orchestrator.desired import Desired, LiveRelease, Rollout, Stage

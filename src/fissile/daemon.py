@@ -26,11 +26,11 @@ from fissile.api.server import ApiServer
 from fissile.component.graph import Graph
 from fissile.component.topology import BUILT_IN, MONOLITH_SERVICE, Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
-from fissile.machine import mark, withheld
+from fissile.machine import process_marks, process_secrets
+from fissile.machine.leftover_processes import Survivor, left_anywhere
 from fissile.machine.logfiles import LogFiles, collect
 from fissile.machine.procfs import born
 from fissile.machine.reaper import keep_reaping
-from fissile.machine.remains import Survivor, left_anywhere
 from fissile.machine.sockets import listen_public, listen_tcp, url
 from fissile.names import ServiceName
 from fissile.orchestrator.acts import ACTOR
@@ -232,10 +232,10 @@ async def _run_services(
     signals = StopSignals(say)
     given_up = False
     enter_folder(settings.root)
-    mark.take_off()
-    withheld.take()
-    withheld.close_to_others()
-    adopts = mark.adopt_orphans()
+    process_marks.take_off()
+    process_secrets.take()
+    process_secrets.close_to_others()
+    adopts = process_marks.adopt_orphans()
     logs = LogFiles(state_of(_named(settings)) / LOGS) if keep else None
     supervisor = Supervisor(
         settings, topology, port=port, logs=logs, keep=keep, fresh=fresh, resume=resume, adopts=adopts
@@ -475,7 +475,7 @@ async def _run_monolith(settings: Settings, port: int | None, ready: Ready, say:
     state.clear()
     state.clean()
     enter_folder(settings.root)
-    mark.put_on(0, state.mark())
+    process_marks.put_on(0, state.mark())
     sockets: list[socket.socket] = []
     try:
         os.environ.update(settings.service(MONOLITH_SERVICE).environment)

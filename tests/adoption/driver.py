@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from fissile.cli.client import Client
+from fissile.machine.leftover_processes import left_anywhere
 from fissile.machine.procfs import application_of, born, everyone
-from fissile.machine.remains import left_anywhere
 
 APPS = Path(__file__).parent / "apps"
 FISSILE = [sys.executable, "-m", "fissile"]

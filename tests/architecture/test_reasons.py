@@ -37,7 +37,7 @@ LOOKS = frozenset(
 OTHERS = {
     "cli/arguments.py": {"message.partition", "== why"},
     "cli/call.py": {"in message"},
-    "machine/lastlines.py": {"in trouble"},
+    "machine/last_lines.py": {"in trouble"},
     "orchestrator/reading.py": {"== how"},
 }
 

@@ -15,8 +15,8 @@ from background import LEFT, background, text_at, wait_until
 from commands import WAIT_SECONDS_MAX, fissile
 from supervised import descendants, left_in, lives
 
+from fissile.machine.leftover_processes import left_anywhere
 from fissile.machine.procfs import application_of
-from fissile.machine.remains import left_anywhere
 from fissile.supervisor.report import AllUp, GivenUp, Listener
 
 CODE = '''

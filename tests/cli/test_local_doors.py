@@ -129,7 +129,7 @@ def test_a_zygote_takes_orders_from_no_replica(app: Victim):
     attack = textwrap.dedent(f'''
         import glob, os, socket
         def attack():
-            from fissile.machine.zygote import sealed
+            from fissile.machine.zygote import sealed_letters
             from fissile.machine.zygote.protocol import Exec, send
             from fissile.runtime.control import ReplicaSpec, Routes
             spec = ReplicaSpec("", "/", "mid", "mid", 0, "", "", (), Routes(), "", {{}})
@@ -138,7 +138,7 @@ def test_a_zygote_takes_orders_from_no_replica(app: Victim):
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.connect(glob.glob("{app.folder}/.fissile/zygote-*.sock")[0])
                 try:
-                    send(sock, order.public(), [sealed.seal(order), w, w])
+                    send(sock, order.public(), [sealed_letters.seal(order), w, w])
                     return sock.recv(100)
                 except OSError as error:
                     return b""

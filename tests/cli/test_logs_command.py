@@ -213,7 +213,7 @@ def test_little_is_imported():
     slow = ("asyncio", "ctypes", "msgspec", "multiprocessing", "pydantic", "ssl", "uvloop")
     text = (
         "import sys, fissile; before = set(sys.modules)\n"
-        "import fissile.machine.logreader, fissile.machine.stamps\n"
+        "import fissile.machine.logreader, fissile.machine.log_lines\n"
         f"print(sorted((set(sys.modules) - before).intersection({slow})))"
     )
     result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fissile.errors import ConfigError
-from fissile.machine.limits import Limits, Usage, detect, limits_of, parse_size, verdict
+from fissile.machine.limits import Limits, Usage, detect, limits_of, parse_size, ran_out_of_memory
 from fissile.orchestrator.health import over_memory
 from fissile.orchestrator.reasons.base import size_text
 from fissile.settings.schema import LimitSettings
@@ -89,4 +89,7 @@ def test_version_two_that_others_live_in_is_not_ours(tmp_path: Path):
 def test_watched_memory():
     assert str(over_memory(2**27, 2**26)) == "it ran out of memory: it uses 128M of 64M"
     assert over_memory(2**25, 2**26) == over_memory(None, 2**26) == over_memory(2**40, None) is None
-    assert str(verdict(7, Usage(0, 2**26, True), Limits(2**26))) == "pid 7 ran out of memory, at a peak of 64M of 64M"
+    assert (
+        str(ran_out_of_memory(7, Usage(0, 2**26, True), Limits(2**26)))
+        == "pid 7 ran out of memory, at a peak of 64M of 64M"
+    )

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fissile.machine import logreader
+from fissile.machine.log_lines import stamp
 from fissile.machine.logreader import Reader, Row, Wanted, last, merged
 from fissile.machine.spools import make
-from fissile.machine.stamps import stamp
 
 BEGIN = 1_700_000_000.0
 

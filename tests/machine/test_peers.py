@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fissile.machine import mark
-from fissile.machine.peers import REPLICAS_MAY_NOT, Complaints, Doorman, lineage
+from fissile.machine import process_marks
+from fissile.machine.peers import REPLICAS_MAY_NOT, PeerPolicy, ThrottledLog, lineage
 from fissile.machine.procfs import Mark
 from fissile.machine.sockets import listen_unix
 
@@ -39,19 +39,19 @@ def come(door: socket.socket, before: Callable[[], object] = lambda: None, *, st
     return door.accept()[0]
 
 
-def judged(door: socket.socket, doorman: Doorman, before: Callable[[], object] = lambda: None) -> str:
+def judged(door: socket.socket, peer_policy: PeerPolicy, before: Callable[[], object] = lambda: None) -> str:
     with come(door, before) as connection:
-        found = doorman.refusal(connection)
+        found = peer_policy.refusal(connection)
     os.wait()
     return found
 
 
 def test_a_stranger_of_the_same_user_is_let_in(door: socket.socket):
-    assert judged(door, Doorman(OURS.application, set[int])) == ""
+    assert judged(door, PeerPolicy(OURS.application, set[int])) == ""
 
 
 def test_a_descendant_of_a_member_is_not(door: socket.socket):
-    assert judged(door, Doorman(OURS.application, lambda: {os.getpid()})) == REPLICAS_MAY_NOT
+    assert judged(door, PeerPolicy(OURS.application, lambda: {os.getpid()})) == REPLICAS_MAY_NOT
 
 
 def test_the_process_itself_is(door: socket.socket):
@@ -59,36 +59,36 @@ def test_the_process_itself_is(door: socket.socket):
         sock.connect(door.getsockname())
         door.setblocking(True)
         with door.accept()[0] as connection:
-            assert Doorman(OURS.application, lambda: {os.getpid()}).refusal(connection) == ""
+            assert PeerPolicy(OURS.application, lambda: {os.getpid()}).refusal(connection) == ""
 
 
 def test_a_mark_tells_of_whom_nothing_else_does(door: socket.socket):
-    doorman = Doorman(OURS.application, set[int])
-    assert judged(door, doorman, lambda: mark.put_on(0, OURS)) == REPLICAS_MAY_NOT
-    assert judged(door, doorman, lambda: mark.put_on(0, OTHERS)) == ""
+    peer_policy = PeerPolicy(OURS.application, set[int])
+    assert judged(door, peer_policy, lambda: process_marks.put_on(0, OURS)) == REPLICAS_MAY_NOT
+    assert judged(door, peer_policy, lambda: process_marks.put_on(0, OTHERS)) == ""
 
 
 def test_a_confined_replica_of_another_application_is_refused(door: socket.socket):
     import ctypes
 
     def confined() -> None:
-        mark.put_on(0, OTHERS)
+        process_marks.put_on(0, OTHERS)
         ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
 
-    assert "another application" in judged(door, Doorman(OURS.application, set[int]), confined)
+    assert "another application" in judged(door, PeerPolicy(OURS.application, set[int]), confined)
 
 
 def test_who_has_ended_meanwhile_may_have_been_anybody(door: socket.socket):
     with come(door, stay=False) as connection:
-        assert "ended before it could be seen" in Doorman(OURS.application, set[int]).refusal(connection)
+        assert "ended before it could be seen" in PeerPolicy(OURS.application, set[int]).refusal(connection)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="another user is needed")
 def test_another_user_is_refused_whatever_the_path_allows(door: socket.socket, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
-    assert judged(door, Doorman(OURS.application, set[int])) == ""  # root may
+    assert judged(door, PeerPolicy(OURS.application, set[int])) == ""  # root may
     os.chmod(door.getsockname(), 0o777)
-    found = judged(door, Doorman(OURS.application, set[int]), lambda: os.setresuid(65534, 65534, 65534))
+    found = judged(door, PeerPolicy(OURS.application, set[int]), lambda: os.setresuid(65534, 65534, 65534))
     assert found == "user 65534 may not order what belongs to user 1234"
 
 
@@ -101,7 +101,7 @@ def test_a_line_goes_up_to_the_first_process():
 
 def test_the_log_is_not_filled_by_who_comes_again_and_again():
     said: list[str] = []
-    complaints = Complaints(said.append)
+    complaints = ThrottledLog(said.append)
     for now in (1.0, 2.0, 3.0, 11.0):
-        complaints.about("no", now)
+        complaints.write("no", now)
     assert said == ["no", "no (2 more like this were not written)"]

@@ -31,7 +31,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @contextmanager
 def marked(code: str, own: Mark = OURS) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A marked program that prints the number of a process that it starts."""
-    program = f"from fissile.machine import mark, procfs as descent\nmark.put_on(0, descent.{own!r})\n{code}"
+    imports = "from fissile.machine import process_marks, procfs as descent"
+    program = f"{imports}\nprocess_marks.put_on(0, descent.{own!r})\n{code}"
     process = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -104,12 +105,12 @@ def test_a_mark_is_one_folder_s_and_goes_with_it(tmp_path: Path) -> None:
 def test_a_replica_of_a_marked_zygote_is_marked_and_a_supervisor_that_it_starts_is_not() -> None:
     code = """
 import os, sys
-variables = mark.become("shop@1", 8)
+variables = process_marks.become("shop@1", 8)
 assert variables == {"FISSILE_REPLICA": "00c0ffee42:shop@1:8"}, variables
 os.environ.update(variables)
-assert mark.own() == descent.Mark("00c0ffee42", 8)
-mark.take_off()
-assert mark.own() is None and "FISSILE_REPLICA" not in os.environ
+assert process_marks.own() == descent.Mark("00c0ffee42", 8)
+process_marks.take_off()
+assert process_marks.own() is None and "FISSILE_REPLICA" not in os.environ
 print(os.getpid(), flush=True); sys.stdin.read()
 """
     with marked(code) as (_, itself):
@@ -130,10 +131,10 @@ def test_the_dead_are_neither_born_nor_looked_at() -> None:
 def test_only_the_adopted_are_reaped() -> None:
     code = """
 import os, subprocess, sys, time
-from fissile.machine import mark
+from fissile.machine import process_marks
 from fissile.machine.procfs import descendants, look
 from fissile.machine.reaper import reap
-assert mark.adopt_orphans()
+assert process_marks.adopt_orphans()
 own = subprocess.Popen(["true"])
 orphan = subprocess.run(["sh", "-c", "sleep 0.2 >/dev/null & echo $!"], stdout=subprocess.PIPE, text=True).stdout
 limit = time.monotonic() + 10

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from fissile.machine import spools
+from fissile.machine.log_lines import COARSE, EXACT, parse
 from fissile.machine.logfiles import OUTPUT, LogFiles, collect
 from fissile.machine.spools import FILE_BYTES_MAX, PLACES, Collector, LogFile, make
-from fissile.machine.stamps import COARSE, EXACT, parse
 
 WAIT_SECONDS_MAX = 10.0
 
@@ -80,7 +80,7 @@ def test_lines_come_with_their_times_and_spools_go_with_their_writers(tmp_path: 
     (first, *_) = log.read_bytes().splitlines()
     found = parse(first)
     assert found.kind == EXACT
-    from fissile.machine.stamps import seconds_of
+    from fissile.machine.log_lines import seconds_of
 
     assert before - 0.02 < seconds_of(found.stamp) < time.time()  # files have the time of the last tick
     assert not (tmp_path / OUTPUT).exists()
@@ -364,7 +364,7 @@ def test_a_line_that_did_not_fit_on_the_disk_is_not_there_by_half(tmp_path: Path
 PRINTS = """
 import os, sys
 from fissile.component.context import CallContext, call_context
-from fissile.machine.printing import unfailing_output
+from fissile.machine.stdio import unfailing_output
 unfailing_output()
 print("outside")
 call_context.set(CallContext(7, 1))
@@ -497,7 +497,7 @@ def test_readers_that_are_killed_at_any_instant_lose_nothing_and_repeat_nothing(
 
 
 def test_printing_does_not_fail_over_a_full_disk():
-    command = "from fissile.machine.printing import unfailing_output as u; u(); print('x'); print('y', flush=True)"
+    command = "from fissile.machine.stdio import unfailing_output as u; u(); print('x'); print('y', flush=True)"
     with open("/dev/full", "w") as full:
         result = subprocess.run([sys.executable, "-c", command], stdout=full, stderr=subprocess.PIPE, check=True)
     assert result.stderr == b""

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for 
 PROGRAM = """
 import os, signal, sys, time
 from fissile.runtime.first import watch_over_child
-from fissile.machine.mark import adopt_orphans
+from fissile.machine.process_marks import adopt_orphans
 adopt_orphans()  # as process 1 does without asking
 watch_over_child()
 got = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from fissile.machine.logs import Logs
+from fissile.machine.output import Logs
 from fissile.settings.load import load
 from fissile.supervisor.endpoints import Endpoints
 from fissile.supervisor.state_folder import IGNORING

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from endings import FISSILE, KINDS, TARGETS, Litterers, litterers, storm
 
-from fissile.machine import mark
+from fissile.machine import process_marks
 from fissile.machine.procfs import Mark, application_of, born
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -159,7 +159,7 @@ def test_what_cannot_be_ended_is_named() -> None:
     code = """
 import os, sys
 os.setuid(65534)
-from fissile.machine.remains import Ending, survivors
+from fissile.machine.leftover_processes import Ending, survivors
 ending = Ending(lambda: [int(sys.argv[1])], asked=0.05)
 ending.hurry()
 ending._limit = 0.0
@@ -182,7 +182,7 @@ def test_down_names_what_it_cannot_end_and_fails() -> None:
     for one in (folder, folder / ".fissile"):
         os.chown(one, 65534, 65534)
     stranger = subprocess.Popen(["sleep", "600"])
-    mark.put_on(stranger.pid, Mark(application_of(folder), 3))
+    process_marks.put_on(stranger.pid, Mark(application_of(folder), 3))
     try:
         code = "import os, sys; os.setuid(65534); from fissile.cli import main; sys.argv = ['fissile', 'down']; main()"
         done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from endings import FISSILE
 
-from fissile.machine.listeners import holder, listening, listens
+from fissile.machine.leftover_processes import left_anywhere
+from fissile.machine.port_owners import holder, listening, listens
 from fissile.machine.procfs import application_of, descendants
-from fissile.machine.remains import left_anywhere
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

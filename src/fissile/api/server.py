@@ -87,7 +87,7 @@ class ApiServer:
 
 
 async def refuse(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI app: the answer to whom the doorman refuses."""
+    """An ASGI app: the answer to whom the peer_policy refuses."""
     if scope["type"] == "http":
         await problem(403, "Forbidden", REPLICAS_MAY_NOT, REMEDY)(scope, receive, send)
     elif scope["type"] == "websocket":

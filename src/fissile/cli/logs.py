@@ -55,8 +55,8 @@ def logs(
 
     Each line has its time and its replica's name in front.
     """
+    from fissile.machine.log_lines import stamp
     from fissile.machine.logreader import Reader, Wanted
-    from fissile.machine.stamps import stamp
     from fissile.supervisor.endpoints import state_of
 
     _end_with_the_reader()
@@ -194,7 +194,7 @@ class _Shown:
         return f"{self._time(row) if self._times else ''}{self._prefix(row.name)}{self._text(row.text)}"
 
     def _time(self, row: "Row") -> str:
-        from fissile.machine.stamps import seconds_of
+        from fissile.machine.log_lines import seconds_of
 
         stamp = row.stamp
         if not stamp:
@@ -210,8 +210,8 @@ def _as_json(row: "Row") -> str:
     import json
 
     from fissile.cli.output import json_line
+    from fissile.machine.log_lines import seconds_of
     from fissile.machine.logreader import service_of
-    from fissile.machine.stamps import seconds_of
 
     text = row.text.decode(errors="replace")
     found: dict[str, Any] = {"time": None, "name": row.name, "service": service_of(row.name), "line": text}

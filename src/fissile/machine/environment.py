@@ -1,7 +1,7 @@
 """The environment that an application's processes get: that of the `up` that began it, until somebody sends another.
 
 It belongs to a zygote and to all that is started by it, programs too, so that the replicas of a service never differ
-in it. It is handed from supervisor to supervisor in the zygote's letters (see sealed), and stands in no file.
+in it. It is handed from supervisor to supervisor in the zygote's letters (see `sealed_letters`), and stands in no file.
 """
 
 import base64
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from fissile.machine import withheld
+from fissile.machine import process_secrets
 from fissile.machine.procfs import VARIABLE
 
 BY_UP = "up"
@@ -30,12 +30,12 @@ class Environment(msgspec.Struct, frozen=True):
     def general(self) -> dict[str, str]:
         """What every process of the application gets."""
         found = variables(self.block)
-        return {name: value for name, value in found.items() if not name.startswith(withheld.PREFIX)}
+        return {name: value for name, value in found.items() if not name.startswith(process_secrets.PREFIX)}
 
     def components(self) -> dict[str, str]:
         """The variables of components: each service gets its own alone."""
         found = variables(self.block)
-        return {k: v for k, v in found.items() if k.startswith(withheld.PREFIX) and k != VARIABLE}
+        return {k: v for k, v in found.items() if k.startswith(process_secrets.PREFIX) and k != VARIABLE}
 
     def __str__(self) -> str:
         when = time.localtime(self.since)
@@ -73,7 +73,7 @@ def _is_text(value: str) -> bool:
 
 def taken() -> Environment:
     """That of this process, those variables included that were taken out of it."""
-    return Environment(packed(os.environ | withheld.variables()), BY_UP, time.time())
+    return Environment(packed(os.environ | process_secrets.variables()), BY_UP, time.time())
 
 
 def sent(text: str, by: str) -> Environment | None:

@@ -352,6 +352,6 @@ def resident_bytes(pid: int) -> int | None:
         return None
 
 
-def verdict(pid: int, usage: Usage, limits: Limits) -> OutOfMemory | None:
+def ran_out_of_memory(pid: int, usage: Usage, limits: Limits) -> OutOfMemory | None:
     """If a replica died for want of memory."""
     return OutOfMemory(pid, usage.peak_bytes, limits.memory_bytes) if usage.out_of_memory else None

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from fissile.machine.inotify import Watch
+from fissile.machine.log_lines import EXACT, stamp
 from fissile.machine.spools import GATHER_SECONDS, LOG, PRUNE_SECONDS, RETRY_SECONDS, Collector, make
-from fissile.machine.stamps import EXACT, stamp
 
 # Beside the folder of logs.
 OUTPUT = "output"

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from fissile.machine.log_lines import COARSE, EXACT, parse, seconds_of
 from fissile.machine.spools import LOG, Collector
-from fissile.machine.stamps import COARSE, EXACT, parse, seconds_of
 
 READ_BYTES = 256 * 1024
 # A line without its end is shown once nothing was added to it for so long.
@@ -295,7 +295,7 @@ def _back(file: BinaryIO, size: int, count: int) -> tuple[int, int]:
 
 def _place(file: BinaryIO, stamp: bytes, size: int) -> int:
     """Where to begin reading, not to miss what is from a time on."""
-    from fissile.machine.stamps import stamp as stamp_of
+    from fissile.machine.log_lines import stamp as stamp_of
 
     wanted = stamp_of(seconds_of(stamp) - SLACK_SECONDS)
     low, high = 0, size

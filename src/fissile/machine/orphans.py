@@ -7,8 +7,8 @@ marks tell of those as well that a full disk kept from the list.
 
 from collections.abc import Container, Mapping
 
+from fissile.machine.leftover_processes import Ending, left_anywhere
 from fissile.machine.procfs import look, mark_of, still_there
-from fissile.machine.remains import Ending, left_anywhere
 
 
 def marked(application: str, adopted: Container[int]) -> dict[int, int]:

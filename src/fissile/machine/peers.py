@@ -50,7 +50,7 @@ def peer_of(connection: socket.socket) -> Peer | None:
     return Peer(pid, uid)
 
 
-class Doorman:
+class PeerPolicy:
     """Judges the peers of one application's doors.
 
     application: its name in marks (see procfs). members: processes that belong to it, whatever their marks say;
@@ -134,7 +134,7 @@ def _confined(pid: int) -> bool:
         return True
 
 
-class Complaints:
+class ThrottledLog:
     """Lines for a log, one in COMPLAINT_SECONDS: a peer may come back as often as it likes."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -142,7 +142,7 @@ class Complaints:
         self._silent_until = 0.0
         self._unsaid = 0
 
-    def about(self, text: str, now: float) -> None:
+    def write(self, text: str, now: float) -> None:
         """Say it, or count it (now: monotonic seconds)."""
         if now < self._silent_until:
             self._unsaid += 1

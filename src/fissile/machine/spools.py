@@ -20,7 +20,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from fissile.machine.stamps import COARSE, EXACT, SPOOL, Writing, stamp_ns, stamped, whole, whole_lines
+from fissile.machine.log_lines import COARSE, EXACT, SPOOL, Writing, stamp_ns, stamped, whole, whole_lines
 
 LOG, OLD, PLACE, NEW = ".log", ".old", ".place", ".new"
 # A spool has its name after so long, or never gets it.

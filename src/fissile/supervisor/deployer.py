@@ -20,7 +20,7 @@ from fissile.errors import ConfigError, InvalidArgument
 from fissile.journal.journal import JournalError
 from fissile.machine.environment import sent
 from fissile.machine.zygote.protocol import Settled
-from fissile.machine.zygote.unreleased import changed
+from fissile.machine.zygote.settings_files import changed
 from fissile.names import service_of
 from fissile.orchestrator.acts import (
     AbortRollout,

@@ -11,8 +11,8 @@ from collections.abc import Callable, Container, Iterable
 
 import msgspec
 
+from fissile.machine.leftover_processes import ASKED_SECONDS, Ending, left_anywhere, left_by, living, survivors
 from fissile.machine.procfs import Mark, ancestors, descendants, mark_of
-from fissile.machine.remains import ASKED_SECONDS, Ending, left_anywhere, left_by, living, survivors
 from fissile.names import ServiceName, SetName
 from fissile.orchestrator.awaited import NO_SLOT
 from fissile.orchestrator.replica import Replica

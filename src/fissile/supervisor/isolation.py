@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from fissile.machine.sweep import sweep
+from fissile.machine.remove_tree import remove_tree
 from fissile.machine.walls import Mount, Walls, mounted, seen_anywhere
 from fissile.releases.manifest import works_in
 from fissile.releases.private import PRIVATE_FOLDER
@@ -92,7 +92,7 @@ def take_down(state: SupervisorState, keys: Iterable[str]) -> None:
     """Remove the temporary files, and the stacks, of replicas that have ended."""
     folder = state.folder.path / TEMPORARY
     for key in keys:
-        sweep(folder / key)
+        remove_tree(folder / key)
         with suppress(OSError):
             (state.folder.path / f"{key}{STACKS}").unlink(missing_ok=True)
     with suppress(OSError):

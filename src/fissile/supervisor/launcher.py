@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 
 from fissile.formats import PROCESSES
-from fissile.machine import withheld
+from fissile.machine import process_secrets
 from fissile.machine.programs import check_program
 from fissile.machine.sockets import HOST, listen_handover, url
-from fissile.machine.zygote import sealed
+from fissile.machine.zygote import sealed_letters
 from fissile.machine.zygote.client import ProcessHandle
 from fissile.machine.zygote.protocol import Confinement, Fork
 from fissile.names import ServiceName
@@ -71,7 +71,7 @@ class Launcher:
                 environment=environment(confinement.walls) | service.settings.environment,
                 confinement=confinement,
             )
-        order = sealed.seal(Fork(0, spec, address, token))
+        order = sealed_letters.seal(Fork(0, spec, address, token))
         try:
             # -P: nothing is imported from the folder that it happens to be started in.
             program = (sys.executable, "-P", "-m", "fissile.machine.zygote.spawn", str(PROCESSES.number))
@@ -138,7 +138,7 @@ class Launcher:
         loaded = self._state.releases.of(service.set)
         given = self._state.releases.zygote_of(service.set).application.environment
         names = [*loaded.imported.services, *loaded.service_of]
-        found = given.general() | withheld.own(given.components(), service.name, names)
+        found = given.general() | process_secrets.own(given.components(), service.name, names)
         if service.settings.user:
             found.pop("XDG_RUNTIME_DIR", None)  # of the supervisor's user
         found |= {"PORT": str(port), "HOST": HOST, "FISSILE_TOKEN": self._state.secrets.services[service.name]}

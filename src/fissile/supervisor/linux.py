@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from fissile.machine.listeners import listens
+from fissile.machine.port_owners import listens
 from fissile.orchestrator.reasons import Reason
 from fissile.orchestrator.replica import READY, Replica
 from fissile.orchestrator.routing import DrainOrder, Told

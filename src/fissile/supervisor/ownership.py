@@ -8,7 +8,7 @@ import asyncio
 import time
 
 from fissile.errors import ConfigError
-from fissile.machine.listeners import NOBODY_KNOWN, Holder, holder, listens, ports_of, since
+from fissile.machine.port_owners import NOBODY_KNOWN, Holder, holder, listens, ports_of, since
 from fissile.machine.procfs import mark_of
 from fissile.orchestrator.replica import Replica
 from fissile.supervisor.endings import Endings

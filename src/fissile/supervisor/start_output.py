@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fissile.machine.lastlines import LastLines, told
+from fissile.machine.last_lines import LastLines, told
 from fissile.names import SetName
 from fissile.runtime.places import edited, places
 

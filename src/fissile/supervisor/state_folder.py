@@ -20,10 +20,10 @@ from pathlib import Path
 import msgspec
 
 from fissile.errors import ConfigError
+from fissile.machine.leftover_processes import Ending, Survivor, left_anywhere, survivors
 from fissile.machine.procfs import Mark
-from fissile.machine.remains import Ending, Survivor, left_anywhere, survivors
+from fissile.machine.remove_tree import remove_tree
 from fissile.machine.sockets import EVERYBODYS, OWNERS, SOCKET, SPARES, restore
-from fissile.machine.sweep import sweep
 from fissile.releases.private import CODE, PRIVATE_FILE, PRIVATE_FOLDER
 from fissile.rpc.paths import PATH_BYTES_MAX, any_length
 from fissile.supervisor.endpoints import ENDPOINTS, FOLDER, Endpoints, identity_of, state_of
@@ -210,7 +210,7 @@ class StateFolder:
             if file.suffix in (SOCKET, STACKS) or file.name == ENDPOINTS:
                 file.unlink(missing_ok=True)
         for folder in {self.path / TEMPORARY, self.path / SPARES, self.sockets / SPARES}:
-            sweep(folder)
+            remove_tree(folder)
 
     def socket_path(self, name: str) -> str:
         """Where the Unix socket of this name is."""

@@ -26,18 +26,18 @@ import msgspec
 from fissile.errors import ConfigError, FissileError, InvalidArgument, StartError, advises
 from fissile.journal.journal import Entry, Journal, JournalError
 from fissile.machine.environment import Environment
-from fissile.machine.lasting import lasting
-from fissile.machine.lastlines import nothing_to_run
-from fissile.machine.limits import verdict
+from fissile.machine.last_lines import nothing_to_run
+from fissile.machine.leftover_processes import ASKED_SECONDS
+from fissile.machine.limits import ran_out_of_memory
 from fissile.machine.logfiles import LogFiles
-from fissile.machine.logs import Logs
 from fissile.machine.orphans import end as end_orphans
 from fissile.machine.orphans import marked
-from fissile.machine.peers import REMEDY, REPLICAS_MAY_NOT, Complaints, Doorman
+from fissile.machine.output import Logs
+from fissile.machine.peers import REMEDY, REPLICAS_MAY_NOT, PeerPolicy, ThrottledLog
 from fissile.machine.probe import until_it_serves
 from fissile.machine.procfs import born, mark_of, still_there
 from fissile.machine.programs import NOT_FOUND
-from fissile.machine.remains import ASKED_SECONDS
+from fissile.machine.run_forever import run_forever
 from fissile.machine.sockets import HOST, listen_unix, remove_unix, restore
 from fissile.machine.zygote.client import Found, OtherFissile, ProcessHandle, ZygoteClient
 from fissile.names import ServiceName, SetName, service_of, set_name
@@ -190,7 +190,7 @@ class Supervisor:
         self._ownership = Ownership(self._state, self._endings)
         self._rollouts = Rollouts(self._state, self._store, self._loader, self._listeners, self)
         self._restarts = Restarter(self._state, self._loader, self._listeners, self, self._rollouts.preparing)
-        self._complaints = Complaints(self.say)
+        self._complaints = ThrottledLog(self.say)
         self._writer = ChangeWriter(self._state.app, self)
         self._executor = LinuxExecutor(
             self._state, self._endings, self._ownership, begin=self._begin_start, note=self._note, say=self.say
@@ -198,7 +198,7 @@ class Supervisor:
         self._reconciler = Reconciler(self._state.app, self._executor, self._writer, self._complain)
         self._state.app.on_broken = self._tell_broken
         self._control_server = ControlServer(self._heard, self._complain)
-        self._doorman: Doorman | None = None
+        self._peer_policy: PeerPolicy | None = None
         self._server: Server | None = None
         self._control: socket.socket | None = None
         self._serving = False
@@ -267,13 +267,13 @@ class Supervisor:
 
     def refuses(self, connection: socket.socket) -> bool:
         """Whether whoever connected to a Unix socket may not order this supervisor. The log says so."""
-        why = self._doorman.refusal(connection) if self._doorman is not None else ""
+        why = self._peer_policy.refusal(connection) if self._peer_policy is not None else ""
         if why:
             self._complain(f"an order was refused: {why}")
         return bool(why)
 
     def _complain(self, text: str) -> None:
-        self._complaints.about(text, time.monotonic())
+        self._complaints.write(text, time.monotonic())
 
     def _members(self) -> set[int]:
         """The processes of this application that are known here."""
@@ -300,8 +300,8 @@ class Supervisor:
         what was started to `stop` or `give_up`.
         """
         self._state.folder.open()
-        self._doorman = Doorman(self._state.folder.mark().application, self._members)
-        if self._doorman.owns_us():
+        self._peer_policy = PeerPolicy(self._state.folder.mark().application, self._members)
+        if self._peer_policy.owns_us():
             self._state.folder.let_go()
             raise ConfigError(REPLICAS_MAY_NOT, remedy=REMEDY)
         self._logs.begin()
@@ -329,14 +329,14 @@ class Supervisor:
             else:
                 await self._take_over(adopted)
             self._serving = True
-            self._loop = self._spawn(lasting(self._run, self.say))
-            self._spawn(lasting(self._watch, self.say))
-            self._spawn(lasting(self._scale, self.say))
-            self._spawn(lasting(self._keep_sockets, self.say))
-            self._spawn(lasting(self._balance, self.say))
-            self._spawn(lasting(self._watch_callers, self.say))
+            self._loop = self._spawn(run_forever(self._run, self.say))
+            self._spawn(run_forever(self._watch, self.say))
+            self._spawn(run_forever(self._scale, self.say))
+            self._spawn(run_forever(self._keep_sockets, self.say))
+            self._spawn(run_forever(self._balance, self.say))
+            self._spawn(run_forever(self._watch_callers, self.say))
             if self._keep:
-                self._spawn(lasting(self._gather, self.say))
+                self._spawn(run_forever(self._gather, self.say))
             self._spawn(self._rollouts.run())
             if not adopted:
                 await self._all_ready(list(self._state.desired.sets))
@@ -914,7 +914,7 @@ class Supervisor:
         hopeless = status in NOT_FOUND or (bool(status) and nothing_to_run(printed))
         limits = self._state.releases.limits_of(replica)
         usage = self._state.limits.enforcement.usage(replica.key, replica.pid) if limits.grouped else None
-        memory = verdict(replica.pid, usage, limits) if usage is not None else None
+        memory = ran_out_of_memory(replica.pid, usage, limits) if usage is not None else None
         found = Exit(status, process.session.trouble, process.session.mistake, hopeless, memory)
         program = replica.set in self._state.sets.programs()
         how, mistake = ended_how(found, replica.pid, was_ready=replica.ready_at is not None, program=program)

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from fissile.machine import mark, proctitle
+from fissile.machine import process_marks, proctitle
 from fissile.machine.confine import enter
 from fissile.machine.environment import variables
-from fissile.machine.zygote import sealed
+from fissile.machine.zygote import sealed_letters
 from fissile.machine.zygote.protocol import Exec, Fork
 from fissile.runtime import replica
 
@@ -47,12 +47,12 @@ def run(request: ForkRequest) -> int:
     os.dup2(out, 1)
     os.dup2(err, 2)
     # Only now, in the child, is the letter read: what the zygote has once read is in the memory of every replica.
-    order: Fork | Exec = sealed.read(letter, ORDER)
+    order: Fork | Exec = sealed_letters.read(letter, ORDER)
     for fd in (letter, out, err):
         os.close(fd)
     # The mark before the walls: a warden that the walls need is forked from here, and inherits it; a confined process
     # may lack the right to set a limit.
-    marked = mark.become(order.spec.set, order.spec.serial)
+    marked = process_marks.become(order.spec.set, order.spec.serial)
     # The walls before the first line that others wrote: nothing of a release may run with the zygote's rights.
     enter(order.confinement, order.spec.service)
     if isinstance(order, Exec):

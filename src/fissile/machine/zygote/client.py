@@ -17,9 +17,9 @@ from contextlib import suppress
 from enum import Enum, auto
 
 from fissile.errors import ConfigError
-from fissile.machine import mark
+from fissile.machine import process_marks
 from fissile.machine.environment import parted
-from fissile.machine.lastlines import LastLines
+from fissile.machine.last_lines import LastLines
 from fissile.machine.procfs import Mark
 from fissile.machine.zygote.adoption_socket import AdoptionSocket, listener_pid
 from fissile.machine.zygote.children import ChildTable
@@ -174,7 +174,7 @@ class ZygoteClient:
             os.close(out)
             os.close(err)
         # From outside, and before it is told to import: nothing of the application can run without the mark.
-        mark.put_on(process.pid, self._mark)
+        process_marks.put_on(process.pid, self._mark)
         session = self._connect(ours, process)
         try:
             files = await asyncio.to_thread(self.application.files_now)

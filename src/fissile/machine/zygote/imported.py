@@ -6,7 +6,7 @@ import msgspec
 
 from fissile.machine.environment import Environment, taken
 from fissile.machine.zygote.protocol import Load, Loaded, Settled
-from fissile.machine.zygote.unreleased import settings_files
+from fissile.machine.zygote.settings_files import settings_files
 from fissile.releases.manifest import manifest
 from fissile.releases.packages import listed
 from fissile.runtime.places import edited, places

@@ -20,12 +20,12 @@ from fissile.component.declaration import class_mark
 from fissile.component.graph import Graph
 from fissile.component.topology import Topology, check_name, topology_for
 from fissile.errors import ConfigError, FissileError
-from fissile.machine.printing import flush_output
-from fissile.machine.zygote import sealed
-from fissile.machine.zygote.leftovers import Watch, sentences
+from fissile.machine.stdio import flush_output
+from fissile.machine.zygote import sealed_letters
+from fissile.machine.zygote.after_fork import Renewal
+from fissile.machine.zygote.environment_reads import Reads
+from fissile.machine.zygote.fork_hazards import Watch, sentences
 from fissile.machine.zygote.protocol import Begin, Load, Loaded, LoadFailed, Settled
-from fissile.machine.zygote.reads import Reads
-from fissile.machine.zygote.renewal import Renewal
 from fissile.names import ServiceName
 from fissile.releases.fingerprint import outside, release_of
 from fissile.releases.installed import installed, working_folder
@@ -84,10 +84,10 @@ def run_examiner(graph: Graph | None, findings: ImportFindings, order: int, answ
     code = 1
     try:
         try:
-            found = examine(sealed.read(order, Load), graph, findings)
+            found = examine(sealed_letters.read(order, Load), graph, findings)
         except FissileError as error:
             found = LoadFailed(str(error))
-        sealed.write(answer, found)
+        sealed_letters.write(answer, found)
         code = 0
     except BaseException:
         traceback.print_exc()

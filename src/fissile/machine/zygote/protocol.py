@@ -3,7 +3,7 @@
 A message is four bytes of length and a msgpack body; file descriptors travel with the length. One of more than
 MESSAGE_BYTES_MAX is not sent; who receives one reads past it, and goes on with the next. What one service alone
 may know, its tokens and configuration above all, never stands in an argument list, in an environment that another can
-read, or in the zygote's memory: it travels in letters (see sealed), and the message beside one is without it.
+read, or in the zygote's memory: it travels in letters (see `sealed_letters`), and the message beside one is without it.
 """
 
 import os
@@ -48,7 +48,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     last ordered to import (seconds of the wall clock). environment: what it and all that it starts get. settled: the
     release that this is, whatever is installed by now; None: it is to be found out. forced: why services start anew
     though nothing of them has changed, by service ("": all). files: those of settings that were there to be read, see
-    `unreleased`.
+    `settings_files`.
     """
 
     settings: Settings

@@ -8,8 +8,8 @@ what there is, and tells the next one all of it. In the foreground, where nothin
 replicas instead.
 
 It knows nothing that one service alone may know: every replica of every service begins with its memory. Secrets pass
-through it unread (see `sealed`), and what has to see all of them at once, the check of the application against its
-settings, is done by a child that ends with that (see `load`).
+through it unread (`sealed_letters`). What has to see all of them at once, the check of the application against its
+settings, is done by a child that ends with that (`load`).
 """
 
 import gc
@@ -23,13 +23,14 @@ from typing import Any
 
 from fissile.component.graph import Graph
 from fissile.errors import FissileError
-from fissile.machine import mark, withheld
-from fissile.machine.peers import Complaints, Doorman
+from fissile.machine import process_marks, process_secrets
+from fissile.machine.leftover_processes import Ending, living
+from fissile.machine.peers import PeerPolicy, ThrottledLog
 from fissile.machine.pidfd import open_pidfd
-from fissile.machine.printing import flush_output, unfailing_output
 from fissile.machine.procfs import descendants
-from fissile.machine.remains import Ending, living
+from fissile.machine.stdio import flush_output, unfailing_output
 from fissile.machine.zygote import child
+from fissile.machine.zygote.after_fork import Renewal
 from fissile.machine.zygote.child import ForkRequest
 from fissile.machine.zygote.load import ImportFindings, import_all, import_application, run_examiner, warm
 from fissile.machine.zygote.prefork import PreforkedWorker, wait_for_order
@@ -60,7 +61,6 @@ from fissile.machine.zygote.protocol import (
     clipped,
 )
 from fissile.machine.zygote.records import ChildRecords
-from fissile.machine.zygote.renewal import Renewal
 from fissile.machine.zygote.supervisor_link import SupervisorLink
 from fissile.runtime.forked import keep_from_programs
 from fissile.runtime.unhandled import show_unhandled
@@ -80,11 +80,11 @@ class Zygote:
     """
 
     def __init__(self, connection: socket.socket, listener: socket.socket | None = None) -> None:
-        marked = mark.own()
-        doorman = Doorman(marked.application if marked is not None else "", lambda: (os.getpid(),))
-        complaints = Complaints(lambda text: print(text, file=sys.stderr, flush=True))
+        marked = process_marks.own()
+        peer_policy = PeerPolicy(marked.application if marked is not None else "", lambda: (os.getpid(),))
+        complaints = ThrottledLog(lambda text: print(text, file=sys.stderr, flush=True))
         self._poll = select.poll()
-        self._supervisor = SupervisorLink(self._poll, connection, listener, doorman, complaints)
+        self._supervisor = SupervisorLink(self._poll, connection, listener, peer_policy, complaints)
         self._children = ChildRecords(self._poll, lambda pid, status: self._supervisor.tell(Exited(pid, status)))
         self._kept: dict[str, int] = {}
         self._prefork: PreforkedWorker | None = None
@@ -297,7 +297,7 @@ class Zygote:
         _close_all([self._wake_read, self._wake_write, *self._kept.values(), *self._letters])
         self._supervisor.detach()
         self._children.detach()
-        withheld.close_to_others(closed=False)  # debuggers of the application may look
+        process_secrets.close_to_others(closed=False)  # debuggers of the application may look
         self._drop_worker()  # our copy of its connection: it is to end when the zygote closes its own
         self._renewal.renew()
 
@@ -344,8 +344,8 @@ def main() -> int:
     # Ctrl-C is for the supervisor to act on: it ends the replicas in order, and they need their parent for that.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Before the import too: what it starts, and what replicas leave behind, is to be found below this process.
-    mark.adopt_orphans()
-    withheld.close_to_others()
+    process_marks.adopt_orphans()
+    process_secrets.close_to_others()
     connection, listener = (int(number) for number in sys.argv[1:3])
     keep_from_programs(*(fd for fd in (connection, listener) if fd >= 0))
     sock = None if listener < 0 else socket.socket(fileno=listener)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from fissile.machine.zygote import sealed
+from fissile.machine.zygote import sealed_letters
 from fissile.machine.zygote.children import ChildTable
 from fissile.machine.zygote.connection import ZygoteConnection
 from fissile.machine.zygote.errors import ForkError, OtherFissile, ZygoteHung, zygote_died
@@ -141,11 +141,11 @@ class ZygoteSession:
     async def load(self, order: Load) -> Loaded | LoadFailed:
         """Have the zygote import the application, and a child of it check it. Raises ForkError."""
         # The settings hold every service's secrets. The zygote passes both letters on to the child that checks, unread.
-        letters = [sealed.seal(order), sealed.blank()]
+        letters = [sealed_letters.seal(order), sealed_letters.blank()]
         try:
             await self.send(order.begin(), letters)
             answer = await self._loading
-            return answer if isinstance(answer, LoadFailed) else sealed.read(letters[1], OUTCOME)
+            return answer if isinstance(answer, LoadFailed) else sealed_letters.read(letters[1], OUTCOME)
         finally:
             close_all(letters)
 
@@ -170,7 +170,7 @@ class ZygoteSession:
         order = make(self._last_order)
         answer = self._orders[order.order] = asyncio.get_running_loop().create_future()
         # Tokens and configuration go in a letter, which the zygote does not read: its memory is every replica's.
-        letter = sealed.seal(order)
+        letter = sealed_letters.seal(order)
         try:
             await self.send(order.public(), [letter, *fds])
             child = await answer
@@ -320,7 +320,9 @@ class ZygoteSession:
         order, answer = letters = [self._connection.take_fd(), self._connection.take_fd()]
         try:
             if self._inventory is not None and not self._inventory.done():
-                self._inventory.set_result((message.pid, sealed.read(order, Load), sealed.read(answer, Loaded)))
+                self._inventory.set_result(
+                    (message.pid, sealed_letters.read(order, Load), sealed_letters.read(answer, Loaded))
+                )
         finally:
             close_all(letters)
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from fissile.formats import PROCESSES
-from fissile.machine.printing import unfailing_output
-from fissile.machine.zygote import sealed
+from fissile.machine.stdio import unfailing_output
+from fissile.machine.zygote import sealed_letters
 from fissile.machine.zygote.child import LISTEN_FDS_START
 from fissile.machine.zygote.protocol import Fork
 from fissile.runtime import replica
@@ -31,7 +31,7 @@ def main() -> int:
             flush=True,
         )
         return 1
-    order = sealed.read(LISTEN_FDS_START, Fork)
+    order = sealed_letters.read(LISTEN_FDS_START, Fork)
     os.close(LISTEN_FDS_START)
     count = int(os.environ.pop("LISTEN_FDS", "1"))
     os.environ.pop("LISTEN_PID", None)

@@ -6,7 +6,7 @@ import time
 
 import msgspec
 
-from fissile.machine.peers import Complaints, Doorman
+from fissile.machine.peers import PeerPolicy, ThrottledLog
 from fissile.machine.zygote.protocol import FromZygote, Hello, TooLarge, ToZygote, receive, send
 
 
@@ -17,7 +17,7 @@ class SupervisorLink:
         poll: Watches the sockets of this link.
         connection: To the supervisor that has started this zygote.
         listener: Where the next supervisor comes; None if the zygote ends with this one.
-        doorman: Says who may supervise.
+        peer_policy: Says who may supervise.
         complaints: What people should know.
     """
 
@@ -26,13 +26,13 @@ class SupervisorLink:
         poll: select.poll,
         connection: socket.socket,
         listener: socket.socket | None,
-        doorman: Doorman,
-        complaints: Complaints,
+        peer_policy: PeerPolicy,
+        complaints: ThrottledLog,
     ) -> None:
         self._poll = poll
         self._connection: socket.socket | None = connection
         self._listener = listener
-        self._doorman = doorman
+        self._peer_policy = peer_policy
         self._complaints = complaints
 
     def __repr__(self) -> str:
@@ -66,7 +66,7 @@ class SupervisorLink:
             received = receive(self._connection) if self._connection is not None else None
         except (TooLarge, msgspec.DecodeError) as error:
             # Whoever waits for an answer to it waits in vain; but all that lives here goes on.
-            self._complaints.about(f"an order was passed over: {error}", time.monotonic())
+            self._complaints.write(f"an order was passed over: {error}", time.monotonic())
             return None
         except OSError:
             pass
@@ -83,7 +83,7 @@ class SupervisorLink:
         except OSError:
             return False  # it is gone: poll says so next
         except TooLarge as error:
-            self._complaints.about(f"a report was not sent: {error}", time.monotonic())
+            self._complaints.write(f"a report was not sent: {error}", time.monotonic())
             return False
         return True
 
@@ -92,9 +92,9 @@ class SupervisorLink:
         if listener is not self._listener:
             return  # an order of this turn has brought another one
         connection, _ = listener.accept()
-        why = self._doorman.refusal(connection)
+        why = self._peer_policy.refusal(connection)
         if why:
-            self._complaints.about(f"an order was refused: {why}", time.monotonic())
+            self._complaints.write(f"an order was refused: {why}", time.monotonic())
             connection.close()
             return
         # The state folder's lock says that the one before is dead, even if its socket does not tell it yet.

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 
-from fissile.machine.stamps import plain
+from fissile.machine.log_lines import plain
 
 LINES_MAX = 20
 LINE_CHARACTERS_MAX = 500

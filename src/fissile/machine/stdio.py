@@ -1,6 +1,6 @@
 """What a process of ours prints: never fails over a full disk, and tells when, and within which request.
 
-The time and the trace stand in marks around it (see `stamps`), in a spool alone: not on a terminal or a pipe. One
+The time and the trace stand in marks around it (see `log_lines`), in a spool alone: not on a terminal or a pipe. One
 write holds text and marks, so that nobody else's text comes between them (O_APPEND, open(2)).
 """
 
@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from fissile.component.context import CallContext, call_context
-from fissile.machine.stamps import EXACT, MARKED, SPOOL, TRACED, stamp_ns
+from fissile.machine.log_lines import EXACT, MARKED, SPOOL, TRACED, stamp_ns
 
 LOOK_SECONDS = 0.001
 

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from fissile.machine.lasting import lasting
+from fissile.machine.run_forever import run_forever
 
 
 async def test_it_says_what_was_wrong_and_goes_on_until_it_is_cancelled():
@@ -16,7 +16,7 @@ async def test_it_says_what_was_wrong_and_goes_on_until_it_is_cancelled():
             raise KeyError("cart")
         await asyncio.sleep(60)
 
-    task = asyncio.create_task(lasting(work, said.append, 0.0))
+    task = asyncio.create_task(run_forever(work, said.append, 0.0))
     for _ in range(3):
         await turns.acquire()
     task.cancel()

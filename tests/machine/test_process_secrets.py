@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fissile.machine.withheld import own
+from fissile.machine.process_secrets import own
 
 TAKEN = """
 import os, sys
-from fissile.machine import withheld
-withheld.take()
-withheld.close_to_others()
-assert withheld.variables() == {"FISSILE_CART_KEY": "the-secret"}, withheld.variables()
+from fissile.machine import process_secrets
+process_secrets.take()
+process_secrets.close_to_others()
+assert process_secrets.variables() == {"FISSILE_CART_KEY": "the-secret"}, process_secrets.variables()
 assert os.environ["OTHER"] == "stays"
 print("ready", flush=True)
 sys.stdin.read()

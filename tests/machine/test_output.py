@@ -7,7 +7,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fissile.machine.logs import LINE_BYTES_MAX, Lines, Logs, writer
+from fissile.machine.output import LINE_BYTES_MAX, Lines, Logs, writer
 
 
 class Sink:

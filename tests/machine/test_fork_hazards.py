@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fissile.machine.zygote.leftovers import Left, Open, Watch, sentences, told
+from fissile.machine.zygote.fork_hazards import Left, Open, Watch, sentences, told
 
 TABLE = [
     (

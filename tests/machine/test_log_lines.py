@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fissile.machine.stamps import (
+from fissile.machine.log_lines import (
     BEGIN,
     COARSE,
     END,

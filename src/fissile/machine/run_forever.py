@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 MISTAKE_SECONDS = 1.0
 
 
-async def lasting(
+async def run_forever(
     work: Callable[[], Awaitable[None]], say: Callable[[str], None], pause_seconds: float = MISTAKE_SECONDS
 ) -> None:
     """Begin it again, after a pause, whenever it ends with an error that nobody has foreseen.

@@ -24,7 +24,7 @@ from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from typing import Any, cast
 
-from fissile.machine.zygote.leftovers import instances
+from fissile.machine.zygote.fork_hazards import instances
 
 _DELETE = (shutil.rmtree, os.remove, os.unlink, os.rmdir, os.removedirs)
 _HOLD_FILES = (ExitStack, AsyncExitStack, tempfile.TemporaryDirectory, pathlib.Path)

@@ -11,7 +11,7 @@ _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALL = 0o700
 
 
-def sweep(path: str | os.PathLike[str]) -> None:
+def remove_tree(path: str | os.PathLike[str]) -> None:
     """Remove a folder with all that is in it; links are not followed. What cannot be removed is left."""
     _open_up(path)
     try:

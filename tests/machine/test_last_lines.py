@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fissile.machine.lastlines import LINE_CHARACTERS_MAX, LINES_MAX, READ_BYTES, LastLines, nothing_to_run, told
+from fissile.machine.last_lines import LINE_CHARACTERS_MAX, LINES_MAX, READ_BYTES, LastLines, nothing_to_run, told
 
 
 def test_they_are_of_this_start_alone_and_few(tmp_path: Path):

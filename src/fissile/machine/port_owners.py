@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import msgspec
 
+from fissile.machine.leftover_processes import command_of
 from fissile.machine.procfs import everyone, look
-from fissile.machine.remains import command_of
 from fissile.machine.sockets import HOST
 
 LISTENS = b"0A"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fissile.machine.sweep import sweep
+from fissile.machine.remove_tree import remove_tree
 
 DEPTH = 3000  # beyond what Python calls itself, and what a path may be long
 
@@ -25,7 +25,7 @@ def test_a_deep_folder_goes(folder: Path):
         here = below
     os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
     os.close(here)
-    sweep(folder)
+    remove_tree(folder)
     assert not folder.exists()
 
 
@@ -35,7 +35,7 @@ def test_a_folder_that_nobody_may_enter_goes(folder: Path):
     (folder / "a" / "b").chmod(0)
     (folder / "a").chmod(0o500)
     folder.chmod(0)
-    sweep(folder)
+    remove_tree(folder)
     assert not folder.exists()
 
 
@@ -47,17 +47,17 @@ def test_links_are_not_followed(folder: Path, tmp_path: Path):
     (folder / "in").mkdir()
     (folder / "in" / "link").symlink_to(kept)
     (folder / "in" / "pipe").touch()
-    sweep(folder)
+    remove_tree(folder)
     assert not folder.exists()
     assert (kept / "file").stat().st_mode & 0o777 == 0o640
     assert kept.stat().st_mode & 0o777 == 0o750
     (tmp_path / "alias").symlink_to(kept)
-    sweep(tmp_path / "alias")
+    remove_tree(tmp_path / "alias")
     assert (kept / "file").exists()
 
 
 def test_what_is_not_there_is_no_trouble(folder: Path):
-    sweep(folder / "none")
+    remove_tree(folder / "none")
     (folder / "file").touch()
-    sweep(folder / "file")
+    remove_tree(folder / "file")
     assert (folder / "file").exists()
