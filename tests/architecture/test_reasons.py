@@ -22,7 +22,7 @@ from fissile.orchestrator.reasons import (
     scaling,
     tagged,
 )
-from fissile.orchestrator.reasons.base import Plain, ReasonBase
+from fissile.orchestrator.reasons.reason import Plain, ReasonBase
 
 PACKAGE = Path(fissile.__file__).parent
 ROOMS = ("cli", "api", "supervisor", "orchestrator", "simulation", "testing")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fissile.errors import ConfigError
 from fissile.machine.limits import Limits, Usage, detect, limits_of, parse_size, ran_out_of_memory
 from fissile.orchestrator.health import over_memory
-from fissile.orchestrator.reasons.base import size_text
+from fissile.orchestrator.reasons.reason import size_text
 from fissile.settings.schema import LimitSettings
 
 

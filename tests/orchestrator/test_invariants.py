@@ -55,9 +55,14 @@ def planned(monkeypatch: pytest.MonkeyPatch, *actions: Any) -> None:
     monkeypatch.setattr(reconciler, "plan", lambda *_: Plan(actions, 1e9))
 
 
+# Broken at a caller, and told in the error of its call.
+OF_CALLERS = {"RETRY_BUDGET"}
+
+
 def test_each_is_in_the_table():
     told = re.findall(r"^\| `(\w+)` \|", TABLE.read_text(), re.MULTILINE)
-    assert told == [one.name for one in Invariant]
+    assert [name for name in told if name not in OF_CALLERS] == [one.name for one in Invariant]
+    assert set(told) >= OF_CALLERS
 
 
 def test_a_replica_never_goes_back(monkeypatch: pytest.MonkeyPatch):

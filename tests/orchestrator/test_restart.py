@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fissile.orchestrator.reasons import Said
-from fissile.orchestrator.reasons.base import described
+from fissile.orchestrator.reasons.reason import described
 from fissile.orchestrator.restart import Deaths, ReplicaExited, RestartPolicy, decide
 from tests.orchestrator.timeline import KILLED, Timeline, service
 

@@ -23,7 +23,7 @@ from fissile.machine import landlock
 from fissile.machine.users import SEARCH, WRITE, find_user, out_of_reach, python_out_of_reach
 from fissile.machine.walls import User, within
 from fissile.orchestrator.reasons import OutOfMemory
-from fissile.orchestrator.reasons.base import size_text
+from fissile.orchestrator.reasons.reason import size_text
 from fissile.settings.schema import LimitSettings
 
 CPU_PERIOD_US = 100_000

@@ -74,7 +74,7 @@ from fissile.orchestrator.reasons import (
     ToldToEnd,
     tagged,
 )
-from fissile.orchestrator.reasons.base import ReasonBase, described
+from fissile.orchestrator.reasons.reason import ReasonBase, described
 from fissile.orchestrator.rebalance import handovers
 from fissile.orchestrator.reconciler import Reconciler
 from fissile.orchestrator.replica import DRAINING, READY, Replica, ReplicaEnded, ReplicaReported, ReplicaState

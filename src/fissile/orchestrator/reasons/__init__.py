@@ -1,8 +1,8 @@
 """Why something was done, or happened: typed values, and the one place that has their words.
 
 A decision returns what to do and its Reason. Code asks for its type and fields; `str(reason)` is for people, and nobody
-looks for anything in that text. `tagged` is for programs: the same value with its `kind`. Readers skip kinds that they
-do not know: there are more of them with each version.
+looks for anything in that text. For programs, the same value is tagged with its kind. Readers skip kinds that they do
+not know: there are more of them with each version.
 
 Kinds that stand alone have a module for each subject. Those that hold another reason stand here, beside the union
 of all.
@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from fissile.names import ServiceName
-from fissile.orchestrator.reasons.base import ReasonBase, Said
 from fissile.orchestrator.reasons.endings import (
     CannotStart,
     Exited,
@@ -27,6 +26,7 @@ from fissile.orchestrator.reasons.endings import (
     PlacesHeld,
     Silent,
 )
+from fissile.orchestrator.reasons.reason import ReasonBase, Said
 from fissile.orchestrator.reasons.replicas import (
     IN_PLACE,
     AllStops,

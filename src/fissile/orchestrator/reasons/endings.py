@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fissile.orchestrator.reasons.base import ReasonBase, described, size_text
+from fissile.orchestrator.reasons.reason import ReasonBase, described, size_text
 
 HOLDERS_NAMED_MAX = 3
 

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import ClassVar
 
-from fissile.orchestrator.reasons.base import Plain, ReasonBase
+from fissile.orchestrator.reasons.reason import Plain, ReasonBase
 
 
 class InPlace(StrEnum):

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from fissile.names import ServiceName, SetName
-from fissile.orchestrator.reasons.base import Plain, ReasonBase
+from fissile.orchestrator.reasons.reason import Plain, ReasonBase
 
 
 class MigrationsRun(Plain, frozen=True):
