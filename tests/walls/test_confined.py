@@ -448,7 +448,7 @@ def alone(code: str) -> str:
     head = """
         import os, sys
         from fissile.machine import confine, landlock, seccomp
-        from fissile.machine.zygote.protocol import Confinement
+        from fissile.machine.walls import Confinement
         from fissile.machine.walls import Walls
         data = sys.argv[1]
         walls = Walls(write=(data,))

@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from fissile.machine import landlock, seccomp, warden
-from fissile.machine.walls import Machine, User, Walls
-from fissile.machine.zygote.protocol import Confinement
+from fissile.machine.walls import Confinement, Machine, User, Walls
 
 PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_CAPBSET_DROP = 4, 8, 24
 CAPABILITY_VERSION_3 = 0x20080522

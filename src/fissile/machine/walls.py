@@ -46,6 +46,22 @@ class Walls(msgspec.Struct, frozen=True):
     user: User | None = None
 
 
+class Confinement(msgspec.Struct, frozen=True):
+    """Everything that a replica enters before its own code runs.
+
+    Attributes:
+        groups: Files of control groups to which its process number is written.
+        files_max: How many files it may open; None is no limit.
+        disk: Folders and files that it may write to, as in `walls`; None is all.
+        walls: The walls that it stands behind; None is none.
+    """
+
+    groups: tuple[str, ...] = ()
+    files_max: int | None = None
+    disk: tuple[str, ...] | None = None
+    walls: Walls | None = None
+
+
 class Machine(msgspec.Struct, frozen=True):
     """What a kernel can. landlock: the version of its interface, 0 without. seccomp: whether we know its numbers."""
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from fissile.machine import proctitle as title
+from fissile.machine import proctitle
 from fissile.machine.seccomp import (
     CHMOD,
     CHOWN,
@@ -146,7 +146,7 @@ def hire(folders: Iterable[str], own: Architecture, become: Callable[[], None], 
         _close_all_but(theirs.fileno())
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        title.become(f"{label} warden")
+        proctitle.become(f"{label} warden")
         become()
         _, (listener, *_), _, _ = socket.recv_fds(theirs, 16, 1)
         theirs.close()

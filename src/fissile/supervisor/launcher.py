@@ -11,9 +11,10 @@ from fissile.formats import PROCESSES
 from fissile.machine import process_secrets
 from fissile.machine.programs import check_program
 from fissile.machine.sockets import HOST, listen_handover, url
+from fissile.machine.walls import Confinement
 from fissile.machine.zygote import sealed_letters
 from fissile.machine.zygote.client import ProcessHandle
-from fissile.machine.zygote.protocol import Confinement, Fork
+from fissile.machine.zygote.protocol import Fork
 from fissile.names import ServiceName
 from fissile.orchestrator.replica import Replica
 from fissile.releases.commands import SEARCHED, editable, environments, import_folders, in_copy

@@ -21,6 +21,7 @@ from fissile.machine import process_marks
 from fissile.machine.environment import parted
 from fissile.machine.last_lines import LastLines
 from fissile.machine.procfs import Mark
+from fissile.machine.walls import Confinement
 from fissile.machine.zygote.adoption_socket import AdoptionSocket, listener_pid
 from fissile.machine.zygote.children import ChildTable
 from fissile.machine.zygote.errors import ForkError, LoadDied, OtherFissile, ZygoteHung
@@ -29,7 +30,6 @@ from fissile.machine.zygote.kept_sockets import KeptSockets
 from fissile.machine.zygote.process_handle import ProcessHandle
 from fissile.machine.zygote.protocol import (
     AdoptChild,
-    Confinement,
     Exec,
     Fork,
     Keep,

@@ -16,7 +16,7 @@ import msgspec
 from fissile.component.topology import BUILT_IN, MONOLITH_SERVICE
 from fissile.formats import FISSILE, PROCESSES
 from fissile.machine.environment import Environment
-from fissile.machine.walls import Walls
+from fissile.machine.walls import Confinement
 from fissile.names import ServiceName
 from fissile.releases.packages import Installed, Missing
 from fissile.releases.release import Release
@@ -110,20 +110,6 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
     folder: str = ""
     environment: dict[str, str] = {}
     own: tuple[str, ...] = ()
-
-
-class Confinement(msgspec.Struct, frozen=True):
-    """What a replica enters before its own code runs.
-
-    groups: files of control groups that its process number is written to. files_max: open files, if limited.
-    disk: the folders and files it may write to; None: all. That is for zygotes of an earlier version, `walls` for those
-    of this one.
-    """
-
-    groups: tuple[str, ...] = ()
-    files_max: int | None = None
-    disk: tuple[str, ...] | None = None
-    walls: Walls | None = None
 
 
 class Fork(msgspec.Struct, frozen=True, tag="fork"):
