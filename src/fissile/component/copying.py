@@ -10,6 +10,7 @@ import msgspec
 
 from fissile.component.failure import invalid_argument
 from fissile.component.interface import Method
+from fissile.component.models import decode_hook
 from fissile.component.values import UNDECODABLE, UNENCODABLE
 from fissile.errors import RemoteError
 
@@ -53,8 +54,8 @@ class Copier:
         self._encode = msgspec.msgpack.Encoder().encode
         self._prepare_arguments = method.prepare_arguments or as_it_is
         self._prepare_result = method.prepare_result or as_it_is
-        self._decode_request = msgspec.msgpack.Decoder(method.request).decode
-        self._decode_result = msgspec.msgpack.Decoder(method.result).decode
+        self._decode_request = msgspec.msgpack.Decoder(method.request, dec_hook=decode_hook).decode
+        self._decode_result = msgspec.msgpack.Decoder(method.result, dec_hook=decode_hook).decode
 
     def copy_arguments(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
         """Equal arguments that share nothing mutable. Raises InvalidArgument where they do not fit."""

@@ -6,19 +6,21 @@ from typing import Any
 import msgspec
 from msgspec import inspect as shape
 
+from fissile.component.models import decode_hook, encode_hook
 from fissile.component.offsets import preparer
 from fissile.component.plain import text_of
 from fissile.component.values import EMPTY_FACTORIES, RECORDS, children, class_of, hints_of, record_key
 
 REASON_CHARACTERS_MAX = 300
 
-_encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
 
 
 def arriving(annotation: Any, default: Any) -> Any:
     """The default as it arrives in another process. Raises what the codec raises for one that does not fit."""
     prepare = preparer(annotation)
-    return msgspec.msgpack.decode(_encode(default if prepare is None else prepare(default)), type=annotation)
+    data = _encode(default if prepare is None else prepare(default))
+    return msgspec.msgpack.decode(data, type=annotation, dec_hook=decode_hook)
 
 
 def misfit(annotation: Any, default: Any) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from fissile.component.declared_errors import error_fields, native_fields
 from fissile.component.interface import Method
+from fissile.component.models import decode_hook
 from fissile.component.plain import cut, plain, text_of
 from fissile.component.trace import (
     MESSAGE_CHARACTERS_MAX,
@@ -244,7 +245,7 @@ def _declared(failure: Failure, method: Method, depth: int) -> Exception | None:
         error = _empty(kind, failure, method, depth)
         for name, annotation in error_fields(kind).items():
             if name in failure.fields:
-                value = msgspec.convert(failure.fields[name], annotation, strict=False)
+                value = msgspec.convert(failure.fields[name], annotation, strict=False, dec_hook=decode_hook)
                 object.__setattr__(error, name, value)
     except Exception as trouble:  # an author's class, or a peer's data
         message = text_of(trouble, MESSAGE_CHARACTERS_MAX)

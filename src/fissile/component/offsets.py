@@ -1,8 +1,10 @@
-"""The offsets of datetimes, which msgpack would lose: its timestamp is an instant, and arrives as UTC.
+"""What is rewritten before it is encoded: datetimes with an offset, and pydantic models.
+
+msgpack would lose the offset of a datetime: its timestamp is an instant, and arrives as UTC.
 
 A datetime that is neither naive nor UTC is written as ISO 8601 text instead, which decoders take as well. Who
 encodes first passes the value through `preparer` of its declared type: it looks at nothing but the places
-that may hold a datetime, and returns the value itself where there is nothing to do.
+that may hold a datetime or a model, and returns the value itself where there is nothing to do.
 """
 
 import copy
@@ -13,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect as shape
 
+from fissile.component.models import is_model, to_plain
 from fissile.component.values import RECORDS, children, class_of, record_key
 
 Prepare = Callable[[Any], Any]
@@ -66,6 +69,8 @@ def _preparer(node: Any, known: dict[Any, Prepare]) -> Prepare | None:
         if node.tz is False:
             return None
         return _moment if isinstance(node, shape.DateTimeType) else _time_of_day
+    if isinstance(node, shape.CustomType) and is_model(node.cls):
+        return to_plain
     if not _holds(node, set()):
         return None
     if isinstance(node, RECORDS):
@@ -83,9 +88,11 @@ def _preparer(node: Any, known: dict[Any, Prepare]) -> Prepare | None:
 
 
 def _holds(node: Any, seen: set[Any]) -> bool:
-    """Whether there is a datetime or a time anywhere in values of this type."""
+    """Whether there is a datetime, a time or a pydantic model anywhere in values of this type."""
     if isinstance(node, (shape.DateTimeType, shape.TimeType)):
         return node.tz is not False
+    if isinstance(node, shape.CustomType):
+        return is_model(node.cls)
     if isinstance(node, RECORDS):
         if record_key(node) in seen:
             return False

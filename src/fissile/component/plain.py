@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import msgspec
 
+from fissile.component.models import encode_hook
+
 VALUE_BYTES_MAX = 1024 * 1024
 DEPTH_MAX = 32
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
@@ -46,7 +48,7 @@ def plain(value: Any) -> Any:
     if kind is str:
         return cut(value, VALUE_BYTES_MAX)
     try:
-        builtins = msgspec.to_builtins(value, builtin_types=(bytes,))
+        builtins = msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=encode_hook)
     except BaseException:  # whatever an author's class does
         return text_of(value, VALUE_BYTES_MAX)
     try:

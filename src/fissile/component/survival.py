@@ -16,6 +16,7 @@ import msgspec
 from fissile.component.copying import as_it_is
 from fissile.component.failure import with_names
 from fissile.component.interface import Method
+from fissile.component.models import decode_hook
 from fissile.component.values import UNDECODABLE, UNENCODABLE
 
 _SENTENCE_CHARACTERS_MAX = 300
@@ -28,7 +29,7 @@ def of_arguments(method: Method, values: tuple[Any, ...]) -> str | None:
     except UNENCODABLE as error:
         return _short(f"an argument cannot be encoded for another process: {_reason(error)}")
     try:
-        got = method.arguments(msgspec.msgpack.decode(data, type=method.request))
+        got = method.arguments(msgspec.msgpack.decode(data, type=method.request, dec_hook=decode_hook))
     except UNDECODABLE as error:
         return _short(f"the arguments would be refused by another process: {with_names(_reason(error), method)}")
     pairs = zip(method.parameters, values, got, strict=True)
@@ -44,7 +45,7 @@ def of_result(method: Method, value: Any) -> str | None:
     except UNENCODABLE as error:
         return _short(f"the {what} cannot be encoded for another process: {_reason(error)}")
     try:
-        got = msgspec.msgpack.decode(data, type=method.result)
+        got = msgspec.msgpack.decode(data, type=method.result, dec_hook=decode_hook)
     except UNDECODABLE as error:
         return _short(f"the {what} would be refused by another process: {_reason(error)}")
     found = _difference(what, value, got)

@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import inspect as shape
 
+from fissile.component import models
 from fissile.component.misread import MISREAD, is_misread
 
 # Leaves that can never be altered in place.
@@ -112,7 +113,7 @@ def children(node: Any) -> list[Any]:
 
 def _find_foreign(node: Any, seen: set[Any]) -> Any:
     if isinstance(node, shape.CustomType):
-        return node.cls
+        return None if models.is_model(node.cls) else node.cls
     if isinstance(node, RECORDS):
         if record_key(node) in seen:
             return None
@@ -164,6 +165,8 @@ def _describe(node: Any, path: tuple[Any, ...]) -> Any:
     if isinstance(node, shape.UnionType):
         parts = [_describe(child, path) for child in node.types]
         return {"union": sorted(parts, key=lambda part: msgspec.json.encode(essence(part)))}
+    if isinstance(node, shape.CustomType):
+        return _describe_model(node.cls, path)
     kind = _kind(node)
     parts = [_describe(child, path) for child in children(node)]
     limits = _constraints(node)
@@ -201,6 +204,29 @@ def _describe_record(record: Any, path: tuple[Any, ...]) -> dict[str, Any]:
     }
 
 
+def _describe_model(cls: Any, path: tuple[Any, ...]) -> Any:
+    """A pydantic model as the record that it is on the wire; another class, in a field of a model, by its name."""
+    if not models.is_model(cls):
+        return {"custom": [], "of": getattr(cls, "__name__", str(cls))}
+    if cls in path:
+        return {"recursive": len(path) - path.index(cls), "class": cls.__name__}
+    found: list[dict[str, Any]] = []
+    for name, kind, required, limits, default in models.fields(cls):
+        described: Any = _describe(kind, (*path, cls))
+        if limits:
+            described = {described: [], **limits} if isinstance(described, str) else described | limits
+        found.append({"name": name, "type": described, "required": required, **_written(default)})
+    return {
+        "record": "model",
+        "class": cls.__name__,
+        "fields": found,
+        "array": False,
+        "tag": None,
+        "tag_field": None,
+        "closed": models.is_closed(cls),
+    }
+
+
 def _describe_field(field: Any, missing: str | None, path: tuple[Any, ...]) -> dict[str, Any]:
     """required: for its reader. missing: why its writer may leave it out. default: what it means then."""
     found: dict[str, Any] = {"name": field.encode_name, "type": _describe(field.type, path)}
@@ -216,6 +242,10 @@ def _default(field: Any) -> dict[str, Any]:
     value = getattr(field, "default", msgspec.NODEFAULT)
     if getattr(field, "default_factory", None) in EMPTY_FACTORIES:
         value = field.default_factory()
+    return _written(value)
+
+
+def _written(value: Any) -> dict[str, Any]:
     if value is msgspec.NODEFAULT or value is msgspec.UNSET:
         return {}
     try:

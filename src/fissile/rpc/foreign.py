@@ -18,6 +18,7 @@ import msgspec
 from fissile.component.context import CallContext, call_context
 from fissile.component.failure import invalid_argument
 from fissile.component.interface import Interface, Method
+from fissile.component.models import decode_hook
 from fissile.component.values import UNDECODABLE, UNENCODABLE
 from fissile.component.variables import Variables
 from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, DEFAULT_TIMEOUT_SECONDS, Ref, generate, not_begun
@@ -198,7 +199,7 @@ class ForeignMethod:
         self.cells = cells
         self.path = f"/rpc/{method.component}/{method.name}"
         # Not strict: a string of digits is an integer.
-        self.decode = msgspec.json.Decoder(method.result, strict=False).decode
+        self.decode = msgspec.json.Decoder(method.result, strict=False, dec_hook=decode_hook).decode
         self.decode_line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
     async def call(self, values: tuple[Any, ...]) -> Any:

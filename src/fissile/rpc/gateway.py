@@ -17,6 +17,7 @@ import msgspec
 from fissile.component.context import CallContext, call_context
 from fissile.component.failure import invalid_argument, to_failure
 from fissile.component.interface import Method
+from fissile.component.models import decode_hook, encode_hook
 from fissile.component.values import UNDECODABLE
 from fissile.component.variables import Variables
 from fissile.component.wiring import child_context
@@ -98,7 +99,7 @@ class Gateway:
         for name, export in exports.items():
             for method in export.interface.methods.values():
                 # Not strict: a string of digits is an integer.
-                decoder = msgspec.json.Decoder(method.body, strict=False)
+                decoder = msgspec.json.Decoder(method.body, strict=False, dec_hook=decode_hook)
                 function = getattr(export.instance, method.name)
                 self._methods[f"/rpc/{name}/{method.name}"] = (method, function, decoder)
 
@@ -241,7 +242,7 @@ def _blamed(error: BaseException, method: Method, arguments: Any) -> Problem:
 
 def _beyond(arguments: Any) -> bool:
     """Whether arguments hold an integer that msgpack cannot: one beyond 64 bits."""
-    todo = [msgspec.to_builtins(arguments)]
+    todo = [msgspec.to_builtins(arguments, enc_hook=encode_hook)]
     while todo:
         one = todo.pop()
         if isinstance(one, dict):

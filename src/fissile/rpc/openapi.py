@@ -10,6 +10,7 @@ import msgspec
 
 from fissile.component.declared_errors import error_fields
 from fissile.component.interface import Interface, Method
+from fissile.component.models import schema_hook
 from fissile.errors import CALL_ERRORS
 from fissile.rpc.exact import exact
 
@@ -67,7 +68,11 @@ def openapi(title: str, interfaces: Iterable[Interface]) -> dict[str, Any]:
     """The document that describes these interfaces."""
     methods = [method for interface in interfaces for method in interface.methods.values()]
     kinds = [kind for method in methods for kind in (method.body, method.result)]
-    schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    models: dict[str, Any] = {}
+    schemas, components = msgspec.json.schema_components(
+        kinds, ref_template="#/components/schemas/{name}", schema_hook=lambda kind: schema_hook(kind, models)
+    )
+    components |= models
     parts = [_lenient(schema) for schema in schemas]
     paths = {
         f"/rpc/{method.component}/{method.name}": {"post": _operation(method, parts[2 * i], parts[2 * i + 1])}

@@ -36,6 +36,7 @@ import msgspec
 from fissile.component.context import CallContext, call_context
 from fissile.component.failure import invalid_argument, to_failure
 from fissile.component.interface import Interface, Method
+from fissile.component.models import decode_hook
 from fissile.component.values import UNDECODABLE
 from fissile.component.variables import Variables
 from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, compiled
@@ -90,9 +91,8 @@ class Entry:
     __slots__ = ("cells", "decode", "function", "invoke", "method", "prepare")
 
     def __init__(self, method: Method, function: Any, cells: list[int] | None) -> None:
-        self.method = method
-        self.function = function
-        self.decode = msgspec.msgpack.Decoder(method.request).decode
+        self.method, self.function = method, function
+        self.decode = msgspec.msgpack.Decoder(method.request, dec_hook=decode_hook).decode
         self.invoke = _invoker(method, function)
         self.prepare = method.prepare_result
         self.cells = cells

@@ -18,6 +18,7 @@ from fissile.component.context import CallContext, call_context
 from fissile.component.copying import undecodable
 from fissile.component.failure import Failure, from_failure, invalid_argument
 from fissile.component.interface import Interface, Method
+from fissile.component.models import decode_hook
 from fissile.component.values import UNDECODABLE, UNENCODABLE
 from fissile.component.variables import Variables
 from fissile.component.wiring import (
@@ -119,7 +120,7 @@ class RemoteMethod:
         self.caller = way.channel.callers[caller]  # the same in each of its channels
         self.timeout = timeout
         self.cells = cells
-        self.decode = msgspec.msgpack.Decoder(method.result).decode
+        self.decode = msgspec.msgpack.Decoder(method.result, dec_hook=decode_hook).decode
         self.prepare = method.prepare_arguments
         self.variables = variables or None  # none that are named are as none at all
 
