@@ -55,7 +55,7 @@ class Shell:
         self.meanwhile: dict[type, Callable[[], None]] = {}
         self.given_up: list[LoadedRelease] = []
         self.kept: dict[str, Any] = {}
-        self.copies: list[str] = []
+        self.made: list[str] = []
         self.lost: set[str] = set()
         # Until when a copy is being made: until something was pruned.
         self.slow: threading.Event | None = None
@@ -90,15 +90,19 @@ class Shell:
 
     # -- of the releases and editions
 
-    def copy(self, settings: Settings) -> Settings:
-        copy = str(self.state.folder.path / str(len(self.copies)))
-        self.copies.append(copy)
+    @property
+    def copies(self) -> "Shell":
+        return self
+
+    def make(self, settings: Settings) -> Settings:
+        copy = str(self.state.folder.path / str(len(self.made)))
+        self.made.append(copy)
         if self.slow is not None:
             self.slow.wait(1.0)
         return msgspec.structs.replace(settings, root=copy)
 
     def prune(self, keep: int, serving: set[str], used: set[str]) -> None:
-        self.lost |= set(self.copies) - used
+        self.lost |= set(self.made) - used
         if self.slow is not None:
             self.slow.set()
 
@@ -106,10 +110,10 @@ class Shell:
 
     async def tidy(self) -> None: ...
 
-    def serve(self, name: str) -> None:
+    def mark_served(self, name: str) -> None:
         pass
 
-    def gather(self, used: set[str], **more: Any) -> list[str]:
+    def write_back(self, used: set[str], **more: Any) -> list[str]:
         return []
 
     def forget(self, settings: Settings, used: set[str]) -> None:
@@ -120,9 +124,6 @@ class Shell:
 
     async def load(self, settings: Settings, topology: str, kept: dict[str, Any], **more: Any) -> LoadedRelease:
         return self.loaded
-
-    def told(self, settings: Settings) -> tuple[str, ...]:
-        return ()
 
     async def check_programs(self, found: LoadedRelease) -> LoadedRelease:
         return found
@@ -222,5 +223,5 @@ async def test_the_end_of_a_rollout_removes_no_copy_that_is_just_made(tmp_path: 
     assert not work.done()
     work.cancel()
     await deploys[0]
-    assert shell.copies
+    assert shell.made
     assert not shell.lost
