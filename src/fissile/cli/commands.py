@@ -21,7 +21,7 @@ GROUPS = {
         "scale": "",
     },
     "Ask": {"call": "", "contract diff": "contract"},
-    "Set up": {"init": "", "completion": ""},
+    "Set up": {"init": "", "doctor": "", "completion": ""},
 }
 HIDDEN = {"supervise": ""}
 # Whose JSON is an object a line.

@@ -1,0 +1,1 @@
+"""Whether this machine has what Fissile needs. PURE: `facts`, `rules`; SHELL: `gather`. Start reading at `rules`."""
