@@ -8,6 +8,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from fissile.version import VERSION as _VERSION
+
 if TYPE_CHECKING:
     from fissile.component.context import CallContext, current
     from fissile.component.declaration import Lazy, component, interface, method
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from fissile.runtime.application import Application
+
+__version__ = _VERSION
 
 __all__ = [
     "Application",

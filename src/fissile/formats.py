@@ -10,8 +10,10 @@ from contextlib import suppress
 
 import msgspec
 
-# The version of this package, as pyproject.toml has it.
-FISSILE = "0.1.0"
+from fissile.version import VERSION
+
+# Which Fissile wrote something, for people: numbers decide.
+FISSILE = VERSION
 
 
 class Format(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import fissile
 from fissile import formats
 from fissile.formats import KEPT, Format
 from fissile.journal import journal
@@ -155,7 +156,10 @@ def test_the_reference_names_the_numbers():
 
 
 def test_the_version_is_that_of_the_package():
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == formats.FISSILE
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "src/fissile/version.py"
+    assert fissile.__version__ == formats.FISSILE
 
 
 def test_words():

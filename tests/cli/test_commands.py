@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from commands import fissile
 
+from fissile import __version__
 from fissile.cli.arguments import Parser
 from fissile.cli.commands import COMMANDS, GROUPS, function_of, module_of, named, overview, parser_of, within
 from fissile.cli.completion import candidates
@@ -107,7 +108,7 @@ def test_a_mistake_is_told_with_the_next_step(words: list[str], message: str):
 
 def test_from_outside(tmp_path: Path):
     assert fissile().stdout == fissile("--help").stdout == f"{overview()}\n"
-    assert fissile("--version").stdout.startswith("fissile 0.")
+    assert fissile("--version").stdout == f"fissile {__version__}\n"
     assert fissile("scale", "--help").stdout.startswith("Usage: fissile scale SERVICE REPLICAS")
     mistake = fissile("stauts", cwd=tmp_path)
     assert (mistake.returncode, mistake.stdout) == (2, "")
@@ -165,3 +166,9 @@ echo "${{COMPREPLY[@]}}"
 """
     done = subprocess.run(["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["--json", "rollback"]
+
+
+def test_to_ask_for_the_version_imports_nothing():
+    program = "import sys, fissile; fissile.__version__; print('msgspec' in sys.modules, 'asyncio' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"

@@ -1,7 +1,6 @@
 """The API as OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.1.html), from the table of operations."""
 
 from functools import cache
-from importlib.metadata import version
 from typing import Any, cast
 
 import msgspec
@@ -11,6 +10,7 @@ from fissile.api.problem import OPEN_STATUSES, PROBLEM, STATUSES
 from fissile.api.schema import DIGITS_MAX, Problem
 from fissile.api.table import OPERATIONS
 from fissile.rpc.openapi import DOOR_PLAIN
+from fissile.version import VERSION
 
 PATH_PARAMETERS = ("service", "number")
 TEXTS = ("service", "name")
@@ -26,7 +26,7 @@ def document() -> dict[str, Any]:
         paths.setdefault(one.path, {})[one.verb.lower()] = _operation(name, one, schema_of)
     found: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": "Fissile: supervisor", "version": version("fissile")},
+        "info": {"title": "Fissile: supervisor", "version": VERSION},
         "security": [{"token": cast(list[str], [])}],
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},

@@ -7,6 +7,7 @@ from types import ModuleType
 
 from fissile.cli.arguments import Parser, guess
 from fissile.errors import ConfigError, FissileError
+from fissile.version import VERSION
 
 # By what people want: each command with its module, where that is named otherwise.
 GROUPS = {
@@ -59,9 +60,7 @@ def call(words: Sequence[str]) -> int:
         print(overview())
         return 0
     if words[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"fissile {version('fissile')}")
+        print(f"fissile {VERSION}")
         return 0
     name, rest = named(words)
     module = module_of(name)

@@ -22,8 +22,9 @@ from fissile.machine import landlock, seccomp
 from fissile.machine.checks.facts import Facts, Port, PortState
 from fissile.machine.limits import ROOT as CONTROL_GROUPS
 from fissile.machine.sockets import HOST
+from fissile.version import VERSION
 
-PACKAGES = ("fissile", "uvloop", "websockets", "a2wsgi")
+PACKAGES = ("uvloop", "websockets", "a2wsgi")
 PROC = Path("/proc/sys")
 PR_GET_SECCOMP = 21
 STA_UNSYNC = 0x40
@@ -51,7 +52,7 @@ def gather(folder: Path, ports: Iterable[tuple[int, str]], own_ports: frozenset[
         python=sys.version_info[:3],
         implementation=platform.python_implementation(),
         optimized=optimized(sysconfig.get_config_vars(), os.path.realpath(sys.executable)),
-        packages={name: _version(name) for name in PACKAGES},
+        packages={"fissile": VERSION} | {name: _version(name) for name in PACKAGES},
         cgroup=group,
         controllers=controllers,
         delegated=delegated,

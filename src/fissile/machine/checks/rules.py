@@ -76,7 +76,7 @@ def _versions(facts: Facts) -> Iterator[Check]:
 
 
 def _packages(facts: Facts) -> Iterator[Check]:
-    yield _ok("fissile", facts.packages.get("fissile") or "runs from its source, without a version")
+    yield _ok("fissile", facts.packages.get("fissile", ""))
     if not facts.packages.get("uvloop"):
         yield _fault("uvloop", "is not installed", "`run` and `up` do not start", "pip install uvloop")
     else:
