@@ -9,10 +9,10 @@ import sys
 
 import msgspec
 
-from fissile.runtime import replica
+from fissile.runtime import process
 from fissile.runtime.control import ReplicaSpec
 
 if __name__ == "__main__":
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=ReplicaSpec)
     sockets = [socket.socket(fileno=int(fd)) for fd in sys.argv[1:]]
-    sys.exit(replica.run(spec, sockets, "unix:/nobody-supervises-it", ""))
+    sys.exit(process.run(spec, sockets, "unix:/nobody-supervises-it", ""))

@@ -1,11 +1,12 @@
 """What it costs that a request is given its release at the edge and keeps it.
 
-The same application in this process, asked by the same client, three ways: with a ledger that pins nothing and
+The same application in this process, asked by the same client, three ways: with counts that are not kept and
 calls that carry no release; pinned to the one release that there is; and while two releases are live, of which each
 request gets one and every call takes its way. CPU time of a request and its two calls over the wire, in turns.
 """
 
 import asyncio
+import random
 import socket
 import statistics
 import tempfile
@@ -19,13 +20,13 @@ from fissile.component.wiring import CELLS
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.deadline import environment
+from fissile.rpc.route import Route
 from fissile.rpc.server import Server
 from fissile.rpc.stub import remote
-from fissile.rpc.way import Way
-from fissile.runtime.control import Routes
 from fissile.runtime.edge import Edge
 from fissile.runtime.host import Host
-from fissile.runtime.ledger import Ledger
+from fissile.runtime.request_stats import RequestStats
+from fissile.runtime.traffic_split import TrafficSplitter
 from fissile.telemetry.recorder import Recorder
 
 REQUESTS = 300
@@ -47,12 +48,8 @@ class Callee:
 app = Application(Callee, name="pinning")
 
 
-class Unpinned(Ledger):
-    """No release, and nothing is counted."""
-
-    def choose(self, headers: Any) -> tuple[str, bytes]:
-        """None."""
-        return "", b""
+class Uncounted(RequestStats):
+    """Nothing is counted."""
 
     def begin(self, release: str) -> int:
         """Not remembered."""
@@ -65,9 +62,11 @@ class Unpinned(Ledger):
         """Nor that it ended."""
 
 
-async def _door(folder: Path, name: str, ledger: Ledger, way: Way[Channel]) -> tuple[str, Edge]:
+async def _door(
+    folder: Path, name: str, splitter: TrafficSplitter, stats: RequestStats, route: Route[Channel]
+) -> tuple[str, Edge]:
     interface = app.components["Callee"].interface
-    callee: Any = remote(interface, way, caller="Caller", observe=Recorder(CELLS).observe)
+    callee: Any = remote(interface, route, caller="Caller", observe=Recorder(CELLS).observe)
 
     async def http(scope: Any, receive: Any, send: Any) -> None:
         body = b"%d" % (await callee.double(1) + await callee.double(2))
@@ -75,7 +74,7 @@ async def _door(folder: Path, name: str, ledger: Ledger, way: Way[Channel]) -> t
         await send({"type": "http.response.start", "status": 200, "headers": [length]})
         await send({"type": "http.response.body", "body": body})
 
-    edge = Edge(http, ledger)
+    edge = Edge(http, splitter, stats)
     path = f"{folder}/{name}"
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(path)
@@ -120,16 +119,16 @@ async def _measure(turns: int) -> tuple[list[float], list[float]]:
         await server.start(sock)
         address = f"unix:{folder}/callee"
         one, other = _channel(address), _channel(address)
-        both: Way[Channel] = Way(one)
-        both.lead(one, {"r1": one, "r2": other})
-        during = Ledger("r1")
-        during.follow(
-            Routes(release="r1", releases=("r1", "r2"), ways={"r1": {}, "r2": {}}, shares={"r1": 0.9, "r2": 0.1})
-        )
+        both: Route[Channel] = Route(one)
+        both.set_targets(one, {"r1": one, "r2": other})
+        several, counted = TrafficSplitter("r1", random.random), RequestStats("r1")
+        several.divide({"r1": 0.9, "r2": 0.1}, "r1", "", 0)
+        counted.compare(("r1", "r2"))
+        none, pinned = TrafficSplitter("", random.random), TrafficSplitter("0123456789ab", random.random)
         doors = [
-            await _door(folder, "unpinned", Unpinned(), Way(one)),
-            await _door(folder, "pinned", Ledger("0123456789ab"), Way(one)),
-            await _door(folder, "during", during, both),
+            await _door(folder, "unpinned", none, Uncounted(), Route(one)),
+            await _door(folder, "pinned", pinned, RequestStats("0123456789ab"), Route(one)),
+            await _door(folder, "during", several, counted, both),
         ]
         taken: list[list[float]] = [[], [], []]
         for turn in range(turns + 1):

@@ -44,7 +44,7 @@ from fissile.runtime.loading import enter_folder, inside, load_application
 from fissile.runtime.monolith import Monolith
 from fissile.runtime.named import as_named
 from fissile.runtime.places import authors
-from fissile.runtime.replica import YOUNG_OBJECTS
+from fissile.runtime.process import YOUNG_OBJECTS
 from fissile.runtime.unhandled import let_info_pass, show_unhandled
 from fissile.settings.load import load, resolve
 from fissile.settings.schema import LimitSettings, Settings

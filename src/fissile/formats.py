@@ -50,7 +50,7 @@ def head_of(data: bytes) -> Head:
 
 
 # What the processes of an application say to each other: supervisor, zygote, replica. They are all of one number.
-PROCESSES = Format("messages", 5, 5)
+PROCESSES = Format("messages", 6, 6)
 # .fissile/endpoints.json. One without a number is of format 1.
 ENDPOINTS = Format("endpoints", 1, 1)
 # .fissile/releases/*.json. One without a number is of format 1.

@@ -40,7 +40,7 @@ REFERENCE = ROOT / "docs/reference/formats.md"
 LETTERS = (messages.Load, messages.Loaded, messages.LoadFailed, messages.Fork, messages.Exec)
 FRAMES = (frames.Hello, frames.Welcome, frames.PROTOCOL_VERSION, frames.HEADER.format, frames.REQUEST.format)
 PARTS: dict[str, tuple[Any, ...]] = {
-    "PROCESSES": (messages.ToZygote, messages.FromZygote, *LETTERS, control.Observed, control.Command, *FRAMES),
+    "PROCESSES": (messages.ToZygote, messages.FromZygote, *LETTERS, control.ReplicaReport, control.Command, *FRAMES),
     "ENDPOINTS": (Endpoints,),
     "RELEASE": (ReleaseRecord,),
     "COPY": (Manifest,),

@@ -100,7 +100,7 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("statement", ["import fissile", "import fissile.runtime.replica"])
+@pytest.mark.parametrize("statement", ["import fissile", "import fissile.runtime.process"])
 def test_a_replica_imports_only_what_it_needs(statement: str):
     loaded = modules_after(statement)
     assert "fissile" in loaded

@@ -600,16 +600,16 @@ class Timeline:
     def _said(self, routes: SetRoutes, before: SetRoutes | None) -> str:
         """What is new to those who are told it."""
         parts: list[str] = []
-        for release in routes.ways or {routes.release: {}}:
+        for release in routes.targets or {routes.release: {}}:
             shares = f"{release} {routes.shares[release]:.0%} → " if len(routes.releases) > 1 and routes.shares else ""
             slots: list[str] = []
-            for name in dict.fromkeys(routes.ways.get(release, {}).values()):
+            for name in dict.fromkeys(routes.targets.get(release, {}).values()):
                 to = routes.callees[name]
                 slots += [
                     self._names.get(target.serial) or f"{_short(name)}.{target.slot}" for target in to.targets
                 ] or [f"no {_short(name)}: {to.away}"]
             parts.append(f"{shares}{' '.join(slots) or 'nobody'}")
-        for door, other in routes.elsewhere.items():
+        for door, other in routes.other_builds.items():
             parts.append(f"door {door or 'http'} {other.share:.0%} → {' '.join(self._names[s] for s in other.serials)}")
         if before is not None and before.callers != routes.callers:
             parts.append(f"called by {' '.join(one for one in routes.callers.services if one != 'Operator')}")

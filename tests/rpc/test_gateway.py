@@ -26,9 +26,9 @@ from fissile.component.graph import Graph
 from fissile.component.wiring import local_reference
 from fissile.errors import Overloaded, PermissionDenied, Unavailable
 from fissile.rpc.deadline import environment
-from fissile.rpc.exact import EXACT_INTEGER_MAX, to_json
-from fissile.rpc.gateway import Gateway
-from fissile.rpc.openapi import DOOR_STATUS, HTTP_STATUS, openapi
+from fissile.rpc.http.gateway import Gateway
+from fissile.rpc.http.json import EXACT_INTEGER_MAX, to_json
+from fissile.rpc.http.openapi import DOOR_STATUS, HTTP_STATUS, openapi
 from fissile.rpc.server import Export
 
 UserId = NewType("UserId", int)

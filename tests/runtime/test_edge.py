@@ -1,6 +1,7 @@
 """The public edge: traces, limits, and letting go of a socket without losing a request."""
 
 import asyncio
+import random
 import re
 import socket
 import time
@@ -13,9 +14,9 @@ import pytest
 import uvloop
 
 from fissile.component.context import current
-from fissile.runtime.control import Elsewhere
+from fissile.runtime.control import OtherBuild
 from fissile.runtime.edge import Edge
-from fissile.runtime.ledger import Ledger
+from fissile.runtime.traffic_split import TrafficSplitter
 
 
 def listening() -> socket.socket:
@@ -68,7 +69,7 @@ async def connected(sock: socket.socket) -> AsyncIterator[tuple[asyncio.StreamRe
 
 async def test_a_trace_is_taken_up_or_begun_and_told() -> None:
     sock = listening()
-    edge = Edge(App(), Ledger("r7"))
+    edge = Edge(App(), TrafficSplitter("r7", random.random))
     await edge.start(sock.dup())
     trace = "0af7651916cd43dd8448eb211c80319c"
     async with connected(sock) as (reader, writer):
@@ -119,15 +120,15 @@ async def test_a_drain_has_a_limit() -> None:
 async def test_what_belongs_to_the_other_build_waits_for_it(addresses: tuple[str, ...]) -> None:
     """A build whose release has no requests so far gives nobody its release, though it is alone for a moment."""
     sock = listening()
-    edge = Edge(App(), Ledger("new"))
-    edge.share(Elsewhere(1.0, addresses))
+    edge = Edge(App(), TrafficSplitter("new", random.random))
+    edge.share(OtherBuild(1.0, addresses))
     await edge.start(sock.dup())
     async with connected(sock) as (reader, writer):
         writer.write(asking())
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await reader.read(1)
-        edge.share(Elsewhere(0.5, addresses))  # from now on it may serve, and nobody else can
+        edge.share(OtherBuild(0.5, addresses))  # from now on it may serve, and nobody else can
         edge.share(None)
         assert (await answer(reader))[1].endswith(" new")
     await edge.drain(5.0, idle_seconds_max=0.0)

@@ -13,8 +13,8 @@ import pytest
 import websockets
 
 from fissile.machine.sockets import listen_handover, listen_tcp
+from fissile.runtime.connection_handoff import HandoffReceiver, HandoffSender
 from fissile.runtime.edge import Edge
-from fissile.runtime.handover import Handover, Passer
 from fissile.runtime.kept import Kept
 
 
@@ -55,7 +55,7 @@ class Pair:
         self.address = str(folder / "second.sock")
         second = self.edges[1]
         take = lambda _door, connection, kept: second.take(connection, kept=kept)  # noqa: E731
-        self.handover = Handover(listen_handover(self.address), take)
+        self.receiver = HandoffReceiver(listen_handover(self.address), take)
         self.sock = listen_tcp(0, "a test", "a setting")
 
     async def client(self) -> "Client":
@@ -96,7 +96,7 @@ async def pair(folder: Path) -> AsyncIterator[Pair]:
     try:
         yield found
     finally:
-        found.handover.close()
+        found.receiver.close()
         for edge in found.edges:
             await edge.drain(0.0)
         found.sock.close()
@@ -310,15 +310,17 @@ async def test_what_was_handed_over_as_a_replica_stops_taking_is_taken_or_stays(
     for early in (True, False):
         taken: list[socket.socket] = []
         address = str(tmp_path / f"{early}.sock")
-        handover = Handover(listen_handover(address), lambda _door, connection, _kept, to=taken: to.append(connection))
-        passer = Passer()
+        receiver = HandoffReceiver(
+            listen_handover(address), lambda _door, connection, _kept, to=taken: to.append(connection)
+        )
+        sender = HandoffSender()
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            well = early and passer.hand_over(ours, "Page", address)
-            handover.close()  # the loop has not turned: nobody has accepted
+            well = early and sender.hand_off(ours, "Page", address)
+            receiver.close()  # the loop has not turned: nobody has accepted
             if not early:
-                well = passer.hand_over(ours, "Page", address)
+                well = sender.hand_off(ours, "Page", address)
             assert (well, len(taken)) == (early, early)
         for one in taken:
             one.close()
-        passer.close()
+        sender.close()

@@ -189,7 +189,7 @@ class Setup:
         app = Application(Caller, Callee, name="local", context=[LOCALE])
         real = environment(
             observe=self._observe if observe else None,
-            witness=lambda label, kind: self.seen.append((label, kind)),
+            on_undeclared_error=lambda label, kind: self.seen.append((label, kind)),
             report=(lambda label, sentence: self.reports.append((label, sentence))) if report else None,
             copy_always=copied,
         )

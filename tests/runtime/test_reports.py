@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fissile.machine.sockets import listen_unix
-from fissile.runtime.control import HEARTBEAT_SECONDS, Heartbeat, Observed, ReplicaSpec, Routes
+from fissile.runtime.asgi_replica import AsgiReplica
+from fissile.runtime.control import HEARTBEAT_SECONDS, Heartbeat, ReplicaReport, ReplicaSpec, Routes
+from fissile.runtime.control_link import ControlLink
 from fissile.runtime.differences import DIFFERENCES_MAX, Differences
-from fissile.runtime.guest import Guest
-from fissile.runtime.replica import ControlLink
 from fissile.runtime.stacks import STACKS_SIGNAL, Stacks
 from fissile.supervisor.control_server import ControlServer, ReplicaSession
 
@@ -28,7 +28,7 @@ class Office:
         self.news = asyncio.Event()
         self.control_server = ControlServer(self._heard)
 
-    def _heard(self, _: ReplicaSession, report: Observed) -> None:
+    def _heard(self, _: ReplicaSession, report: ReplicaReport) -> None:
         if isinstance(report, Heartbeat):
             self.beats.append((time.monotonic(), report))
             self.news.set()
@@ -41,11 +41,11 @@ class Office:
 
 
 @asynccontextmanager
-async def reporting(folder: Path) -> AsyncIterator[tuple[Guest, Office]]:
+async def reporting(folder: Path) -> AsyncIterator[tuple[AsgiReplica, Office]]:
     """A replica of a foreign application, without its doors, that reports."""
     routes = Routes(release=RELEASE)
     spec = ReplicaSpec("none", str(folder), "web", "web", 0, "b", RELEASE, (), routes, "t", {}, serial=1, guest="asgi")
-    guest, office = Guest(spec, []), Office()
+    guest, office = AsgiReplica(spec, []), Office()
     office.control_server.session(1).settle(os.getpid())
     server = office.control_server.server({"web": "t"})
     path = str(folder / "control.sock")
@@ -65,7 +65,7 @@ async def test_the_first_requests_after_a_rest_are_reported_soon(tmp_path: Path)
         begun, idle = await office.next_beat()
         assert idle.requests == 0
         for _ in range(5):
-            guest.ledger.begin(RELEASE)
+            guest.doors.stats.begin(RELEASE)
         told, busy = await office.next_beat()
         assert busy.requests == 5
         assert told - begun < SOON_SECONDS
@@ -75,7 +75,7 @@ async def test_what_has_no_news_is_reported_every_second(tmp_path: Path) -> None
     async with reporting(tmp_path) as (guest, office):
         await office.next_beat()
         for _ in range(2):
-            guest.ledger.begin(RELEASE)
+            guest.doors.stats.begin(RELEASE)
         await office.next_beat()  # that something begins
         before, _ = await office.next_beat()
         after, steady = await office.next_beat()
@@ -101,12 +101,12 @@ async def test_what_would_be_different_is_reported_until_somebody_has_heard_it(t
     async with reporting(tmp_path) as (guest, office):
         await office.next_beat()
         for _ in range(2):
-            guest.differences.report("Catalog.title", "x" * 400)
+            guest.reporter.differences.report("Catalog.title", "x" * 400)
         _, beat = await office.next_beat()
         assert [(one.method, len(one.what)) for one in beat.differences] == [("Catalog.title", 300)]
         _, beat = await office.next_beat()
         assert beat.differences == ()
-        guest.differences.again()
+        guest.reporter.differences.again()
         _, beat = await office.next_beat()
         assert len(beat.differences) == 1
 

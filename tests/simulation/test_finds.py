@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fissile.orchestrator import autoscale, rollout, rollout_status, routes
-from fissile.runtime.traffic_split import COOKIE, TrafficSplit
+from fissile.runtime.traffic_split import COOKIE, TrafficSplitter
 from fissile.simulation.dice import Chance
 from fissile.simulation.faults import deploying, settled, troubled
 from fissile.simulation.promise import Broken, Promise
@@ -95,14 +95,14 @@ def test_a_shrink_after_a_takeover_is_found(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("by", ["cookie", "name"])
 def test_a_client_that_is_kept_in_a_release_that_goes_is_found(monkeypatch: pytest.MonkeyPatch, by: str):
-    choose = TrafficSplit.choose
+    choose = TrafficSplitter.choose
 
     def kept(self: Any, headers: Any, *, passed_on: bool = False) -> tuple[str, bytes]:
         cookie = dict(headers).get(b"cookie", b"").decode().removeprefix(f"{COOKIE}={self._rollout}.")
         return (cookie, b"") if cookie in self._shares else choose(self, headers, passed_on=passed_on)
 
     if by == "cookie":
-        monkeypatch.setattr(TrafficSplit, "choose", kept)
+        monkeypatch.setattr(TrafficSplitter, "choose", kept)
     else:
-        monkeypatch.setattr(TrafficSplit, "_gets", lambda self, release: release in self._shares)
+        monkeypatch.setattr(TrafficSplitter, "_gets", lambda self, release: release in self._shares)
     assert found() is Promise.GOING_GETS_NOTHING

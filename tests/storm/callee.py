@@ -42,7 +42,7 @@ async def serve(given: dict[str, Any], orders: Orders) -> None:
         queue=QUEUE,
         observe=Recorder(CELLS).observe,
         variables=GRAPH.context,
-        witness=lambda label, kind: witnessed.add(f"{label}: {kind}"),
+        on_undeclared_error=lambda label, kind: witnessed.add(f"{label}: {kind}"),
     )
     unix, tcp = listen(given)
     port = tcp.getsockname()[1]  # the server takes the sockets over

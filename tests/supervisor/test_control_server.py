@@ -16,8 +16,8 @@ from fissile.runtime.control import (
     CONTROL_CALLER,
     CONTROL_INTERFACE,
     Drain,
+    ReadyReport,
     ReplicaHello,
-    ReplicaReady,
     Routes,
 )
 from fissile.supervisor.control_server import ControlServer
@@ -77,12 +77,12 @@ async def test_a_process_reports_for_itself_alone(tmp_path: Path):
     )
     control: Any = remote(CONTROL_INTERFACE, channel, caller=CONTROL_CALLER)
     control_server.session(7).settle(os.getpid())
-    await control.report(ReplicaReady(HELLO))
+    await control.report(ReadyReport(HELLO))
     assert heard == [7]
     control_server.session(8).settle(os.getppid())
     other = msgspec.structs.replace(HELLO, serial=8)
     with pytest.raises(PermissionDenied, match="not the replica that it says"):
-        await control.report(ReplicaReady(other))
+        await control.report(ReadyReport(other))
     with pytest.raises(PermissionDenied):
         async for _ in control.attach(other):
             pass
@@ -90,8 +90,8 @@ async def test_a_process_reports_for_itself_alone(tmp_path: Path):
     assert refused == [f"process {os.getpid()} reported for replica 8 of 'cart', which it is not"] * 2
     # A child may be faster than the news of it.
     session = control_server.session(9)
-    early = asyncio.ensure_future(control.report(ReplicaReady(msgspec.structs.replace(HELLO, serial=9))))
-    await control.report(ReplicaReady(HELLO))
+    early = asyncio.ensure_future(control.report(ReadyReport(msgspec.structs.replace(HELLO, serial=9))))
+    await control.report(ReadyReport(HELLO))
     assert not early.done()
     session.settle(os.getpid())
     await early

@@ -13,10 +13,10 @@ from fissile import Application, DeclarationError, component
 from fissile.daemon import open_project
 from fissile.errors import CallError, RemoteError
 from fissile.rpc.deadline import environment
-from fissile.rpc.foreign import ForeignChannel, foreign
-from fissile.rpc.gateway import Gateway
+from fissile.rpc.http.client import HttpChannel, http_reference
+from fissile.rpc.http.gateway import Gateway
+from fissile.rpc.route import Route
 from fissile.rpc.server import Export
-from fissile.rpc.way import Way
 from fissile.runtime.edge import Edge
 from fissile.runtime.host import Host
 from fissile.testing.worlds import RUNNERS, open_world
@@ -36,9 +36,9 @@ async def over_http() -> AsyncIterator[Any]:
     edge = Edge(Gateway(exports, authorize=lambda token: token == "right", title="kinds"))
     sock = socket.create_server(("127.0.0.1", 0))
     await edge.start(sock)
-    channel = ForeignChannel("mirror", [f"http://127.0.0.1:{sock.getsockname()[1]}"], token="right")
+    channel = HttpChannel("mirror", [f"http://127.0.0.1:{sock.getsockname()[1]}"], token="right")
     try:
-        yield foreign(interface, Way(channel))
+        yield http_reference(interface, Route(channel))
     finally:
         await channel.close()
         await edge.drain(1.0, idle_seconds_max=0.0)

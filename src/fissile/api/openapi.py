@@ -9,7 +9,7 @@ from fissile.api.operation import Operation
 from fissile.api.problem import OPEN_STATUSES, PROBLEM, STATUSES
 from fissile.api.schema import DIGITS_MAX, Problem
 from fissile.api.table import OPERATIONS
-from fissile.rpc.openapi import DOOR_PLAIN
+from fissile.rpc.http.openapi import DOOR_PLAIN
 from fissile.version import VERSION
 
 PATH_PARAMETERS = ("service", "number")

@@ -66,7 +66,7 @@ class Environment(msgspec.Struct, frozen=True):
     by which a task is cancelled. cancelling: whether the current task is being cancelled. later: calls a function once
     the current task waits or ends.
     observe: the cells in which a (component, method) counts, or None where nothing observes.
-    witness: told of every exception that no method declares, where it was raised: method and type.
+    on_undeclared_error: told of every exception that no method declares, where it was raised: method and type.
     report: told once a method what would be different with its callee in another process: method and a sentence. None
     where nobody wants to know.
     copy_always: every value and every context pass as they would to another process (the `copied` runner).
@@ -81,7 +81,7 @@ class Environment(msgspec.Struct, frozen=True):
     cancelling: Callable[[], bool]
     later: Callable[..., object]
     observe: Callable[[str, str], list[int]] | None = None
-    witness: Callable[[str, str], None] | None = None
+    on_undeclared_error: Callable[[str, str], None] | None = None
     report: Callable[[str, str], None] | None = None
     copy_always: bool = False
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
@@ -360,9 +360,9 @@ class LocalMethod:
 
     def translated(self, error: BaseException) -> Exception:
         """What a caller in another process would get."""
-        method, witness = self.method, self.environment.witness
-        if witness is not None and not isinstance(error, CallError) and type(error) not in method.raises:
-            witness(method.label, type(error).__name__)
+        method, on_undeclared_error = self.method, self.environment.on_undeclared_error
+        if on_undeclared_error is not None and not isinstance(error, CallError) and type(error) not in method.raises:
+            on_undeclared_error(method.label, type(error).__name__)
         return translate(error, method)
 
     def _undo(self, before: Context) -> None:

@@ -52,9 +52,9 @@ class SetRoutes(msgspec.Struct, frozen=True):
     release: str
     releases: tuple[str, ...]
     callees: dict[SetName, CalleeRoute]
-    ways: dict[str, dict[str, SetName]]
+    targets: dict[str, dict[str, SetName]]
     shares: dict[str, float]
-    elsewhere: dict[str, DoorRoute]
+    other_builds: dict[str, DoorRoute]
     sticky: str
     rollout: int
     callers: CallerRules
@@ -138,11 +138,11 @@ class LiveSets:
         if name not in self._called:
             service = service_of(name)
             members = [release for release in self.members(name) if service in release.sets]
-            self._called[name] = {other for release in members for other in self._ways(service, release).values()}
+            self._called[name] = {other for release in members for other in self._targets(service, release).values()}
         return self._called[name]
 
     def fixed(self, name: SetName) -> SetRoutes:
-        """What a set's replicas have to know, but for whom they reach: `callees` and `elsewhere` are empty."""
+        """What a set's replicas have to know, but for whom they reach: `callees` and `other_builds` are empty."""
         if name not in self._fixed:
             self._fixed[name] = self._fix(name)
         return self._fixed[name]
@@ -152,24 +152,24 @@ class LiveSets:
         rollout = desired.rollout
         members = self.members(name) or [desired.current]
         moved = rollout is not None and rollout.stage is Stage.PROMOTED
-        ways = {release.name: self._ways(service, release) for release in members if service in release.sets}
+        targets = {release.name: self._targets(service, release) for release in members if service in release.sets}
         if rollout is not None and len(members) > 1:
             # What still calls these in the name of their release, as a task begun in a request, takes the usual way.
             there = desired.sets.keys() - set(rollout.left)
-            ways = {name: {c: other for c, other in way.items() if other in there} for name, way in ways.items()}
+            targets = {name: {c: other for c, other in way.items() if other in there} for name, way in targets.items()}
         return SetRoutes(
             release=(members[-1] if moved else members[0]).name,
             releases=tuple(release.name for release in desired.releases()),
             callees={},
-            ways=ways,
+            targets=targets,
             shares=self._own_shares(members),
-            elsewhere={},
+            other_builds={},
             sticky=rollout.sticky if rollout is not None else "",
             rollout=rollout.number if rollout is not None else 0,
             callers=self._callers(service, spec, members),
         )
 
-    def _ways(self, service: ServiceName, release: LiveRelease) -> dict[str, SetName]:
+    def _targets(self, service: ServiceName, release: LiveRelease) -> dict[str, SetName]:
         """Which replica set each component is in that a service calls in a release."""
         spec = self.releases[release.name]
         found: dict[str, SetName] = {}
@@ -297,7 +297,7 @@ class Router:
         found = self._routes.get(name)
         if found is None:
             found, last = self._decide(name), self.live.routes.get(name)
-            if last is not None and last.callees == found.callees and last.elsewhere == found.elsewhere:
+            if last is not None and last.callees == found.callees and last.other_builds == found.other_builds:
                 found = last
             self._routes[name] = self.live.routes[name] = found
         return found
@@ -310,11 +310,11 @@ class Router:
             releases=fixed.releases,
             callees={
                 other: self._callee(other)
-                for other in sorted({to for way in fixed.ways.values() for to in way.values()})
+                for other in sorted({to for way in fixed.targets.values() for to in way.values()})
             },
-            ways=fixed.ways,
+            targets=fixed.targets,
             shares=fixed.shares,
-            elsewhere=dict(self._elsewhere(service, spec, members)),
+            other_builds=dict(self._other_builds(service, spec, members)),
             sticky=fixed.sticky,
             rollout=fixed.rollout,
             callers=fixed.callers,
@@ -330,7 +330,7 @@ class Router:
 
     # -- doors ------------------------------------------------------------------------------------------
 
-    def _elsewhere(
+    def _other_builds(
         self, service: ServiceName, spec: ServiceSpec, members: list[LiveRelease]
     ) -> Iterator[tuple[str, DoorRoute]]:
         """The other builds of a set's public doors."""

@@ -2,5 +2,5 @@
 
 `retry`, `balancer`, `breaker` and `access` are PURE decisions; the others are shells around them and
 around `fissile.wire`. Start reading at `stub` (what a caller holds), then `channel` (which replica
-gets the call), then `server`. `gateway` is the same API as HTTP/JSON.
+gets the call), then `server`. `http` is the same API as HTTP/JSON.
 """

@@ -50,6 +50,27 @@ class Access(msgspec.Struct, frozen=True):
         return own == theirs or theirs in self.understood.get(own, ())
 
 
+class GatewayAccess:
+    """Which bearer tokens may call over HTTP/JSON.
+
+    own: SHA-256 (hex) of the application's token, which people and programs outside have. peers: those of
+    services of the application.
+    """
+
+    def __init__(self, own: str) -> None:
+        self._own = own
+        self.peers: tuple[str, ...] = ()
+
+    def allows(self, token: str) -> bool:
+        """Whether a token may call."""
+        digest = token_digest(token)
+        return any(hmac.compare_digest(digest, one) for one in (self._own, *self.peers))
+
+    def is_outside(self, token: str) -> bool:
+        """Whether whoever has this token is no service of the application."""
+        return hmac.compare_digest(token_digest(token), self._own)
+
+
 def token_digest(token: str) -> str:
     """How a token is known to those who check it."""
     return hashlib.sha256(token.encode()).hexdigest()

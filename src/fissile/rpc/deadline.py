@@ -209,7 +209,7 @@ def _later(function: Callable[..., object], *arguments: Any) -> None:
 def environment(
     *,
     observe: Callable[[str, str], list[int]] | None = None,
-    witness: Callable[[str, str], None] | None = None,
+    on_undeclared_error: Callable[[str, str], None] | None = None,
     report: Callable[[str, str], None] | None = None,
     copy_always: bool = False,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
@@ -225,7 +225,7 @@ def environment(
         cancelling=_cancelling,
         later=_later,
         observe=observe,
-        witness=witness,
+        on_undeclared_error=on_undeclared_error,
         report=report,
         copy_always=copy_always,
         timeout_seconds=timeout_seconds,

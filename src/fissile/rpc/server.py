@@ -147,7 +147,7 @@ class Server:
     """Serves exports on listening sockets.
 
     access: who may call what. concurrency: calls run at once; queue: calls that wait for one of them
-    to end, beyond which callers get Overloaded. witness: told of every exception that no method declares,
+    to end, beyond which callers get Overloaded. on_undeclared_error: told of every exception that no method declares,
     where it was raised: method and type. repeat: asked before an idempotent method runs
     whether to run it twice (a test's way to prove that it is idempotent). answered: how many answers and
     items of streams were given so far. variables: those of the context that travel with each call.
@@ -162,7 +162,7 @@ class Server:
         concurrency: int = DEFAULT_CONCURRENCY,
         queue: int = DEFAULT_QUEUE,
         observe: Callable[[str, str], list[int]] | None = None,
-        witness: Callable[[str, str], None] | None = None,
+        on_undeclared_error: Callable[[str, str], None] | None = None,
         repeat: Callable[[Method], bool] | None = None,
         variables: Variables | None = None,
     ) -> None:
@@ -170,7 +170,7 @@ class Server:
         self.access = access
         self.concurrency = concurrency
         self.queue = queue
-        self.witness = witness
+        self.on_undeclared_error = on_undeclared_error
         self.repeat = repeat
         self.variables = variables or Variables()
         self.entries: list[Entry] = []
@@ -708,9 +708,9 @@ class ServerConnection(Endpoint):
         if entry.cells is not None:
             entry.cells[CELL_FAILURES] += 1
         method = entry.method
-        witness = self.server.witness
-        if witness is not None and not isinstance(error, CallError) and type(error) not in method.raises:
-            witness(method.label, type(error).__name__)
+        on_undeclared_error = self.server.on_undeclared_error
+        if on_undeclared_error is not None and not isinstance(error, CallError) and type(error) not in method.raises:
+            on_undeclared_error(method.label, type(error).__name__)
         self.fail(call, error)
 
 

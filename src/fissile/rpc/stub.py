@@ -1,6 +1,6 @@
 """What a caller holds when its callee is in another service: the same methods, over a channel.
 
-The way of a call: breaker → deadline → replica → request → answer, with a retry where that is safe.
+The path of a call: breaker → deadline → replica → request → answer, with a retry where that is safe.
 The common case is one straight line; every trouble leaves it for `_again`.
 """
 
@@ -51,7 +51,7 @@ from fissile.rpc.channel import (
 from fissile.rpc.deadline import exceeded
 from fissile.rpc.home import made_on, streamed_on
 from fissile.rpc.retry import BUDGET_RATIO, BUDGET_RETRIES_MAX, may_retry
-from fissile.rpc.way import Way
+from fissile.rpc.route import Route
 from fissile.wire.frames import CALLS_MAX, STREAM_WINDOW_BYTES, TIMEOUT_NONE
 
 # Credit goes back in portions: a frame for each item would cost more than a small item does.
@@ -67,7 +67,7 @@ def {name}({parameters}):
 
 def remote(
     interface: Interface,
-    way: Way[Channel] | Channel,
+    route: Route[Channel] | Channel,
     *,
     caller: str,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
@@ -79,12 +79,12 @@ def remote(
     variables: those of the context that travel with each call.
     """
     reference = Ref(interface)
-    if isinstance(way, Channel):
-        way = Way(way)
+    if isinstance(route, Channel):
+        route = Route(route)
     for name, method in interface.methods.items():
         cells = observe(method.component, name) if observe is not None else None
         timeout = timeout_seconds if method.timeout is None else method.timeout
-        remote_method = RemoteMethod(method, way, caller, timeout, cells, variables)
+        remote_method = RemoteMethod(method, route, caller, timeout, cells, variables)
         call = remote_method.stream if method.streaming else remote_method.call
         vars(reference)[name] = generate(_CALL, method, {"_call": call})
     return reference
@@ -100,15 +100,15 @@ class RemoteMethod:
         "label",
         "method",
         "prepare",
+        "route",
         "timeout",
         "variables",
-        "way",
     )
 
     def __init__(
         self,
         method: Method,
-        way: Way[Channel],
+        route: Route[Channel],
         caller: str,
         timeout: float,
         cells: list[int] | None,
@@ -116,8 +116,8 @@ class RemoteMethod:
     ) -> None:
         self.method = method
         self.label = method.label
-        self.way = way
-        self.caller = way.channel.callers[caller]  # the same in each of its channels
+        self.route = route
+        self.caller = route.channel.callers[caller]  # the same in each of its channels
         self.timeout = timeout
         self.cells = cells
         self.decode = msgspec.msgpack.Decoder(method.result, dec_hook=decode_hook).decode
@@ -126,7 +126,7 @@ class RemoteMethod:
 
     async def call(self, values: tuple[Any, ...]) -> Any:
         """Call and decode the answer."""
-        home = self.way.channel.home
+        home = self.route.channel.home
         if home.loop is not get_running_loop():
             loop = home.elsewhere()
             if loop is not None:
@@ -144,10 +144,10 @@ class RemoteMethod:
                 timeout = deadline - now
             if timeout <= 0:  # which says nothing of the callee: its breaker is not told
                 raise not_begun(self.label)
-            way = self.way
-            channel = way.channel
-            if way.others:
-                channel = way.others.get(context.release, channel)
+            route = self.route
+            channel = route.channel
+            if route.others:
+                channel = route.others.get(context.release, channel)
             breaker = channel.breakers[self.caller]
             if breaker.state is not BreakerState.CLOSED and not breaker.admits(now):
                 raise self._open(channel)
@@ -337,7 +337,7 @@ class RemoteMethod:
 
     def stream(self, values: tuple[Any, ...]) -> AsyncIterator[Any]:
         """Call and yield the items as they come."""
-        loop = self.way.channel.home.elsewhere()
+        loop = self.route.channel.home.elsewhere()
         return self._items(values) if loop is None else streamed_on(loop, self._items(values))
 
     async def _items(self, values: tuple[Any, ...]) -> AsyncGenerator[Any]:
@@ -350,7 +350,7 @@ class RemoteMethod:
         deadline = min(now + self.timeout, context.deadline)
         if deadline <= now:
             raise not_begun(self.label)
-        channel = self.way.others.get(context.release, self.way.channel)
+        channel = self.route.others.get(context.release, self.route.channel)
         breaker = channel.breakers[self.caller]
         if breaker.state is not BreakerState.CLOSED and not breaker.admits(now):
             raise self._open(channel)

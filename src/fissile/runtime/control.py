@@ -34,10 +34,10 @@ class Callee(msgspec.Struct, frozen=True):
     away: str = ""
 
 
-class Elsewhere(msgspec.Struct, frozen=True):
+class OtherBuild(msgspec.Struct, frozen=True):
     """Another replica set with the same public door: the share of connections that are to be handed over to it.
 
-    addresses: Unix sockets of its replicas that take connections (see handover).
+    addresses: Unix sockets of its replicas that take connections (see connection_handoff).
     """
 
     share: float
@@ -48,8 +48,8 @@ class Routes(msgspec.Struct, frozen=True, tag="routes"):
     """Whom a replica calls and who calls it, from now on.
 
     version: what it reports as applied. release: of calls that belong to no request. releases: all that are live.
-    callees: by replica set. ways: release → component → replica set. shares: of the releases that this replica
-    serves, which part of the new requests that stay here each one gets. elsewhere: by public door ("" is that of
+    callees: by replica set. targets: release → component → replica set. shares: of the releases that this replica
+    serves, which part of the new requests that stay here each one gets. other_builds: by public door ("" is that of
     HTTP/JSON). sticky: the header by which a client always gets the same release; "cookie" sets one. rollout: the
     number of that which is under way, for which such a cookie holds; 0: none is. access: its callers. gateway_peers:
     SHA-256 (hex) of their tokens for HTTP/JSON, beside the application's own.
@@ -59,9 +59,9 @@ class Routes(msgspec.Struct, frozen=True, tag="routes"):
     release: str = ""
     releases: tuple[str, ...] = ()
     callees: dict[str, Callee] = {}
-    ways: dict[str, dict[str, str]] = {}
+    targets: dict[str, dict[str, str]] = {}
     shares: dict[str, float] = {}
-    elsewhere: dict[str, Elsewhere] = {}
+    other_builds: dict[str, OtherBuild] = {}
     sticky: str = ""
     rollout: int = 0
     access: Access = Access({}, {}, {})
@@ -125,7 +125,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Take no new work, finish what is in flight within the limit, then stop. It may be said again, with less time.
 
     idle_seconds_max: how long idle keep-alive clients may stay to hear of it; 0 where no other replica
-    takes over. heirs: replicas that take kept connections meanwhile, by public door (see `Elsewhere`).
+    takes over. heirs: replicas that take kept connections meanwhile, by public door (see `OtherBuild`).
     """
 
     seconds_max: float = DRAIN_SECONDS_MAX
@@ -136,7 +136,7 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 class Move(msgspec.Struct, frozen=True, tag="move"):
     """Hand kept connections over to other replicas. What was ordered before, and is not done yet, is forgotten.
 
-    away: by public door, how many go to the replica at which address (see `Elsewhere`).
+    away: by public door, how many go to the replica at which address (see `OtherBuild`).
     """
 
     away: dict[str, dict[str, int]]
@@ -156,14 +156,14 @@ class Traffic(msgspec.Struct, frozen=True):
     ages: dict[int, int] = {}
 
 
-class ReplicaReady(msgspec.Struct, frozen=True, tag="ready"):
+class ReadyReport(msgspec.Struct, frozen=True, tag="ready"):
     """The replica serves. imported: modules that it had to import to come to that."""
 
     hello: ReplicaHello
     imported: tuple[str, ...] = ()
 
 
-class ReplicaFailed(msgspec.Struct, frozen=True, tag="failed"):
+class StartFailure(msgspec.Struct, frozen=True, tag="failed"):
     """The replica could not start; `message` is for people. mistake: whether they have to mend something first.
 
     advice: whether the message says what to do next.
@@ -220,7 +220,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
         return float(self.in_flight + self.queued + self.requests)
 
 
-Observed = ReplicaReady | ReplicaFailed | Heartbeat
+ReplicaReport = ReadyReport | StartFailure | Heartbeat
 
 
 @interface
@@ -233,7 +233,7 @@ class Control:
         raise NotImplementedError
 
     @method(timeout=2.0, idempotent=True)
-    async def report(self, observation: Observed) -> None:
+    async def report(self, observation: ReplicaReport) -> None:
         """Something was observed at this replica."""
         raise NotImplementedError
 

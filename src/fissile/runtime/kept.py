@@ -33,7 +33,7 @@ class Kept(Visitor):
 
     def __init__(self, config: Config, server_state: Any, app_state: dict[str, Any]) -> None:
         super().__init__(config=config, server_state=server_state, app_state=app_state)
-        self._rests: Callable[[Kept], None] = server_state.rests
+        self._on_answered: Callable[[Kept], None] = server_state.on_answered
 
     def taken_over(self) -> "Kept":
         """Another process has answered it before."""
@@ -57,7 +57,8 @@ class Kept(Visitor):
 
     def _answered_away(self) -> None:
         super().on_response_complete()
-        self.loop.call_soon(self._rests, self)  # once what was written has been sent
+        # In the next turn: what was written has been sent by then, so the connection may rest.
+        self.loop.call_soon(self._on_answered, self)
 
     def stays(self) -> bool:
         """Whether further requests are to be expected: one was answered before, and neither end has closed."""

@@ -12,7 +12,7 @@ from typing import Any
 from fissile.component.graph import Graph
 from fissile.component.wiring import CELLS
 from fissile.rpc.deadline import environment
-from fissile.rpc.gateway import Gateway
+from fissile.rpc.http.gateway import Gateway
 from fissile.rpc.server import Export
 from fissile.runtime.edge import Edge
 from fissile.runtime.host import Host

@@ -14,7 +14,7 @@ DIGEST_BITS = 32
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class TrafficSplit:
+class TrafficSplitter:
     """Of one door. release: what all requests get, until there is more than one. chance: numbers in [0, 1)."""
 
     def __init__(self, release: str, chance: Callable[[], float]) -> None:

@@ -35,7 +35,7 @@ from fissile.orchestrator.rollout import UNDECIDED
 from fissile.orchestrator.routing import SetRoutes, Told
 from fissile.orchestrator.spec import ReleaseSpec, ScalingSpec, ServiceSpec
 from fissile.runtime.control import Heartbeat, Traffic
-from fissile.runtime.traffic_split import TrafficSplit
+from fissile.runtime.traffic_split import TrafficSplitter
 from fissile.simulation.clients import STICKY_HEADER, Clients
 from fissile.simulation.dice import Chance, Dice
 from fissile.simulation.invariants import (
@@ -170,7 +170,7 @@ class DeployWorld(World):
         super().prepare(process)
         want = self.desired.sets.get(process.set)
         process.release = want.release if want is not None else ""
-        process.split = TrafficSplit(process.release, self.visits.dice.random)
+        process.split = TrafficSplitter(process.release, self.visits.dice.random)
         self._divide(process)
 
     def _divide(self, process: Process) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from fissile.names import ServiceName, SetName, service_of
 from fissile.orchestrator.routing import CallerRules, SetRoutes, Told
-from fissile.runtime.traffic_split import TrafficSplit
+from fissile.runtime.traffic_split import TrafficSplitter
 from fissile.simulation.clock import Clock
 from fissile.simulation.dice import Chance, Dice
 
@@ -53,7 +53,7 @@ class Process(msgspec.Struct, eq=False):
     release: str = ""
     build: str = ""
     knows: Told = UNTOLD
-    split: TrafficSplit = msgspec.field(default_factory=lambda: TrafficSplit("", lambda: 0.0))
+    split: TrafficSplitter = msgspec.field(default_factory=lambda: TrafficSplitter("", lambda: 0.0))
     pinned: dict[str, int] = {}
     heirs: tuple[int, ...] = ()
 

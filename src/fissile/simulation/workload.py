@@ -66,15 +66,15 @@ class Visits:
     def accepting(self) -> Process | None:
         """The replica that a new connection comes to; None: it waits at the door."""
         dice, serving = self.dice, self._at_the_door()
-        accepting = [p for p in serving if (to := self._elsewhere(p)).share < 1.0 or to.serials]
+        accepting = [p for p in serving if (to := self._other_build(p)).share < 1.0 or to.serials]
         if not accepting:
             return None
         process = dice.choice(accepting)
-        elsewhere = self._elsewhere(process)
-        if elsewhere.serials and dice.random() < elsewhere.share:
-            serial = dice.choice(elsewhere.serials)
+        route = self._other_build(process)
+        if route.serials and dice.random() < route.share:
+            serial = dice.choice(route.serials)
             other = next((p for p in serving if p.serial == serial), None)
-            if other is None and elsewhere.share >= 1.0:
+            if other is None and route.share >= 1.0:
                 return None
             process = other or process
         return process
@@ -102,8 +102,8 @@ class Visits:
     def _rarely(self) -> bool:
         return self.dice.random() < RARE_SHARE and self.world.clock.now < FAULT_SECONDS
 
-    def _elsewhere(self, process: Process) -> DoorRoute:
-        return process.knows.routes.elsewhere.get(self.names[0], NOBODY_ELSE)
+    def _other_build(self, process: Process) -> DoorRoute:
+        return process.knows.routes.other_builds.get(self.names[0], NOBODY_ELSE)
 
     def _count(self, edge: Process, release: str, by: int) -> None:
         before = edge.pinned.get(release, 0)
@@ -146,7 +146,7 @@ class Visits:
         routes: SetRoutes = request.at.knows.routes
         if service in self.world.inside(service_of(request.at.set)):
             return request.at
-        name = routes.ways.get(request.release, {}).get(service) or routes.ways[routes.release][service]
+        name = routes.targets.get(request.release, {}).get(service) or routes.targets[routes.release][service]
         call_goes_astray(self.world, request, service, name)
         here = self.world.machine.serving(name)
         if here:

@@ -22,10 +22,10 @@ from fissile.runtime.control import (
     Command,
     Drain,
     Move,
-    Observed,
-    ReplicaFailed,
     ReplicaHello,
+    ReplicaReport,
     Routes,
+    StartFailure,
 )
 
 # Of another container: no replica of ours.
@@ -112,7 +112,7 @@ class ControlServer:
     """
 
     def __init__(
-        self, heard: Callable[[ReplicaSession, Observed], None], refused: Callable[[str], None] = lambda _: None
+        self, heard: Callable[[ReplicaSession, ReplicaReport], None], refused: Callable[[str], None] = lambda _: None
     ) -> None:
         self._heard = heard
         self._refused = refused
@@ -147,12 +147,12 @@ class ControlServer:
             async for command in session.commands():
                 yield command
 
-    async def report(self, observation: Observed) -> None:
+    async def report(self, observation: ReplicaReport) -> None:
         """See Control."""
         session = await self._session_of(observation.hello)
         if session is None:
             return
-        if isinstance(observation, ReplicaFailed):
+        if isinstance(observation, StartFailure):
             session.trouble = CannotStart(observation.message, observation.advice)
             session.mistake = observation.mistake
         self._heard(session, observation)

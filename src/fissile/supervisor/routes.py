@@ -2,7 +2,7 @@
 
 from fissile.orchestrator.routing import Told
 from fissile.rpc.access import Access, token_digest
-from fissile.runtime.control import OPERATOR, Callee, Elsewhere, Routes
+from fissile.runtime.control import OPERATOR, Callee, OtherBuild, Routes
 from fissile.supervisor.state import SupervisorState
 
 
@@ -25,11 +25,11 @@ def rendered(state: SupervisorState, told: Told) -> Routes:
             )
             for other, callee in found.callees.items()
         },
-        ways={release: dict[str, str](way) for release, way in found.ways.items()},
+        targets={release: dict[str, str](way) for release, way in found.targets.items()},
         shares=found.shares,
-        elsewhere={
-            door: Elsewhere(route.share, tuple(map(state.folder.handover_path, route.serials)))
-            for door, route in found.elsewhere.items()
+        other_builds={
+            door: OtherBuild(route.share, tuple(map(state.folder.handover_path, route.serials)))
+            for door, route in found.other_builds.items()
         },
         sticky=found.sticky,
         rollout=found.rollout,

@@ -93,8 +93,8 @@ from fissile.runtime.control import (
     Drain,
     Heartbeat,
     Move,
-    Observed,
-    ReplicaReady,
+    ReadyReport,
+    ReplicaReport,
     ReplicaSpec,
 )
 from fissile.settings.schema import Settings
@@ -968,11 +968,11 @@ class Supervisor:
         elif replica.stuck or not isinstance(observation, ReplicaReported):
             self._woken.set()
 
-    def _heard(self, session: ReplicaSession, report: Observed) -> None:
+    def _heard(self, session: ReplicaSession, report: ReplicaReport) -> None:
         replica = self._state.replica(session.serial)
         if replica is None:
             return
-        if isinstance(report, ReplicaReady):
+        if isinstance(report, ReadyReport):
             if report.hello.draining:
                 self._see(replica, known.ReplicaDraining())
             else:

@@ -19,7 +19,7 @@ from fissile.machine.confine import enter
 from fissile.machine.environment import variables
 from fissile.machine.zygote import sealed_letters
 from fissile.machine.zygote.protocol import Exec, Fork
-from fissile.runtime import replica
+from fissile.runtime import process
 
 # The first descriptor that a program gets from systemd, and so from here (sd_listen_fds(3)).
 LISTEN_FDS_START = 3
@@ -61,7 +61,7 @@ def run(request: ForkRequest) -> int:
     proctitle.become(f"{order.spec.service}.{'migrations' if order.spec.migrate else order.spec.slot}")
     gc.enable()  # the zygote has turned it off, so that a collection does not copy pages that are shared
     sockets = [socket.socket(fileno=fd) for fd in listening]
-    return replica.run(order.spec, sockets, order.control_address, order.control_token, request.loop)
+    return process.run(order.spec, sockets, order.control_address, order.control_token, request.loop)
 
 
 def execute(order: Exec, listening: list[int], marked: dict[str, str]) -> int:

@@ -31,7 +31,7 @@ from fissile.releases.fingerprint import outside, release_of
 from fissile.releases.installed import installed, working_folder
 from fissile.releases.packages import Missing, differences
 from fissile.releases.release import Release
-from fissile.runtime import replica
+from fissile.runtime import prewarm
 from fissile.runtime.host import MIGRATE, configured
 from fissile.runtime.loading import NOT_COPIED, enter_folder, import_from_copy, load_application, load_object
 from fissile.runtime.places import edited, runs_from
@@ -223,7 +223,7 @@ def warm(graph: Graph) -> None:
     A collection writes to the header of every object that it visits, and so would copy its page in each replica.
     Frozen objects are never visited: their pages stay shared.
     """
-    replica.prewarm(graph).close()
+    prewarm.prewarm(graph).close()
     gc.collect()
     gc.freeze()
 

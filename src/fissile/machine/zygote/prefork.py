@@ -13,7 +13,7 @@ import msgspec
 from fissile.component.graph import Graph
 from fissile.machine.zygote.child import ForkRequest
 from fissile.machine.zygote.protocol import Fork, receive, send
-from fissile.runtime import replica
+from fissile.runtime import prewarm
 
 # For a preforked child to take its order; then another child is forked instead.
 TAKE_SECONDS_MAX = 1.0
@@ -53,7 +53,7 @@ class PreforkedWorker(msgspec.Struct, frozen=True):
 def wait_for_order(connection: socket.socket, graph: Graph) -> ForkRequest:
     """In the child: prepare, and wait for the order; end if the zygote dismisses it."""
     # Before the wait: what this writes to becomes the child's own memory now, and not when somebody waits for it.
-    loop = replica.prewarm(graph)
+    loop = prewarm.prewarm(graph)
     received = receive(connection)
     if received is None:
         os._exit(0)  # no callback of atexit: they are the application's, which has not run here

@@ -14,7 +14,7 @@ from fissile.machine.stdio import unfailing_output
 from fissile.machine.zygote import sealed_letters
 from fissile.machine.zygote.child import LISTEN_FDS_START
 from fissile.machine.zygote.protocol import Fork
-from fissile.runtime import replica
+from fissile.runtime import process
 from fissile.runtime.forked import keep_from_programs
 from fissile.runtime.loading import import_from_copy
 from fissile.runtime.unhandled import show_unhandled
@@ -41,7 +41,7 @@ def main() -> int:
     show_unhandled()
     if order.spec.source:
         import_from_copy(Path(order.spec.source), Path(order.spec.root))
-    return replica.run(order.spec, sockets, order.control_address, order.control_token)
+    return process.run(order.spec, sockets, order.control_address, order.control_token)
 
 
 if __name__ == "__main__":

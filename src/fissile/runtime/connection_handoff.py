@@ -1,10 +1,9 @@
-"""Passing a connection on to another process: one that was just accepted, or one that is kept between two requests.
+"""Hand a connection over to another process: one just accepted, or one kept between two requests.
 
-Two builds of a public door share its clients by that, and replicas of one build share those who keep their connections.
-
-Both builds accept on the same listening socket. Which of them a connection belongs to is decided by chance at
-the share that the rollout says, and its descriptor goes to a replica of that one (SCM_RIGHTS, unix(7)). Whoever
-cannot be reached takes none: then it is served where it was accepted.
+Two builds of a public door share new clients by this, and replicas of one build share kept ones. Both
+builds accept on the same listening socket. Chance decides, at the share that the rollout says, which build
+a connection belongs to; its descriptor goes to a replica of that build (SCM_RIGHTS, unix(7)). If no replica
+can be reached, the connection is served where it was accepted.
 """
 
 import asyncio
@@ -16,12 +15,12 @@ from fissile.rpc.paths import addressed
 from fissile.runtime.forked import receive_descriptors
 
 DOOR_BYTES_MAX = 256
-# After the name of the door, where the connection was answered before.
+# Follows the name of the door if the connection was answered before.
 KEPT = b"\0"
 
 
-class Handover:
-    """Where a replica takes connections from others.
+class HandoffReceiver:
+    """Takes connections that other replicas hand over.
 
     listener: an inherited socket. take: gets the name of the door, the connection, and whether it was answered before.
     """
@@ -61,18 +60,20 @@ class Handover:
             return False
 
     def close(self) -> None:
-        """Take no more; those that were sent already are still taken."""
+        """Take no more connections; those that were sent already are still taken."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._listener.fileno())
         with suppress(OSError):
-            # Who connects from now on is refused, and keeps what he would have sent; those who have are in the queue.
+            # From now on a connect is refused, and its sender keeps the connection; earlier ones are in the queue.
             self._listener.shutdown(socket.SHUT_RDWR)
         self._accept_last()
         self._listener.close()
         for peer in self._peers:
             loop.remove_reader(peer.fileno())
             with suppress(OSError):
-                peer.shutdown(socket.SHUT_RD)  # from now on its sends fail, and it serves them itself
+                # First: from now on its sends fail, and it serves those connections itself.
+                peer.shutdown(socket.SHUT_RD)
+            # Then: whatever was sent before is in the buffer now, and nothing can follow it.
             self._receive(peer)
             peer.close()
         self._peers.clear()
@@ -82,16 +83,16 @@ class Handover:
             self._accept()
 
 
-class Passer:
-    """Hands connections over to others."""
+class HandoffSender:
+    """Hands connections over to other replicas."""
 
     def __init__(self) -> None:
         self._peers: dict[str, socket.socket] = {}
 
-    def hand_over(self, connection: socket.socket, door: str, address: str, *, kept: bool = False) -> bool:
-        """Whether the replica at a path took it; this process keeps its copy, to be closed by the caller.
+    def hand_off(self, connection: socket.socket, door: str, address: str, *, kept: bool = False) -> bool:
+        """Whether the replica at a path took the connection. The caller closes this process's copy.
 
-        kept: it was answered before.
+        kept: the connection was answered before.
         """
         peer = self._peers.get(address)
         try:
@@ -103,13 +104,13 @@ class Passer:
                     peer.connect(path)
             socket.send_fds(peer, [door.encode() + (KEPT if kept else b"")], [connection.fileno()])
         except OSError:
-            # Its queue is full, or it is gone: it may be asked again.
+            # Its queue is full, or it is gone. A new socket is made the next time it is asked.
             self._peers.pop(address).close()
             return False
         return True
 
     def close(self) -> None:
-        """Let go of all."""
+        """Close the connections to all replicas."""
         for peer in self._peers.values():
             peer.close()
         self._peers.clear()

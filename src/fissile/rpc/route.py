@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 C = TypeVar("C")
 
 
-class Way(Generic[C]):
+class Route(Generic[C]):
     """From a caller to a component. channel: the usual one. others: by the releases that take another."""
 
     __slots__ = ("channel", "others")
@@ -18,7 +18,7 @@ class Way(Generic[C]):
         self.channel = channel
         self.others: dict[str, C] = {}
 
-    def lead(self, channel: C, others: dict[str, C]) -> None:
+    def set_targets(self, channel: C, others: dict[str, C]) -> None:
         """Take these channels from now on."""
         self.channel = channel
         self.others = {release: other for release, other in others.items() if other is not channel}

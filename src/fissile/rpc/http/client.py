@@ -27,11 +27,11 @@ from fissile.rpc.absence import absent
 from fissile.rpc.balancer import choose
 from fissile.rpc.breaker import Breaker, BreakerState
 from fissile.rpc.deadline import exceeded
-from fissile.rpc.exact import to_json
 from fissile.rpc.home import Home, made_on, streamed_on
-from fissile.rpc.problems import error_of
+from fissile.rpc.http.json import to_json
+from fissile.rpc.http.problems import error_of
 from fissile.rpc.retry import BUDGET_RATIO, BUDGET_RETRIES_MAX, RetryBudget, may_retry
-from fissile.rpc.way import Way
+from fissile.rpc.route import Route
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -62,7 +62,7 @@ class Replica:
         return self.in_flight
 
 
-class ForeignChannel:
+class HttpChannel:
     """The way to a service in another language.
 
     addresses: "http://host:port" of each replica. token: what it asks its callers for.
@@ -128,9 +128,9 @@ def library() -> "ModuleType":
     return aiohttp
 
 
-def foreign(
+def http_reference(
     interface: Interface,
-    way: Way[ForeignChannel],
+    route: Route[HttpChannel],
     *,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     observe: Callable[[str, str], list[int]] | None = None,
@@ -144,29 +144,29 @@ def foreign(
     for name, method in interface.methods.items():
         cells = observe(method.component, name) if observe is not None else None
         timeout = timeout_seconds if method.timeout is None else method.timeout
-        call = _caller(method, way, timeout, cells, variables or None)
+        call = _caller(method, route, timeout, cells, variables or None)
         vars(reference)[name] = generate(_CALL, method, {"_call": call})
     return reference
 
 
 def _caller(
     method: Method,
-    way: "Way[ForeignChannel]",
+    route: "Route[HttpChannel]",
     timeout: float,
     cells: list[int] | None,
     variables: Variables | None,
 ) -> Callable[..., Any]:
     """A method as it is called in the release that the request is pinned to."""
-    known: dict[ForeignChannel, ForeignMethod] = {}
+    known: dict[HttpChannel, HttpMethod] = {}
 
     def call(values: tuple[Any, ...]) -> Any:
         context = call_context.get()
-        channel = way.channel if context is None else way.others.get(context.release, way.channel)
+        channel = route.channel if context is None else route.others.get(context.release, route.channel)
         one = known.get(channel)
         if one is None:
             for closed in [other for other in known if other.closed]:
                 del known[closed]
-            one = known[channel] = ForeignMethod(method, channel, timeout, cells, variables)
+            one = known[channel] = HttpMethod(method, channel, timeout, cells, variables)
         return one.stream(values) if method.streaming else one.call(values)
 
     return call
@@ -180,13 +180,13 @@ class NotAnswered(Exception):
         self.sent = sent
 
 
-class ForeignMethod:
+class HttpMethod:
     """One method of such a component, as one caller calls it."""
 
     def __init__(
         self,
         method: Method,
-        channel: ForeignChannel,
+        channel: HttpChannel,
         timeout: float,
         cells: list[int] | None,
         variables: Variables | None,

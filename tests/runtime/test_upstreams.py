@@ -15,8 +15,8 @@ from fissile.errors import Unavailable
 from fissile.machine.sockets import listen_unix
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.server import Export, Server
-from fissile.runtime.callees import Callees
 from fissile.runtime.control import Callee, ReplicaSpec, Routes
+from fissile.runtime.upstreams import Upstreams
 from fissile.telemetry.recorder import Recorder
 
 
@@ -45,20 +45,20 @@ async def test_a_way_that_is_not_taken_any_more_ends_with_the_replica(tmp_path: 
     server = Server("shelf", {"Shelf": Export(GRAPH.components["Shelf"].interface, Shelf())}, access)
     await server.start(listen_unix(path))
     routes = msgspec.structs.replace(
-        NOBODY, callees={"shelf": Callee("shelf", (f"unix:{path}",))}, ways={"r1": {"Shelf": "shelf"}}
+        NOBODY, callees={"shelf": Callee("shelf", (f"unix:{path}",))}, targets={"r1": {"Shelf": "shelf"}}
     )
     spec = ReplicaSpec("none", "", "reader", "reader", 0, "b", "r1", ("Reader",), routes, "t", {})
-    callees = Callees(GRAPH, spec, Recorder(CELLS))
-    callees.follow(routes)
-    shelf: Any = callees.reference("Reader", "Shelf")
+    upstreams = Upstreams(GRAPH, spec, Recorder(CELLS))
+    upstreams.apply_routes(routes)
+    shelf: Any = upstreams.reference("Reader", "Shelf")
     call = asyncio.create_task(shelf.wait())
     await _until(lambda: server.running == 1)
-    callees.follow(NOBODY)
+    upstreams.apply_routes(NOBODY)
     for _ in range(steps):
         await asyncio.sleep(0)
     assert not call.done()
     async with asyncio.timeout(5.0):
-        await callees.close()
+        await upstreams.close()
         with pytest.raises(Unavailable):
             await call
     await _until(lambda: not server.connections)

@@ -10,11 +10,11 @@ from typing import Any
 
 from fissile.component.graph import Graph
 from fissile.component.wiring import Ref
-from fissile.rpc import foreign
 from fissile.rpc.channel import Channel, contracts_of
-from fissile.rpc.foreign import ForeignChannel
+from fissile.rpc.http import client
+from fissile.rpc.http.client import HttpChannel
+from fissile.rpc.route import Route
 from fissile.rpc.stub import remote
-from fissile.rpc.way import Way
 from fissile.runtime.control import Callee, ReplicaSpec, Routes
 from fissile.telemetry.recorder import Recorder
 
@@ -22,22 +22,22 @@ RETIRE_SECONDS_MAX = 60.0
 RETIRE_CHECK_SECONDS = 0.1
 
 
-class Callees:
+class Upstreams:
     """Of one replica."""
 
     def __init__(self, graph: Graph, spec: ReplicaSpec, recorder: Recorder) -> None:
         self._graph = graph
         self._spec = spec
         self._recorder = recorder
-        self.channels: dict[str, Channel | ForeignChannel] = {}
-        self._ways: dict[str, Way[Any]] = {}
+        self.channels: dict[str, Channel | HttpChannel] = {}
+        self._routes: dict[str, Route[Any]] = {}
         # Until their last calls are over, and with what waits for it.
-        self._retired: dict[Channel | ForeignChannel, asyncio.Task[None]] = {}
+        self._retired: dict[Channel | HttpChannel, asyncio.Task[None]] = {}
 
-    def follow(self, routes: Routes) -> None:
+    def apply_routes(self, routes: Routes) -> None:
         """Call whom these routes say, from now on."""
         targets: dict[str, dict[str, None]] = {}
-        for way in routes.ways.values():
+        for way in routes.targets.values():
             for component, name in way.items():
                 targets.setdefault(name, {})[component] = None
         for name, callee in routes.callees.items():
@@ -45,22 +45,22 @@ class Callees:
             if channel is None:
                 channel = self.channels[name] = self._channel(callee, targets.get(name, {}))
             channel.route(callee.addresses, callee.away)
-        for component in {component for way in routes.ways.values() for component in way}:
+        for component in {component for way in routes.targets.values() for component in way}:
             others = {
-                release: self.channels[way[component]] for release, way in routes.ways.items() if component in way
+                release: self.channels[way[component]] for release, way in routes.targets.items() if component in way
             }
             usual = others.get(routes.release) or next(iter(others.values()))
-            known = self._ways.get(component)
+            known = self._routes.get(component)
             if known is None:
-                known = self._ways[component] = Way(usual)
-            known.lead(usual, others)
+                known = self._routes[component] = Route(usual)
+            known.set_targets(usual, others)
         for name in [name for name in self.channels if name not in routes.callees]:
             self._retire(self.channels.pop(name))
 
-    def _channel(self, callee: Callee, targets: dict[str, None]) -> Channel | ForeignChannel:
+    def _channel(self, callee: Callee, targets: dict[str, None]) -> Channel | HttpChannel:
         if callee.token:
-            foreign.library()
-            return ForeignChannel(callee.service, callee.addresses, token=callee.token)
+            client.library()
+            return HttpChannel(callee.service, callee.addresses, token=callee.token)
         return Channel(
             callee.service,
             callee.addresses,
@@ -70,7 +70,7 @@ class Callees:
             contracts=contracts_of(self._graph.components[target].interface for target in targets),
         )
 
-    def _retire(self, channel: Channel | ForeignChannel) -> None:
+    def _retire(self, channel: Channel | HttpChannel) -> None:
         """Nobody takes it any more, but for calls that are in flight."""
 
         async def close() -> None:
@@ -84,10 +84,10 @@ class Callees:
 
     def reference(self, caller: str, target: str) -> Ref:
         """What a component holds of another."""
-        way, interface = self._ways[target], self._graph.components[target].interface
+        way, interface = self._routes[target], self._graph.components[target].interface
         seconds, observe = self._spec.calls_timeout_seconds, self._recorder.observe
-        if isinstance(way.channel, ForeignChannel):
-            return foreign.foreign(
+        if isinstance(way.channel, HttpChannel):
+            return client.http_reference(
                 interface, way, timeout_seconds=seconds, observe=observe, variables=self._graph.context
             )
         return remote(

@@ -23,9 +23,9 @@ from fissile.component.variables import Variables
 from fissile.component.wiring import child_context
 from fissile.errors import RemoteError
 from fissile.rpc.deadline import enforce, environment, exceeded
-from fissile.rpc.exact import to_json
-from fissile.rpc.openapi import HTTP_STATUS, openapi
-from fissile.rpc.problems import problem_json, problem_of
+from fissile.rpc.http.json import to_json
+from fissile.rpc.http.openapi import HTTP_STATUS, openapi
+from fissile.rpc.http.problems import problem_json, problem_of
 from fissile.rpc.server import Export
 
 BODY_BYTES_MAX = 16 * 1024 * 1024

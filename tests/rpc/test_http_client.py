@@ -16,8 +16,8 @@ import pytest
 from fissile import Application, component, method
 from fissile.component.context import CallContext, call_context
 from fissile.errors import CALL_ERRORS, DeadlineExceeded, InvalidArgument, Overloaded, RemoteError, Unavailable
-from fissile.rpc.foreign import ForeignChannel, foreign
-from fissile.rpc.way import Way
+from fissile.rpc.http.client import HttpChannel, http_reference
+from fissile.rpc.route import Route
 
 TENANT: ContextVar[str] = ContextVar("tenant")
 
@@ -75,9 +75,9 @@ async def bank(status: int, body: Any, headers: str = "") -> AsyncIterator[tuple
     server = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
     # By name: to an address without one no client sends cookies back.
-    channel = ForeignChannel("bank", [f"http://{host.replace('127.0.0.1', 'localhost')}:{port}"], token="t")
+    channel = HttpChannel("bank", [f"http://{host.replace('127.0.0.1', 'localhost')}:{port}"], token="t")
     try:
-        yield foreign(APP.components["Bank"].interface, Way(channel), variables=APP.context), peer
+        yield http_reference(APP.components["Bank"].interface, Route(channel), variables=APP.context), peer
     finally:
         await channel.close()
         server.close()

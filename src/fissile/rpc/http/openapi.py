@@ -12,7 +12,7 @@ from fissile.component.declared_errors import error_fields
 from fissile.component.interface import Interface, Method
 from fissile.component.models import schema_hook
 from fissile.errors import CALL_ERRORS
-from fissile.rpc.exact import exact
+from fissile.rpc.http.json import exact
 
 HTTP_STATUS: dict[str, int] = {
     "invalid_argument": 400,

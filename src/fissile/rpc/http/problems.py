@@ -15,8 +15,8 @@ from fissile.component.plain import text_of
 from fissile.component.trace import MESSAGE_CHARACTERS_MAX
 from fissile.component.values import UNDECODABLE, UNENCODABLE
 from fissile.errors import CALL_ERRORS, RemoteError
-from fissile.rpc.exact import to_json
-from fissile.rpc.openapi import HTTP_STATUS
+from fissile.rpc.http.json import to_json
+from fissile.rpc.http.openapi import HTTP_STATUS
 
 DECLARED_KIND = f"urn:fissile:{DECLARED}:"
 ERROR_KIND = "urn:fissile:error:"
