@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from fissile.rpc.openapi import openapi
 from pydantic import BaseModel, ConfigDict, Field
 
 from fissile import Application, InvalidArgument, component, method
@@ -16,6 +15,7 @@ from fissile.component.interface import read_interface
 from fissile.component.survival import of_arguments, of_result
 from fissile.component.values import describe, unsupported
 from fissile.rpc.deadline import environment
+from fissile.rpc.http.openapi import openapi
 from fissile.runtime.host import Host
 
 
