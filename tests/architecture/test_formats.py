@@ -17,7 +17,7 @@ import pytest
 import fissile
 from fissile import formats
 from fissile.formats import KEPT, Format
-from fissile.journal import journal
+from fissile.journal import rows
 from fissile.journal.sums import Tally
 from fissile.machine.zygote import protocol as messages
 from fissile.orchestrator.desired import Desired
@@ -45,7 +45,7 @@ PARTS: dict[str, tuple[Any, ...]] = {
     "RELEASE": (ReleaseRecord,),
     "COPY": (Manifest,),
     "WRITTEN": (DataPaths,),
-    "JOURNAL": (journal._SCHEMA, journal.Entry),  # pyright: ignore[reportPrivateUsage]
+    "JOURNAL": (rows.SCHEMA, rows.Entry),
     "DESIRED": (Desired,),
     "SECRETS": (Secrets,),
     "DOWN": (beginning.FIRST_START, beginning.STOPPED),

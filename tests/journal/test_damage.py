@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fissile.journal.journal import DAMAGED, Entry, Journal, JournalError
+from fissile.journal.journal import Journal, JournalError
+from fissile.journal.rows import DAMAGED, Entry
 
 DAMAGES = 300
 KEPT = ("desired", "secrets", "migrated", "down")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from fissile.formats import DESIRED, DIFFERENCES, FISSILE, JOURNAL, KEPT, Format
-from fissile.journal.journal import Entry, Journal, JournalError
+from fissile.journal.journal import Journal, JournalError
+from fissile.journal.rows import Entry
 from fissile.journal.sums import SUM_BYTES, sum_of
 
 NEWER, OLDER = DESIRED.number + 1, DESIRED.oldest - 1

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fissile.formats import JOURNAL
-from fissile.journal.journal import Entry, Journal, JournalError
+from fissile.journal.journal import Journal, JournalError
+from fissile.journal.rows import Entry
 
 
 @pytest.fixture
@@ -117,7 +118,8 @@ def test_a_writer_that_is_killed_loses_nothing_that_it_was_told_is_recorded(tmp_
     file = tmp_path / "journal.db"
     code = f"""
 from pathlib import Path
-from fissile.journal.journal import Entry, Journal
+from fissile.journal.journal import Journal
+from fissile.journal.rows import Entry
 journal = Journal(Path({str(file)!r}))
 journal.open()
 number = 0

@@ -26,8 +26,25 @@ from typing import Any, cast
 import msgspec
 
 from fissile.errors import FissileError
-from fissile.formats import FISSILE, FOUND_ANEW, JOURNAL, KEPT, OF_LAST_RUN
-from fissile.journal.sums import SUM_BYTES, Tally, Tip, sum_of
+from fissile.formats import FOUND_ANEW, JOURNAL, KEPT, OF_LAST_RUN
+from fissile.journal.rows import (
+    COLUMNS,
+    KEEP,
+    READABLE,
+    SCHEMA,
+    TALLY,
+    Entry,
+    StoredValue,
+    decode_text,
+    encode_tally,
+    last_writer,
+    read_entry,
+    read_value,
+    read_values,
+    upgrade,
+    value_row,
+)
+from fissile.journal.sums import Tally, Tip, sum_of
 
 # Of what was changed on purpose: whatever floods the rest, it is there for those who ask who did what.
 CHANGES_MAX = 20_000
@@ -38,54 +55,12 @@ TEXT_CHARACTERS_MAX = 20_000
 PRUNE_EVERY = 1_000
 UNWRITTEN_MAX = 10_000
 BUSY_SECONDS_MAX = 2.0
-_SCHEMA = """
-create table entries (
-    id integer primary key autoincrement,
-    at real not null,
-    kind text not null,
-    who text not null,
-    what text not null,
-    service text not null,
-    reason text not null,
-    data text not null,
-    sum integer not null default 0
-);
-create index entries_by_service on entries (service, id);
-create table kept (
-    name text primary key, value blob not null, format integer not null default 1, fissile text not null default ''
-);
-"""
-# The first whose values carry their number, and one that a reader does without an upgrade.
-_NUMBERED, _READABLE = 3, 2
-_KEEP = "insert or replace into kept (name, value, format, fissile) values (?, ?, ?, ?)"
-
-
-_COLUMNS = "at, kind, who, what, service, reason, data"
 _OF_CHANGES = "(kind = 'change' and what <> 'SetReplicas')"
-# In the table of what is kept: numbers of the journal's own.
-TALLY = "tally"
-DAMAGED = "EntryDamaged"
 CHANGES = "the newest changes"
 
 
 class JournalError(FissileError):
     """The journal cannot be read or written: the disk's fault, or that of somebody who altered it."""
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """What happened. at: seconds since 1970. kind: change or observation. what: its type, as ReplicaReady.
-
-    id: 0 until it is recorded; ids grow.
-    """
-
-    kind: str
-    who: str
-    what: str
-    service: str = ""
-    reason: str = ""
-    data: dict[str, Any] = {}
-    at: float = 0.0
-    id: int = 0
 
 
 class Journal:
@@ -142,21 +117,21 @@ class Journal:
         try:
             (version,) = connection.execute("pragma user_version").fetchone()
             if version > JOURNAL.number:
-                raise self._refused(JOURNAL.strange(version, _writer(connection)))
+                raise self._refused(JOURNAL.strange(version, last_writer(connection)))
             (verdict,) = connection.execute("pragma integrity_check(1)").fetchone()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
             if version < 1:
                 raise sqlite3.DatabaseError("it is no journal")
             connection.execute("pragma journal_mode = wal")
-            if only_read and version < _READABLE:
+            if only_read and version < READABLE:
                 raise self._refused(JOURNAL.strange(version, ""))
-            kept = _kept(connection, version)
+            kept = read_values(connection, version)
             if not only_read:
                 self.strange = self._compare(kept, anew=anew)
             if version < JOURNAL.number and not only_read:
-                _upgrade(connection, version, kept)
-                kept = _kept(connection, JOURNAL.number)
+                upgrade(connection, version, kept)
+                kept = read_values(connection, JOURNAL.number)
             self._look(connection, kept)
         except sqlite3.Error as error:
             connection.close()
@@ -173,7 +148,7 @@ class Journal:
             "that one, and move the file away: its history stays in it",
         )
 
-    def _compare(self, kept: "list[_Kept]", *, anew: bool) -> dict[str, str]:
+    def _compare(self, kept: list[StoredValue], *, anew: bool) -> dict[str, str]:
         """What is kept and not understood, by name, in words. Raises JournalError where nobody can do without it."""
         strange: dict[str, str] = {}
         for one in kept:
@@ -201,8 +176,8 @@ class Journal:
             draft.touch(mode=0o600)
             connection = self._connected(draft)
             try:
-                connection.executescript(f"begin; {_SCHEMA} pragma user_version = {JOURNAL.number}; commit;")
-                connection.execute(_KEEP, _row(TALLY, _encode(Tally())))
+                connection.executescript(f"begin; {SCHEMA} pragma user_version = {JOURNAL.number}; commit;")
+                connection.execute(KEEP, value_row(TALLY, encode_tally(Tally())))
             finally:
                 connection.close()
             draft.rename(self.file)
@@ -213,15 +188,15 @@ class Journal:
 
     def _connected(self, file: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS_MAX)
-        connection.text_factory = _text
+        connection.text_factory = decode_text
         return connection
 
-    def _look(self, connection: sqlite3.Connection, kept: "list[_Kept]") -> None:
+    def _look(self, connection: sqlite3.Connection, kept: list[StoredValue]) -> None:
         """See whether all is there that was written, as it was written."""
         damage = [one.name for one in kept if one.value is None and one.name != TALLY]
         found = next((one.value for one in kept if one.name == TALLY), None)
         count = last = wrong = 0
-        for *values, total, number in connection.execute(f"select {_COLUMNS}, sum, id from entries"):
+        for *values, total, number in connection.execute(f"select {COLUMNS}, sum, id from entries"):
             count, last, wrong = count + 1, max(last, number), wrong + (sum_of(*values) != total)
         losses: list[str] = []
         if found is None:
@@ -265,7 +240,7 @@ class Journal:
         if connection is None:
             raise JournalError("the journal is closed")
         recorded: list[Entry] = []
-        rows = [_row(name, value) for name, value in kept.items()]
+        rows = [value_row(name, value) for name, value in kept.items()]
         before = msgspec.structs.replace(self._tally)
         try:
             connection.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
@@ -275,7 +250,7 @@ class Journal:
                 data = msgspec.json.encode(entry.data).decode()
                 columns = (entry.at, entry.kind, entry.who, entry.what, entry.service, entry.reason, data)
                 cursor = connection.execute(
-                    f"insert into entries ({_COLUMNS}, sum) values (?, ?, ?, ?, ?, ?, ?, ?)",
+                    f"insert into entries ({COLUMNS}, sum) values (?, ?, ?, ?, ?, ?, ?, ?)",
                     (*columns, sum_of(*columns)),
                 )
                 recorded.append(msgspec.structs.replace(entry, id=cursor.lastrowid or 0))
@@ -283,8 +258,8 @@ class Journal:
             self._tally.changes += durable
             self._tally.entries += len(recorded)
             self._tally.last = max([self._tally.last, *(entry.id for entry in recorded)])
-            for row in (*rows, _row(TALLY, _encode(self._tally))):
-                connection.execute(_KEEP, row)
+            for row in (*rows, value_row(TALLY, encode_tally(self._tally))):
+                connection.execute(KEEP, row)
             connection.execute("commit")
         except sqlite3.Error as error:
             self._tally = before
@@ -312,7 +287,7 @@ class Journal:
                     self._tally.entries -= connection.execute(
                         f"delete from entries where {which} and id <= ({oldest})", (most,)
                     ).rowcount
-                connection.execute(_KEEP, _row(TALLY, _encode(self._tally)))
+                connection.execute(KEEP, value_row(TALLY, encode_tally(self._tally)))
                 connection.execute("commit")
             except sqlite3.Error:
                 self._tally.entries = before
@@ -332,7 +307,7 @@ class Journal:
         row = self._read("select value, format from kept where name = ?", (name,))
         if row and name in self.strange and not KEPT[name].reads(row[0][1]):
             return None
-        value = _value(name, *row[0]) if row else None
+        value = read_value(name, *row[0]) if row else None
         if row and value is None:
             raise JournalError(
                 f"{self.file} is damaged: {name} cannot be read",
@@ -356,11 +331,10 @@ class Journal:
     def history(self, *, service: str = "", after: int = 0, limit: int = 100) -> list[Entry]:
         """The last entries, oldest first: of one service or all, with ids above `after`. Raises JournalError."""
         rows = self._read(
-            f"select {_COLUMNS}, sum, id from entries "
-            "where id > ? and (? = '' or service = ?) order by id desc limit ?",
+            f"select {COLUMNS}, sum, id from entries where id > ? and (? = '' or service = ?) order by id desc limit ?",
             (after, service, service, limit),
         )
-        return [_entry(*row) for row in reversed(rows)]
+        return [read_entry(*row) for row in reversed(rows)]
 
     def _read(self, query: str, values: tuple[Any, ...]) -> list[Any]:
         def read() -> list[Any]:
@@ -399,91 +373,3 @@ def _clipped(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _clipped(inner) for key, inner in cast("dict[str, Any]", value).items()}
     return value
-
-
-def _text(data: bytes) -> str:
-    """Text that is damaged is other text, and no error: its checksum tells."""
-    return data.decode(errors="replace")
-
-
-def _encode(tally: Tally) -> bytes:
-    return msgspec.msgpack.encode(tally)
-
-
-def _stored(value: bytes, *known: Any) -> bytes:
-    """A value as it is kept: behind its checksum. known: what belongs to it."""
-    return sum_of(*known, value).to_bytes(SUM_BYTES) + value
-
-
-def _value(name: object, stored: object, number: object) -> bytes | None:
-    """What was kept; None where it is damaged. number: of its format; None before there were any."""
-    known = (name,) if number is None else (name, number)
-    if not isinstance(stored, bytes) or int.from_bytes(stored[:SUM_BYTES]) != sum_of(*known, stored[SUM_BYTES:]):
-        return None
-    return stored[SUM_BYTES:]
-
-
-def _entry(*row: Any) -> Entry:
-    """An entry as it was recorded; one that is damaged is no other entry."""
-    *values, total, number = row
-    if sum_of(*values) != total:
-        return Entry("observation", "fissile", DAMAGED, "", "what stood here cannot be read", {}, 0.0, number)
-    at, kind, who, what, service, reason, data = values
-    return Entry(kind, who, what, service, reason, msgspec.json.decode(data), at, number)
-
-
-def _row(name: str, value: bytes) -> tuple[str, bytes, int, str]:
-    """A row of the table of what is kept."""
-    number = KEPT[name].number
-    return name, _stored(value, name, number), number, FISSILE
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    """A row as it was found. value: None where it is damaged."""
-
-    name: str
-    value: bytes | None
-    format: int
-    fissile: str
-
-
-def _kept(connection: sqlite3.Connection, version: int) -> list[_Kept]:
-    """All that is kept. Without a number it is of format 1, and without a checksum it is not damaged."""
-    if version < _READABLE:
-        rows = connection.execute("select name, value from kept").fetchall()
-        return [_Kept(name, value, 1, "") for name, value in rows]
-    columns = "format, fissile" if version >= _NUMBERED else "null, ''"
-    rows = connection.execute(f"select name, value, {columns} from kept").fetchall()
-    return [
-        _Kept(str(name), _value(name, value, number), number if isinstance(number, int) else 1, str(by))
-        for name, value, number, by in rows
-    ]
-
-
-def _writer(connection: sqlite3.Connection) -> str:
-    """The version of the Fissile that wrote last, whatever else it has altered; "" where that is not known."""
-    with suppress(sqlite3.Error, TypeError):
-        (found,) = connection.execute("select fissile from kept where name = ?", (TALLY,)).fetchone()
-        return str(found)
-    return ""
-
-
-def _upgrade(connection: sqlite3.Connection, version: int, kept: list[_Kept]) -> None:
-    """From format 1, which had no checksums: what is there now counts as what was written. From 2: without numbers."""
-    connection.execute("begin immediate")
-    if version < _READABLE:
-        connection.execute("alter table entries add column sum integer not null default 0")
-        rows = connection.execute(f"select {_COLUMNS}, id from entries").fetchall()
-        sums = [(sum_of(*values), number) for *values, number in rows]
-        connection.executemany("update entries set sum = ? where id = ?", sums)
-        tally = Tally(0, 0, len(rows), max((number for _, number in sums), default=0))
-        connection.execute("insert or replace into kept values (?, ?)", (TALLY, b""))
-        kept = [*kept, _Kept(TALLY, _encode(tally), 1, "")]
-    connection.execute("alter table kept add column format integer not null default 1")
-    connection.execute("alter table kept add column fissile text not null default ''")
-    for one in kept:
-        if one.value is not None:  # what is damaged stays so
-            stored = _stored(one.value, one.name, one.format)
-            connection.execute("update kept set value = ? where name = ?", (stored, one.name))
-    connection.execute(f"pragma user_version = {JOURNAL.number}")
-    connection.execute("commit")

@@ -11,7 +11,8 @@ from contextlib import suppress
 import msgspec
 
 from fissile.errors import ConfigError, StartError
-from fissile.journal.journal import Entry, Journal, JournalError
+from fissile.journal.journal import Journal, JournalError
+from fissile.journal.rows import Entry
 from fissile.orchestrator.acts import EndRollout
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.resume import check_resumed, interrupted, release_to_resume
