@@ -1,4 +1,4 @@
-"""What a child does before any of its code runs: it enters its limits and its walls, and becomes its user.
+"""Confines a new replica before its own code runs: it enters its limits and walls, and becomes its user.
 
 The order is forced. Control groups and limits are entered with the supervisor's rights. The rules of Landlock name
 paths that only those rights may reach. Then the user changes; last the domain and the filter are entered, for good.
@@ -26,15 +26,16 @@ OF_WARDEN = (*KEPT, CHOWN, FOWNER, SYS_PTRACE)
 
 
 def machine() -> Machine:
-    """What this machine can."""
+    """Return what this machine can enforce."""
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     return Machine(landlock.interface_version(), seccomp.architecture() is not None, root)
 
 
 def enter(confinement: Confinement, label: str) -> None:
-    """Enter all of it. label: whose it is, for people. Raises OSError."""
+    """Enter a confinement for good. `label` names the replica to people. Raises OSError."""
     walls = confinement.walls
-    # First, so that it counts neither as the replica's process nor as its memory.
+    # Fork the warden before anything else: afterwards it would be in the replica's control group, count as its process
+    # and memory, and stand behind the same walls.
     guard = _hire(walls, label) if walls is not None else None
     for file in confinement.groups:
         with open(file, "w") as group:

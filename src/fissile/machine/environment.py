@@ -1,4 +1,4 @@
-"""The environment that an application's processes get: that of the `up` that began it, until somebody sends another.
+"""The environment of an application's processes: that of the `fissile up` that started it, until another is sent.
 
 It belongs to a zygote and to all that is started by it, programs too, so that the replicas of a service never differ
 in it. It is handed from supervisor to supervisor in the zygote's letters (see `sealed_letters`), and stands in no file.
@@ -28,12 +28,12 @@ class Environment(msgspec.Struct, frozen=True):
     since: float = 0.0
 
     def general(self) -> dict[str, str]:
-        """What every process of the application gets."""
+        """Return the variables that every process of the application gets."""
         found = variables(self.block)
         return {name: value for name, value in found.items() if not name.startswith(process_secrets.PREFIX)}
 
     def components(self) -> dict[str, str]:
-        """The variables of components: each service gets its own alone."""
+        """Return the variables of components, of which each service gets only its own."""
         found = variables(self.block)
         return {k: v for k, v in found.items() if k.startswith(process_secrets.PREFIX) and k != VARIABLE}
 
@@ -47,18 +47,18 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 def variables(block: bytes) -> dict[str, str]:
-    """What a block holds; bytes that are no text as Python has them (PEP 383)."""
+    """Unpack a block. Bytes that are no text become surrogates (PEP 383)."""
     pairs = [line.partition(b"=") for line in block.split(b"\0")]
     return {os.fsdecode(name): os.fsdecode(value) for name, equal, value in pairs if name and equal}
 
 
 def packed(found: Mapping[str, str]) -> bytes:
-    """Variables as a block."""
+    """Pack variables into a block."""
     return b"".join(os.fsencode(name) + b"=" + os.fsencode(value) + b"\0" for name, value in found.items())
 
 
 def parted(found: Mapping[str, str]) -> tuple[dict[str, str], bytes]:
-    """Those that are text, and a block of the others: messages have text alone."""
+    """Split variables into those that are text, and a block of the others: messages hold only text."""
     text = {name: value for name, value in found.items() if _is_text(name) and _is_text(value)}
     return text, packed({name: value for name, value in found.items() if name not in text})
 
@@ -72,12 +72,12 @@ def _is_text(value: str) -> bool:
 
 
 def taken() -> Environment:
-    """That of this process, those variables included that were taken out of it."""
+    """Return the environment of this process, with the variables that were removed from it."""
     return Environment(packed(os.environ | process_secrets.variables()), BY_UP, time.time())
 
 
 def sent(text: str, by: str) -> Environment | None:
-    """One that a person has sent (`acts.Sent`); None where there is none. Raises ValueError where it cannot be read."""
+    """Decode an environment that a person has sent; None if there is none. Raises ValueError if it is malformed."""
     if not text:
         return None
     block = base64.b64decode(text, validate=True)

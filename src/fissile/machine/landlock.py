@@ -1,4 +1,4 @@
-"""What a process and its children may write, read, signal and trace: the kernel's Landlock, which needs no privileges.
+"""Landlock: the kernel holds a process and its children to certain files, signals and traces, without privileges.
 
 A process gives up a right for good, so this is done in the child, before any of its own code runs. Tracing
 falls by itself: a process in a domain traces, and looks into the memory and the descriptors of, those in it alone.
@@ -48,7 +48,7 @@ READ_AND_WRITE = 6
 
 
 def interface_version() -> int:
-    """Of the running kernel; 0 where it has no Landlock, or has it turned off."""
+    """Return the version of the running kernel's Landlock; 0 if there is none, or if it is turned off."""
     if not sys.platform.startswith("linux"):
         return 0
     return max(0, ctypes.CDLL(None).syscall(CREATE_RULESET, None, ctypes.c_size_t(0), CREATE_RULESET_VERSION))

@@ -1,4 +1,4 @@
-"""The last lines that a process has printed since it was started, for whoever is told that it did not come up."""
+"""The last lines that a process has printed since it was started, for the error that says why it did not start."""
 
 import os
 import re
@@ -28,7 +28,7 @@ _NOTHING_TO_RUN = re.compile(
 
 
 def nothing_to_run(lines: Sequence[str]) -> bool:
-    """Whether the last lines of a program that failed say that another try will fail, too."""
+    """Return whether the last lines of a failed program say that another try will fail too."""
     return any(_NOTHING_TO_RUN.match(line.lstrip()) for line in lines)
 
 
@@ -48,7 +48,7 @@ def told(lines: Sequence[str], trouble: str) -> tuple[str, ...]:
 
 
 class LastLines:
-    """Of a process that is about to be started. fd: where it will write to; where that is no file, nothing is known.
+    """Reads back what a process prints from now on. fd: where it will write; if that is no file, nothing is known.
 
     It is its own spool; where none can be made, what others write to its log meanwhile cannot be told apart from it.
     """

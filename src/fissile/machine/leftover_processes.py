@@ -1,4 +1,4 @@
-"""What a process started and left behind, and its end: asked first, killed then, until nothing is found.
+"""Finds the processes that a process left behind, and ends them: asks first, then kills, until none is found.
 
 Whoever is to be signalled is held by a pidfd and looked at once more, so that a number that went to somebody else hits
 nobody. A process that starts others while it is being ended is outrun by looking again, within a limit.
@@ -27,7 +27,7 @@ Find = Callable[[], Iterable[int]]
 
 
 def left_by(leader: int, mark: Mark, foster: int, known: Container[int]) -> list[int]:
-    """What a replica that has ended has left: what its zygote has adopted, and all that descends from that.
+    """Return what an ended replica has left: the processes that its zygote has adopted, and their descendants.
 
     leader: the replica's number, which is its session's, too. foster: the zygote, whose child it was.
     known: children of the zygote that are somebody else.
@@ -47,7 +47,7 @@ def _is_of(pid: int, leader: int, mark: Mark) -> bool:
 
 
 def left_anywhere(application: str, whose: Callable[[int], bool] = lambda _: True) -> list[int]:
-    """Who carries the application's mark, with a serial of those that are meant, and all that descends from them.
+    """Return the processes with the application's mark and a serial that is meant, and their descendants.
 
     Looks at every process of the machine.
     """
@@ -63,7 +63,7 @@ def left_anywhere(application: str, whose: Callable[[int], bool] = lambda _: Tru
 
 
 def living(pids: Iterable[int]) -> list[int]:
-    """Those that have not ended; never this process, nor one above it."""
+    """Return those that have not ended; never this process or one of its ancestors."""
     spared = {os.getpid(), *ancestors(os.getpid())}
     return [pid for pid in dict.fromkeys(pids) if pid not in spared and (found := look(pid)) and not found.ended]
 
@@ -170,12 +170,12 @@ class Survivor(msgspec.Struct, frozen=True):
 
 
 def survivors(pids: Collection[int]) -> list[Survivor]:
-    """What is there to say of processes that could not be ended."""
+    """Describe the processes that could not be ended."""
     return [Survivor(pid, command_of(pid), _why(pid)) for pid in living(pids)]
 
 
 def command_of(pid: int) -> str:
-    """What a process runs, for people; "?" where that is not shown."""
+    """Return what a process runs, for people; "?" if that is not shown."""
     with suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
         text = words or Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()

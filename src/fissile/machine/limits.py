@@ -1,4 +1,4 @@
-"""What each replica may use, and who holds it to that.
+"""Resource limits of each replica, and the mechanism that enforces them.
 
 A replica has a control group of its own, so that one that runs out of memory is killed alone, and the
 kernel says so. Control groups v2 are used where they are delegated to us, v1 where only those are there;
@@ -54,7 +54,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     @property
     def grouped(self) -> bool:
-        """Whether something of it needs a control group."""
+        """Whether any of them needs a control group."""
         return self.memory_bytes is not None or self.cpu is not None or self.processes is not None
 
     def shown(self) -> "LimitStatus":
@@ -70,7 +70,7 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a replica uses and used. out_of_memory: whether the kernel killed something in it for that."""
+    """What a replica uses. out_of_memory: whether the kernel killed one of its processes for lack of memory."""
 
     memory_bytes: int | None = None
     peak_bytes: int | None = None
@@ -170,7 +170,7 @@ class Enforcement:
         return ()
 
     def usage(self, key: str, pid: int) -> Usage:
-        """What a replica uses, as far as that is known."""
+        """Return what a replica uses, as far as it is known."""
         return Usage(resident_bytes(pid))
 
     def members(self, key: str) -> list[int]:
@@ -287,7 +287,7 @@ class Groups(Enforcement):
 
 
 def detect(application: str, *, root: Path = ROOT, own: Path = Path("/proc/self/cgroup")) -> Enforcement:
-    """What this machine grants us. application: a name for our groups that nobody else uses."""
+    """Return the best mechanism that this machine offers. `application` names its control groups, uniquely."""
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:

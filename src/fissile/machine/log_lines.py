@@ -66,7 +66,7 @@ def seconds_of(text: bytes) -> float:
 
 
 def stamped(data: bytes, head: bytes, state: Writing) -> tuple[bytes, Writing]:
-    """What was printed, as it is to stand in a log file. head: how lines begin of which nothing else is known."""
+    """Return what was printed as it stands in a log file. head: the beginning of lines that have none of their own."""
     if state == Writing():
         if BEGIN not in data:
             return _lines(data, head, open_=False), Writing(bool(data) and not data.endswith(b"\n"))
@@ -109,18 +109,18 @@ def _lines(text: bytes, head: bytes, *, open_: bool) -> bytes:
 
 
 def plain(data: bytes) -> bytes:
-    """What was printed, without marks: for who reads a spool by himself."""
+    """Return what was printed, without marks."""
     return _MARK.sub(b"", data)
 
 
 def whole(data: bytes) -> int:
-    """How much of it can be read already: what one write is bringing just now waits for its end."""
+    """Return how many bytes can be read already: text of a write that is under way waits for its end."""
     begun = data.rfind(BEGIN, max(0, len(data) - WRITE_BYTES_MAX))
     return len(data) if begun < 0 or END in data[begun:] else begun
 
 
 def whole_lines(data: bytes) -> int:
-    """How much of it ends with a line, and with the mark behind that; all of it where no line ends."""
+    """Return how many bytes end with a whole line and the mark behind it; all if no line ends."""
     end = data.rfind(b"\n") + 1
     return (end + len(END) if data.startswith(END, end) else end) or len(data)
 

@@ -1,4 +1,4 @@
-"""What log files hold: the lines of all processes, in the order of their times.
+"""Reads log files: the lines of all processes, in the order of their times.
 
 The order within one file is never changed, and a traceback, or any line with those that are indented below it, stays
 in one piece. `NAME.log` follows `NAME.old` and what logrotate(8) left beside it uncompressed (`NAME.log.1`,
@@ -96,7 +96,7 @@ class Reader:
         self._followed: dict[str, _Followed] = {}
 
     def first(self) -> Iterator[Row]:
-        """What is there now."""
+        """Return the lines that are there now."""
         self._collect()
         wanted = self._wanted
         chains = [_Chain(name, paths) for name, paths in files_of(self._folder).items() if self._wants(name)]
@@ -111,7 +111,7 @@ class Reader:
         return rows if wanted.last is None else iter(deque(rows, wanted.last))
 
     def more(self) -> list[Row]:
-        """What was added."""
+        """Return the lines that were added."""
         self._collect()
         now = time.monotonic()
         try:
@@ -124,7 +124,7 @@ class Reader:
         return list(merged([_chosen(followed.new(now), self._wanted) for followed in self._followed.values()]))
 
     def _collect(self) -> None:
-        """Where nobody supervises, nobody else brings to the files what is printed."""
+        """Collect what was printed: without a supervisor nobody else does."""
         if self._collector.acquire():
             self._collector.find(unwatched=None)
             self._collector.read()
@@ -231,7 +231,7 @@ class _Chain:
             self._is_current = path == self._current
 
     def followed(self) -> "_Followed":
-        """What is read next: the current file, from where it ends now."""
+        """Return what is read next: the current file, from its present end."""
         if not self._files or not self._is_current:
             return _Followed(self.name, self._current, None)
         file, size = self._files[-1]
@@ -274,7 +274,7 @@ def _read(file: BinaryIO, place: int, size: int, rows: _Rows) -> Iterator[Row]:
 
 
 def _back(file: BinaryIO, size: int, count: int) -> tuple[int, int]:
-    """Where the last lines of a file begin, and how many there are, at most so many."""
+    """Return where the last lines of a file begin, and how many there are, up to a limit."""
     place, found = size, 0
     first = True
     while place > 0:
@@ -294,7 +294,7 @@ def _back(file: BinaryIO, size: int, count: int) -> tuple[int, int]:
 
 
 def _place(file: BinaryIO, stamp: bytes, size: int) -> int:
-    """Where to begin reading, not to miss what is from a time on."""
+    """Return where to begin reading so as to miss nothing from a time on."""
     from fissile.machine.log_lines import stamp as stamp_of
 
     wanted = stamp_of(seconds_of(stamp) - SLACK_SECONDS)

@@ -44,7 +44,7 @@ class Lines:
         return bool(self._rest)
 
     def finish(self) -> list[bytes]:
-        """What is left at the end, where the last line has no end."""
+        """Return what is left at the end, if the last line has no end."""
         rest, self._rest = self._rest, b""
         return [rest] if rest else []
 
@@ -55,7 +55,7 @@ def _pieces(line: bytes) -> list[bytes]:
 
 
 class Screen:
-    """Where all lines go: at most one of them is open, the last."""
+    """The destination of all lines. Only the last of them may be open."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -97,7 +97,7 @@ class Screen:
 
 
 class Source:
-    """One pipe: who writes to it, and where its lines go."""
+    """One pipe, with the name of its writer and the destination of its lines."""
 
     def __init__(self, prefix: bytes, write: Callable[[bytes], None], screen: Screen) -> None:
         self.prefix = prefix
@@ -176,7 +176,7 @@ class Logs:
         return write_end
 
     def prefix(self, name: str) -> bytes:
-        """What stands in front of a line."""
+        """Return the prefix of a line."""
         shown = f"{name:<{self.width}} | "
         if self._coloured:
             colour = self._colour_of.setdefault(name.partition(".")[0], COLOURS[len(self._colour_of) % len(COLOURS)])

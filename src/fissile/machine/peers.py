@@ -1,4 +1,4 @@
-"""Who stands at a local door: whoever was started by a replica may not order what runs the replica.
+"""Decides who may connect to a local socket: no replica, and nothing that it started, may control its supervisor.
 
 A path's rights say which user may come, and all of an application is mostly one user. So the doors by which a
 supervisor and its zygotes are ordered look at the process itself. The kernel tells who connected (SO_PEERCRED), and
@@ -32,7 +32,7 @@ COMPLAINT_SECONDS = 10.0
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Who connected. pid: 0 where it is of another container, outside of ours."""
+    """The process that connected. pid: 0 if it is in another container."""
 
     pid: int
     uid: int
@@ -51,7 +51,7 @@ def peer_of(connection: socket.socket) -> Peer | None:
 
 
 class PeerPolicy:
-    """Judges the peers of one application's doors.
+    """Decides which peers may control one application.
 
     application: its name in marks (see procfs). members: processes that belong to it, whatever their marks say;
     their descendants do, too.

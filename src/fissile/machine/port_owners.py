@@ -1,4 +1,4 @@
-"""Who listens at a port of this machine, so that a stranger's answer is not taken for a program's own.
+"""Finds the process that listens at a port, so that a stranger's answer is not taken for a program's own.
 
 Sources: proc_net_tcp (docs.kernel.org/networking/proc_net_tcp.html), which lists those that listen before all others;
 proc_pid_fd(5). Another user's descriptors are not shown, nor what is in another network namespace.
@@ -26,7 +26,7 @@ PLACES = {LOOPBACK, b"\0" * 4, EVERYWHERE, V4_MAPPED + LOOPBACK, V4_MAPPED + b"\
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who listens. pid: 0 where that is not shown."""
+    """The process that listens at a port. pid: 0 if it is not shown."""
 
     pid: int = 0
     command: str = ""
@@ -44,7 +44,7 @@ def listening(port: int) -> set[str]:
 
 
 def ports_of(pids: Iterable[int]) -> list[int]:
-    """Where these processes listen, at whatever address."""
+    """Return the ports at which these processes listen, at any address."""
     every = list(pids)
     return sorted({number for inode, number, _ in _listening() if any(held_by(pid, {inode}) for pid in every)})
 
@@ -86,7 +86,7 @@ def listens(pids: Iterable[int], port: int) -> bool:
 
 
 def holder(port: int, not_of: Iterable[int] = ()) -> Holder | None:
-    """Who listens at a port beside these processes; None: nobody. Looks at every process where somebody does."""
+    """Return who else listens at a port; None if nobody does. If somebody does, every process is looked at."""
     sockets, ours = listening(port), set(not_of)
     for pid in everyone() if sockets else ():
         if held_by(pid, sockets):

@@ -1,4 +1,4 @@
-"""Whether a program that knows nothing of us serves: by HTTP, or because it accepts connections."""
+"""Probes whether a program that knows nothing of Fissile serves: by HTTP, or by whether it accepts connections."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,7 @@ TCP = "tcp"
 
 
 async def serves(host: str, port: int, ready: str) -> bool:
-    """ready: a path that is to be answered with 200, or "tcp"."""
+    """Return whether it serves. ready: a path that is to be answered with 200, or "tcp"."""
     try:
         async with asyncio.timeout(PROBE_SECONDS_MAX):
             reader, writer = await asyncio.open_connection(host, port)
@@ -30,7 +30,7 @@ async def serves(host: str, port: int, ready: str) -> bool:
 
 
 async def until_it_serves(host: str, port: int, ready: str, itself: Callable[[], Awaitable[bool]]) -> None:
-    """Ask again and again; whoever waits knows for how long. itself: whether it was the program that answered."""
+    """Probe until it serves; the caller sets the time limit. itself: whether it was the program that answered."""
     pause = PAUSE_SECONDS
     while not (await serves(host, port, ready) and await itself()):
         await asyncio.sleep(pause)

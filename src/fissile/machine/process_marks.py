@@ -17,9 +17,9 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> bool:
-    """Become the parent of descendants whose own parent ends (prctl(2), PR_SET_CHILD_SUBREAPER); whether that is so.
+    """Become the parent of descendants whose own parent ends (prctl(2), PR_SET_CHILD_SUBREAPER).
 
-    Whoever does reaps them, too.
+    This process then has to reap them. Returns whether the system could do it.
     """
     if sys.platform != "linux":
         return False
@@ -45,7 +45,7 @@ def _prlimit(pid: int, limits: tuple[int, int] | None = None) -> tuple[int, int]
 
 
 def own() -> Mark | None:
-    """The mark of this process."""
+    """Return the mark of this process; None if it has none."""
     if sys.platform != "linux":
         return None
     with suppress(OSError, ValueError):
@@ -54,7 +54,7 @@ def own() -> Mark | None:
 
 
 def become(replica_set: str, serial: int) -> dict[str, str]:
-    """In a child of the zygote: be a replica of the zygote's application. What its environment has to say of that."""
+    """In a child of the zygote: take the mark of a replica. Returns the variables that say so, too."""
     inherited = own()
     if inherited is None:
         return {}
@@ -63,6 +63,6 @@ def become(replica_set: str, serial: int) -> dict[str, str]:
 
 
 def take_off() -> None:
-    """Be nobody's: a supervisor that a replica has started is not the replica's own."""
+    """Remove the mark: a supervisor that a replica has started is not part of that replica."""
     os.environ.pop(VARIABLE, None)
     put_on(0, None)

@@ -1,4 +1,4 @@
-"""What a supervisor knows and its replicas must not find in it.
+"""Keeps what a supervisor knows from its replicas: components' variables, and its memory.
 
 Variables of components are in its environment when it starts, and the kernel shows that to every process of the same
 user (proc_pid_environ(5)), whatever becomes of it later: what is shown is the memory in which it stood at exec. So
@@ -21,12 +21,12 @@ _taken: dict[str, str] = {}
 
 
 def variables() -> dict[str, str]:
-    """The variables of components, those included that were taken out of the environment."""
+    """Return the variables of components, with those that were removed from the environment."""
     return _taken | {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
 
 
 def own(found: Mapping[str, str], name: str, others: Iterable[str]) -> dict[str, str]:
-    """Those variables that belong to a service, and not to another whose name begins with its name."""
+    """Return a service's variables, without those of another whose name begins with its name."""
     prefix = _prefix(name)
     longer = tuple(p for other in others if (p := _prefix(other)) != prefix and p.startswith(prefix))
     return {key: value for key, value in found.items() if key.startswith(prefix) and not key.startswith(longer)}
@@ -37,7 +37,7 @@ def _prefix(name: str) -> str:
 
 
 def take() -> None:
-    """From now on this process alone knows the variables of components."""
+    """Remove components' variables from the environment: from now on this process alone knows them."""
     found = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     _taken.update(found)
     for name in found:

@@ -1,4 +1,4 @@
-"""Who descends from whom, and whose a process is: looks at /proc, alters nothing.
+"""Reads /proc: which process descends from which, and to whom it belongs. Alters nothing.
 
 A process may have gone, and another may have its number, between any two looks. So whoever acts on what is found
 here holds a pidfd first, and looks once more. Sources: proc_pid_stat(5), proc_tid_children(5), proc_pid_limits(5),
@@ -73,7 +73,7 @@ def born(pid: int) -> int | None:
 
 
 def still_there(births: Mapping[int, int]) -> list[int]:
-    """Those processes of a list, by process number with the time of birth of each, that have not ended."""
+    """Return the processes of a list that have not ended, by number and time of birth."""
     return [pid for pid, when in births.items() if born(pid) == when]
 
 
@@ -194,7 +194,7 @@ def mark_by_limit(pid: int) -> Mark | None:
 
 
 def from_number(number: int) -> Mark | None:
-    """What a limit of file locks says, if it is a mark."""
+    """Return the mark in a limit of file locks, if it is one."""
     application, serial = number >> SERIAL_BITS, number % (1 << SERIAL_BITS)
     if not 0 < application < 1 << APPLICATION_BITS:
         return None

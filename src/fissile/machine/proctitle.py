@@ -1,4 +1,4 @@
-"""What `ps` shows for a replica: its service, not the interpreter's command line.
+"""Sets the process title: `ps` shows a replica's service instead of the interpreter's command line.
 
 The kernel shows the memory in which the arguments stood when the process was exec'd; writing there is
 all that any library for this does. The zygote is started with padding to have the room.

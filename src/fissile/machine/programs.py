@@ -1,4 +1,4 @@
-"""Whether a program can be run at all: what cannot is told before anything starts, and not tried again and again.
+"""Checks whether a program can be run at all, so that one that cannot is reported before anything starts.
 
 What execve(2) would answer with ENOENT or EACCES: a program, or the interpreter in its first line, that is not there or
 may not be executed.
@@ -95,7 +95,7 @@ def _found(word: str, folders: Iterable[Path], path: str) -> Path | None:
 
 
 def _check_interpreter(file: Path) -> None:
-    """Of a script: the program that its first line names."""
+    """Check the program that a script's first line names."""
     line = b""
     with suppress(OSError), file.open("rb") as script:
         line = script.read(FIRST_LINE_BYTES_MAX).split(b"\n")[0]

@@ -1,6 +1,6 @@
-"""The supervisor adopts what its zygotes leave when they die. This fetches how those ended, so that no zombie stays.
+"""Reaps the orphans that the supervisor adopts when its zygotes die, so that no zombie stays.
 
-It never fetches the status of a child that somebody here has started and waits for.
+It never reaps a child that this process has started and waits for: its owner would lose the status.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ REAP_SECONDS = 0.5
 
 
 def reap(own: Container[int]) -> list[int]:
-    """Reap this process's children that have ended, but for its own: those that it started itself. Which there were."""
+    """Reap the adopted children that have ended, and return them. own: children that this process started itself."""
     reaped: list[int] = []
     for pid in children(os.getpid()) or []:
         found = look(pid)

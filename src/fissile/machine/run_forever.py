@@ -1,4 +1,4 @@
-"""What has to go on for as long as the supervisor lives, whatever mistake is made in one turn of it."""
+"""Runs a task for as long as the supervisor lives, and starts it again after an unexpected error."""
 
 import asyncio
 import traceback
@@ -10,9 +10,9 @@ MISTAKE_SECONDS = 1.0
 async def run_forever(
     work: Callable[[], Awaitable[None]], say: Callable[[str], None], pause_seconds: float = MISTAKE_SECONDS
 ) -> None:
-    """Begin it again, after a pause, whenever it ends with an error that nobody has foreseen.
+    """Run `work` again and again, with a pause; report an unexpected error and go on.
 
-    It looks at states alone, so it may begin anew at any time. Without it nothing that dies would be replaced.
+    Safe for work that only compares states, because it may begin anew at any time.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""System calls that a confined service is refused: what Landlock does not see.
+"""Seccomp: refuses a confined service the system calls that Landlock does not see.
 
 Landlock judges paths, but neither modes, owners, times and attributes of files, nor what root may ask of the kernel.
 A filter sees numbers alone, no paths. So changes of mode, owner and time are put to a warden (`warden`), who knows

@@ -29,7 +29,7 @@ def listen_unix(path: str, mode: int = OWNERS) -> socket.socket:
 
 
 def listen_handover(path: str, mode: int = OWNERS) -> socket.socket:
-    """Where a replica takes connections that another one has accepted."""
+    """Listen for connections that another replica has accepted."""
     return _bound(socket.SOCK_SEQPACKET, path, mode)
 
 

@@ -1,4 +1,4 @@
-"""What a process of ours prints: never fails over a full disk, and tells when, and within which request.
+"""Stdout and stderr of a Python process: writes never fail over a full disk, and carry the time and the request.
 
 The time and the trace stand in marks around it (see `log_lines`), in a spool alone: not on a terminal or a pipe. One
 write holds text and marks, so that nobody else's text comes between them (O_APPEND, open(2)).

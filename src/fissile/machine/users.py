@@ -46,7 +46,7 @@ def may(user: User, path: Path, need: int) -> bool:
 
 
 def out_of_reach(user: User, path: Path, need: int) -> str:
-    """What keeps a user from a path, or ""."""
+    """Return what keeps a user from a path, or ""."""
     path = path.resolve()
     for folder in reversed(path.parents):
         if not may(user, folder, SEARCH):
@@ -61,6 +61,6 @@ def out_of_reach(user: User, path: Path, need: int) -> str:
 
 
 def python_out_of_reach(user: User) -> str:
-    """What keeps a user from this Python and this Fissile, or ""."""
+    """Return what keeps a user from this Python and this Fissile, or ""."""
     needed = (Path(sys.executable).parent, Path(os.__file__).parent, Path(fissile.__file__).parent)
     return next(filter(None, (out_of_reach(user, path, READ | SEARCH) for path in needed)), "")

@@ -1,4 +1,4 @@
-"""Which walls a service is to stand behind, and what the kernel is told to build them. `confine` builds them.
+"""PURE. Decides which walls a service stands behind, and with which rules. `confine` builds them.
 
 Three levels (docs/reference/isolation.md): *none*; *confined*, by `limits.disk` or `isolate`; *user*, by `user`, which
 is confined as well. Landlock knows no exception to a rule: what is allowed below a folder is allowed in all of it. So
@@ -31,7 +31,7 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Walls(msgspec.Struct, frozen=True):
-    """What one replica is kept to. All paths are absolute, without links.
+    """The walls of one replica. All paths are absolute, without links.
 
     write: the folders and files that it may write to. hidden: what it may not read, but for what is `shown` in it.
     listed: whether the names in hidden folders may be listed, because it works in a folder above them.
@@ -63,7 +63,7 @@ class Confinement(msgspec.Struct, frozen=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """What a kernel can. landlock: the version of its interface, 0 without. seccomp: whether we know its numbers."""
+    """What a kernel can enforce. landlock: its version, 0 without. seccomp: whether its call numbers are known."""
 
     landlock: int
     seccomp: bool
@@ -90,7 +90,7 @@ NO_WALLS = Standing()
 
 
 def standing(machine: Machine, *, confined: bool, user: str = "") -> Standing:
-    """Which walls stand around a service on this machine."""
+    """Return the walls that stand around a service on this machine."""
     if not confined:
         return NO_WALLS
     no_landlock = "" if machine.landlock else "this kernel has no Landlock"
@@ -143,7 +143,7 @@ def _beside(path: str, hidden: Iterable[str], entries: Callable[[str], Iterable[
 
 
 def mounted(table: str) -> tuple[Mount, ...]:
-    """What /proc/PID/mountinfo says (proc_pid_mountinfo(5)); later ones lie over earlier ones."""
+    """Parse /proc/PID/mountinfo (proc_pid_mountinfo(5)); later mounts lie over earlier ones."""
     lines = [line.split(" ") for line in table.splitlines()]
     return tuple(Mount(line[2], _unescaped(line[3]), _unescaped(line[4])) for line in lines if len(line) > 4)
 

@@ -54,7 +54,7 @@ SHARED_MEMORY = "/dev/shm"
 
 
 class Target(NamedTuple):
-    """Which file a call means. path: None: the descriptor itself. follow: whether a link at its end is followed."""
+    """The file that a call means. path: None is the descriptor itself. follow: whether a final link is followed."""
 
     descriptor: int
     path: int | None
@@ -62,7 +62,7 @@ class Target(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Who asks, as the kernel judges files by it (credentials(7))."""
+    """The credentials of the caller, by which the kernel judges files (credentials(7))."""
 
     uid: int
     gid: int
@@ -114,7 +114,7 @@ def _signed(value: int) -> int:
 
 
 def _id(value: int) -> int:
-    """Of a user or group; -1: as it is."""
+    """Return a user or group id; -1 leaves it as it is."""
     value &= 0xFFFFFFFF
     return -1 if value == 0xFFFFFFFF else value
 
@@ -222,7 +222,7 @@ def _judged(listener: int, number: int, pid: int, name: str, args: tuple[int, ..
 
 
 def _caller(pid: int) -> Caller:
-    """Of a process that is stopped in a call, and so becomes nobody else meanwhile. Raises OSError."""
+    """Return the credentials of a process stopped in a call, which cannot change meanwhile. Raises OSError."""
     with open(f"/proc/{pid}/status", "rb") as file:
         found = {name: value.split() for name, _, value in (line.partition(b":") for line in file)}
     # Real, effective, saved, and that of the file system.
@@ -290,7 +290,7 @@ def _opened(pid: int, target: Target, path: str | None, caller: Caller) -> int:
 
 
 def _text(memory: int, address: int | None) -> str | None:
-    """Of another process. Raises OSError where it is not there, or longer than a path may be."""
+    """Read a path from another process's memory. Raises OSError if it is not there or too long."""
     if address is None:
         return None
     found = b""
