@@ -1,4 +1,4 @@
-"""What a caller holds when its callee is in the same process: a reference, and what it adds to a plain call.
+"""Calls within one process: what a reference to a component there adds to a plain call.
 
 A `Ref` keeps every promise of a remote call: by value, typed errors, a deadline, a context of the callee's own. It
 pays only for what a call needs: immutable values are not copied; a deadline is set up only where it is shorter than
@@ -10,8 +10,6 @@ The clock, the watch over deadlines and what is done later come in as arguments:
 
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context, Token, copy_context
-from functools import lru_cache
-from types import CodeType
 from typing import Any, Protocol
 
 import msgspec
@@ -21,6 +19,7 @@ from fissile.component.context import CallContext, call_context
 from fissile.component.copying import Copier, bind, call_values
 from fissile.component.failure import translate
 from fissile.component.interface import Interface, Method
+from fissile.component.reference import Ref, exceeded, generate, nested, not_begun
 from fissile.component.variables import Variables
 from fissile.errors import CallError, DeadlineExceeded, InvalidArgument
 
@@ -117,55 +116,9 @@ class Surroundings:
         return sorted(v.name for v in stepping.changed(self.base, copy_context()) if v not in own)
 
 
-class Ref:
-    """A reference to a component. Its methods are those of the component's interface."""
-
-    def __init__(self, interface: Interface) -> None:
-        self._interface = interface
-
-    def __getattr__(self, name: str) -> Any:
-        known = ", ".join(self.__dict__["_interface"].methods) or "none"
-        raise AttributeError(
-            f"{self.__dict__['_interface'].name} has no API method {name!r}; its methods are: {known}. "
-            "Only public `async def` methods can be called through a reference"
-        )
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} to {self._interface.name}>"
-
-
-def nested(outer: CallContext | None, now: float, timeout: float, bits: Callable[[int], int]) -> CallContext:
-    """The context of a call within another: its trace, and the earlier of both deadlines."""
-    deadline = now + timeout
-    if outer is None:
-        return CallContext(bits(128) or 1, bits(64) or 1, False, "", deadline, timeout)
-    if outer.deadline < deadline:
-        deadline = outer.deadline
-    return CallContext(outer.trace_id, outer.span_id, outer.sampled, outer.release, deadline, timeout)
-
-
 def child_context(environment: Environment, timeout: float) -> CallContext:
     """The context of a call from here: the current trace, and the earlier of both deadlines."""
     return nested(call_context.get(), environment.clock(), timeout, environment.bits)
-
-
-def exceeded(origin: str, timeout: float) -> DeadlineExceeded:
-    """The error for a call whose time ran out."""
-    return DeadlineExceeded(
-        f"{origin} did not answer within its {timeout:g} s",
-        origin=origin,
-        remedy="look for what it waits on, or give it more time with @method(timeout=...)",
-    )
-
-
-def not_begun(origin: str) -> DeadlineExceeded:
-    """The error for a call that was asked for when the time of what it belongs to was up."""
-    return DeadlineExceeded(
-        f"{origin} was not called: the time of the call that it would be part of was up",
-        origin=origin,
-        remedy="look for what took that time; a task that is to outlive the call by which it is begun needs a context "
-        "of its own: asyncio.create_task(work(), context=contextvars.Context())",
-    )
 
 
 def local_reference(
@@ -178,24 +131,6 @@ def local_reference(
         local = LocalMethod(method, getattr(instance, name), environment, surroundings)
         vars(reference)[name] = local.stream() if method.streaming else local.call()
     return reference
-
-
-def signature_source(method: Method) -> tuple[str, str, dict[str, Any]]:
-    """The parameters as source, the arguments as source to pass on, and the defaults by name."""
-    parameters: list[str] = []
-    passed: list[str] = []
-    defaults: dict[str, Any] = {}
-    starred = False
-    for parameter in method.parameters:
-        if parameter.keyword_only and not starred:
-            parameters.append("*")
-            starred = True
-        if not parameter.required:
-            defaults[f"_default_{parameter.name}"] = parameter.default
-        default = "" if parameter.required else f"=_default_{parameter.name}"
-        parameters.append(f"{parameter.name}{default}")
-        passed.append(f"{parameter.name}={parameter.name}" if parameter.keyword_only else parameter.name)
-    return ", ".join(parameters), ", ".join(passed), defaults
 
 
 # A call within a context whose time is not up, and not longer than the method's own, goes straight to the callee. (It
@@ -250,25 +185,6 @@ _STREAM = """
 def {name}({parameters}):
     return _open(({values}))
 """
-
-
-@lru_cache(maxsize=4096)
-def compiled(source: str, name: str) -> CodeType:
-    """Generated source as code. Kept: what a zygote has compiled, its replicas need not compile again."""
-    return compile(source, name, "exec")
-
-
-def generate(template: str, method: Method, names: dict[str, Any]) -> Any:
-    """Compile a template with the exact signature of the method."""
-    parameters, passed, defaults = signature_source(method)
-    values = "".join(f"{parameter.name}, " for parameter in method.parameters)
-    source = template.format(name=method.name, parameters=parameters, passed=passed, values=values)
-    namespace: dict[str, Any] = {"_method": method, **defaults, **names}
-    exec(compiled(source, f"<reference {method.label}>"), namespace)
-    function = namespace[method.name]
-    function.__qualname__ = method.label
-    function.__doc__ = method.doc
-    return function
 
 
 class LocalMethod:

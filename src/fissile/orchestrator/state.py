@@ -6,6 +6,7 @@ from typing import Any
 from fissile.names import SetName
 from fissile.orchestrator.autoscale import Autoscaler, ScalingPolicy
 from fissile.orchestrator.canary import CanaryWatch
+from fissile.orchestrator.current_routes import CurrentRoutes
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.invariants import Broken, Invariant, shown
 from fissile.orchestrator.replica import Observed
@@ -16,7 +17,7 @@ from fissile.orchestrator.spec import ReleaseSpec, ServiceSpec
 
 
 class ApplicationState:
-    """Of one application. Only a `ChangeWriter` alters what is desired.
+    """The state of one application. Only a `ChangeWriter` alters what is desired.
 
     releases: those that are loaded, by name. version: below that of all routes that are told from now on, beyond those
     of any supervisor before. paused: sets that are to have no replica for now, whatever is desired of them.
@@ -29,24 +30,27 @@ class ApplicationState:
         self._desired = Desired()
         self.releases = releases
         self.observed = Observed()
-        self.routed = RouteTable()
+        self._routing = CurrentRoutes(version)
         self.paused: set[SetName] = set()
         self.abandoning: dict[SetName, float] = {}
         self.strays: dict[int, int] = {}
         self.canary = CanaryWatch()
         self.autoscaler = Autoscaler()
-        self._version = version
         # Who is told of what must not be so.
         self.on_broken: Callable[[Broken, dict[str, Any]], None] | None = None
         self._broken: set[Invariant] = set()
-        self._told: dict[SetName, Told] = {}
         # What a rollout does next, and which policies the autoscaler has; each with what it was decided by.
         self.next_step: tuple[object, float, NextStep] | None = None
         self.policies: tuple[LiveSets, dict[SetName, ServiceSpec], dict[SetName, ScalingPolicy]] | None = None
-        # With what they were made for.
-        self._router: tuple[tuple[int, int], Router] | None = None
-        self._live: tuple[tuple[ReleaseSpec, ...], LiveSets] | None = None
-        self._versions: tuple[Router, dict[SetName, int]] | None = None
+
+    def __repr__(self) -> str:
+        release = self._desired.current.name or "no release"
+        return f"<{type(self).__name__} of {release}: {len(self._desired.sets)} sets, {len(self._broken)} broken>"
+
+    @property
+    def routed(self) -> RouteTable:
+        """What was pushed to replicas."""
+        return self._routing.table
 
     @property
     def desired(self) -> Desired:
@@ -66,39 +70,21 @@ class ApplicationState:
 
     def router(self) -> Router:
         """Decides routes for the state of things now; the same one until something changes that it decides by."""
-        releases, live = tuple(self.releases.values()), self._live
-        if live is None or live[1].desired is not self._desired or live[0] != releases:
-            live = self._live = releases, LiveSets(self._desired, self.releases)
-            self._router = None
-        seen, made = (self.observed.changes, self.routed.changes), self._router
-        if made is None or made[0] != seen:
-            found = Router(self._desired, self.observed, self.releases, self.routed.told, live[1])
-            made = self._router = seen, found
-        return made[1]
+        return self._routing.router(self._desired, self.observed, self.releases)
 
     def told(self, name: SetName, router: Router | None = None) -> Told:
         """What a live set's replicas are to know, and the version by which they say that they have applied it.
 
         router: of the state of things now, where somebody has made one already.
         """
-        routes = (router or self.router()).routes(name)
-        before = self._told.get(name)
-        if before is None or (before.routes is not routes and before.routes != routes):
-            self._version += 1
-            before = self._told[name] = Told(self._version, routes)
-        return before
+        return self._routing.told(name, router or self.router())
 
     def versions(self) -> dict[SetName, int]:
         """Of the routes that hold now, by live replica set; programs are told none."""
-        router, made = self.router(), self._versions
-        if made is None or made[0] is not router:
-            names = [name for name in router.live_sets() if not router.program(name)]
-            made = self._versions = router, {name: self.told(name, router).version for name in names}
-        return made[1]
+        return self._routing.versions(self.router())
 
     def forget(self, names: Iterable[SetName]) -> None:
         """These sets are no more, and nobody looks them up again."""
         for name in names:
             self.observed.forget(name)
-            self.routed.forget(name)
-            self._told.pop(name, None)
+            self._routing.forget(name)

@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from fissile.component.context import CallContext, call_context
+from fissile.component.reference import exceeded as exceeded
 from fissile.component.wiring import DEFAULT_TIMEOUT_SECONDS, Environment
-from fissile.component.wiring import exceeded as exceeded
 from fissile.rpc.alarm import Alarm
 
 

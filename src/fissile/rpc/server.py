@@ -37,9 +37,10 @@ from fissile.component.context import CallContext, call_context
 from fissile.component.failure import invalid_argument, to_failure
 from fissile.component.interface import Interface, Method
 from fissile.component.models import decode_hook
+from fissile.component.reference import compiled
 from fissile.component.values import UNDECODABLE
 from fissile.component.variables import Variables
-from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, compiled
+from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS
 from fissile.errors import (
     CallError,
     Cancelled,

@@ -19,16 +19,10 @@ from fissile.component.copying import undecodable
 from fissile.component.failure import Failure, from_failure, invalid_argument
 from fissile.component.interface import Interface, Method
 from fissile.component.models import decode_hook
+from fissile.component.reference import Ref, generate, not_begun
 from fissile.component.values import UNDECODABLE, UNENCODABLE
 from fissile.component.variables import Variables
-from fissile.component.wiring import (
-    CELL_FAILURES,
-    CELL_SUM_NS,
-    DEFAULT_TIMEOUT_SECONDS,
-    Ref,
-    generate,
-    not_begun,
-)
+from fissile.component.wiring import CELL_FAILURES, CELL_SUM_NS, DEFAULT_TIMEOUT_SECONDS
 from fissile.errors import (
     CALL_ERRORS,
     CallError,

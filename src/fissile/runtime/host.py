@@ -13,7 +13,8 @@ import msgspec
 
 from fissile.component.declaration import Lazy
 from fissile.component.graph import Component, Graph
-from fissile.component.wiring import Environment, Ref, Surroundings, local_reference
+from fissile.component.reference import Ref
+from fissile.component.wiring import Environment, Surroundings, local_reference
 from fissile.errors import ConfigError, FissileError
 from fissile.rpc.deadline import environment as real_environment
 from fissile.rpc.server import Export

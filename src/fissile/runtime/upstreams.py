@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from fissile.component.graph import Graph
-from fissile.component.wiring import Ref
+from fissile.component.reference import Ref
 from fissile.rpc.channel import Channel, contracts_of
 from fissile.rpc.http import client
 from fissile.rpc.http.client import HttpChannel
