@@ -153,29 +153,29 @@ async def starts(rounds: int) -> list[Figure]:
 
 async def _one_start(supervisor: Supervisor, settings: Settings, name: str) -> float:
     component, method, arguments = QUESTIONS[name]
-    path = Path(supervisor.slot_path(name, SLOT))
+    path = Path(supervisor.operations.slot_path(name, SLOT))
     begun = time.perf_counter()
-    scaling = asyncio.create_task(supervisor.scale(name, 2, 2))
+    scaling = asyncio.create_task(supervisor.operations.scale(name, 2, 2))
     while not path.exists():
         await asyncio.sleep(0.0002)
     async with reference(supervisor, settings, component, (f"unix:{path}",)) as (one, _):
         await getattr(one, method)(*arguments)
         taken = (time.perf_counter() - begun) * 1000
     await scaling
-    await supervisor.scale(name, 1, 1)
+    await supervisor.operations.scale(name, 1, 1)
     # Whichever is the idlest goes; slot 1 has to be free for the next round.
-    await until(lambda: len(supervisor.seen(name).replicas) == 1)
-    if SLOT in {replica.slot for replica in supervisor.seen(name).replicas.values()}:
-        await supervisor.hold(name)
-        await supervisor.release(name)
+    await until(lambda: len(supervisor.operations.observed(name).replicas) == 1)
+    if SLOT in {replica.slot for replica in supervisor.operations.observed(name).replicas.values()}:
+        await supervisor.operations.hold(name)
+        await supervisor.operations.release(name)
     await until(lambda: not path.exists())
     await asyncio.sleep(0.15)  # the zygote's next spare: starts do not follow each other at once in life
     return taken
 
 
 async def _ten(supervisor: Supervisor, name: str) -> float:
-    await supervisor.scale(name, 10, 10)
-    await until(lambda: supervisor.seen(name).ready() == 10)
+    await supervisor.operations.scale(name, 10, 10)
+    await until(lambda: supervisor.operations.observed(name).ready() == 10)
     await asyncio.sleep(1.0)
     found = supervisor.status()
     zygote = found.supervisor.zygote or 0
@@ -225,7 +225,7 @@ async def crashes(kills: int) -> list[Figure]:
     idempotent, once = Counts(), Counts()
     allowed = 0
     async with supervised(settings) as supervisor:
-        addresses = supervisor.addresses("worker")
+        addresses = supervisor.operations.addresses("worker")
         async with reference(supervisor, settings, "Worker", addresses) as (worker, channel):
             done = asyncio.Event()
             loads = [
@@ -235,10 +235,12 @@ async def crashes(kills: int) -> list[Figure]:
             await until(lambda: len(channel.ready) == kills)
             for slot in range(kills):
                 await asyncio.sleep(0.15)
-                found = supervisor.seen("worker").replicas
+                found = supervisor.operations.observed("worker").replicas
                 (victim,) = [replica for replica in found.values() if replica.slot == slot]
                 allowed += sum(
-                    c.load() for c in channel.ready if c.address == f"unix:{supervisor.slot_path('worker', slot)}"
+                    c.load()
+                    for c in channel.ready
+                    if c.address == f"unix:{supervisor.operations.slot_path('worker', slot)}"
                 )
                 begun = time.perf_counter()
                 os.kill(victim.pid, signal.SIGKILL)
@@ -260,7 +262,7 @@ async def crashes(kills: int) -> list[Figure]:
 
 
 def _serves(supervisor: Supervisor, slot: int, old: int) -> bool:
-    found = supervisor.seen("worker").replicas.values()
+    found = supervisor.operations.observed("worker").replicas.values()
     return any(r.slot == slot and r.serial != old and r.ready_at is not None for r in found)
 
 
@@ -273,7 +275,7 @@ async def step() -> list[Figure]:
     settings = service(settings, "bystander", scale=ScaleSettings(min=1, max=16, target=2.0))
     settings = msgspec.structs.replace(settings, machine=msgspec.structs.replace(settings.machine, cores=32))
     async with supervised(settings) as supervisor:
-        addresses = supervisor.addresses("door")
+        addresses = supervisor.operations.addresses("door")
         async with reference(supervisor, settings, "Door", addresses) as (door, _):
             done, counts = asyncio.Event(), Counts()
             light = asyncio.create_task(load_of(lambda: door.wait(0.1), 2, done, counts))
@@ -281,7 +283,7 @@ async def step() -> list[Figure]:
             before = {s.name: len(s.replicas) for s in supervisor.status().services}
             begun = time.perf_counter()
             heavy = asyncio.create_task(load_of(lambda: door.wait(0.1), 18, done, counts))
-            await until(lambda: supervisor.seen("worker").ready() >= 10)
+            await until(lambda: supervisor.operations.observed("worker").ready() >= 10)
             taken = time.perf_counter() - begun
             after = {s.name: len(s.replicas) for s in supervisor.status().services}
             done.set()
@@ -310,15 +312,18 @@ async def hog() -> list[Figure]:
                 (await http.get(f"{door}/bystander")).raise_for_status()
 
             asking = asyncio.create_task(load_of(ask, 4, done, counts))
-            async with reference(supervisor, settings, "Worker", supervisor.addresses("worker")) as (worker, _):
+            async with reference(supervisor, settings, "Worker", supervisor.operations.addresses("worker")) as (
+                worker,
+                _,
+            ):
                 for _ in range(3):
-                    before = supervisor.seen("worker").restarts
+                    before = supervisor.operations.observed("worker").restarts
                     try:
                         await worker.eat(300)
                     except Exception:
                         pass  # it was killed while it ate
-                    await until(lambda before=before: supervisor.seen("worker").restarts > before)
-                    await until(lambda: supervisor.seen("worker").ready() == 1)
+                    await until(lambda before=before: supervisor.operations.observed("worker").restarts > before)
+                    await until(lambda: supervisor.operations.observed("worker").ready() == 1)
             done.set()
             await asking
         left = {r.pid for s in supervisor.status().services if s.name != "worker" for r in s.replicas}

@@ -223,12 +223,12 @@ async def _run_services(
     ready: Ready,
     say: Say,
     *,
-    keep: bool = False,
+    detached: bool = False,
     fresh: bool = False,
     resume: bool = False,
     told: report.Report | None = None,
 ) -> None:
-    """keep, fresh, resume: as of `Supervisor`. told: how the start goes."""
+    """detached, fresh, resume: as of `Supervisor`. told: how the start goes."""
     signals = StopSignals(say)
     given_up = False
     enter_folder(settings.root)
@@ -236,9 +236,9 @@ async def _run_services(
     process_secrets.take()
     process_secrets.close_to_others()
     adopts = process_marks.adopt_orphans()
-    logs = LogFiles(state_of(_named(settings)) / LOGS) if keep else None
+    logs = LogFiles(state_of(_named(settings)) / LOGS) if detached else None
     supervisor = Supervisor(
-        settings, topology, port=port, logs=logs, keep=keep, fresh=fresh, resume=resume, adopts=adopts
+        settings, topology, port=port, logs=logs, detached=detached, fresh=fresh, resume=resume, adopts=adopts
     )
     api = ApiServer(supervisor, signals.first.set, port=settings.machine.api_port)
 
@@ -248,7 +248,7 @@ async def _run_services(
         return supervisor.endpoints()
 
     async def stop() -> None:
-        supervisor.takes_no_orders()
+        supervisor.parts.publisher.announce_stop()
         await api.close()
         if not given_up:
             await supervisor.stop()
@@ -306,7 +306,7 @@ def supervise(
     """
     _spare_memory()
     uvloop.run(
-        _run_services(settings, topology, port, told.ready, say, keep=True, fresh=fresh, resume=resume, told=told)
+        _run_services(settings, topology, port, told.ready, say, detached=True, fresh=fresh, resume=resume, told=told)
     )
 
 
@@ -441,9 +441,9 @@ def down(root: Path, *, who: str, why: str) -> None:
     supervisor_of = Settings(app="", root=str(root.resolve()), named=str(as_named(root)))
 
     async def stop() -> None:
-        supervisor = Supervisor(supervisor_of, "", logs=LogFiles(state_of(root) / LOGS), keep=True)
+        supervisor = Supervisor(supervisor_of, "", logs=LogFiles(state_of(root) / LOGS), detached=True)
         await supervisor.start(adopt_only=True)
-        await supervisor.lay_down(who=who, why=why)
+        await supervisor.parts.shutdown.mark_stopped(who=who, why=why)
         await supervisor.stop()
 
     uvloop.run(stop())

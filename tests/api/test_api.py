@@ -87,7 +87,9 @@ async def test_scale_and_restart_say_who_and_why_in_the_history(api: WithApi):
         answer = await client.post("/services/back/restart", json={"who": "ben", "why": "new data"})
         restarted = answer.json()
         assert (restarted["replicas"], restarted["services"], restarted["warnings"]) == (2, {"back": 2}, [])
-        assert not set(before) & {r.pid for r in api.run.supervisor.seen("back").replicas.values() if r.lives()}
+        assert not set(before) & {
+            r.pid for r in api.run.supervisor.operations.observed("back").replicas.values() if r.lives()
+        }
         history = (await client.get("/history", params={"service": "back", "limit": 1000})).json()
         changes = [
             (e["who"], e["what"], e["why"] if "why" in e else e["reason"]) for e in history if e["kind"] == "change"
@@ -111,13 +113,13 @@ async def test_scale_and_restart_say_who_and_why_in_the_history(api: WithApi):
     ],
 )
 async def test_bad_requests_change_nothing_and_say_why(api: WithApi, path: str, body: Any, status: int, words: str):
-    desired = api.run.supervisor.desired
+    desired = api.run.supervisor.parts.state.desired
     async with tcp(api) as client:
         answer = await client.post(path, json=body) if body is not None else await client.post(path)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
         assert words in answer.json()["detail"]
         assert answer.json()["remedy"]
-    assert api.run.supervisor.desired == desired
+    assert api.run.supervisor.parts.state.desired == desired
 
 
 async def test_a_query_that_makes_no_sense(api: WithApi):
@@ -158,7 +160,7 @@ async def test_the_end_is_asked_for_and_answered(api: WithApi):
 
 
 async def test_an_order_that_is_under_way_when_all_is_stopped_is_answered(api: WithApi):
-    async with api.run.supervisor.rollouts.preparing, unix(api) as client:
+    async with api.run.supervisor.deployer.preparing, unix(api) as client:
         asked = asyncio.create_task(client.post("/deploy", json={}))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(asked), 0.3)

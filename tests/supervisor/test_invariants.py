@@ -17,7 +17,7 @@ async def test_a_broken_invariant_is_told_once_with_its_state_and_all_goes_on(
 ):
     async with running(folder) as app:
         (before,) = app.pids("back")
-        observed = app.supervisor._state.observed
+        observed = app.supervisor.parts.state.observed
         serves: Any = Observed._serves
 
         def mistaken(one: Observed, found: Any, replica: Any, now: float) -> None:
@@ -25,8 +25,8 @@ async def test_a_broken_invariant_is_told_once_with_its_state_and_all_goes_on(
             one._become(replica, ReplicaState.STARTING, now)
 
         monkeypatch.setattr(Observed, "_serves", mistaken)
-        assert await app.supervisor.restart("back")
-        assert await app.supervisor.restart("back")
+        assert await app.supervisor.operations.restart("back")
+        assert await app.supervisor.operations.restart("back")
         (after,) = app.pids("back")
         assert after != before
         assert observed.broken == []
@@ -52,7 +52,7 @@ async def test_a_change_that_breaks_something_is_refused_and_the_supervisor_goes
 
             patch.setattr("fissile.orchestrator.change_writer.apply", lost)
             with pytest.raises(Exception, match="internal error: lost@1 would belong to no live release"):
-                await app.supervisor.scale("back", 2, 2)
+                await app.supervisor.operations.scale("back", 2, 2)
         assert len(app.pids("back")) == 1
-        await app.supervisor.scale("back", 2, 2)
+        await app.supervisor.operations.scale("back", 2, 2)
         await until(lambda: len(app.pids("back")) == 2, "two replicas")

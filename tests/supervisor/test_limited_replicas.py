@@ -131,5 +131,5 @@ async def test_a_service_that_cannot_be_forked_is_spawned(folder: Path):
         (old,) = app.pids("back")
         assert b"fissile.machine.zygote.spawn" in Path(f"/proc/{old}/cmdline").read_bytes()
         assert await app.call("Pages.back_pid") == old
-        await app.supervisor.restart("back")
+        await app.supervisor.operations.restart("back")
         assert await app.call("Pages.back_pid") != old

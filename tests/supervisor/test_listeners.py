@@ -10,6 +10,7 @@ from fissile.machine.sockets import listen_handover, listen_unix
 from fissile.machine.zygote.client import ZygoteClient
 from fissile.machine.zygote.protocol import Load
 from fissile.orchestrator.desired import Desired, LiveRelease
+from fissile.releases.store import ReleaseStore
 from fissile.settings.schema import Settings
 from fissile.supervisor.listeners import Listeners
 from fissile.supervisor.loader import ReleaseLoader
@@ -21,7 +22,7 @@ from fissile.supervisor.state_folder import StateFolder
 def state(tmp_path: Path) -> Iterator[SupervisorState]:
     state = StateFolder(tmp_path)
     state.open()
-    found = SupervisorState(Settings(app="app:app", root=str(tmp_path)), "microservices", state)
+    found = SupervisorState(Settings(app="app:app", root=str(tmp_path)), "microservices", state, detached=True)
     found.app.replace_desired(Desired(current=LiveRelease("r", {"cart": "cart@1"})))
     yield found
     state.close()
@@ -54,7 +55,10 @@ async def test_of_a_socket_that_several_zygotes_kept_one_stays_and_all_keep_that
 async def test_the_socket_of_a_zygote_that_is_gone_is_removed(state: SupervisorState):
     path = state.folder.socket_path("zygote-1234")
     listen_unix(path).close()
-    assert await ReleaseLoader(state, lambda _: (0, 0), keep=True).adopt() == []
+    assert (
+        await ReleaseLoader(state, lambda _: (0, 0), ReleaseStore(state.folder.path, state.root, print), print).adopt()
+        == []
+    )
     assert not os.path.exists(path)
 
 

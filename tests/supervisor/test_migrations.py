@@ -36,7 +36,7 @@ class Office:
         self.running: list[Process] = []
         self.most = 0
 
-    def say(self, text: str) -> None: ...
+    def log(self, text: str) -> None: ...
 
     async def launch_migration(
         self, loaded: LoadedRelease, service: str, names: tuple[str, ...]
@@ -66,6 +66,10 @@ def loaded() -> LoadedRelease:
     return LoadedRelease(loaded, settings, ZygoteClient(Load(settings, "microservices"), lambda _: (0, 0)), {})
 
 
+def migrations_of(office: Office) -> Migrations:
+    return Migrations(office, office.launch_migration)  # pyright: ignore[reportArgumentType]
+
+
 async def let_run(office: Office) -> Process:
     while not office.running:
         await asyncio.sleep(0)
@@ -73,7 +77,7 @@ async def let_run(office: Office) -> Process:
 
 
 async def test_one_at_a_time_and_none_is_forgotten(office: Office):
-    migrations, release = Migrations(office), loaded()
+    migrations, release = migrations_of(office), loaded()
     work = [asyncio.ensure_future(migrations.run(release, service, ())) for service in SERVICES]
     for _ in work:
         (await let_run(office)).exited.set_result(0)
@@ -88,7 +92,7 @@ async def test_one_at_a_time_and_none_is_forgotten(office: Office):
 
 @pytest.mark.parametrize("launched", [False, True])
 async def test_one_that_is_given_up_has_ended_when_that_is_known(office: Office, launched: bool):
-    work = asyncio.ensure_future(Migrations(office).run(loaded(), "back", ()))
+    work = asyncio.ensure_future(migrations_of(office).run(loaded(), "back", ()))
     if launched:
         await let_run(office)
     else:

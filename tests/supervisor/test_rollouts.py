@@ -30,8 +30,14 @@ from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollo
 from fissile.orchestrator.replica import ReplicaReady
 from fissile.releases.release import Release, build_of
 from fissile.settings.schema import Settings
-from fissile.supervisor.deployer import Rollouts
+from fissile.supervisor.code_copies import CodeCopies
+from fissile.supervisor.comparison import DeployComparison
+from fissile.supervisor.deployer import Deployer
 from fissile.supervisor.loaded_release import LoadedRelease
+from fissile.supervisor.migrations import Migrations
+from fissile.supervisor.outcomes import RolloutOutcomes
+from fissile.supervisor.rollout_controller import RolloutController
+from fissile.supervisor.rollout_migrations import RolloutMigrations
 from fissile.supervisor.state import SupervisorState
 from fissile.supervisor.state_folder import StateFolder
 
@@ -60,7 +66,23 @@ class Shell:
         # Until when a copy is being made: until something was pruned.
         self.slow: threading.Event | None = None
         self.journal: Any = None
-        self.rollouts = Rollouts(self.state, self, self, self, self)  # pyright: ignore
+        copies = CodeCopies(self.state, self, self)  # pyright: ignore
+        migrations = Migrations(self, self.launch)  # pyright: ignore
+        self.rollouts = RolloutController(
+            self.state,
+            *(self, self, self, self, self, self, self),  # pyright: ignore
+            copies,
+            RolloutMigrations(self.state, migrations),
+            RolloutOutcomes(self.state, lambda: self.journal),
+        )
+        self.deployer = Deployer(
+            self.state,
+            *(self, self, self, self, self, self, self),  # pyright: ignore
+            copies,
+            migrations,
+            DeployComparison(self.state, self),  # pyright: ignore
+            self.rollouts,
+        )
 
     def ready(self, name: str) -> None:
         replica = self.state.observed.begin(name, 0, 1, "build", 0.0)
@@ -81,14 +103,20 @@ class Shell:
         await asyncio.sleep(0)
 
     async def dismiss(self) -> None:
-        self.meanwhile.pop(Rollouts, lambda: None)()
+        self.meanwhile.pop(RolloutController, lambda: None)()
         for _ in range(100):
             await asyncio.sleep(0.001)
 
-    def say(self, text: str) -> None:
-        assert "mistake" not in text
+    def log(self, text: str) -> None:
+        assert "internal error" not in text
 
-    # -- of the releases and editions
+    async def launch(self, *_: Any) -> Any:
+        raise NotImplementedError
+
+    # -- of the releases that are kept, and loaded
+
+    def reread(self, settings: Settings) -> Settings:
+        return settings
 
     @property
     def copies(self) -> "Shell":
@@ -197,7 +225,7 @@ async def test_what_was_expected_is_looked_at_again_after_waiting(tmp_path: Path
 
     shell.meanwhile[AbortRollout] = promoted
     with pytest.raises(ConfigError, match=f"{canary.release.name} runs, not {old.release.name}"):
-        await shell.rollouts.deploy(DeployOrder(expect=old.release.name))
+        await shell.deployer.deploy(DeployOrder(expect=old.release.name))
     assert shell.given_up == [shell.loaded]
     assert shell.acts == []
 
@@ -213,8 +241,8 @@ async def test_the_end_of_a_rollout_removes_no_copy_that_is_just_made(tmp_path: 
     shell.loaded = new
     shell.slow = threading.Event()
     deploys: list[asyncio.Task[Any]] = []
-    shell.meanwhile[Rollouts] = lambda: deploys.append(
-        asyncio.create_task(shell.rollouts.deploy(DeployOrder(plan=True)))
+    shell.meanwhile[RolloutController] = lambda: deploys.append(
+        asyncio.create_task(shell.deployer.deploy(DeployOrder(plan=True)))
     )
     work = asyncio.create_task(shell.rollouts.run())
     async with asyncio.timeout(5.0):

@@ -83,7 +83,7 @@ async def test_scaling_down_loses_no_call(folder: Path):
         interface = graph.components["Pages"].interface
         channel = Channel(
             "pages",
-            app.supervisor.addresses("pages"),
+            app.supervisor.operations.addresses("pages"),
             caller_service=OPERATOR,
             token=app.supervisor.operator_token,
             callers=(OPERATOR,),
@@ -102,7 +102,7 @@ async def test_scaling_down_loses_no_call(folder: Path):
             for _ in range(8):
                 group.create_task(caller())
             for replicas in (1, 5, 2, 6, 1):
-                await app.supervisor.scale("back", replicas, replicas)
+                await app.supervisor.operations.scale("back", replicas, replicas)
                 await until(lambda wanted=replicas: len(app.pids("back")) == app.ready("back") == wanted, "scaled")
             done.set()
         await channel.close()

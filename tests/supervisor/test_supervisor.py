@@ -18,7 +18,8 @@ from fissile.orchestrator.replica import Replica
 from fissile.settings.load import load
 from fissile.supervisor.endpoints import read_endpoints
 from fissile.supervisor.launcher import Launcher
-from fissile.supervisor.supervisor import StartFailed, Supervisor
+from fissile.supervisor.restarter import StartFailed
+from fissile.supervisor.supervisor import Supervisor
 
 
 async def fails_to_start(folder: Path, error: type[Exception], topology: str = "microservices") -> str:
@@ -158,7 +159,7 @@ async def test_a_zygote_that_imports_for_long_is_left_alone(folder: Path):
     (folder / "slow.py").write_text("import time\ntime.sleep(7)\n")
     async with running(folder) as app:
         zygote = app.supervisor.status().supervisor.zygote
-        (loaded,) = app.supervisor._state.releases.by_name.values()  # pyright: ignore[reportPrivateUsage]
+        (loaded,) = app.supervisor.parts.state.releases.by_name.values()  # pyright: ignore[reportPrivateUsage]
         await loaded.zygote.prepare(["slow"])
         old = await app.call("Back.pid")
         os.kill(old, signal.SIGKILL)
@@ -213,8 +214,8 @@ async def test_restart_loses_no_request_on_new_or_kept_connections(folder: Path)
         tasks = [asyncio.create_task(load(kind)) for kind in ("kept", "kept", "new", "rpc")]
         await until(lambda: all(counts.values()), "the load is there")
         before = {service: app.pids(service)[0] for service in ("pages", "back")}
-        assert (await app.supervisor.restart("pages")).replicas == 1
-        assert (await app.supervisor.restart("back")).services == {"back": 1}
+        assert (await app.supervisor.operations.restart("pages")).replicas == 1
+        assert (await app.supervisor.operations.restart("back")).services == {"back": 1}
         reached = dict(counts)
         await until(lambda: all(counts[kind] > reached[kind] for kind in counts), "the load goes on")
         done.set()
@@ -230,7 +231,7 @@ async def test_a_call_in_flight_is_finished_by_the_old_replica(folder: Path):
         old = await app.call("Back.pid")
         slow = asyncio.create_task(app.call("Back.slow", seconds=1.0))
         await until(lambda: b"slow begins" in app.output.out, "the call is in flight")
-        restart = asyncio.create_task(app.supervisor.restart("back"))
+        restart = asyncio.create_task(app.supervisor.operations.restart("back"))
         assert await slow == old
         await restart
         assert await app.call("Back.pid") != old
@@ -241,16 +242,16 @@ async def test_a_new_replica_that_cannot_start_leaves_the_old_one_serving(folder
         old = await app.call("Back.pid")
         (folder / "back-cannot-start").touch()
         with pytest.raises(StartFailed, match="the database is not there"):
-            await app.supervisor.restart("back")
+            await app.supervisor.operations.restart("back")
         assert await app.call("Pages.back_pid") == old
         (folder / "back-cannot-start").unlink()
-        await app.supervisor.restart("back")
+        await app.supervisor.operations.restart("back")
         assert await app.call("Pages.back_pid") != old
 
 
 async def test_restarts_at_the_same_time_are_all_answered(folder: Path):
     async with running(folder) as app:
-        found = await asyncio.gather(*(app.supervisor.restart("back") for _ in range(3)))
+        found = await asyncio.gather(*(app.supervisor.operations.restart("back") for _ in range(3)))
         assert [one.replicas for one in found] == [1, 1, 1]
         assert len(app.pids("back")) == 1
 
@@ -369,10 +370,10 @@ async def test_output_of_a_replica_is_complete_though_there_is_much_of_it(folder
 async def test_hold_and_release(folder: Path):
     async with running(folder) as app:
         (old,) = app.pids("back")
-        await app.supervisor.hold("back")
+        await app.supervisor.operations.hold("back")
         assert not lives(old)
         assert app.pids("back") == []
-        await app.supervisor.release("back")
+        await app.supervisor.operations.release("back")
         assert await app.call("Pages.back_pid") == app.pids("back")[0] != old
 
 
@@ -436,7 +437,7 @@ async def test_a_restart_that_is_given_up_is_in_the_history_as_all_changes_are(f
         old = app.pids("back")
         (folder / "back-cannot-start").touch()
         with pytest.raises(FissileError, match="the database is not there"):
-            await app.supervisor.restart("back")
+            await app.supervisor.operations.restart("back")
         (given_up,) = [e for e in app.supervisor.journal.history(service="back") if e.what == "GiveUpRestart"]
         assert given_up.kind == "change"
         assert app.pids("back") == old
@@ -447,13 +448,13 @@ async def test_a_restart_that_is_given_up_is_in_the_history_as_all_changes_are(f
 async def test_a_change_whose_write_is_cancelled_before_it_began_is_refused_and_holds_up_nobody(folder: Path):
     async with running(folder) as app:
         supervisor = app.supervisor
-        before = supervisor.desired
-        change = asyncio.create_task(supervisor.scale("back", 2, 2))
-        while not (writes := [task for task in supervisor._tasks if "_write" in repr(task.get_coro())]):  # pyright: ignore[reportPrivateUsage]
+        before = supervisor.parts.state.desired
+        change = asyncio.create_task(supervisor.operations.scale("back", 2, 2))
+        while not (writes := [task for task in supervisor.parts.tasks if "_write" in repr(task.get_coro())]):  # pyright: ignore[reportPrivateUsage]
             await asyncio.sleep(0)
         writes[0].cancel()
         with pytest.raises(JournalError, match="stops"):
             await asyncio.wait_for(change, 5.0)
-        assert supervisor.desired == before
-        await supervisor.scale("back", 2, 2)
-        assert supervisor.wanted("back") == 2
+        assert supervisor.parts.state.desired == before
+        await supervisor.operations.scale("back", 2, 2)
+        assert supervisor.operations.wanted("back") == 2

@@ -21,7 +21,7 @@ def the_service(app: Running) -> ServiceStatus:
 
 
 async def plan(app: Running, topology: str) -> tuple[str, ...]:
-    return (await app.supervisor.rollouts.deploy(DeployOrder(topology=topology, plan=True))).warnings
+    return (await app.supervisor.deployer.deploy(DeployOrder(topology=topology, plan=True))).warnings
 
 
 async def test_what_would_be_different_is_told_once_and_warned_of_before_a_split(folder: Path):

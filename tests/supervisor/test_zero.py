@@ -13,7 +13,7 @@ from fissile.orchestrator.change import ChangeRefused
 
 
 async def at_zero(app: Running, service: str) -> None:
-    await app.supervisor.scale(service, 0, 0, who="ann")
+    await app.supervisor.operations.scale(service, 0, 0, who="ann")
     await until(lambda: not app.pids(service), "it has ended")
 
 
@@ -23,7 +23,7 @@ async def test_it_is_brought_back_by_another_scale(folder: Path):
             await at_zero(app, "back")
             scale = next(s.scale for s in app.supervisor.status().services if s.name == "back")
             assert (scale.wanted, scale.zero_by) == (0, "ann")
-            await app.supervisor.scale("back", replicas, replicas)
+            await app.supervisor.operations.scale("back", replicas, replicas)
             await until(lambda replicas=replicas: app.ready("back") == replicas, "it is back")
             assert await app.call("Pages.back_pid") in app.pids("back")
         scale = next(s.scale for s in app.supervisor.status().services if s.name == "back")
@@ -65,7 +65,7 @@ async def test_its_doors_say_so_at_once_and_keep_their_ports(folder: Path, door:
                 assert int(answer.headers["retry-after"]) > 0
                 assert answer.json()["detail"] == "pages is scaled to zero by ann"
                 assert answer.json()["remedy"] == "`fissile scale pages 1` brings it back"
-        await app.supervisor.scale("pages", 1, 1)
+        await app.supervisor.operations.scale("pages", 1, 1)
         await until(lambda: app.ready("pages") == 1, "it is back")
         async with httpx.AsyncClient(timeout=5.0) as client:
             assert (await client.get(f"{app.page}/")).text == str(app.pids("pages")[0])
@@ -89,7 +89,7 @@ async def test_a_restart_of_it_is_refused(folder: Path):
     async with running(folder) as app:
         await at_zero(app, "back")
         with pytest.raises(ChangeRefused, match="back is scaled to zero by ann: there is nothing to restart"):
-            await app.supervisor.restart("back")
+            await app.supervisor.operations.restart("back")
 
 
 async def test_who_comes_after_it_does_not_wait_for_it(folder: Path):
@@ -100,8 +100,8 @@ async def test_who_comes_after_it_does_not_wait_for_it(folder: Path):
         await at_zero(app, "back")
         # As after a restart of all: neither has served.
         for name in ("pages", "back"):
-            app.supervisor.seen(name).served = False
-        await app.supervisor.scale("pages", 1, 1)
+            app.supervisor.operations.observed(name).served = False
+        await app.supervisor.operations.scale("pages", 1, 1)
         await until(lambda: app.ready("pages") == 1, "it starts without back")
 
 
@@ -109,7 +109,7 @@ async def test_a_program_at_a_fixed_port_has_no_second(folder: Path):
     (folder / "fissile.toml").write_text('[services.web]\ncommand = "python -m http.server 18573"\nport = 18573\n')
     async with running(folder) as app:
         with pytest.raises(ChangeRefused, match="web cannot have 2 replicas: its `port` is fixed"):
-            await app.supervisor.scale("web", 2, 2)
+            await app.supervisor.operations.scale("web", 2, 2)
         assert app.ready("web") == 1
 
 
@@ -124,9 +124,9 @@ async def test_settings_that_want_a_second_are_refused(folder: Path, table: str)
 async def test_a_replica_that_has_no_process_so_far_has_no_number(folder: Path):
     async with running(folder) as app:
         seen: set[int | None] = set()
-        await app.supervisor.scale("back", 4, 4)
+        await app.supervisor.operations.scale("back", 4, 4)
         while app.ready("back") < 4:
-            await app.supervisor.next_step()
+            await app.supervisor.parts.signal.next_step()
             seen |= {r.pid for s in app.supervisor.status().services for r in s.replicas}
         assert None in seen
         assert 0 not in seen

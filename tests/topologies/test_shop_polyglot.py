@@ -112,5 +112,5 @@ async def test_a_restart_while_customers_pay_loses_no_payment(shop: World) -> No
         await customer.signs_up()
         for _ in range(3):
             await customer.adds()
-            await shop.supervisor.restart("payments")
+            await shop.supervisor.operations.restart("payments")
             assert "Thank you" in await customer.pays(APPROVED)

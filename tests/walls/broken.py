@@ -68,7 +68,7 @@ async def broken_into(folder: Path, **options: Any) -> AsyncIterator[Broken]:
     """As it runs in production: from a copy of its code. Afterwards nothing of it lives, wardens included."""
     output = Output()
     before = set(descendants(os.getpid()))
-    supervisor = Supervisor(load(folder), "microservices", port=0, logs=output.logs(), keep=True, **options)
+    supervisor = Supervisor(load(folder), "microservices", port=0, logs=output.logs(), detached=True, **options)
     endpoints = await supervisor.start()
     try:
         async with httpx.AsyncClient(timeout=30.0) as client:

@@ -129,7 +129,7 @@ async def test_it_reads_what_else_its_user_may(broken: Broken):
     # What comes later right beside the state folder is read once the service has started anew.
     (broken.root / "new").write_text("new")
     assert await broken("refused(open, ROOT / 'new')") == "EACCES"
-    await broken.app.supervisor.restart("back")
+    await broken.app.supervisor.operations.restart("back")
     assert await broken("(ROOT / 'new').read_text()") == "new"
 
 
@@ -209,7 +209,7 @@ async def test_no_temporary_file_outlasts_it(forked: Broken):
     """
     before = await forked(deep.replace("'made'", "tempfile.gettempdir()"))
     assert await forked("len(os.listdir(tempfile.gettempdir()))") == "2"
-    await forked.app.supervisor.restart("back")
+    await forked.app.supervisor.operations.restart("back")
     await until(lambda: not Path(before).exists(), "its temporary files went")
     assert await forked(deep) == "made"
 
@@ -346,7 +346,7 @@ async def test_a_zygote_obeys_its_supervisor_however_many_others_come(forked: Br
     assert await forked(f"{run} and 'begun'") == "begun"
     await until((forked.root / "data/flood").exists, "the door is full")
     (before,) = forked.app.pids("pages")
-    await asyncio.wait_for(forked.app.supervisor.restart("pages"), 20.0)
+    await asyncio.wait_for(forked.app.supervisor.operations.restart("pages"), 20.0)
     assert forked.app.pids("pages") != [before]
 
 
@@ -414,7 +414,7 @@ async def test_a_migration_is_confined(tmp_path: Path):
 async def test_temporary_files_go_with_the_replica(forked: Broken):
     made = Path(await forked("tempfile.mkdtemp()"))
     assert made.is_dir()
-    await forked.app.supervisor.restart("back")
+    await forked.app.supervisor.operations.restart("back")
     await until(lambda: not made.parent.exists(), "its folder is removed")
     assert await forked("tempfile.gettempdir()") != str(made.parent)
 

@@ -58,7 +58,7 @@ async def test_it_serves_and_is_called_like_any_other(broken: Broken):
     assert await broken.app.call("Pages.back_pid") == own
     assert broken.status().isolation == "user"
     assert f"user:{NAME}" in broken.status().walls
-    await broken.app.supervisor.restart("back")
+    await broken.app.supervisor.operations.restart("back")
     (later,) = broken.app.pids("back")
     assert await broken.app.call("Pages.back_pid") == later != own
 

@@ -37,15 +37,15 @@ class ApiServer:
 
     async def start(self) -> None:
         """Open the doors, and have the supervisor publish where they are. Raises ConfigError if a port is taken."""
-        token = self._supervisor.api_token
-        self._path = self._supervisor.socket_path(API_SOCKET)
+        token = self._supervisor.parts.state.secrets.api
+        self._path = self._supervisor.parts.state.folder.socket_path(API_SOCKET)
         tcp = listen_tcp(self._port, "the supervisor's API", "`api_port` under [machine]")
         self._apis = [Api(self._supervisor, self._down, one) for one in (token, None)]
         await self._edge(self._apis[0].asgi()).start(tcp)
         self._inside = self._edge(self._apis[1].asgi())
         self._outside = self._edge(refuse)
         self._listen()
-        self._supervisor.announce(url(tcp), self._path, renew=self._listen)
+        self._supervisor.parts.publisher.announce(url(tcp), self._path, renew=self._listen)
 
     def _listen(self) -> None:
         """At a new socket, instead of one that somebody may have removed. Raises OSError."""
@@ -71,7 +71,7 @@ class ApiServer:
                 connection, _ = listener.accept()
             except OSError:
                 return  # nobody waits any more, or the machine is out of descriptors
-            (self._outside if self._supervisor.refuses(connection) else self._inside).take(connection)
+            (self._outside if self._supervisor.parts.guard.refuses(connection) else self._inside).take(connection)
 
     async def close(self) -> None:
         """Answer what is asked, then close. Event streams end. May be called again."""

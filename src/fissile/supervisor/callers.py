@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from math import inf
 
@@ -70,3 +70,9 @@ class Callers:
         if time.monotonic() - self._written_at >= WRITE_SECONDS_MIN:
             with suppress(JournalError):  # on a full disk it waits for the next time
                 await self.write(journal)
+
+    async def run(self, journal: Callable[[], Journal], methods: Callable[[], Iterable[str]]) -> None:
+        """Look again and again, for as long as the supervisor lives."""
+        while True:
+            await self.look(journal(), methods())
+            await asyncio.sleep(LOOK_SECONDS)

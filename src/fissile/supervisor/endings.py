@@ -29,12 +29,12 @@ class UnderWay(msgspec.Struct, frozen=True, eq=False):
 
 
 class Endings:
-    """Of one application. zygotes: those that live. say: for the log."""
+    """Of one application. zygotes: those that live. log: tells people."""
 
-    def __init__(self, state: SupervisorState, zygotes: Callable[[], set[int]], say: Callable[[str], None]) -> None:
+    def __init__(self, state: SupervisorState, zygotes: Callable[[], set[int]], log: Callable[[str], None]) -> None:
         self._state = state
         self._zygotes = zygotes
-        self._say = say
+        self._log = log
         self._under_way: dict[int, UnderWay] = {}
 
     def begin(
@@ -73,9 +73,9 @@ class Endings:
             self._under_way.pop(serial, None)
         if ending.found:
             many = "processes that it had" if ending.found > 1 else "process that it had"
-            self._say(f"{name}: {ending.found} {many} started ended with it")
+            self._log(f"{name}: {ending.found} {many} started ended with it")
         for one in survivors(left):
-            self._say(f"{name}: {one}, which it had started, cannot be ended")
+            self._log(f"{name}: {one}, which it had started, cannot be ended")
 
     def hurry(self, serial: int) -> None:
         """What a replica left has no more time."""
@@ -114,6 +114,13 @@ class Endings:
         self._lament(ending.left)
         return ending.found
 
+    async def end_left(self) -> int:
+        """End what was left by replicas that are no more, whoever supervised them; how many there were."""
+        state = self._state
+        alive = {replica.serial for found in state.observed.sets.values() for replica in found.replicas.values()}
+        strays = {mark.serial for pid in state.app.strays if (mark := mark_of(pid)) is not None}
+        return await self.end_dead(alive | state.processes.migrating | strays)
+
     def _dead(self, pid: int, serials: Container[int]) -> bool:
         mark = mark_of(pid)
         return mark is not None and mark.serial > 0 and mark.serial not in serials
@@ -129,7 +136,7 @@ class Endings:
 
     def _lament(self, left: list[int]) -> None:
         for one in survivors(left):
-            self._say(f"{one} cannot be ended")
+            self._log(f"{one} cannot be ended")
 
     async def close(self) -> None:
         """End at once what is still being ended."""

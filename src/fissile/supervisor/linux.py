@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from fissile.machine.port_owners import listens
 from fissile.orchestrator.reasons import Reason
@@ -11,22 +11,15 @@ from fissile.orchestrator.routing import DrainOrder, Told
 from fissile.runtime.control import Drain
 from fissile.runtime.stacks import STACKS_SIGNAL
 from fissile.supervisor.endings import Endings
+from fissile.supervisor.events import EventRecorder
 from fissile.supervisor.ownership import Ownership
 from fissile.supervisor.processes import Process
 from fissile.supervisor.routes import rendered
 from fissile.supervisor.state import SupervisorState
 
 
-class Note(Protocol):
-    """Records what was done."""
-
-    def __call__(self, what: str, service: str, reason: Reason | str, **data: Any) -> None:
-        """In the journal."""
-        ...
-
-
 class LinuxExecutor:
-    """Of one application.
+    """The machine that replicas of one application run on.
 
     begin: makes a replica's process, in its own time, and says how it ended where there is none.
     """
@@ -38,15 +31,13 @@ class LinuxExecutor:
         ownership: Ownership,
         *,
         begin: Callable[[Replica, Reason], None],
-        note: Note,
-        say: Callable[[str], None],
+        events: EventRecorder,
     ) -> None:
         self._state = state
         self._endings = endings
         self._ownership = ownership
         self._begin = begin
-        self._note = note
-        self._say = say
+        self._events = events
 
     def _process(self, replica: Replica) -> Process | None:
         return self._state.processes.by_serial.get(replica.serial)
@@ -95,7 +86,7 @@ class LinuxExecutor:
         what = "ReplicaHung" if fault and replica.state is READY else "ReplicaKilled"
         stacks = self._state.folder.read_stacks(replica.key) if fault else ""
         self._noted(what, replica, reason, stacks=stacks)
-        self._say(f"{replica.service}.{replica.slot}: killed: {reason}")
+        self._events.log(f"{replica.service}.{replica.slot}: killed: {reason}")
         process = self._process(replica)
         if process is not None:
             process.child.signal(signal.SIGKILL)
@@ -127,4 +118,4 @@ class LinuxExecutor:
         return self._state.limits.enforcement.usage(replica.key, replica.pid).memory_bytes
 
     def _noted(self, what: str, replica: Replica, reason: Reason, **data: Any) -> None:
-        self._note(what, replica.service, reason, slot=replica.slot, pid=replica.pid or None, **data)
+        self._events.record(what, replica.service, reason, slot=replica.slot, pid=replica.pid or None, **data)

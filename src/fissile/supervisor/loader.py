@@ -12,12 +12,16 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from fissile.errors import ConfigError
 from fissile.machine.environment import Environment, taken
 from fissile.machine.programs import check_programs
 from fissile.machine.zygote.client import Found, ZygoteClient
 from fissile.machine.zygote.protocol import Load, Settled
 from fissile.orchestrator.restart_rules import zygotes_in_use
+from fissile.releases.store import ReleaseStore
+from fissile.settings.load import load
 from fissile.settings.schema import Settings
 from fissile.supervisor.loaded_release import LoadedRelease
 from fissile.supervisor.state import SupervisorState
@@ -31,12 +35,13 @@ Pipes = Callable[[str], tuple[int, int]]
 
 
 class ReleaseLoader:
-    """Loads releases. keep: whether zygotes outlive a supervisor that dies."""
+    """Loads releases, from the folder or from the store of those that are kept. log: tells people."""
 
-    def __init__(self, state: SupervisorState, pipes: Pipes, *, keep: bool) -> None:
+    def __init__(self, state: SupervisorState, pipes: Pipes, store: ReleaseStore, log: Callable[[str], None]) -> None:
         self._state = state
         self._pipes = pipes
-        self.keep = keep
+        self._store = store
+        self._log = log
         self._loading: set[ZygoteClient] = set()
         self._retired: list[ZygoteClient] = []
         self.environment = taken()
@@ -53,7 +58,7 @@ class ReleaseLoader:
             self.doing = before
 
     def _zygote(self, load: Load, path: str) -> ZygoteClient:
-        return ZygoteClient(load, self._pipes, path if self.keep else None, self._state.folder.mark())
+        return ZygoteClient(load, self._pipes, path if self._state.detached else None, self._state.folder.mark())
 
     async def load(
         self,
@@ -77,7 +82,7 @@ class ReleaseLoader:
         load = Load(
             settings,
             topology,
-            self.keep,
+            self._state.detached,
             source=source,
             zygote=name,
             environment=environment or self.environment,
@@ -99,6 +104,21 @@ class ReleaseLoader:
             raise
         return LoadedRelease(loaded, settings, zygote, limits)
 
+    def reread(self, settings: Settings) -> Settings:
+        """The settings as their file has them now."""
+        found = load(Path(settings.root) / settings.file, settings.profile or None) if settings.file else settings
+        return msgspec.structs.replace(found, named=str(self._state.named))
+
+    async def load_kept(self, name: str) -> LoadedRelease:
+        """A release that is wanted, though its zygote is gone. Raises ConfigError."""
+        kept = self._store.find(name)
+        settings = self.reread(self._store.settings(kept))
+        await asyncio.to_thread(self._store.copies.relink, settings)
+        found = await self.load(settings, kept.release.topology, {}, settled=Settled(kept.release, kept.installed))
+        if found.zygote.application.changed_packages:
+            self._log(f"warning: {found.zygote.application.changed_packages}")
+        return found
+
     def take(self, loaded: LoadedRelease) -> None:
         """A release that was loaded is one that is needed."""
         self._state.releases.by_name[loaded.release.name] = loaded
@@ -112,8 +132,8 @@ class ReleaseLoader:
     async def adopt(self) -> list[tuple[ZygoteClient, Found]]:
         """The zygotes that outlived a dead supervisor. Raises OtherFissile, and leaves all of them alone."""
         adopted: list[tuple[ZygoteClient, Found]] = []
-        paths = self._state.folder.zygotes() if self.keep else []
-        zygotes = [self._zygote(Load(self._state.releases.settings, "", self.keep), path) for path in paths]
+        paths = self._state.folder.zygotes() if self._state.detached else []
+        zygotes = [self._zygote(Load(self._state.releases.settings, "", self._state.detached), path) for path in paths]
         # At once: one that hangs, as in an import, takes its time to be given up.
         told = await asyncio.gather(*(zygote.adopt() for zygote in zygotes), return_exceptions=True)
         for refused in told:
@@ -178,6 +198,10 @@ class ReleaseLoader:
     def all(self) -> list[ZygoteClient]:
         """Of all zygotes that live, or may."""
         return [*self._state.releases.zygotes.values(), *self._retired, *self._loading]
+
+    def pids(self) -> set[int]:
+        """The processes of all zygotes, whose ends are waited for where they were begun."""
+        return {pid for zygote in self.all() for pid in zygote.own()}
 
     def look(self) -> list[tuple[str, str]]:
         """See whether every zygote answers; what has happened to them, as `ZygoteClient.look` says it."""

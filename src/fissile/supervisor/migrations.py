@@ -7,14 +7,14 @@ so that what is done is not done again.
 import asyncio
 import signal
 import traceback
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
-from typing import Protocol
+from typing import Any
 
 import msgspec
 
 from fissile.errors import FissileError, advises
-from fissile.journal.journal import Journal, JournalError
+from fissile.journal.journal import JournalError
 from fissile.machine.zygote.client import ProcessHandle
 from fissile.names import ServiceName
 from fissile.orchestrator.migration_rules import label as label_of
@@ -22,6 +22,7 @@ from fissile.orchestrator.migration_rules import pending
 from fissile.orchestrator.reasons import CannotStart, InternalError, MigrationEnded, MigrationTooSlow, Reason, Said
 from fissile.runtime.control import ReplicaSpec
 from fissile.supervisor.control_server import ReplicaSession
+from fissile.supervisor.events import EventRecorder
 from fissile.supervisor.loaded_release import LoadedRelease
 
 MIGRATION_SECONDS_MAX = 3600.0
@@ -31,30 +32,18 @@ REMEMBERED_MAX = 2000
 MIGRATED = "migrated"
 
 
-class Launch(Protocol):
-    """What is needed of the supervisor."""
-
-    @property
-    def journal(self) -> Journal:
-        """Of the application."""
-        ...
-
-    def say(self, text: str) -> None:
-        """In the log."""
-        ...
-
-    async def launch_migration(
-        self, loaded: LoadedRelease, service: ServiceName, names: tuple[str, ...]
-    ) -> tuple[ProcessHandle, ReplicaSession]:
-        """A process that runs migrations. Raises ForkError or OSError."""
-        ...
+# Makes a process that runs migrations. Raises ForkError or OSError.
+Launch = Callable[
+    [LoadedRelease, ServiceName, tuple[str, ...]], Coroutine[Any, Any, tuple[ProcessHandle, ReplicaSession]]
+]
 
 
 class Migrations:
-    """Of one application. The journal keeps which are done."""
+    """Runs the migrations of one application. The journal keeps which are done."""
 
-    def __init__(self, office: Launch) -> None:
-        self._office = office
+    def __init__(self, events: EventRecorder, launch: Launch) -> None:
+        self._events = events
+        self._launch = launch
         self._turn = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._strangers: list[tuple[ReplicaSpec, ProcessHandle, ReplicaSession]] = []
@@ -93,7 +82,7 @@ class Migrations:
             return Said(str(error))
         except Exception as error:
             # Whoever waits for this service would wait for ever.
-            self._office.say(f"internal error:\n{traceback.format_exc()}")
+            self._events.log(f"internal error:\n{traceback.format_exc()}")
             return InternalError(type(error).__name__, str(error))
 
     async def end(self, release: str) -> None:
@@ -117,8 +106,8 @@ class Migrations:
     async def _run(
         self, loaded: LoadedRelease, service: ServiceName, names: tuple[str, ...], label: str
     ) -> Reason | None:
-        self._office.say(f"{service}: migrating {', '.join(names)}")
-        launching = asyncio.ensure_future(self._office.launch_migration(loaded, service, names))
+        self._events.log(f"{service}: migrating {', '.join(names)}")
+        launching = asyncio.ensure_future(self._launch(loaded, service, names))
         try:
             child, session = await asyncio.shield(launching)
         except asyncio.CancelledError:
@@ -144,7 +133,7 @@ class Migrations:
 
     def done(self) -> list[str]:
         """The labels of those that have been run. Raises JournalError."""
-        kept = self._office.journal.kept(MIGRATED)
+        kept = self._events.journal.kept(MIGRATED)
         return msgspec.msgpack.decode(kept, type=list[str]) if kept is not None else []
 
     async def _remember(self, label: str) -> None:
@@ -153,7 +142,7 @@ class Migrations:
             done = self.done()
             if label not in done:
                 kept = msgspec.msgpack.encode([*done, label][-REMEMBERED_MAX:])
-                await asyncio.to_thread(self._office.journal.keep, MIGRATED, kept)
+                await asyncio.to_thread(self._events.journal.keep, MIGRATED, kept)
 
 
 def _trouble(service: str, session: ReplicaSession, status: int | None) -> Reason:

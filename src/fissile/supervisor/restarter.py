@@ -1,4 +1,4 @@
-"""Restarter that a person asks for: of the same code, with all that is read at import read anew.
+"""Restarts that a person asks for: of the same code, with all that is read at import read anew.
 
 A fresh zygote imports the release from its copy, so nothing that was not deployed becomes live. It is there before
 anything is touched: if it cannot be made, as with a mistake in a file of settings, what runs goes on. Other services of
@@ -6,33 +6,29 @@ the release go on with the zygote that they were made by, for their replicas wou
 """
 
 import asyncio
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 import msgspec
 
-from fissile.errors import ConfigError, FissileError, StartError
+from fissile.errors import ConfigError, StartError
 from fissile.machine.environment import Environment
 from fissile.machine.zygote.client import ZygoteClient
-from fissile.names import ServiceName, SetName
-from fissile.orchestrator.restart_rules import Read, asleep, behind, imported_anew
-from fissile.releases.installed import installed, is_uvs, path_now, working_folder
-from fissile.releases.packages import Installed, Missing, differences, from_here, gone, listed, way_back
+from fissile.names import ServiceName, SetName, service_of
+from fissile.orchestrator.acts import Change, RestartService
+from fissile.orchestrator.restart_rules import Read, asleep, behind, how_it_ended, imported_anew, next_revision
+from fissile.supervisor.changes import Changes
 from fissile.supervisor.listeners import Listeners
 from fissile.supervisor.loaded_release import LoadedRelease
 from fissile.supervisor.loader import ReleaseLoader
+from fissile.supervisor.packages import check, explained, installed_now
 from fissile.supervisor.state import SupervisorState
 from fissile.supervisor.status import RestartOrder
+from fissile.supervisor.step_signal import StepSignal
 
 
 class StartFailed(StartError):
     """A replica did not become ready: most often its application's fault; the message has its own words."""
-
-
-class PackagesChanged(FissileError):
-    """A release cannot run as it was, because its packages are not installed any more. Nothing was touched."""
 
 
 class Restarted(msgspec.Struct, frozen=True):
@@ -53,14 +49,6 @@ class Restarted(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-class Office(Protocol):
-    """What is needed of the supervisor."""
-
-    async def restart_set(self, name: SetName, who: str, why: str, zygote: str = "") -> int:
-        """Replace a replica set's replicas; how many. Raises StartFailed or ChangeRefused."""
-        ...
-
-
 class Restarter:
     """Of one application. preparing: held while a release is imported that is to be deployed."""
 
@@ -69,13 +57,15 @@ class Restarter:
         state: SupervisorState,
         loader: ReleaseLoader,
         listeners: Listeners,
-        office: Office,
+        changes: Changes,
+        signal: StepSignal,
         preparing: asyncio.Lock,
     ) -> None:
         self._state = state
         self._loader = loader
         self._listeners = listeners
-        self._office = office
+        self._changes = changes
+        self._signal = signal
         self._preparing = preparing
         self._turn = asyncio.Lock()
         # By order of arrival; the lock is fair, so whoever is first has the turn.
@@ -116,6 +106,24 @@ class Restarter:
                 await self._settle(before)
             return self._told(done, left, fresh)
 
+    async def restart_set(self, name: SetName, who: str, why: str, zygote: str = "") -> int:
+        """Replace a replica set's replicas; how many. zygote: by which the new ones are made. Raises StartFailed."""
+        state, end = self._state, None
+        revision = next_revision(state.desired, state.observed, name)
+        await self._changes.change(Change(who, RestartService(name, revision, zygote), why))
+        while end is None:
+            await self._signal.next_step()
+            end = how_it_ended(state.desired, state.observed, name, revision)
+        if end.trouble is not None:
+            trouble = str(end.trouble)
+            raise StartFailed(
+                trouble,
+                remedy="mend that, and restart again; the old replica serves on",
+                service=service_of(name),
+                last_lines=state.output.of_set(name, trouble),
+            )
+        return end.replicas
+
     @asynccontextmanager
     async def _in_turn(self, services: list[ServiceName], who: str) -> AsyncGenerator[None]:
         order = object()
@@ -140,7 +148,7 @@ class Restarter:
         for name in self._state.desired.sets_of(service):
             found = fresh.get(self._state.desired.sets[name].release)
             try:
-                count += await self._office.restart_set(name, who, why, found[1].name if found is not None else "")
+                count += await self.restart_set(name, who, why, found[1].name if found is not None else "")
             except StartFailed as error:
                 told = f"{service}: {error.message}" if before else error.message
                 more = f"; {', '.join(before)} had been restarted before it" if before else ""
@@ -177,7 +185,7 @@ class Restarter:
         environment is wanted all the same.
         """
         state = self._state
-        if not self._loader.keep:
+        if not self._state.detached:
             if environment is not None:
                 raise ConfigError(
                     "what runs in the foreground has the environment that it was started with",
@@ -242,7 +250,7 @@ class Restarter:
             for one in done
             for name in state.desired.sets_of(one)
         ]
-        shown = given[0] if given and self._loader.keep else ""
+        shown = given[0] if given and self._state.detached else ""
         warnings = tuple(
             dict.fromkeys(one for _, zygote in fresh.values() for one in zygote.application.loaded.warnings)
         )
@@ -251,45 +259,3 @@ class Restarter:
 
 def _read(zygote: ZygoteClient) -> Read:
     return Read(zygote.application.load.files, zygote.application.environment.block)
-
-
-def check(release: str, missing: tuple[Missing, ...], before: Installed, consent: str) -> None:
-    """Raises PackagesChanged where a release could not run with what it was made with."""
-    lost = gone(missing)
-    if not lost:
-        return
-    raise PackagesChanged(
-        f"packages are not as they were when release {release} was made: {listed(lost)}",
-        remedy=f"{remedy_of(lost, before)}; or say --accept-packages: {consent}",
-    )
-
-
-async def installed_now(state: SupervisorState, loader: ReleaseLoader) -> Installed:
-    """What is installed, as far as it is seen from here."""
-    path = await asyncio.to_thread(path_now, loader.environment.general())
-    return await asyncio.to_thread(installed, str(state.root), working_folder(), path=path)
-
-
-def lost(before: Installed, now: Installed) -> tuple[Missing, ...]:
-    """What is not installed as it was when a release was made."""
-    return gone(one for one in differences(before, now) if not one.name.startswith("/"))
-
-
-def explained(error: ConfigError, before: Installed, now: Installed) -> ConfigError:
-    """Why a release cannot be imported any more, with what is missing since it was made."""
-    missing = lost(before, now)
-    if not missing:
-        return error
-    return ConfigError(f"{error.message}; since it ran: {listed(missing)}", remedy=remedy_of(missing, before))
-
-
-def remedy_of(lost: tuple[Missing, ...], before: Installed) -> str:
-    """How what a release was made with can be had again."""
-    # Where it is missing: the environment that it was made in may be another one, and gone.
-    command = way_back(lost, before, f"{sys.prefix}/bin/python", uv=is_uvs(sys.prefix))
-    files = [one.name for one in lost if one.name.startswith("/")]
-    ways = [f"`{command}` brings them back"] if command else []
-    ways += [f"install {one} as it was" for one in from_here(lost, before)]
-    ways += [f"bring {', '.join(files)} back as it was"] if files else []
-    ways += ["install that Python again"] if any(one.name == "Python" for one in lost) else []
-    return "; ".join(ways)

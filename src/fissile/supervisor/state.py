@@ -7,6 +7,7 @@ replaces its build.
 import time
 from pathlib import Path
 
+from fissile.names import SetName
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.replica import Observed, Replica
 from fissile.orchestrator.state import ApplicationState
@@ -28,10 +29,12 @@ class SupervisorState:
     """One application as its supervisor knows it.
 
     root: the application's folder, which a deploy may move; named: the path that it was named by, where that is a link.
-    app: what decisions rest on. serving: whether replicas are supervised: from the first step until the end begins.
+    app: what decisions rest on. detached: whether replicas outlive a supervisor that dies; code runs from a copy then.
+    resumed: whether what ran last goes on, and not the code in the folder. serving: whether replicas are supervised,
+    which is so from the first step until the end begins.
     """
 
-    def __init__(self, settings: Settings, topology: str, folder: StateFolder) -> None:
+    def __init__(self, settings: Settings, topology: str, folder: StateFolder, *, detached: bool = False) -> None:
         loaded: dict[str, LoadedRelease] = {}
         self.root = Path(settings.root)
         self.named = Path(settings.named or settings.root)
@@ -46,6 +49,8 @@ class SupervisorState:
         self.secrets = Secrets.new()
         self.differences = Differences()
         self.callers = Callers()
+        self.detached = detached
+        self.resumed = False
         self.serving = False
 
     def __repr__(self) -> str:
@@ -64,6 +69,11 @@ class SupervisorState:
     def code_folders(self) -> set[str]:
         """The folders of code that somebody needs: loaded releases, and processes that were started from them."""
         return self.releases.folders() | self.processes.folders()
+
+    def keep_output(self, name: SetName, slot: int, serial: int) -> tuple[str, ...]:
+        """A process has ended that was starting: what it printed is told with why."""
+        code = self.releases.zygote_of(name).application.root if name in self.desired.sets else ""
+        return self.output.keep(serial, name, slot, code, self.root)
 
     def replica(self, serial: int) -> Replica | None:
         """A replica by its serial, if it is not gone."""

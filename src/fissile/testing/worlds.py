@@ -264,7 +264,7 @@ class ProcessWorld(World):
         service = self._project.topology.service_of(name)
         channel = Channel(
             service,
-            self.supervisor.addresses(service),
+            self.supervisor.operations.addresses(service),
             caller_service=OPERATOR,
             token=self.supervisor.operator_token,
             callers=(OPERATOR,),
@@ -285,11 +285,11 @@ class ProcessWorld(World):
     @asynccontextmanager
     async def down(self, name: str) -> AsyncGenerator[None]:
         service = self._project.topology.service_of(name)
-        await self.supervisor.hold(service)
+        await self.supervisor.operations.hold(service)
         try:
             yield
         finally:
-            await self.supervisor.release(service)
+            await self.supervisor.operations.release(service)
 
 
 def _client(transport: httpx.AsyncBaseTransport, base: str, options: dict[str, Any]) -> httpx.AsyncClient:

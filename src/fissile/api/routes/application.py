@@ -37,7 +37,7 @@ class ApplicationRoutes:
     async def down(self, request: Request) -> Response:
         """Record who stops the application, and begin to stop it."""
         given = await order(request, DownOrder)
-        await self._supervisor.lay_down(who=given.who, why=given.why)
+        await self._supervisor.parts.shutdown.mark_stopped(who=given.who, why=given.why)
         # The answer goes first: ending closes the connection that it takes.
         asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._down)
         return answer({})

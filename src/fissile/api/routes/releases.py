@@ -41,13 +41,13 @@ class ReleaseRoutes:
         """Answer the running release, or a kept one, as it is stored."""
         name = request.query_params.get("name", "")
         if name:
-            return answer((await asyncio.to_thread(self._supervisor.rollouts.find, name)).release)
-        return answer(self._supervisor.current_release)
+            return answer((await asyncio.to_thread(self._supervisor.store.find, name)).release)
+        return answer(self._supervisor.operations.current_release())
 
     async def releases(self, request: Request) -> Response:
         """List the kept releases."""
-        live = set(self._supervisor.live_releases())
-        lost = await self._supervisor.rollouts.lost()
+        live = set(self._supervisor.operations.live_releases())
+        lost = await self._supervisor.deployer.lost()
         found = [
             ReleaseInfo(
                 name=kept.name,
@@ -58,21 +58,21 @@ class ReleaseRoutes:
                 deployed=kept.deployed,
                 lost=lost.get(kept.name, ()),
             )
-            for kept in await asyncio.to_thread(self._supervisor.rollouts.kept)
+            for kept in await asyncio.to_thread(self._supervisor.store.summaries)
         ]
         return answer(found)
 
     async def callers(self, request: Request) -> Response:
         """Answer who calls from outside."""
-        return answer(translated(self._supervisor.callers(), dict[str, Called]))
+        return answer(translated(self._supervisor.operations.callers(), dict[str, Called]))
 
     async def deploy(self, request: Request) -> Response:
         """Begin a rollout of the code in the folder."""
         given = translated(await order(request, DeployOrder), deploy_rules.DeployOrder)
-        return answer(translated(await self._supervisor.rollouts.deploy(given), Deploy))
+        return answer(translated(await self._supervisor.deployer.deploy(given), Deploy))
 
     async def rollback(self, request: Request) -> Response:
         """Begin a rollout of an earlier release; or abort the one under way, with nothing to answer."""
         given = translated(await order(request, RollbackOrder), deploy_rules.DeployOrder)
-        begun = await self._supervisor.rollouts.rollback(given)
+        begun = await self._supervisor.deployer.rollback(given)
         return answer(translated(begun, Deploy) if begun is not None else {})

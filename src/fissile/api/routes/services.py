@@ -38,7 +38,7 @@ class ServiceRoutes:
     async def _restart(self, request: Request, service: str) -> Response:
         given = await order(request, RestartOrder)
         environment = sent(given.environment, "restart --update-env")
-        done = await self._supervisor.restart(
+        done = await self._supervisor.operations.restart(
             service, who=given.who, why=given.why, environment=environment, packages=given.packages
         )
         return answer(translated(done, Restarted))
@@ -49,10 +49,10 @@ class ServiceRoutes:
         service = request.path_params["service"]
         low, high = given.min, given.max
         if given.auto:
-            low, high = self._supervisor.bounds(service)
+            low, high = self._supervisor.operations.bounds(service)
         elif given.replicas is not None:
             low = high = given.replicas
         if low is None or high is None:
             raise ValueError("give replicas, or min and max, or auto")
-        await self._supervisor.scale(service, low, high, who=given.who, why=given.why)
-        return answer(Done(self._supervisor.wanted(service)))
+        await self._supervisor.operations.scale(service, low, high, who=given.who, why=given.why)
+        return answer(Done(self._supervisor.operations.wanted(service)))

@@ -13,7 +13,7 @@ import msgspec
 from fissile.errors import ConfigError, StartError
 from fissile.journal.journal import Journal, JournalError
 from fissile.journal.rows import Entry
-from fissile.orchestrator.acts import EndRollout
+from fissile.orchestrator.acts import ACTOR, EndRollout
 from fissile.orchestrator.desired import Desired
 from fissile.orchestrator.resume import check_resumed, interrupted, release_to_resume
 from fissile.orchestrator.rollout import ended
@@ -23,18 +23,19 @@ from fissile.releases.store import ReleaseStore
 # Under which name the journal keeps why the next start does not go on with what ran last.
 DOWN = "down"
 FIRST_START, STOPPED = b"until all are ready", b"down"
+# Which port was asked for of the page that people open, and which it had.
+PORT = "port"
 
 
-class Beginning:
-    """Of one application. say: for the log; who: in the journal."""
+class PreviousRun:
+    """What the journal and the store have of the run before this one. log: tells people."""
 
-    def __init__(self, journal: Journal, store: ReleaseStore, say: Callable[[str], None], who: str) -> None:
+    def __init__(self, journal: Journal, store: ReleaseStore, log: Callable[[str], None]) -> None:
         self._journal = journal
         self._store = store
-        self._say = say
-        self._who = who
+        self._log = log
 
-    async def before(self, *, fresh: bool = False) -> Desired:
+    async def desired(self, *, fresh: bool = False) -> Desired:
         """What was desired when it ran last. A rollout that was under way then is over, and the history says so.
 
         fresh: it need not be known. Raises StartError where it cannot be read.
@@ -54,13 +55,13 @@ class Beginning:
         if end is None or rollout is None:
             return found
         data = {"number": end.number, "done": end.done}
-        entry = Entry("change", self._who, EndRollout.__name__, "", "all processes ended before it was over", data)
+        entry = Entry("change", ACTOR, EndRollout.__name__, "", "all processes ended before it was over", data)
         await asyncio.to_thread(self._journal.change, entry)
         if end.done:
             await asyncio.to_thread(self._store.mark_served, rollout.later.name)
         return ended(found)
 
-    def last(self, before: Desired, topology: str, *, any_topology: bool) -> ReleaseRecord | None:
+    def release(self, before: Desired, topology: str, *, any_topology: bool) -> ReleaseRecord | None:
         """The release to go on with; None: begin with the code in the folder.
 
         topology: that is asked for, "" if none; any_topology: another is no mistake. Raises StartError.
@@ -73,11 +74,19 @@ class Beginning:
         except UnreadableRelease as error:
             raise StartError(error.message, remedy=f"{error.remedy}: `fissile up --fresh`") from None
         except ConfigError as error:
-            self._say(f"the code in the folder is started instead of what ran last: {error}")
+            self._log(f"the code in the folder is started instead of what ran last: {error}")
             return None
         ran = found.release
         check_resumed(ran.application, ran.topology, topology, any_topology=any_topology)
         return found
+
+    def port(self) -> tuple[int | None, int]:
+        """Which port was asked for of the page that people open, and which it had (0: not known)."""
+        kept = self._journal.kept(PORT)
+        with suppress(msgspec.DecodeError):  # another Fissile wrote it
+            if kept is not None:
+                return msgspec.msgpack.decode(kept, type=tuple[int | None, int])
+        return None, 0
 
     def unfinished(self) -> bool:
         """Whether what runs is a first start, whose supervisor died before all were ready. Raises JournalError."""

@@ -1,8 +1,8 @@
-"""What visitors of a service are told that somebody has scaled to zero.
+"""Answers visitors of a service that somebody has scaled to zero.
 
-Its doors stay open, so that nobody else gets their ports. While nobody accepts there, the supervisor does, and says at
-once in HTTP what a request would have waited for in vain. Whoever comes is a stranger: little of what he sends is read,
-and not for long.
+Its listeners stay open, so that nobody else gets their ports. While no replica accepts there, the supervisor does, and
+says at once in HTTP what a request would have waited for in vain. Visitors are strangers: little of what they send is
+read, and not for long.
 """
 
 import asyncio
@@ -11,7 +11,9 @@ from contextlib import suppress
 
 import msgspec
 
+from fissile.rpc.absence import back
 from fissile.rpc.listening import BACKLOG
+from fissile.supervisor.state import SupervisorState
 
 HEAD_BYTES_MAX = 8192
 HEAD_SECONDS_MAX = 2.0
@@ -29,8 +31,23 @@ class Notice(msgspec.Struct, frozen=True, eq=False):
     remedy: str
 
 
-class ShutDoors:
-    """Answers at listening sockets for those who are away."""
+def notices(state: SupervisorState) -> dict[int, Notice]:
+    """What to say at the listeners of services that are scaled to zero, by descriptor.
+
+    A service is among them once no replica of it accepts any more: two who accept at one socket take turns.
+    """
+    found: dict[int, Notice] = {}
+    asleep = state.app.router().asleep()
+    for service in state.sets.live().values() if asleep else ():
+        why = asleep.get(service.name)
+        if why is not None:
+            for sock in (*((service.gateway,) if service.gateway is not None else ()), *service.public.values()):
+                found[sock.fileno()] = Notice(sock, f"{service.name} {why}", back(service.name))
+    return found
+
+
+class UnavailableResponder:
+    """Answers at listening sockets in place of replicas that are not there."""
 
     def __init__(self) -> None:
         self._answering: dict[int, asyncio.Task[None]] = {}
