@@ -27,7 +27,7 @@ from fissile.releases.manifest import Manifest
 from fissile.releases.records import ReleaseRecord
 from fissile.runtime import control
 from fissile.runtime.control import WireDifference
-from fissile.supervisor import beginning
+from fissile.supervisor import previous_run
 from fissile.supervisor.endpoints import Endpoints
 from fissile.supervisor.service import Secrets
 from fissile.wire import frames
@@ -48,7 +48,7 @@ PARTS: dict[str, tuple[Any, ...]] = {
     "JOURNAL": (rows.SCHEMA, rows.Entry),
     "DESIRED": (Desired,),
     "SECRETS": (Secrets,),
-    "DOWN": (beginning.FIRST_START, beginning.STOPPED),
+    "DOWN": (previous_run.FIRST_START, previous_run.STOPPED),
     "MIGRATED": (list[str],),
     "PORT": (tuple[int | None, int],),
     "DIFFERENCES": (dict[str, list[WireDifference]],),
