@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fissile.cli.client import Client
+from fissile.api.client import Client
 from fissile.machine.leftover_processes import left_anywhere
 from fissile.machine.procfs import application_of, born, everyone
 
@@ -279,8 +279,9 @@ class Driven:
             self.wait(lambda pid=pid: not _lives(pid), f"{pid} has ended")
 
     def _supervision(self) -> tuple[int, int]:
-        found = Client(self.folder).get("/status")["supervisor"]
-        return found["pid"], found["zygote"]
+        found = Client(self.folder).status().supervisor
+        assert found.zygote is not None
+        return found.pid, found.zygote
 
     def _wait_for_others(self, before: dict[str, list[int]], lost: str) -> None:
         def is_back() -> bool:
@@ -439,14 +440,14 @@ class Driven:
 
     def live(self) -> str:
         """The release that serves, by `releases` and by `status`."""
-        (live,) = [one["name"] for one in Client(self.folder).get("/releases") if one["state"] == "live"]
-        assert Client(self.folder).get("/status")["release"] == live
+        (live,) = [one.name for one in Client(self.folder).releases() if one.state == "live"]
+        assert Client(self.folder).status().release == live
         return str(live)
 
     def pids(self) -> dict[str, list[int]]:
         """The processes of each service that are ready."""
-        services = Client(self.folder).get("/status")["services"]
-        return {one["name"]: sorted(r["pid"] for r in one["replicas"] if r["state"] == "ready") for one in services}
+        services = Client(self.folder).status().services
+        return {one.name: sorted(r.pid for r in one.replicas if r.state == "ready") for one in services}
 
     def ready(self) -> list[int]:
         """Those of the service that the application is about."""

@@ -13,7 +13,7 @@ from fissile.journal import journal
 from fissile.orchestrator import deploy_rules
 from fissile.releases import callers, release
 from fissile.runtime import control
-from fissile.supervisor import restarts, rollouts, status
+from fissile.supervisor import deployer, outcomes, restarter, status
 
 # What the supervisor has, and what the API shows of it.
 TWINS: tuple[tuple[type[Any], type[Any]], ...] = (
@@ -24,9 +24,9 @@ TWINS: tuple[tuple[type[Any], type[Any]], ...] = (
     (release.ContractBreak, schema.ContractBreak),
     (release.ServiceChange, schema.ServiceChange),
     (release.Difference, schema.Difference),
-    (rollouts.Deploy, schema.Deploy),
-    (rollouts.Outcome, schema.Outcome),
-    (restarts.Restarted, schema.Restarted),
+    (deployer.Deploy, schema.Deploy),
+    (outcomes.Outcome, schema.Outcome),
+    (restarter.Restarted, schema.Restarted),
     (control.WireDifference, schema.WireDifference),
     (status.ReplicaStatus, schema.ReplicaStatus),
     (status.Scale, schema.Scale),
@@ -65,7 +65,7 @@ def test_a_value_is_translated_with_all_that_it_holds():
             ),
         ),
     )
-    shown = translated(rollouts.Deploy(7, "later", "earlier", "microservices", difference), schema.Deploy)
+    shown = translated(deployer.Deploy(7, "later", "earlier", "microservices", difference), schema.Deploy)
     assert isinstance(shown.difference.breaks[0].found, schema.Break)
     assert shown.difference.refused == shown.difference.breaks
     assert msgspec.json.encode(shown.difference) == msgspec.json.encode(difference)

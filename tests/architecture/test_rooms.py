@@ -114,11 +114,11 @@ def test_a_command_that_only_looks_starts_at_once(words: tuple[str, ...], tmp_pa
         "import sys\nfrom fissile.cli import main\n"
         f"sys.argv = ['fissile', *{words!r}]\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        "import fissile.cli.client, fissile.cli.table\n"
+        "import fissile.api.client, fissile.cli.table\n"
         "print('\\nloaded', *sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
     loaded = done.stdout.rpartition("loaded")[2].split()
-    assert "fissile.cli.client" in loaded
+    assert "fissile.api.client" in loaded
     slow = [name for name in SLOW if name in loaded]
     assert not slow, f"`fissile {' '.join(words)}` loads {', '.join(slow)}"

@@ -10,10 +10,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from commands import WAIT_SECONDS_MAX, fissile
 from supervised import left_in, lives
 
-from fissile.cli.client import Client
+from fissile.api.client import Client
 
 # What outlives an application: what happened, what it said, and its releases with their code.
 LEFT = {"journal.db", "logs", "code", "releases", ".gitignore"}
@@ -36,7 +37,7 @@ class Up:
 
     def status(self) -> dict[str, Any]:
         """As `fissile status --json` prints it, without a process for each look."""
-        found = Client(self.folder).get("/status")
+        found = msgspec.to_builtins(Client(self.folder).status())
         self.seen |= {found["supervisor"]["pid"], found["supervisor"]["zygote"]}
         self.seen |= {replica["pid"] for service in found["services"] for replica in service["replicas"]}
         return found

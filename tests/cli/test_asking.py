@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from fissile.api.http import Answer, Broken, ask
 from fissile.cli.arguments import guess
-from fissile.cli.http import Answer, Broken, ask
 from fissile.cli.naming import service_named
 from fissile.errors import ConfigError
 
@@ -65,7 +65,7 @@ def test_a_component_stands_for_its_service(given: str, service: str):
         ("catalog", SERVICES, "did you mean Catalog?"),
         ("nothing", SERVICES, "there are: back, pages, Odd"),
         ("Stock", {"a": ("Stock",), "b": ("Stock",)}, "in several services: a, b"),
-        ("a", {}, "there is no service yet"),
+        ("a", {}, "there are no services yet"),
     ],
 )
 def test_a_name_that_nobody_has(given: str, services: dict[str, tuple[str, ...]], words: str):

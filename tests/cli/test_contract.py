@@ -18,7 +18,7 @@ def test_a_change_that_would_break_a_caller_is_told_with_the_compatible_way(fold
     with background(folder) as app:
         app.up()
         same = fissile("contract", "diff", "--path", folder)
-        assert (same.returncode, same.stdout) == (0, "every caller that runs can live with this code\n")
+        assert (same.returncode, same.stdout) == (0, "every running caller works with this code\n")
         edit(folder, "async def slow(self, seconds: float)", "async def slow(self, seconds: float, loops: int = 1)")
         assert fissile("contract", "diff", "--path", folder).returncode == 0
         edit(folder, "seconds: float, loops: int = 1)", "seconds: float, loops: int)")

@@ -19,8 +19,8 @@ from commands import WAIT_SECONDS_MAX, fissile
 from supervised import lives
 
 import fissile as package
+from fissile.api.discovery import read_endpoints
 from fissile.formats import DESIRED, PROCESSES
-from fissile.supervisor.endpoints import read_endpoints
 
 Other = Callable[..., "subprocess.CompletedProcess[str]"]
 UP = ("up", "--port", "0", "--topology", "microservices", "-C")

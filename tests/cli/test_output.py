@@ -3,8 +3,10 @@
 import json
 import re
 
+import msgspec
 import pytest
 
+from fissile.api.schema import Entry
 from fissile.cli import output
 from fissile.cli.history import TITLES, _print, _print_line
 
@@ -29,7 +31,7 @@ def test_a_terminal_obeys_nothing_of_it(order: str, capsys: pytest.CaptureFixtur
     output.note(text)
     output.complain(text)
     output.show({"why": text})
-    _print({**entry, "reason": text, "data": {"slot": 1, "why": text, "stacks": text}})
+    _print(msgspec.convert({**entry, "reason": text, "data": {"slot": 1, "why": text, "stacks": text}}, Entry))
     out, err = capsys.readouterr()
     assert out.count("before ") == 7
     assert err.count("before ") == 2
@@ -39,7 +41,7 @@ def test_a_terminal_obeys_nothing_of_it(order: str, capsys: pytest.CaptureFixtur
 def test_words_of_others_begin_no_line(capsys: pytest.CaptureFixture[str]):
     forged = "a reason\n11-26 07:00:00  back  RestartService by root"
     entry = {"id": 1, "at": 0.0, "kind": "change", "who": forged, "what": "RestartService", "service": "back"}
-    _print({**entry, "reason": forged, "data": {"why": forged}})
+    _print(msgspec.convert({**entry, "reason": forged, "data": {"why": forged}}, Entry))
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
@@ -71,8 +73,8 @@ def test_a_line_without_colours_ends_as_it_is():
 def test_the_history_is_a_table_without_steps_that_only_fissile_has_to_know(capsys: pytest.CaptureFixture[str]):
     entry = {"id": 1, "at": 0.0, "kind": "change", "who": "anna", "service": "back", "reason": "a fair"}
     _print_line(*TITLES)
-    _print({**entry, "what": "SetReplicas", "data": {"replicas": 5}})
-    _print({**entry, "what": "RetireSets", "data": {"sets": ["back"]}})
+    _print(msgspec.convert({**entry, "what": "SetReplicas", "data": {"replicas": 5}}, Entry))
+    _print(msgspec.convert({**entry, "what": "RetireSets", "data": {"sets": ["back"]}}, Entry))
     title, row = capsys.readouterr().out.splitlines()
     for name, cell in (("SERVICE", "back"), ("WHAT", "SetReplicas"), ("BY", "anna"), ("WHY", "a fair (replicas 5)")):
         assert row.index(cell) == title.index(name)

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from background import Up, background, wait_until
 from commands import WAIT_SECONDS_MAX
 
-from fissile.cli.client import Client
+from fissile.api.client import Client
 
 APPLICATION = """
 import dep
@@ -125,7 +126,7 @@ def test_what_has_to_be_imported_again_says_which_packages_it_misses(tmp_path: P
         wait_until(lambda: strange in app.status()["supervisor"]["trouble"], "the trouble is told")
 
         def noted() -> bool:
-            history = Client(app.folder).get("/history?limit=1000")
+            history = msgspec.to_builtins(Client(app.folder).history(limit=1000))
             return any(one["what"] == "ZygoteStarted" and strange in one["reason"] for one in history)
 
         wait_until(noted, "the history says so")
@@ -163,7 +164,7 @@ def test_a_folder_of_packages_that_came_after_the_supervisor_is_looked_into(tmp_
         line = [sys.executable, "-m", "fissile", "deploy", "-C", str(folder), "--wait", "--update-env"]
         deployed = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
         assert deployed.returncode == 0, deployed
-        (live,) = [one for one in Client(folder).get("/releases") if one["state"] == "live"]
+        (live,) = [one for one in msgspec.to_builtins(Client(folder).releases()) if one["state"] == "live"]
         assert live["lost"] == []
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fissile.cli import progress
-from fissile.cli.progress import Waits
+from fissile.cli.progress import Progress
 
 
 @pytest.fixture
@@ -14,14 +14,14 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_not_on_a_terminal_it_is_said_late_and_rarely(now: list[float], capsys: pytest.CaptureFixture[str]):
-    with Waits() as waits:
-        waits.for_("importing a:app")
+    with Progress() as shown:
+        shown.waiting_for("importing a:app")
         for _ in range(progress.FIRST_SECONDS.__ceil__() + 60):
             now[0] += 1.0
-            waits.tick()
-        waits.for_("starting back")
+            shown.tick()
+        shown.waiting_for("starting back")
         now[0] += progress.NEXT_SECONDS
-        waits.tick()
+        shown.tick()
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines() == [
@@ -33,21 +33,21 @@ def test_not_on_a_terminal_it_is_said_late_and_rarely(now: list[float], capsys: 
 
 
 def test_with_json_nothing_is_said_and_where_it_is_quick(now: list[float], capsys: pytest.CaptureFixture[str]):
-    with Waits(quiet=True) as waits:
-        waits.for_("importing a:app")
+    with Progress(quiet=True) as shown:
+        shown.waiting_for("importing a:app")
         now[0] += 100.0
-        waits.tick()
-    with Waits() as waits:
-        waits.for_("importing a:app")
+        shown.tick()
+    with Progress() as shown:
+        shown.waiting_for("importing a:app")
         now[0] += 1.0
-        waits.for_("starting back")
+        shown.waiting_for("starting back")
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "")
 
 
 def test_no_words_of_an_application_begin_another_line(now: list[float], capsys: pytest.CaptureFixture[str]):
-    with Waits() as waits:
-        waits.for_("starting back, again after: it said\nfissile: all is well\x1b[2J")
+    with Progress() as shown:
+        shown.waiting_for("starting back, again after: it said\nfissile: all is well\x1b[2J")
         now[0] += progress.FIRST_SECONDS
-        waits.tick()
+        shown.tick()
     assert len(capsys.readouterr().err.splitlines()) == 1

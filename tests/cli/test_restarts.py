@@ -15,7 +15,7 @@ import pytest
 from background import Up, background, wait_until
 from commands import WAIT_SECONDS_MAX, fissile
 
-from fissile.cli.client import Client
+from fissile.api.client import Client
 from fissile.cli.progress import replacing
 
 APPLICATION = """
@@ -125,7 +125,7 @@ def test_what_is_read_at_import_is_read_anew_by_the_same_code(tmp_path: Path):
         code.write_text(code.read_text().replace('"first"', '"never deployed"'))
         done = app.restart("front")
         assert done.returncode == 0, done
-        assert done.stdout.startswith("front: 1 replica replaced; read anew: .env; environment of `up` at ")
+        assert done.stdout.startswith("front: 1 replica replaced; read again: .env; environment of `up` at ")
         assert "back: as they were" in done.stdout
         assert app.saw("front") == ["new - first"]
         app.crash("front")
@@ -199,9 +199,9 @@ def test_a_restart_that_waits_behind_one_that_hangs_says_so(tmp_path: Path):
         shown = fissile("status", "-C", app.folder).stdout
         assert re.search(r"^restart of front by \w+ is under way$", shown, re.MULTILINE), shown
         assert re.search(r"^restart of back by \w+ waits for the one before it$", shown, re.MULTILINE), shown
-        told = replacing(app.status(), "back")
+        told = replacing(Client(app.folder).status(), "back")
         assert re.fullmatch(r"waiting for the restart of front by \w+ to end", told), told
-        assert "restart of" not in replacing(app.status(), "front")
+        assert "restart of" not in replacing(Client(app.folder).status(), "front")
         assert app.pids("back") == before
         (app.seen_folder / "go on").touch()
         assert (first.result().returncode, second.result().returncode) == (0, 0)
@@ -244,7 +244,7 @@ def test_the_environment_of_the_shell_comes_on_demand_and_stays(tmp_path: Path):
         for file in app.folder.rglob("*"):
             if file.is_file():
                 assert b"rotated-secret" not in file.read_bytes(), file
-        shown = [app.status(), Client(app.folder).get("/history?limit=1000")]
+        shown = [app.status(), Client(app.folder).history(limit=1000)]
         assert "rotated-secret" not in repr(shown)
 
 
@@ -282,7 +282,7 @@ def test_a_deploy_by_force_starts_all_anew_and_can_be_rolled_back(tmp_path: Path
         assert app.saw("back") == ["new sent first"] * 2
         assert app.saw("tool") == ["- sent -"]
         told = command("deploy", str(app.folder), "--wait")
-        assert f"release {second} serves already: nothing to do" in told.stdout
+        assert f"release {second} already serves: nothing to do" in told.stdout
         assert ".env and the environment do not" in told.stderr
         assert command("rollback", "--path", str(app.folder), "--wait").returncode == 0
         assert app.status()["release"] == first

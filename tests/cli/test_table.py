@@ -2,8 +2,10 @@
 
 import re
 
+import msgspec
 import pytest
 
+from fissile.api.schema import SupervisorStatus
 from fissile.cli import output
 from fissile.cli.status import as_text
 from fissile.cli.table import Cell, Column, duration, table, wrapped
@@ -78,10 +80,12 @@ def test_where_colours_are_shown(
 
 
 def test_words_of_others_begin_no_line_of_the_status():
-    replica = {"slot": 0, "state": "ready", "pid": 7, "build": "b", "in_flight": 0.0, "lag_seconds": 0.0}
-    replica |= {"memory_bytes": None, "stuck": "", "listener": "x\nforged", "age_seconds": 200.0}
+    replica = {"slot": 0, "state": "ready", "pid": 7, "build": "b", "in_flight": 0.0, "lag_seconds": 0.0, "serial": 1}
+    replica |= {"revision": 1, "memory_bytes": None, "stuck": "", "listener": "x\nforged", "age_seconds": 200.0}
     service = {
         "name": "back",
+        "topology": "monolith",
+        "components": (),
         "scale": {"wanted": 1, "min": 1, "max": 1, "zero_by": ""},
         "limits": {"concurrency": 64, "enforced_by": ""},
         "isolation": "none",
@@ -96,11 +100,11 @@ def test_words_of_others_begin_no_line_of_the_status():
         "topology": "monolith",
         "release": "r",
         "preparing": "importing back\nforged",
-        "supervisor": {"pid": 1, "trouble": ""},
+        "supervisor": {"pid": 1, "zygote": None, "trouble": ""},
         "journal": "",
         "rollout": None,
         "services": [service],
     }
-    shown = as_text(found)
+    shown = as_text(msgspec.convert(found, SupervisorStatus))
     assert not any(line.startswith("forged") for line in shown.splitlines())
     assert "back.0   ready  3 min    7  b" in shown

@@ -11,14 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from background import LEFT, background, text_at, wait_until
 from commands import fissile
 from supervised import left_in, lives
 
+from fissile.api.client import Client, Refused
+from fissile.api.discovery import NotServed, read_endpoints
 from fissile.cli import down
-from fissile.cli.client import Client, Refused
-from fissile.supervisor.endpoints import NotServed, read_endpoints
 
 SLOW_TO_END = """
 import os, signal, socket, sys, time
@@ -74,7 +75,7 @@ def test_whoever_comes_while_it_stops_is_told_so_and_afterwards_that_nothing_run
     wait = down._wait
     with background(tmp_path), ThreadPoolExecutor() as pool:
         assert fissile("up", tmp_path).returncode == 0
-        (slow,) = Client(tmp_path).get("/status")["services"]
+        (slow,) = msgspec.to_builtins(Client(tmp_path).status())["services"]
         assert slow["limits"]["concurrency"] is None, "nobody counts its calls"
         assert {slow["replicas"][0][name] for name in ("lag_seconds", "in_flight")} == {None}
         early = Client(tmp_path)
@@ -85,7 +86,7 @@ def test_whoever_comes_while_it_stops_is_told_so_and_afterwards_that_nothing_run
             assert done.returncode == 2, done
             assert " is stopping (pid " in done.stderr, done
         with pytest.raises(NotServed, match="is stopping"):
-            early.get("/status")
+            early.status()
 
         def waited(*given: Any) -> None:
             (tmp_path / "enough").touch()
@@ -95,7 +96,7 @@ def test_whoever_comes_while_it_stops_is_told_so_and_afterwards_that_nothing_run
         down.down(tmp_path, why="a second one waits with the first")
         assert first.result().returncode == 0, first.result()
         with pytest.raises(NotServed, match="nothing runs in"):
-            early.get("/status")
+            early.status()
 
 
 def test_whoever_asks_a_supervisor_that_has_just_died_is_told_so(folder: Path):
@@ -104,7 +105,7 @@ def test_whoever_asks_a_supervisor_that_has_just_died_is_told_so(folder: Path):
         early = Client(folder)
         app.kill(app.supervisor())
         with pytest.raises(NotServed, match="died; its services go on without it"):
-            early.get("/status")
+            early.status()
 
 
 def test_the_next_up_adopts_what_a_killed_supervisor_left(folder: Path):
@@ -197,9 +198,9 @@ def test_a_supervisor_that_hangs_is_said_to_and_the_way_on_works(folder: Path, m
         page = app.up()["services"]["pages"]["public"]["Pages"]
         supervisor = app.supervisor()
         os.kill(supervisor, signal.SIGSTOP)
-        monkeypatch.setattr("fissile.cli.client.LOOK_SECONDS_MAX", 0.5)
+        monkeypatch.setattr("fissile.api.client.LOOK_SECONDS_MAX", 0.5)
         with pytest.raises(Refused, match=f"pid {supervisor}. has not answered for 0.5 s") as told:
-            Client(folder).get("/status")
+            Client(folder).status()
         assert told.value.remedy.startswith(f"`kill -9 {supervisor}` ends it alone")
         app.kill(supervisor)
         app.up()

@@ -14,8 +14,8 @@ import pytest
 
 from fissile.machine import spools
 from fissile.machine.log_lines import COARSE, EXACT, parse
-from fissile.machine.logfiles import OUTPUT, LogFiles, collect
-from fissile.machine.spools import FILE_BYTES_MAX, PLACES, Collector, LogFile, make
+from fissile.machine.logfiles import LogFiles, collect
+from fissile.machine.spools import FILE_BYTES_MAX, OUTPUT, PLACES, Collector, LogFile, make
 
 WAIT_SECONDS_MAX = 10.0
 

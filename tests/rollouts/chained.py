@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from background import Up, background
 from commands import fissile
 
-from fissile.cli.client import Client
+from fissile.api.client import Client
 
 SAMPLE = Path(__file__).parent / "sample"
 TRAFFIC = Path(__file__).parents[2] / "benchmarks" / "traffic.py"
@@ -59,7 +60,7 @@ class Chain(Up):
 
     def history(self) -> list[dict[str, Any]]:
         """All that has happened."""
-        found: list[dict[str, Any]] = Client(self.folder).get("/history?limit=10000")
+        found: list[dict[str, Any]] = msgspec.to_builtins(Client(self.folder).history(limit=10_000))
         return found
 
     def all_pids(self) -> dict[str, list[int]]:

@@ -13,12 +13,12 @@ from background import wait_until
 from chained import Chain, chain, traffic
 from commands import fissile
 
-from fissile.cli.client import Client
+from fissile.api.client import Client
+from fissile.api.discovery import read_endpoints
 from fissile.journal.journal import Journal
 from fissile.journal.sums import SUM_BYTES
 from fissile.releases.callers import DAY, Called
 from fissile.supervisor.callers import CALLERS
-from fissile.supervisor.endpoints import read_endpoints
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def rename(app: Chain) -> None:
 
 
 def calls(app: Chain) -> dict[str, Called]:
-    return msgspec.convert(Client(app.folder).get("/callers"), dict[str, Called])
+    return Client(app.folder).callers()
 
 
 def remembered(app: Chain, alter: Callable[[Called], Called]) -> None:

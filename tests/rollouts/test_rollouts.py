@@ -140,7 +140,7 @@ def test_a_good_canary_goes_on_by_itself(app: Chain):
 @pytest.mark.parametrize(
     ("component", "values", "words"),
     [
-        ("back", {"FAILING_SHARE": 0.3}, "taken back"),
+        ("back", {"FAILING_SHARE": 0.3}, "rolled back"),
         ("back", {"PAUSE_SECONDS": 0.2}, "took longer"),
         ("front", {"VERSION": "crash"}, "Traceback"),
     ],
@@ -157,7 +157,7 @@ def test_a_bad_release_takes_itself_back(app: Chain, component: str, values: dic
     with traffic(app, rate=200) as seen:
         said = app.deploy("--canary", "10%", "--watch", "60s", code=1)
         time.sleep(0.3)
-    assert "was taken back: " in said
+    assert "was rolled back: " in said
     assert words in said
     assert app.all_pids() == before
     assert len(seen.failures) < seen.count * 0.1

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fissile.api.discovery import read_endpoints
 from fissile.errors import ConfigError
 from fissile.machine.sockets import listen_public, listen_tcp, listen_unix, remove_unix, restore, url
 from fissile.rpc.paths import PATH_BYTES_MAX, addressed
-from fissile.supervisor.endpoints import Endpoints, ServiceEndpoints, read_endpoints
+from fissile.supervisor.endpoints import Endpoints, ServiceEndpoints
 from fissile.supervisor.state_folder import StateFolder
 
 ENDPOINTS = Endpoints(os.getpid(), "a", "pair", "t", {"s": ServiceEndpoints("http://x", {}, ("C",), (1,))})

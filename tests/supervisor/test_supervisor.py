@@ -12,11 +12,11 @@ import httpx
 import pytest
 from supervised import Output, descendants, left_in, lives, running, shown, until
 
+from fissile.api.discovery import read_endpoints
 from fissile.errors import ConfigError, FissileError, StartError
 from fissile.journal.journal import JournalError
 from fissile.orchestrator.replica import Replica
 from fissile.settings.load import load
-from fissile.supervisor.endpoints import read_endpoints
 from fissile.supervisor.launcher import Launcher
 from fissile.supervisor.restarter import StartFailed
 from fissile.supervisor.supervisor import Supervisor

@@ -3,9 +3,10 @@
 import asyncio
 from pathlib import Path
 
-import msgspec
 from supervised import Running, running, until
 
+from fissile.api.operation import translated
+from fissile.api.schema import SupervisorStatus
 from fissile.cli.status import as_text
 from fissile.orchestrator.deploy_rules import DeployOrder
 from fissile.runtime.control import WireDifference
@@ -20,6 +21,10 @@ def the_service(app: Running) -> ServiceStatus:
     return one
 
 
+def shown(app: Running) -> str:
+    return as_text(translated(app.supervisor.status(), SupervisorStatus))
+
+
 async def plan(app: Running, topology: str) -> tuple[str, ...]:
     return (await app.supervisor.deployer.deploy(DeployOrder(topology=topology, plan=True))).warnings
 
@@ -27,14 +32,16 @@ async def plan(app: Running, topology: str) -> tuple[str, ...]:
 async def test_what_would_be_different_is_told_once_and_warned_of_before_a_split(folder: Path):
     async with running(folder, "monolith") as app:
         assert the_service(app).wire_differences == ()
-        assert "across a wire" not in as_text(msgspec.to_builtins(app.supervisor.status()))
+        assert "across a wire" not in shown(app)
         for _ in range(3):
             assert await app.call("Pages.total_of_back") == 6
         (found,) = await until(lambda: the_service(app).wire_differences, "a report")
         assert found.method == "Back.total"
         assert "numbers" in found.what
         assert "list" in found.what
-        assert "1 thing would be different across a wire" in as_text(msgspec.to_builtins(app.supervisor.status()))
+        assert "1 thing would be different across a wire" in as_text(
+            translated(app.supervisor.status(), SupervisorStatus)
+        )
         assert f"Back.total: {found.what}" in await plan(app, "microservices")
         assert f"Back.total: {found.what}" in await plan(app, "pair")
         assert await plan(app, "monolith") == ()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fissile import Application, DeclarationError, component
-from fissile.daemon import open_project
+from fissile.daemon.inspection import open_project
 from fissile.errors import CallError, RemoteError
 from fissile.rpc.deadline import environment
 from fissile.rpc.http.client import HttpChannel, http_reference

@@ -1,4 +1,4 @@
-"""SHELL. The command line: one file per command; each parses, asks `daemon` or a supervisor, prints.
+"""SHELL. The command line: one file per command; each parses, asks `api.client` or `daemon`, and prints.
 
 May touch the terminal. A command's module is imported when the command is called, and imports what it needs
 when it runs, so that the command line starts fast. An error of the user's is one message with the next step, no
@@ -61,7 +61,7 @@ def main() -> None:
         code = call(sys.argv[1:])
         sys.stdout.flush()
     except FissileError as error:
-        from fissile.cli.client import Refused
+        from fissile.api.client import Refused
 
         complain(str(error))
         code = EXIT_FAILED if isinstance(error, (CallError, Refused)) else EXIT_MISTAKE

@@ -5,7 +5,9 @@ application uses. A command is a function; its module's `arguments` declares wha
 """
 
 import argparse
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,6 +15,9 @@ from typing import Any, NoReturn
 from fissile.errors import ConfigError
 
 HELP_COLUMN = 28
+# Where there is no terminal.
+COLUMNS = 80
+MARGIN_COLUMNS = 2
 PORT_MAX = 65535
 _INVALID = re.compile(r"argument (?P<what>[^:]+): (?P<why>.*)", re.DOTALL)
 _CHOICE = re.compile(r"invalid choice: (?P<given>.+) \(choose from (?P<known>.*)\)", re.DOTALL)
@@ -90,11 +95,26 @@ def guess(given: str, known: Sequence[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
+def columns() -> int:
+    """The width of the terminal, as shutil.get_terminal_size finds it."""
+    try:
+        wanted = int(os.environ.get("COLUMNS", ""))
+    except ValueError:
+        wanted = 0
+    if wanted > 0:
+        return wanted
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns or COLUMNS
+    except (OSError, ValueError):
+        return COLUMNS
+
+
 class _Format(argparse.HelpFormatter):
     """Paragraphs as wide as the terminal, those with an indented line as they are; one column for explanations."""
 
     def __init__(self, prog: str, **settings: Any) -> None:
-        super().__init__(prog, max_help_position=HELP_COLUMN, **settings)
+        # As argparse does it, which would import shutil for each command, with all that unpacks archives.
+        super().__init__(prog, max_help_position=HELP_COLUMN, width=columns() - MARGIN_COLUMNS, **settings)
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
         super().add_usage(usage, actions, groups, prefix or "Usage: ")

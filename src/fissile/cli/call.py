@@ -8,7 +8,7 @@ from fissile.cli.arguments import Parser, in_folder
 if TYPE_CHECKING:
     from http.client import HTTPResponse
 
-    from fissile.supervisor.endpoints import Endpoints, ServiceEndpoints
+    from fissile.api.discovery import Endpoints, ServiceEndpoints
 
 
 USAGE = "COMPONENT.METHOD [ARGUMENTS] [OPTIONS]"
@@ -30,8 +30,8 @@ def call(method: str, given: str, folder: Path, json: bool) -> int:
     Example:
       fissile call Pricing.quote '{"product": 7}'
     """
+    from fissile.api.discovery import read_endpoints
     from fissile.errors import ConfigError
-    from fissile.supervisor.endpoints import read_endpoints
 
     component, _, name = method.partition(".")
     if not component or not name:

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from fissile.cli.arguments import Parser, guess
+from fissile.cli.arguments import Parser, columns, guess
 from fissile.errors import ConfigError, FissileError
 from fissile.version import VERSION
 
@@ -131,20 +131,19 @@ def named(words: Sequence[str]) -> tuple[str, Sequence[str]]:
 
 def overview() -> str:
     """The help of all, as wide as the terminal."""
-    import shutil
     import textwrap
 
-    columns = shutil.get_terminal_size().columns
+    terminal = columns()
 
     def row(first: str, second: str, wide: int) -> str:
         begin = f"  {first:<{wide}}  "
-        room = max(columns, len(begin) + ROOM_COLUMNS_MIN)
+        room = max(terminal, len(begin) + ROOM_COLUMNS_MIN)
         return textwrap.fill(
             second, room, initial_indent=begin, subsequent_indent=" " * len(begin), break_on_hyphens=False
         )
 
     width = max(len(name) for group in GROUPS.values() for name in group)
-    lines = [USAGE, "", textwrap.fill(ABOUT, columns)]
+    lines = [USAGE, "", textwrap.fill(ABOUT, terminal)]
     for title, group in GROUPS.items():
         lines += ["", f"{title}:"]
         lines += [row(name, _summary(name), width) for name in group]

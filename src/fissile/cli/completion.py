@@ -63,8 +63,8 @@ def candidates(words: Sequence[str]) -> list[str]:
 
 def _services(folder: Path) -> list[str]:
     """Services that run, and their components."""
+    from fissile.api.discovery import read_endpoints
     from fissile.errors import ConfigError
-    from fissile.supervisor.endpoints import read_endpoints
 
     try:
         services = read_endpoints(folder).services

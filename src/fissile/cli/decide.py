@@ -1,4 +1,4 @@
-"""`fissile promote` and `fissile abort`: a person decides what becomes of a release that is watched."""
+"""`fissile promote` and `fissile abort`: a person decides about a rollout."""
 
 from pathlib import Path
 
@@ -15,25 +15,30 @@ def arguments(parser: Parser) -> None:
         nargs="?",
         metavar="NUMBER",
         type=whole(0, NUMBER_MAX),
-        help="of the rollout that is meant  [default: the one under way]",
+        help="number of the rollout  [default: the one under way]",
     )
     in_folder(parser)
     why(parser)
 
 
 def promote(number: int | None, folder: Path, why: str) -> None:
-    """Give all requests to the new release, which is good."""
-    _decide("promote", number, folder, why)
+    """Give every request to the new release."""
+    _decide(number, folder, why, promoted=True)
 
 
 def abort(number: int | None, folder: Path, why: str) -> None:
-    """Give a rollout up: all requests go back to the release before it."""
-    _decide("abort", number, folder, why)
+    """Abort the rollout: every request goes back to the old release."""
+    _decide(number, folder, why, promoted=False)
 
 
-def _decide(what: str, number: int | None, folder: Path, why: str) -> None:
-    from fissile.cli.client import Client
+def _decide(number: int | None, folder: Path, why: str, *, promoted: bool) -> None:
+    from fissile.api.client import Client
+    from fissile.api.schema import DecideOrder
     from fissile.cli.output import say, user
 
-    Client(folder).post(f"/{what}", {"rollout": number, "who": user(), "why": why})
-    say("promoted" if what == "promote" else "it is taken back")
+    client, order = Client(folder), DecideOrder(rollout=number, who=user(), why=why)
+    if promoted:
+        client.promote(order)
+    else:
+        client.abort(order)
+    say("promoted" if promoted else "rolling back")

@@ -1,9 +1,15 @@
-"""`fissile deploy`: the code in the folder replaces what runs, service by service, and no request is lost."""
+"""`fissile deploy`: the code in the folder replaces what runs, service by service, without losing a request."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fissile.cli.arguments import Parser, for_programs, in_folder, topology, why
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fissile.api.client import Client
+    from fissile.api.schema import Deploy, Difference, Outcome
 
 USAGE = "[OPTIONS]"
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -12,30 +18,31 @@ SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 def arguments(parser: Parser) -> None:
     """What the command takes."""
     in_folder(parser, place=True)
-    topology(parser, "move to another one than runs: monolith, microservices, or a name from fissile.toml")
+    topology(parser, "change the topology: monolith, microservices, or a name from fissile.toml")
     trial(parser)
-    parser.option("--sticky", default="", metavar="HOW", help="keep a client in a release: cookie, or a header's name")
-    parser.flag("--plan", help="print what would start anew, and why; touch nothing")
-    parser.flag("--accept-breaks", help="deploy though it breaks the contract with callers")
-    parser.flag("--force", help="start all services anew, though nothing may have changed")
-    parser.flag("--update-env", help="give what starts anew the environment of this shell, from now on")
-    parser.option("--expect", default="", metavar="RELEASE", help="refuse if another release than this one runs")
+    parser.option(
+        "--sticky", default="", metavar="HOW", help="keep a client in one release: cookie, or a header's name"
+    )
+    parser.flag("--plan", help="print which services would be replaced, and why; change nothing")
+    parser.flag("--accept-breaks", help="deploy despite breaking contract changes")
+    parser.flag("--force", help="replace all services, even unchanged ones")
+    parser.flag("--update-env", help="give new replicas the environment of this shell, from now on")
+    parser.option("--expect", default="", metavar="RELEASE", help="refuse if another release runs")
     why(parser)
     for_programs(parser)
 
 
 def trial(parser: Parser) -> None:
-    """How a release is tried: of a deploy and a rollback."""
-    parser.option("--canary", metavar="SHARE", help="share of the requests that try it first, as 5%%")
+    """How a deploy or a rollback tries a release."""
+    parser.option("--canary", metavar="SHARE", help="send this share of requests to the new release first, such as 5%%")
     parser.option(
         "--watch",
         metavar="TIME",
-        help="how long to compare it with the old release, as 60s or 5m  [default: 60s with --canary]",
+        help="how long to compare it with the old release, such as 60s or 5m  [default: 60s with --canary]",
     )
     parser.flag(
         "--wait",
-        help="wait until the old release has ended; exit code 1 if the new one is taken back, 3 if a person has to "
-        "decide",
+        help="wait until the old release has ended; exit with 1 if the new one is rolled back, 3 if it is undecided",
     )
 
 
@@ -54,71 +61,73 @@ def deploy(
     why: str,
     json: bool,
 ) -> int:
-    """Move all requests to the code in the folder; no request is lost.
+    """Deploy the code in the folder, without losing a request.
 
-    Services whose build stays the same are not touched.
+    Services whose build has not changed keep running.
 
-    Exit codes: 0 done or under way; 1 refused, failed or taken back; 2 a mistake in the command or in fissile.toml;
-    3 with --wait: inconclusive, so `fissile promote` or `fissile abort` decides.
+    Exit codes: 0 done or under way; 1 refused, failed or rolled back; 2 a mistake in the command or in fissile.toml;
+    3 with --wait: undecided; decide with `fissile promote` or `fissile abort`.
     """
-    from fissile.cli.client import Client
+    from fissile.api.client import Client, environment_here
+    from fissile.api.schema import DeployOrder
     from fissile.cli.output import show, user
     from fissile.cli.progress import preparing
-    from fissile.cli.restart import environment_here
 
-    order = {
-        "topology": topology,
-        "canary": share_of(canary),
-        "watch_seconds": seconds_of(watch),
-        "sticky": sticky,
-        "breaks": accept_breaks,
-        "expect": expect,
-        "plan": plan,
-        "force": force,
-        "environment": environment_here() if update_env else "",
-        "who": user(),
-        "why": why,
-    }
+    order = DeployOrder(
+        topology=topology,
+        canary=share_of(canary),
+        watch_seconds=seconds_of(watch),
+        sticky=sticky,
+        breaks=accept_breaks,
+        expect=expect,
+        plan=plan,
+        force=force,
+        environment=environment_here() if update_env else "",
+        who=user(),
+        why=why,
+    )
     client = Client(folder)
     with preparing(client, quiet=json):
-        found = client.post("/deploy", order)
+        found = client.deploy(order)
     if plan:
         show(found) if json else _print_plan(found)
         return 0
     return begin(client, found, wait=wait, json=json)
 
 
-def begin(client: Any, found: dict[str, Any], *, wait: bool, json: bool) -> int:
+def begin(client: "Client", found: "Deploy", *, wait: bool, json: bool) -> int:
     """Show what a deploy or rollback does, and how it ends; the exit code."""
+    import msgspec
+
     from fissile.cli.output import note, say, show
     from fissile.cli.progress import conclude, exit_code, follow, goes_on
 
-    number, later, earlier = found["rollout"], found["release"], found["earlier"]
+    number, later, earlier = found.rollout, found.release, found.earlier
     if number is None:
         if json:
             show(found)
             return 0
-        say(f"release {later} serves already: nothing to do")
-        for line in (*found["warnings"], *_what_counts(found["stale"])):
+        say(f"release {later} already serves: nothing to do")
+        for line in (*found.warnings, *_what_counts(found.stale)):
             note(line)
         return 0
-    told = f"rollout {number} goes on: `fissile status` shows it, `fissile abort` or `fissile rollback` takes it back"
+    told = f"rollout {number} goes on: `fissile status` shows it, `fissile abort` or `fissile rollback` rolls it back"
     if json:
         with goes_on(told):
-            outcome = client.get(f"/rollouts/{number}")
-            while wait and not (outcome["over"] or outcome["undecided"]):
+            outcome = client.outcome(number)
+            while wait and not (outcome.over or outcome.undecided):
                 outcome = _later(client, number)
-        show({**found, "outcome": outcome})
+        show({**msgspec.to_builtins(found), "outcome": msgspec.to_builtins(outcome)})
         return exit_code(outcome, waited=wait)
-    say(f"rollout {number}: release {earlier} → {later}, {_summary(found['difference'])}")
-    for warning in found["warnings"]:
+    say(f"rollout {number}: release {earlier} → {later}, {_summary(found.difference)}")
+    for warning in found.warnings:
         note(warning)
     with goes_on(told):
         outcome = follow(client, number, to_the_end=wait)
     return conclude(outcome, earlier=earlier, later=later, waited=wait)
 
 
-def _what_counts(stale: list[str]) -> list[str]:
+def _what_counts(stale: "Sequence[str]") -> list[str]:
     """Why a file that somebody has altered may be no reason to start anything."""
     anew = "`fissile restart` or `fissile deploy --force`"
     if stale:
@@ -132,54 +141,53 @@ def _what_counts(stale: list[str]) -> list[str]:
     ]
 
 
-def _later(client: Any, number: int) -> Any:
+def _later(client: "Client", number: int) -> "Outcome":
     import time
 
     from fissile.cli.progress import POLL_SECONDS
 
     time.sleep(POLL_SECONDS)
-    return client.get(f"/rollouts/{number}")
+    return client.outcome(number)
 
 
-def _summary(difference: dict[str, Any]) -> str:
-    anew = [change["service"] for change in difference["changes"] if change["what"] != "gone"]
-    gone = [change["service"] for change in difference["changes"] if change["what"] == "gone"]
+def _summary(difference: "Difference") -> str:
+    anew = [change.service for change in difference.changes if change.what != "gone"]
+    gone = [change.service for change in difference.changes if change.what == "gone"]
     parts = [f"starts {', '.join(anew)}"] if anew else []
     parts += [f"ends {', '.join(gone)}"] if gone else []
-    if difference["unchanged"]:
-        parts.append(f"leaves {', '.join(difference['unchanged'])}")
+    if difference.unchanged:
+        parts.append(f"leaves {', '.join(difference.unchanged)}")
     return "; ".join(parts)
 
 
 REASONS_SHOWN = 5
+CHANGES = {"new": "is new", "changed": "starts anew", "gone": "ends"}
 
 
-def _print_plan(found: dict[str, Any]) -> None:
+def _print_plan(found: "Deploy") -> None:
     from fissile.cli.contract import as_lines
     from fissile.cli.output import note, say
 
-    difference = found["difference"]
-    say(f"release {found['earlier']} → {found['release']}, as {found['topology']}")
-    width = max((len(change["service"]) for change in difference["changes"]), default=0)
-    for change in difference["changes"]:
-        what = {"new": "is new", "changed": "starts anew", "gone": "ends"}[change["what"]]
-        say(f"  {change['service']:<{width}}  {what}")
-        for reason in change["reasons"][:REASONS_SHOWN]:
+    difference = found.difference
+    say(f"release {found.earlier} → {found.release}, as {found.topology}")
+    width = max((len(change.service) for change in difference.changes), default=0)
+    for change in difference.changes:
+        say(f"  {change.service:<{width}}  {CHANGES[change.what]}")
+        for reason in change.reasons[:REASONS_SHOWN]:
             say(f"  {'':<{width}}    {reason}")
-        if len(change["reasons"]) > REASONS_SHOWN:
-            say(f"  {'':<{width}}    and {len(change['reasons']) - REASONS_SHOWN} more")
-    if difference["unchanged"]:
-        say(f"  not touched: {', '.join(difference['unchanged'])}")
-    if not difference["changes"]:
+        if len(change.reasons) > REASONS_SHOWN:
+            say(f"  {'':<{width}}    and {len(change.reasons) - REASONS_SHOWN} more")
+    if difference.unchanged:
+        say(f"  not touched: {', '.join(difference.unchanged)}")
+    if not difference.changes:
         say("  nothing starts anew")
-    for line in found["code"]:
+    for line in found.code:
         say(f"  {line}")
-    for warning in found["warnings"]:
+    for warning in found.warnings:
         note(warning)
-    refused = [one for one in difference["breaks"] if one["reasons"]]
-    if refused:
+    if difference.refused:
         say("  callers that run now would break with it:")
-        for line in as_lines(refused):
+        for line in as_lines(difference.refused):
             say(f"    {line}")
 
 
@@ -192,7 +200,7 @@ def share_of(text: str | None) -> float | None:
     try:
         return float(text.removesuffix("%")) / 100.0
     except ValueError:
-        raise ConfigError(f"{text!r} is not a share of the requests", remedy="write it as 5%") from None
+        raise ConfigError(f"invalid share of requests {text!r}", remedy="write a percentage, such as 5%") from None
 
 
 def seconds_of(text: str | None) -> float | None:
@@ -205,4 +213,4 @@ def seconds_of(text: str | None) -> float | None:
     try:
         return float(number) * SECONDS[text[len(number) :] or "s"]
     except (ValueError, KeyError):
-        raise ConfigError(f"{text!r} is not a time", remedy="write it as 60s, 5m or 1h") from None
+        raise ConfigError(f"invalid duration {text!r}", remedy="write 60s, 5m or 1h") from None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from fissile.cli.arguments import Parser, in_folder, why
 
 if TYPE_CHECKING:
-    from fissile.cli.progress import Waits
-    from fissile.supervisor.state_folder import Endpoints
+    from fissile.api.discovery import Endpoints
+    from fissile.cli.progress import Progress
 
 STOP_SECONDS_MAX = 60.0
 POLL_SECONDS = 0.02
@@ -24,72 +24,91 @@ def arguments(parser: Parser) -> None:
 def down(folder: Path, why: str) -> None:
     """Stop the application that runs in the background.
 
-    Services end in order: callers before callees, each after it has finished its work.
+    Stop callers before callees, each after it has finished its work.
 
-    Nothing that they have started is left. What cannot be ended is named, with exit code 1.
+    Nothing that they started is left running. If something cannot be ended, name it and exit with 1.
     """
-    from fissile import daemon
-    from fissile.cli.client import LOOK_SECONDS_MAX, Client, Refused
+    from fissile.api.discovery import OtherEndpoints, read_endpoints
     from fissile.cli.output import say, user
-    from fissile.cli.progress import Waits, goes_on
     from fissile.errors import ConfigError
-    from fissile.supervisor.endpoints import NotServed, OtherEndpoints, read_endpoints
-
-    def clear() -> int:
-        try:
-            ended, left = daemon.clear(folder)
-        except ConfigError:
-            return 0  # somebody has started it anew, or it is not ours
-        if left:
-            raise Refused(
-                "these processes cannot be ended:\n" + "\n".join(f"  {one}" for one in left),
-                remedy="end them as their owner or as root; what waits for a device ends with the wait",
-            )
-        return ended
 
     try:
         endpoints = read_endpoints(folder)
-    except ConfigError as error:
-        if isinstance(error, OtherEndpoints):
-            if error.supervised:
-                raise
-            daemon.down(folder, who=user(), why=why)  # gently, though in no order
-            clear()
-            say(f"{error.message}; it is stopped")
-            return
-        if not clear():
+    except OtherEndpoints as error:
+        if error.supervised:
+            raise
+        _stop_orphaned(folder, why)  # gently, though in no order: what that version wrote is not understood
+        say(f"{error.message}; it is stopped")
+        return
+    except ConfigError:
+        if not _clear(folder):
             raise
         say("what was left of the application is stopped")
         return
     if not endpoints.supervisor_lives():
-        daemon.down(folder, who=user(), why=why)
-        clear()
-        say(f"{endpoints.application} is stopped")
-        return
+        _stop_orphaned(folder, why)
     # An older Fissile said so by the zygote alone.
-    if not endpoints.background and not endpoints.zygote:
+    elif not endpoints.background and not endpoints.zygote:
         raise ConfigError(
             f"{endpoints.application} runs in the foreground (pid {endpoints.pid})",
             remedy="stop it where it runs, with Ctrl-C",
         )
-    with (
-        goes_on("the application stops all the same: `fissile status` shows whether anything still runs"),
-        Waits() as waits,
-    ):
-        try:
-            Client(folder).post("/down", {"who": user(), "why": why}, seconds_max=LOOK_SECONDS_MAX)
-        except NotServed as error:
-            if error.state not in ("stopping", "stopped"):
-                raise  # else somebody has asked for it just before
-        _wait(endpoints, waits)
-    clear()
+    else:
+        _stop(folder, endpoints, user(), why)
     say(f"{endpoints.application} is stopped")
 
 
-def _wait(endpoints: "Endpoints", waits: "Waits") -> None:
-    """Until the supervisor has ended, and all with it. Raises Refused."""
-    from fissile.cli.client import Refused
-    from fissile.supervisor.endpoints import lives
+def _stop(folder: Path, endpoints: "Endpoints", who: str, why: str) -> None:
+    """Ask a supervisor to stop the application, and wait until it has. Raises Refused, ConfigError."""
+    from fissile.api.client import Client
+    from fissile.api.discovery import NotServed
+    from fissile.api.schema import DownOrder
+    from fissile.cli.progress import Progress, goes_on
+
+    with (
+        goes_on("the application stops all the same: `fissile status` shows whether anything still runs"),
+        Progress() as progress,
+    ):
+        try:
+            Client(folder).down(DownOrder(who=who, why=why))
+        except NotServed as error:
+            if error.state not in ("stopping", "stopped"):
+                raise  # otherwise somebody else has ordered it just before
+        _wait(endpoints, progress)
+    _clear(folder)
+
+
+def _stop_orphaned(folder: Path, why: str) -> None:
+    """Stop what a dead supervisor left. Raises ConfigError, Refused."""
+    from fissile.cli.output import user
+    from fissile.daemon.supervision import stop_orphaned
+
+    stop_orphaned(folder, who=user(), why=why)
+    _clear(folder)
+
+
+def _clear(folder: Path) -> int:
+    """End what nobody supervises; how many processes. Raises Refused if some cannot be ended."""
+    from fissile.api.client import Refused
+    from fissile.daemon.background import clear
+    from fissile.errors import ConfigError
+
+    try:
+        ended, left = clear(folder)
+    except ConfigError:
+        return 0  # somebody has started it again meanwhile, or it is not ours
+    if left:
+        raise Refused(
+            "these processes cannot be ended:\n" + "\n".join(f"  {one}" for one in left),
+            remedy="end them as their owner or as root; a process that waits for a device ends when the wait does",
+        )
+    return ended
+
+
+def _wait(endpoints: "Endpoints", progress: "Progress") -> None:
+    """Wait until the supervisor has ended, and everything with it. Raises Refused."""
+    from fissile.api.client import Refused
+    from fissile.api.discovery import lives
 
     limit = time.monotonic() + STOP_SECONDS_MAX
     while endpoints.supervisor_lives():
@@ -100,5 +119,5 @@ def _wait(endpoints: "Endpoints", waits: "Waits") -> None:
                 "see .fissile/logs/fissile.log",
             )
         left = [name for name, one in endpoints.services.items() if any(map(lives, one.pids))]
-        waits.for_(f"waiting for {', '.join(left)} to end" if left else "ending")
+        progress.waiting_for(f"waiting for {', '.join(left)} to end" if left else "ending")
         time.sleep(POLL_SECONDS)

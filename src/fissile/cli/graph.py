@@ -30,7 +30,8 @@ def arguments(parser: Parser) -> None:
 def graph(folder: Path, target: str, topology: str | None, format: str, profile: str | None, json: bool) -> None:
     """Show components and programs, who calls whom, and which service each is in."""
     from fissile.cli.output import note, say
-    from fissile.daemon import look_at, placed
+    from fissile.daemon.inspection import look_at
+    from fissile.daemon.project import placed
 
     running = "" if topology else _running(placed(folder, target)[0])
     settings, found, grouped = look_at(folder, target, topology=topology, profile=profile, like=running)
@@ -45,8 +46,8 @@ def graph(folder: Path, target: str, topology: str | None, format: str, profile:
 
 def _running(folder: Path) -> str:
     """The topology of what runs in a folder; "" where nothing does."""
+    from fissile.api.discovery import read_endpoints
     from fissile.errors import ConfigError
-    from fissile.supervisor.endpoints import read_endpoints
 
     try:
         return read_endpoints(folder).topology

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from fissile.cli.arguments import Parser, for_programs, in_folder, whole
 
 if TYPE_CHECKING:
-    from fissile.machine.logreader import Row
+    from fissile.daemon.logs import Row
 
 POLL_SECONDS = 0.1
 WRITE_LINES = 1_000
@@ -26,18 +26,25 @@ LINES_MAX = 10**9
 def arguments(parser: Parser) -> None:
     """What the command takes."""
     parser.option(
-        "services", nargs="*", metavar="SERVICE", help="only these: services, components, or slots as images.0"
+        "services",
+        nargs="*",
+        metavar="SERVICE",
+        help="show only these: services, components or replicas (images.0)",
     )
     in_folder(parser)
-    parser.flag("--follow", "-f", help="go on as it is printed")
-    parser.option("-n", dest="count", metavar="NUMBER", type=whole(0, LINES_MAX), help="show the last so many lines")
-    parser.option("--since", metavar="TIME", help=f"from a time on: {TIMES}")
-    parser.option("--until", metavar="TIME", help="up to a time, in the same forms")
+    parser.flag("--follow", "-f", help="keep printing new lines")
     parser.option(
-        "--trace", metavar="ID", help="of one request, in all services: its trace id, or its traceparent header"
+        "-n", dest="count", metavar="NUMBER", type=whole(0, LINES_MAX), help="show only the last NUMBER lines"
     )
-    parser.flag("--no-time", help="show no times")
-    for_programs(parser, "print JSON, a line each")
+    parser.option("--since", metavar="TIME", help=f"show lines since a time: {TIMES}")
+    parser.option("--until", metavar="TIME", help="show lines until a time, in the same forms")
+    parser.option(
+        "--trace",
+        metavar="ID",
+        help="show one request in all services: its trace id, or its traceparent header",
+    )
+    parser.flag("--no-time", help="omit the times")
+    for_programs(parser, "print one JSON object per line")
 
 
 def logs(
@@ -51,26 +58,22 @@ def logs(
     no_time: bool,
     json: bool,
 ) -> None:
-    """Show what the services print, by time.
+    """Show what the services print, ordered by time.
 
-    Each line has its time and its replica's name in front.
+    Each line begins with its time and the name of its replica.
     """
-    from fissile.machine.log_lines import stamp
-    from fissile.machine.logreader import Reader, Wanted
-    from fissile.supervisor.endpoints import state_of
+    from fissile.daemon.logs import open_logs
 
     _end_with_the_reader()
-    state = state_of(folder)
-    files = state / "logs"
     now = time.time()
-    wanted = Wanted(
-        b"" if since is None else stamp(moment(since, now)),
-        b"" if until is None else stamp(moment(until, now)),
-        b"" if trace is None else trace_of(trace),
-        count,
+    reader = open_logs(
+        folder,
+        services,
+        since=None if since is None else moment(since, now),
+        until=None if until is None else moment(until, now),
+        trace=b"" if trace is None else trace_of(trace),
+        last=count,
     )
-    wants = _chosen(state, folder, services)
-    reader = Reader(files, state / "output", wanted, wants)
     printer = Printer(_as_json if json else _Shown(times=not no_time), fragments=not json)
     printer.write(reader.first())
     while follow:
@@ -84,46 +87,6 @@ def _end_with_the_reader() -> None:
     import signal
 
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-
-
-def _chosen(state: Path, folder: Path, services: list[str]) -> Callable[[str], bool]:
-    """Whether a log's lines are wanted. Raises ConfigError for a name that nobody has."""
-    from fissile.errors import ConfigError
-    from fissile.machine.logreader import files_of, service_of
-
-    try:
-        found = files_of(state / "logs")
-    except OSError:
-        if not folder.is_dir():
-            from fissile.supervisor.endpoints import nothing_runs
-
-            raise nothing_runs(folder) from None
-        raise ConfigError(
-            f"there are no log files in {folder.resolve()}",
-            remedy="`fissile up` writes them; `fissile run` prints to its own terminal",
-        ) from None
-    if not services:
-        return lambda name: True
-    places = _places(state)
-    wanted = {places.get(service, service) for service in services}
-    known = {service_of(name) for name in found} | found.keys() | set(places.values())
-    unknown = sorted(wanted - known)
-    if unknown:
-        names = ", ".join(sorted({service_of(name) for name in known}))
-        raise ConfigError(f"there is no log of {', '.join(unknown)}", remedy=f"there are logs of {names or 'nobody'}")
-    return lambda name: name in wanted or service_of(name) in wanted
-
-
-def _places(state: Path) -> dict[str, str]:
-    """The service of each component, and of each service, of what runs."""
-    import json
-
-    try:
-        services: dict[str, Any] = json.loads((state / "endpoints.json").read_bytes())["services"]
-        components = {one: name for name, service in services.items() for one in service["components"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-    return components | {name: name for name in services}
 
 
 class Printer:
@@ -194,7 +157,7 @@ class _Shown:
         return f"{self._time(row) if self._times else ''}{self._prefix(row.name)}{self._text(row.text)}"
 
     def _time(self, row: "Row") -> str:
-        from fissile.machine.log_lines import seconds_of
+        from fissile.daemon.logs import seconds_of
 
         stamp = row.stamp
         if not stamp:
@@ -210,8 +173,7 @@ def _as_json(row: "Row") -> str:
     import json
 
     from fissile.cli.output import json_line
-    from fissile.machine.log_lines import seconds_of
-    from fissile.machine.logreader import service_of
+    from fissile.daemon.logs import seconds_of, service_of
 
     text = row.text.decode(errors="replace")
     found: dict[str, Any] = {"time": None, "name": row.name, "service": service_of(row.name), "line": text}
@@ -243,7 +205,7 @@ def trace_of(text: str) -> bytes:
     found = re.fullmatch(r"(?:[0-9a-f]{2}-)?([0-9a-f]{32})(?:-[0-9a-f]{16}(?:-.*)?)?", text.strip().lower())
     if found is None:
         raise ConfigError(
-            f"{text!r} is not a trace id",
+            f"invalid trace id {text!r}",
             remedy="write its 32 hexadecimal digits, or the `traceresponse` header of an answer as it is",
         )
     return found[1].encode()
@@ -261,4 +223,4 @@ def moment(text: str, now: float) -> float:
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
-        raise ConfigError(f"{text!r} is not a time", remedy="write 90s, 10m, 2h, 1d, or 2026-01-31T08:00") from None
+        raise ConfigError(f"invalid time {text!r}", remedy="write 90s, 10m, 2h, 1d, or 2026-01-31T08:00") from None

@@ -68,7 +68,11 @@ def complain(text: str) -> None:
 
 
 def show(value: Any, *, one_line: bool = False) -> None:
-    """A result as JSON; in ASCII where the output knows no more."""
+    """A result as JSON; in ASCII if the output takes no more. value: plain, or a struct of the API's schema."""
+    if not isinstance(value, dict):
+        import msgspec
+
+        value = msgspec.to_builtins(value)
     text = json_line(value, indent=None if one_line else 2)
     try:
         text.encode(sys.stdout.encoding)

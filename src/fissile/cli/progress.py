@@ -1,4 +1,4 @@
-"""What is done and waited for, as it goes: one moving line on a terminal, else few lines."""
+"""Progress of what is waited for: one moving line on a terminal, elsewhere few lines."""
 
 import signal
 import sys
@@ -9,15 +9,16 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fissile.cli.client import Client
+    from fissile.api.client import Client
+    from fissile.api.schema import Outcome, RolloutStatus, SupervisorStatus
 
-PREPARES = "the code is copied and imported; nothing is touched yet"
+PREPARES = "copying and importing the code; nothing is touched yet"
 POLL_SECONDS = 0.05
 # How often it is asked what is waited for.
 LOOK_SECONDS = 0.3
 NAMED_MAX = 5
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-EXIT_TAKEN_BACK = 1
+EXIT_ROLLED_BACK = 1
 EXIT_UNDECIDED = 3
 BAR_CHARACTERS = 24
 ENTRIES_MAX = 1000
@@ -29,8 +30,8 @@ FIRST_SECONDS, NEXT_SECONDS = 10.0, 30.0
 SHOWN_SECONDS = 2.0
 
 
-class Waits:
-    """What is waited for: on a terminal a line that moves; elsewhere a line when it takes long, and then rarely.
+class Progress:
+    """Shows what is waited for: on a terminal, one line that moves; elsewhere, a line now and then if it takes long.
 
     quiet: nothing at all.
     """
@@ -42,7 +43,7 @@ class Waits:
         self._text: str = ""
         self._moving: Any = None
 
-    def __enter__(self) -> "Waits":
+    def __enter__(self) -> "Progress":
         if not self._quiet and sys.stderr.isatty():
             from rich.console import Console
 
@@ -55,8 +56,8 @@ class Waits:
             self._moving.stop()
             self._moving = None
 
-    def for_(self, text: str) -> None:
-        """For this, from now on; "": for nothing that there are words for."""
+    def waiting_for(self, text: str) -> None:
+        """For this, from now on; "": for nothing that has words."""
         if text != self._text:
             self._text, self._changed = text, time.monotonic()
         self.tick()
@@ -76,11 +77,11 @@ class Waits:
             note(in_line(text))
 
     def ending(self, *, at_once: bool) -> None:
-        """It is given up. at_once: nothing is to be ended in order."""
+        """The start is given up. at_once: nothing is ended in order."""
         from fissile.cli.output import note
 
-        note("ending it at once" if at_once else "ending what was begun; Ctrl-C again ends it at once")
-        self.for_("ending what was begun")
+        note("stopping at once" if at_once else "stopping what was started; press Ctrl-C again to stop at once")
+        self.waiting_for("stopping what was started")
 
 
 def _since(seconds: float) -> str:
@@ -93,7 +94,7 @@ class Interrupted(BaseException):
 
 @contextmanager
 def goes_on(told: str) -> Generator[None]:
-    """Whoever interrupts the command within it is told that what it has ordered goes on. Exit code 130.
+    """Interrupted within it, tell the person that what was ordered goes on, and exit with 130.
 
     told: that, and what to type. Signals that it was started to ignore stay ignored.
     """
@@ -119,19 +120,19 @@ def goes_on(told: str) -> Generator[None]:
 
 @contextmanager
 def watching(what: str, look: Callable[[], str], *, quiet: bool = False) -> Generator[None]:
-    """Say meanwhile what is waited for. look: finds that out, as other than `what`; it may fail."""
+    """Show what is waited for: `what`, or something more exact that `look` finds; that may fail."""
     from fissile.errors import FissileError
 
     over = threading.Event()
-    with Waits(quiet=quiet) as waits:
-        waits.for_(what)
+    with Progress(quiet=quiet) as progress:
+        progress.waiting_for(what)
 
         def show() -> None:
             while not over.wait(LOOK_SECONDS):
                 found = ""
                 with suppress(FissileError):
                     found = look()
-                waits.for_(found or what)
+                progress.waiting_for(found or what)
 
         thread = threading.Thread(target=show, daemon=True)
         if not quiet:
@@ -148,37 +149,34 @@ def watching(what: str, look: Callable[[], str], *, quiet: bool = False) -> Gene
 def preparing(client: "Client", *, quiet: bool) -> Generator[None]:
     """While a release is copied and imported, before a rollout begins."""
     told = (
-        "it goes on: `fissile status` shows it, `fissile abort` or `fissile rollback` takes it back once it has begun"
+        "it goes on: `fissile status` shows it; once it has begun, `fissile abort` or `fissile rollback` rolls it back"
     )
-    with goes_on(told), watching(PREPARES, lambda: _prepares(client.get("/status")), quiet=quiet):
+    with goes_on(told), watching(PREPARES, lambda: _prepares(client.status()), quiet=quiet):
         yield
 
 
-def _prepares(status: dict[str, Any]) -> str:
-    doing = status.get("preparing", "")
-    return f"{doing}; nothing is touched yet" if doing else ""
+def _prepares(status: "SupervisorStatus") -> str:
+    return f"{status.preparing}; nothing is touched yet" if status.preparing else ""
 
 
-def replacing(status: dict[str, Any], service: str = "") -> str:
+def replacing(status: "SupervisorStatus", service: str = "") -> str:
     """What a restart waits for. service: "" for all."""
-    asked = status.get("restarts", ())  # not said by a supervisor of an earlier version
-    own = next((one for one in asked if one["service"] == service), None)
-    if own is not None and own["waiting"]:
-        first = asked[0]
-        return f"waiting for the restart of {first['service'] or 'all services'} by {first['who']} to end"
+    own = next((one for one in status.restarts if one.service == service), None)
+    if own is not None and own.waiting:
+        first = status.restarts[0]
+        return f"waiting for the restart of {first.service or 'all services'} by {first.who} to end"
     found: dict[str, list[str]] = {}
-    for one in status["services"]:
-        for replica in one["replicas"]:
-            if one["name"] == service or not service:
-                found.setdefault(replica["state"], []).append(f"{one['name']}.{replica['slot']}")
+    for one in status.services:
+        for replica in one.replicas:
+            if one.name == service or not service:
+                found.setdefault(replica.state, []).append(f"{one.name}.{replica.slot}")
     words = {"starting": "to start", "draining": "to finish work"}
     parts = [f"for {', '.join(found[state][:NAMED_MAX])} {word}" for state, word in words.items() if state in found]
     return f"waiting {'; '.join(parts)}" if parts else ""
 
 
-def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]:
-    """Show a rollout until it is over or a person has to decide, or until it serves where that is enough; how it
-    stands then."""
+def follow(client: "Client", number: int, *, to_the_end: bool) -> "Outcome":
+    """Show a rollout until it is over or a person has to decide; or, if not to the end, until it serves."""
     from contextlib import ExitStack
 
     from fissile.cli.output import harmless, say
@@ -191,65 +189,66 @@ def follow(client: "Client", number: int, *, to_the_end: bool) -> dict[str, Any]
             live = stack.enter_context(Live("", auto_refresh=False, transient=True))
         after = _beginning(client, number)
         while True:
-            status = client.get("/status")
-            outcome = client.get(f"/rollouts/{number}")  # after it: it may have ended in between
-            for entry in client.get(f"/history?after={after}&limit={ENTRIES_MAX}"):
-                after = entry["id"]
-                if entry["what"] == "AdvanceRollout" and entry["data"]["number"] == number:
-                    stage = entry["data"]["stage"]
+            status = client.status()
+            # Asked after the status: a rollout that ended in between is then seen as ended, not as lost.
+            outcome = client.outcome(number)
+            for entry in client.history(after=after, limit=ENTRIES_MAX):
+                after = entry.id
+                if entry.what == "AdvanceRollout" and entry.data["number"] == number:
+                    stage = entry.data["stage"]
                     shown = stage.replace("-", " ")
-                    told = shown if stage == ROLLING_BACK else f"{shown}: {entry['reason']}"  # why is said at the end
+                    told = shown if stage == ROLLING_BACK else f"{shown}: {entry.reason}"  # why is said at the end
                     say(told) if live is None else live.console.print(harmless(told), highlight=False, markup=False)
-            rollout = status["rollout"]
-            if outcome["over"] or outcome["undecided"] or rollout is None:
+            rollout = status.rollout
+            if outcome.over or outcome.undecided or rollout is None:
                 return outcome
             if live is not None:
                 from rich.text import Text
 
                 live.update(Text(_line(rollout, status)), refresh=True)
-            if not to_the_end and rollout["stage"] in ("canary", "promoted"):
+            if not to_the_end and rollout.stage in ("canary", "promoted"):
                 return outcome
             time.sleep(POLL_SECONDS)
 
 
 def _beginning(client: "Client", number: int) -> int:
     """The journal's entry with which a rollout began, just now; where more has happened since, one after it."""
-    entries = client.get(f"/history?limit={RECENT}")
-    begun = (e["id"] for e in entries if e["what"] == "BeginRollout" and e["data"]["rollout"] == number)
-    return next(begun, entries[0]["id"] if entries else 0)
+    entries = client.history(limit=RECENT)
+    begun = (one.id for one in entries if one.what == "BeginRollout" and one.data["rollout"] == number)
+    return next(begun, entries[0].id if entries else 0)
 
 
-def _line(rollout: dict[str, Any], status: dict[str, Any]) -> str:
-    share = rollout["share"]
+def _line(rollout: "RolloutStatus", status: "SupervisorStatus") -> str:
+    share = rollout.share
     bar = "█" * round(share * BAR_CHARACTERS)
-    builds = sum(len({replica["build"] for replica in service["replicas"]}) > 1 for service in status["services"])
+    builds = sum(len({replica.build for replica in service.replicas}) > 1 for service in status.services)
     both = f", {builds} {'service has' if builds == 1 else 'services have'} two builds" if builds else ""
-    return f"{bar:░<{BAR_CHARACTERS}} {share:4.0%} to {rollout['later']}{both}  {rollout['waits']}"
+    return f"{bar:░<{BAR_CHARACTERS}} {share:4.0%} to {rollout.later}{both}  {rollout.waits}"
 
 
-def exit_code(outcome: dict[str, Any], *, waited: bool) -> int:
+def exit_code(outcome: "Outcome", *, waited: bool) -> int:
     """How the command ends. waited: until the rollout was over, or could not go on by itself."""
-    if outcome["over"] and not outcome["done"]:
-        return EXIT_TAKEN_BACK
-    return EXIT_UNDECIDED if waited and outcome["undecided"] else 0
+    if outcome.over and not outcome.done:
+        return EXIT_ROLLED_BACK
+    return EXIT_UNDECIDED if waited and outcome.undecided else 0
 
 
-def conclude(outcome: dict[str, Any], *, earlier: str, later: str, waited: bool) -> int:
+def conclude(outcome: "Outcome", *, earlier: str, later: str, waited: bool) -> int:
     """Say how it ended; the exit code."""
     from fissile.cli.output import complain, say
     from fissile.errors import with_lines
 
     code = exit_code(outcome, waited=waited)
-    if code == EXIT_TAKEN_BACK:
-        lines = with_lines("", "", outcome.get("service", ""), outcome.get("last_lines", ()))
-        told = f"release {later} was taken back: {outcome['reason']}; {earlier} serves on"
+    if code == EXIT_ROLLED_BACK:
+        lines = with_lines("", "", outcome.service, outcome.last_lines)
+        told = f"release {later} was rolled back: {outcome.reason}; {earlier} goes on"
         complain(f"{told}\n{lines}" if lines else told)
     elif code == EXIT_UNDECIDED:
-        complain(f"release {later} is undecided: {outcome['undecided']}")
+        complain(f"release {later} is undecided: {outcome.undecided}")
     elif waited:
-        say(f"release {later} serves: {outcome['reason']}")
-    elif outcome["done"]:
+        say(f"release {later} serves: {outcome.reason}")
+    elif outcome.done:
         say(f"every new request goes to release {later}")
     else:
-        say("it is watched now: `fissile status`, `fissile promote` and `fissile abort`")
+        say("the new release is being watched: see `fissile status`; decide with `fissile promote` or `fissile abort`")
     return code

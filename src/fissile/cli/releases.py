@@ -1,11 +1,14 @@
-"""`fissile releases`: what is kept, with its code, to go back to."""
+"""`fissile releases`: the kept releases, to which a rollback may go."""
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fissile.cli.arguments import Parser, for_programs, in_folder
 from fissile.cli.table import Cell, Column, duration, table
+
+if TYPE_CHECKING:
+    from fissile.api.schema import ReleaseInfo
 
 USAGE = "[OPTIONS]"
 
@@ -17,11 +20,11 @@ def arguments(parser: Parser) -> None:
 
 
 def releases(folder: Path, json: bool) -> None:
-    """List the releases that are kept, newest first."""
-    from fissile.cli.client import Client
+    """List the kept releases, newest first."""
+    from fissile.api.client import Client
     from fissile.cli.output import coloured, say, show, width
 
-    found = Client(folder).get("/releases")
+    found = Client(folder).releases()
     show(found) if json else say(as_text(found, time.time(), width=width(), colour=coloured()))
 
 
@@ -36,17 +39,17 @@ COLUMNS = (
 )
 
 
-def as_text(found: list[dict[str, Any]], now: float, *, width: int | None = None, colour: bool = False) -> str:
+def as_text(found: "list[ReleaseInfo]", now: float, *, width: int | None = None, colour: bool = False) -> str:
     """Releases as a table."""
     rows = (
         (
-            one["name"],
-            _when(one["made"]),
-            duration(now - one["made"]),
-            _when(one["deployed"]) if one["deployed"] != one["made"] else "",
-            one["topology"],
-            Cell(one["state"], "good" if one["state"] == "live" else ""),
-            f"made with other packages: {', '.join(one['lost'])}" if one["lost"] else "",
+            one.name,
+            _when(one.made),
+            duration(now - one.made),
+            _when(one.deployed) if one.deployed != one.made else "",
+            one.topology,
+            Cell(one.state, "good" if one.state == "live" else ""),
+            f"made with other packages: {', '.join(one.lost)}" if one.lost else "",
         )
         for one in found
     )

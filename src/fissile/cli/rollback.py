@@ -15,11 +15,11 @@ def arguments(parser: Parser) -> None:
         nargs="?",
         default="",
         metavar="RELEASE",
-        help="its name or the beginning of it  [default: the one before]",
+        help="its name, or a prefix of it  [default: the one before]",
     )
     in_folder(parser)
     trial(parser)
-    parser.flag("--accept-packages", help="though other packages are installed than it was deployed with")
+    parser.flag("--accept-packages", help="accept that other packages are installed than it was deployed with")
     why(parser)
     for_programs(parser)
 
@@ -34,27 +34,28 @@ def rollback(
     why: str,
     json: bool,
 ) -> int:
-    """Move all requests back to an earlier release.
+    """Move every request back to an earlier release.
 
-    A rollout that is not decided yet is given up instead.
+    If a rollout is under way and undecided, abort it instead.
     """
-    from fissile.cli.client import Client
+    from fissile.api.client import Client
+    from fissile.api.schema import RollbackOrder
     from fissile.cli.deploy import begin, seconds_of, share_of
     from fissile.cli.output import say, show, user
     from fissile.cli.progress import preparing
 
     client = Client(folder)
-    order = {
-        "release": release,
-        "canary": share_of(canary),
-        "watch_seconds": seconds_of(watch),
-        "packages": accept_packages,
-        "who": user(),
-        "why": why,
-    }
+    order = RollbackOrder(
+        release=release,
+        canary=share_of(canary),
+        watch_seconds=seconds_of(watch),
+        packages=accept_packages,
+        who=user(),
+        why=why,
+    )
     with preparing(client, quiet=json):
-        found = client.post("/rollback", order)
-    if found:
-        return begin(client, found, wait=wait, json=json)
-    show({}) if json else say("the rollout under way is given up")
+        begun = client.rollback(order)
+    if begun is not None:
+        return begin(client, begun, wait=wait, json=json)
+    show({}) if json else say("aborted the rollout under way")
     return 0

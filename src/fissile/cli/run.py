@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from fissile.cli.arguments import Parser, port, profile, target, topology
 
 if TYPE_CHECKING:
-    from fissile.supervisor.endpoints import Endpoints
+    from fissile.api.discovery import Endpoints
 
 USAGE = "[MODULE:ATTRIBUTE] [OPTIONS]"
 DIRECT = "direct"
@@ -24,24 +24,26 @@ def arguments(parser: Parser) -> None:
         choices=CALLS,
         default=CALLS[0],
         metavar="HOW",
-        help="of a monolith. copied: values, errors and context pass exactly as between services, so that what a "
-        "split would break is seen at once; direct: as fast as with `fissile up`  [default: copied]",
+        help="calls within a monolith. copied: values, errors and context pass exactly as between services, so that "
+        "what a split would break shows at once; direct: as fast as with `fissile up`  [default: copied]",
     )
 
 
 def run(folder: Path, target: str, topology: str | None, port: int | None, profile: str | None, calls: str) -> None:
     """Run the application in the foreground, until Ctrl-C.
 
-    In one process, or in one for each service, as the topology says.
+    It runs in one process, or in one for each service, as the topology says.
     """
     from fissile.runtime.first import be_first
 
+    # Before anything else is imported: as process 1 of a container, this forks, and the parent only reaps.
     be_first()
-    from fissile import daemon
     from fissile.cli.output import note
+    from fissile.daemon import foreground
+    from fissile.daemon.project import settings_of
 
-    settings = daemon.settings_of(folder, target, profile)
-    daemon.run(settings, topology or settings.topology, port, ready=announce, say=note, direct=calls == DIRECT)
+    settings = settings_of(folder, target, profile)
+    foreground.run(settings, topology or settings.topology, port, ready=announce, log=note, direct=calls == DIRECT)
 
 
 def announce(endpoints: "Endpoints", how_to_stop: str = "Ctrl-C stops it") -> None:

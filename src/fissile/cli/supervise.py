@@ -1,4 +1,4 @@
-"""`fissile supervise`: what `up` starts in the background, and a unit of systemd."""
+"""`fissile supervise`: what `fissile up` starts in the background, and systemd in a unit."""
 
 from pathlib import Path
 
@@ -12,13 +12,13 @@ DESCRIPTOR_MAX = 2**31 - 1
 def arguments(parser: Parser) -> None:
     """What the command takes."""
     start(parser)
-    parser.flag("--resume", help="what ran before goes on in its own topology, whatever --topology says")
+    parser.flag("--resume", help="keep the topology of what ran before, whatever --topology says")
     parser.option(
         "--ready-fd",
         metavar="NUMBER",
         type=whole(0, DESCRIPTOR_MAX),
         default=-1,
-        help="a descriptor that is told how the start went",
+        help="a descriptor to report the result of the start on",
     )
 
 
@@ -32,15 +32,16 @@ def supervise(
     resume: bool,
     ready_fd: int,
 ) -> None:
-    """Be the supervisor of an application in the background: what `up` starts, and a unit of systemd."""
+    """Supervise an application, as `fissile up` and a systemd unit start it."""
     from fissile.runtime.first import be_first
 
+    # Before anything else is imported: as process 1 of a container, this forks, and the parent only reaps.
     be_first()
-    from fissile import daemon
     from fissile.cli.output import note
-    from fissile.supervisor.report import Report
+    from fissile.daemon import supervision
+    from fissile.daemon.project import settings_of
 
-    told = Report(ready_fd)
-    with told.failures():
-        settings = daemon.settings_of(folder, target, profile)
-        daemon.supervise(settings, topology or "", port, told=told, say=note, fresh=fresh, resume=resume)
+    report = supervision.Report(ready_fd)
+    with report.failures():
+        settings = settings_of(folder, target, profile)
+        supervision.supervise(settings, topology or "", port, report=report, log=note, fresh=fresh, resume=resume)

@@ -1,4 +1,4 @@
-"""`fissile up`: the application in the background, each service looked after."""
+"""`fissile up`: the application in the background, under a supervisor."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ USAGE = "[MODULE:ATTRIBUTE] [OPTIONS]"
 def arguments(parser: Parser) -> None:
     """What the command takes."""
     start(parser)
-    parser.flag("--systemd", help="print a unit file for systemd, and start nothing")
+    parser.flag("--systemd", help="print a systemd unit file; start nothing")
     for_programs(parser, "print the endpoints as JSON")
 
 
@@ -20,7 +20,7 @@ def start(parser: Parser) -> None:
     topology(parser)
     port(parser)
     profile(parser)
-    parser.flag("--fresh", help="begin with the code in the folder, though nobody has stopped what ran last")
+    parser.flag("--fresh", help="start the code in the folder, even if what ran last was never stopped")
 
 
 def up(
@@ -33,30 +33,30 @@ def up(
     systemd: bool,
     json: bool,
 ) -> int:
-    """Start the application in the background, each service looked after.
+    """Start the application in the background, and supervise it.
 
-    Takes over what runs if its supervisor has died. What ended without `fissile down`, as in a power cut, goes on
-    with the release that ran last. Ctrl-C before all is up ends what was begun, with exit code 130.
+    If its supervisor has died, take over what runs. After an end without `fissile down`, such as a power cut, go on
+    with the release that ran last. Ctrl-C before everything is up stops what was started, and exits with 130.
     """
     import msgspec
 
-    from fissile import daemon
     from fissile.cli import EXIT_INTERRUPTED
     from fissile.cli.output import complain, note, say
-    from fissile.cli.progress import Waits
+    from fissile.cli.progress import Progress
     from fissile.cli.run import announce
+    from fissile.daemon import background
+    from fissile.daemon.project import placed, settings_of
 
-    folder, target = daemon.placed(folder, target)
-    settings = daemon.settings_of(folder, target, profile)
+    folder, target = placed(folder, target)
+    settings = settings_of(folder, target, profile)
     options = _options(folder, target, topology, port, profile)
     if systemd:
         say(unit(Path(settings.named or settings.root), options))
         return 0
-    waits = Waits(quiet=json)
     try:
-        with waits:
-            endpoints = daemon.up(settings, [*options, *(["--fresh"] if fresh else [])], waits)
-    except daemon.GivenUp as given_up:
+        with Progress(quiet=json) as progress:
+            endpoints = background.up(settings, [*options, *(["--fresh"] if fresh else [])], progress)
+    except background.GivenUp as given_up:
         complain(given_up.message)
         return EXIT_INTERRUPTED
     if json:

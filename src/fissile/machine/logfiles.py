@@ -13,10 +13,8 @@ from pathlib import Path
 
 from fissile.machine.inotify import Watch
 from fissile.machine.log_lines import EXACT, stamp
-from fissile.machine.spools import GATHER_SECONDS, LOG, PRUNE_SECONDS, RETRY_SECONDS, Collector, make
+from fissile.machine.spools import GATHER_SECONDS, LOG, OUTPUT, PRUNE_SECONDS, RETRY_SECONDS, Collector, make
 
-# Beside the folder of logs.
-OUTPUT = "output"
 LOCK_SECONDS = 0.05
 CLOSE_SECONDS_MAX = 5.0
 STDOUT, STDERR = 1, 2

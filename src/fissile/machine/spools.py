@@ -22,6 +22,8 @@ from pathlib import Path
 
 from fissile.machine.log_lines import COARSE, EXACT, SPOOL, Writing, stamp_ns, stamped, whole, whole_lines
 
+# The folder of spools, beside that of the logs.
+OUTPUT = "output"
 LOG, OLD, PLACE, NEW = ".log", ".old", ".place", ".new"
 # A spool has its name after so long, or never gets it.
 BEGUN_SECONDS_MAX = 60.0

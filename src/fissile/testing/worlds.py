@@ -19,7 +19,7 @@ import msgspec
 from fissile.component.graph import Graph
 from fissile.component.interface import Method
 from fissile.component.reference import Ref, generate
-from fissile.daemon import Project, open_project
+from fissile.daemon.inspection import Project, open_project
 from fissile.errors import Unavailable
 from fissile.rpc.access import Access, token_digest
 from fissile.rpc.channel import Channel, contracts_of
