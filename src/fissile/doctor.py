@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from fissile.api.discovery import read_endpoints
 from fissile.errors import ConfigError
 from fissile.machine.checks.facts import Check, State, Wants
 from fissile.machine.checks.gather import gather
 from fissile.machine.checks.rules import examine
 from fissile.settings.load import load
 from fissile.settings.schema import FILE_NAME, LimitSettings, Settings
-from fissile.supervisor.endpoints import Endpoints, read_endpoints, state_of
+from fissile.supervisor.endpoints import Endpoints, state_of
 
 __all__ = ["Check", "State", "diagnose"]
 
