@@ -1,8 +1,7 @@
 """Serves the components of a service to callers in other services.
 
-Every request is checked (may this caller call this method?), admitted (or refused at once when the
-bounded queue is full), decoded, run under its deadline and context, and answered by value. One
-connection's trouble never touches another's.
+Every request is checked (may this caller call this method?), admitted (or refused at once when the bounded queue is
+full), decoded, run under its deadline and context, and answered by value. A connection's trouble stays its own.
 
 Where a call stands is known in one place each, and every gauge is the size of such a place:
 
@@ -709,9 +708,9 @@ class ServerConnection(Endpoint):
         if entry.cells is not None:
             entry.cells[CELL_FAILURES] += 1
         method = entry.method
-        on_undeclared_error = self.server.on_undeclared_error
-        if on_undeclared_error is not None and not isinstance(error, CallError) and type(error) not in method.raises:
-            on_undeclared_error(method.label, type(error).__name__)
+        told = self.server.on_undeclared_error
+        if told is not None and not isinstance(error, CallError) and type(error) not in method.raises:
+            told(method.label, type(error).__name__)
         self.fail(call, error)
 
 
