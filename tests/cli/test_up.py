@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -440,6 +442,21 @@ def test_a_systemd_unit(folder: Path):
     assert f"supervise -C {folder.resolve()} --topology microservices" in unit
     assert "KillMode=process" in unit
     assert not (folder / ".fissile").exists()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd: apt-get install systemd")
+@pytest.mark.parametrize("options", [[], ["--user"]], ids=["system", "user"])
+def test_systemd_finds_nothing_wrong_with_the_unit(folder: Path, tmp_path: Path, options: list[str]):
+    done = fissile("up", folder, "--systemd", *options)
+    place = "~/.config/systemd/user" if options else "/etc/systemd/system"
+    assert f"save this as {place}/{folder.name}.service" in done.stderr
+    assert ("User=" in done.stdout) == (not options)
+    file = tmp_path / "app.service"
+    file.write_text(done.stdout)
+    command = ["systemd-analyze", *options, "verify", str(file)]
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    found = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
+    assert [line for line in found.stderr.splitlines() if "app.service" in line] == []
 
 
 def test_a_start_that_fails_leaves_nothing(folder: Path):

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from fissile.cli.arguments import Parser, for_programs, port, profile, target, topology
 
+# As long as `fissile down` waits.
+STOP_SECONDS_LEAST = 60
 USAGE = "[MODULE:ATTRIBUTE] [OPTIONS]"
 
 
@@ -11,6 +13,7 @@ def arguments(parser: Parser) -> None:
     """What the command takes."""
     start(parser)
     parser.flag("--systemd", help="print a systemd unit file; start nothing")
+    parser.flag("--user", help="with --systemd: a unit of this user's own manager")
     for_programs(parser, "print the endpoints as JSON")
 
 
@@ -31,6 +34,7 @@ def up(
     profile: str | None,
     fresh: bool,
     systemd: bool,
+    user: bool,
     json: bool,
 ) -> int:
     """Start the application in the background, and supervise it.
@@ -38,6 +42,8 @@ def up(
     If its supervisor has died, take over what runs. After an end without `fissile down`, such as a power cut, go on
     with the release that ran last. Ctrl-C before everything is up stops what was started, and exits with 130.
     """
+    import getpass
+
     import msgspec
 
     from fissile.cli import EXIT_INTERRUPTED
@@ -51,7 +57,11 @@ def up(
     settings = settings_of(folder, target, profile)
     options = _options(folder, target, topology, port, profile)
     if systemd:
-        say(unit(Path(settings.named or settings.root), options))
+        drain = max((one.drain_seconds for one in settings.services.values()), default=0.0)
+        root = Path(settings.named or settings.root)
+        say(unit(root, options, whose="" if user else getpass.getuser(), drain_seconds=drain))
+        for line in placing(root.name, user=user):
+            note(line)
         return 0
     try:
         with Progress(quiet=json) as progress:
@@ -80,29 +90,46 @@ def _options(folder: Path, target: str, topology: str | None, port: int | None, 
     return options
 
 
-def unit(root: Path, options: list[str]) -> str:
+def placing(name: str, *, user: bool) -> list[str]:
+    """Where a unit belongs, and how it is enabled."""
+    place, manager = ("~/.config/systemd/user", "systemctl --user") if user else ("/etc/systemd/system", "systemctl")
+    lines = [f"save this as {place}/{name}.service, then: {manager} daemon-reload && {manager} enable --now {name}"]
+    if user:
+        lines.append("so that it runs while you are logged out: loginctl enable-linger")
+    return lines
+
+
+def unit(root: Path, options: list[str], *, whose: str, drain_seconds: float) -> str:
     """A systemd unit (systemd.service(5)). Killed or not, the supervisor alone is restarted: replicas go on.
 
     After a reboot the release that ran last goes on, in its topology: the options are those of the first start.
+    whose: the user it runs as; "": whoever's manager runs it. drain_seconds: the longest of any service.
     """
     import shlex
     import sys
 
     command = shlex.join([sys.executable, "-P", "-m", "fissile", "supervise", *options, "--resume"])
+    # A percent sign begins a specifier, and a dollar sign a variable (systemd.unit(5), systemd.service(5)).
+    command = command.replace("%", "%%").replace("$", "$$")
+    # Callers stop before callees, so that several services drain one after the other.
+    stop = max(STOP_SECONDS_LEAST, round(3 * drain_seconds))
+    # A user's own manager has no network-online.target.
+    network = "Wants=network-online.target\nAfter=network-online.target\n" if whose else ""
     return f"""[Unit]
 Description=Fissile: {root.name}
-After=network.target
-
+{network}
 [Service]
 Type=notify
-WorkingDirectory={root}
+{f"User={whose}" if whose else ""}
+WorkingDirectory={str(root).replace("%", "%%")}
 ExecStart={command}
 Restart=always
 RestartSec=1
+# The supervisor alone is killed: its replicas go on, and the next one adopts them.
 KillMode=process
-TimeoutStopSec=60
+TimeoutStopSec={stop}
 # The supervisor may make control groups of its own, by which limits are held.
 Delegate=yes
 
 [Install]
-WantedBy=multi-user.target"""
+WantedBy={"multi-user.target" if whose else "default.target"}"""
