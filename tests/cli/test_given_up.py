@@ -148,7 +148,7 @@ def test_whoever_ends_up_ends_what_it_began(app: Path, where: str, number: signa
     if number is signal.SIGKILL:
         return  # it says nothing more
     assert (up.returncode, out) == (130, ""), err
-    assert "fissile: the start was given up: nothing is left of it" in err
+    assert "fissile: the start was interrupted: nothing is left of it" in err
     assert "Traceback" not in err
     assert "nothing runs in" in fissile("status", app).stderr
 
@@ -175,7 +175,7 @@ def test_the_second_signal_ends_at_once_what_does_not_end(app: Path):
         assert time.monotonic() - begun < 4.0
         nothing_is_left(app)
     assert up.returncode == 130, err
-    assert "Ctrl-C again ends it at once" in err
+    assert "press Ctrl-C again to stop at once" in err
 
 
 def test_what_it_was_started_to_ignore_it_ignores(app: Path):

@@ -30,8 +30,10 @@ def renumbered(folder: Path, by: int, names: tuple[str, ...]) -> None:
     """Copy the package into a folder, with numbers that are higher by so many, and another version."""
     copy = folder / "fissile"
     shutil.copytree(Path(package.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    version = copy / "version.py"
+    version.write_text(version.read_text().replace('VERSION = "', 'VERSION = "9.'))
     file = copy / "formats.py"
-    text = file.read_text().replace('FISSILE = "', 'FISSILE = "9.')
+    text = file.read_text()
     for name in names:
         text, count = re.subn(
             rf'^({name} = Format\("[^"]+", )(\d+), (\d+)\)',

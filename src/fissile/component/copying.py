@@ -10,7 +10,7 @@ import msgspec
 
 from fissile.component.failure import invalid_argument
 from fissile.component.interface import Method
-from fissile.component.models import decode_hook
+from fissile.component.pydantic_models import decode_hook
 from fissile.component.values import UNDECODABLE, UNENCODABLE
 from fissile.errors import RemoteError
 

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 from msgspec import inspect as shape
 
-from fissile.component.models import decode_hook, encode_hook
 from fissile.component.offsets import preparer
 from fissile.component.plain import text_of
+from fissile.component.pydantic_models import decode_hook, encode_hook
 from fissile.component.values import EMPTY_FACTORIES, RECORDS, children, class_of, hints_of, record_key
 
 REASON_CHARACTERS_MAX = 300

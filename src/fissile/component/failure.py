@@ -13,8 +13,8 @@ import msgspec
 
 from fissile.component.declared_errors import error_fields, native_fields
 from fissile.component.interface import Method
-from fissile.component.models import decode_hook
 from fissile.component.plain import cut, plain, text_of
+from fissile.component.pydantic_models import decode_hook
 from fissile.component.trace import (
     MESSAGE_CHARACTERS_MAX,
     NOTHING,

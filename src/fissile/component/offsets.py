@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect as shape
 
-from fissile.component.models import is_model, to_plain
+from fissile.component.pydantic_models import is_model, to_plain
 from fissile.component.values import RECORDS, children, class_of, record_key
 
 Prepare = Callable[[Any], Any]

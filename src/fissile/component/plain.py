@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from fissile.component.models import encode_hook
+from fissile.component.pydantic_models import encode_hook
 
 VALUE_BYTES_MAX = 1024 * 1024
 DEPTH_MAX = 32

@@ -16,7 +16,7 @@ import msgspec
 from fissile.component.copying import as_it_is
 from fissile.component.failure import with_names
 from fissile.component.interface import Method
-from fissile.component.models import decode_hook
+from fissile.component.pydantic_models import decode_hook
 from fissile.component.values import UNDECODABLE, UNENCODABLE
 
 _SENTENCE_CHARACTERS_MAX = 300

@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import inspect as shape
 
-from fissile.component import models
+from fissile.component import pydantic_models
 from fissile.component.misread import MISREAD, is_misread
 
 # Leaves that can never be altered in place.
@@ -113,7 +113,7 @@ def children(node: Any) -> list[Any]:
 
 def _find_foreign(node: Any, seen: set[Any]) -> Any:
     if isinstance(node, shape.CustomType):
-        return None if models.is_model(node.cls) else node.cls
+        return None if pydantic_models.is_model(node.cls) else node.cls
     if isinstance(node, RECORDS):
         if record_key(node) in seen:
             return None
@@ -206,12 +206,12 @@ def _describe_record(record: Any, path: tuple[Any, ...]) -> dict[str, Any]:
 
 def _describe_model(cls: Any, path: tuple[Any, ...]) -> Any:
     """A pydantic model as the record that it is on the wire; another class, in a field of a model, by its name."""
-    if not models.is_model(cls):
+    if not pydantic_models.is_model(cls):
         return {"custom": [], "of": getattr(cls, "__name__", str(cls))}
     if cls in path:
         return {"recursive": len(path) - path.index(cls), "class": cls.__name__}
     found: list[dict[str, Any]] = []
-    for name, kind, required, limits, default in models.fields(cls):
+    for name, kind, required, limits, default in pydantic_models.fields(cls):
         described: Any = _describe(kind, (*path, cls))
         if limits:
             described = {described: [], **limits} if isinstance(described, str) else described | limits
@@ -223,7 +223,7 @@ def _describe_model(cls: Any, path: tuple[Any, ...]) -> Any:
         "array": False,
         "tag": None,
         "tag_field": None,
-        "closed": models.is_closed(cls),
+        "closed": pydantic_models.is_closed(cls),
     }
 
 

@@ -35,7 +35,7 @@ import msgspec
 from fissile.component.context import CallContext, call_context
 from fissile.component.failure import invalid_argument, to_failure
 from fissile.component.interface import Interface, Method
-from fissile.component.models import decode_hook
+from fissile.component.pydantic_models import decode_hook
 from fissile.component.reference import compiled
 from fissile.component.values import UNDECODABLE
 from fissile.component.variables import Variables

@@ -18,7 +18,7 @@ from fissile.component.context import CallContext, call_context
 from fissile.component.copying import undecodable
 from fissile.component.failure import Failure, from_failure, invalid_argument
 from fissile.component.interface import Interface, Method
-from fissile.component.models import decode_hook
+from fissile.component.pydantic_models import decode_hook
 from fissile.component.reference import Ref, generate, not_begun
 from fissile.component.values import UNDECODABLE, UNENCODABLE
 from fissile.component.variables import Variables

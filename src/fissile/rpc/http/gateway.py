@@ -17,7 +17,7 @@ import msgspec
 from fissile.component.context import CallContext, call_context
 from fissile.component.failure import invalid_argument, to_failure
 from fissile.component.interface import Method
-from fissile.component.models import decode_hook, encode_hook
+from fissile.component.pydantic_models import decode_hook, encode_hook
 from fissile.component.values import UNDECODABLE
 from fissile.component.variables import Variables
 from fissile.component.wiring import child_context

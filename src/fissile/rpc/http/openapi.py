@@ -10,7 +10,7 @@ import msgspec
 
 from fissile.component.declared_errors import error_fields
 from fissile.component.interface import Interface, Method
-from fissile.component.models import schema_hook
+from fissile.component.pydantic_models import schema_hook
 from fissile.errors import CALL_ERRORS
 from fissile.rpc.http.json import exact
 
