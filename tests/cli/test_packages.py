@@ -165,7 +165,7 @@ def test_a_folder_of_packages_that_came_after_the_supervisor_is_looked_into(tmp_
         deployed = subprocess.run(line, capture_output=True, text=True, check=False, env=environment)
         assert deployed.returncode == 0, deployed
         (live,) = [one for one in msgspec.to_builtins(Client(folder).releases()) if one["state"] == "live"]
-        assert live["lost"] == []
+        assert live["lost"] == ()
 
 
 @pytest.mark.parametrize("what", ["restart", "rollback"])

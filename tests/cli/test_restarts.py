@@ -126,7 +126,7 @@ def test_what_is_read_at_import_is_read_anew_by_the_same_code(tmp_path: Path):
         done = app.restart("front")
         assert done.returncode == 0, done
         assert done.stdout.startswith("front: 1 replica replaced; read again: .env; environment of `up` at ")
-        assert "back: as they were" in done.stdout
+        assert "back: unchanged, with what was read earlier" in done.stdout
         assert app.saw("front") == ["new - first"]
         app.crash("front")
         assert app.saw("front") == ["new - first"]

@@ -203,7 +203,7 @@ def test_a_supervisor_that_hangs_is_said_to_and_the_way_on_works(folder: Path, m
         monkeypatch.setattr("fissile.api.client.LOOK_SECONDS_MAX", 0.5)
         with pytest.raises(Refused, match=f"pid {supervisor}. has not answered for 0.5 s") as told:
             Client(folder).status()
-        assert told.value.remedy.startswith(f"`kill -9 {supervisor}` ends it alone")
+        assert told.value.remedy.startswith(f"if it hangs, `kill -9 {supervisor}` ends it alone")
         app.kill(supervisor)
         app.up()
         assert int(text_at(f"{page}/back")) in app.pids("back")
