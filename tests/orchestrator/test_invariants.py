@@ -13,16 +13,15 @@ from fissile.orchestrator import demand, reconciler
 from fissile.orchestrator.acts import Change, RestartService
 from fissile.orchestrator.autoscale import Decision, Demand, ScalingPolicy
 from fissile.orchestrator.desired import Desired, DesiredSet, LiveRelease, Rollout, Stage
-from fissile.orchestrator.invariants import (
+from fissile.orchestrator.invariant_checks import (
     STAGES,
-    Broken,
-    Invariant,
     change_breaks,
     scaling_breaks,
     start_breaks,
     targets_break,
     unknown_set,
 )
+from fissile.orchestrator.invariants import Broken, Invariant
 from fissile.orchestrator.plan import STARTING_MAX, DrainReplica, Plan, StartReplica
 from fissile.orchestrator.reasons import BoundsAltered, NotWanted, RestartWanted, Said
 from fissile.orchestrator.replica import DRAINING, Observed, ReplicaEnded, ReplicaReady

@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import sys
+from collections.abc import Sequence
 from typing import cast
 
 EXIT_FAILED = 1
@@ -16,6 +17,8 @@ EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 # As a shell counts whoever was ended by SIGPIPE.
 EXIT_UNREAD = 141
+# Asked by shells: what may follow the words after it.
+COMPLETE = "complete"
 # A disk or a quota is full, or a terminal is gone.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
@@ -49,16 +52,27 @@ def _say_no_more() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+def _command(words: Sequence[str]) -> int:
+    """Do what a command line says, or what a shell asks for; the exit code."""
+    if words[:1] == [COMPLETE]:
+        from fissile.cli.completion import candidates
+
+        print("\n".join(candidates(words[1:])))
+        return 0
+    from fissile.cli.commands import call
+
+    return call(words)
+
+
 def main() -> None:
     """The command `fissile`. Exit codes: 1 a call or restart failed, 2 a mistake that the user can mend."""
     stand_in_for_closed()
     cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")  # some locales have no arrows
-    from fissile.cli.commands import call
     from fissile.cli.output import complain
     from fissile.errors import CallError, FissileError
 
     try:
-        code = call(sys.argv[1:])
+        code = _command(sys.argv[1:])
         sys.stdout.flush()
     except FissileError as error:
         from fissile.api.client import Refused

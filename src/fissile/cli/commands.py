@@ -27,8 +27,6 @@ GROUPS = {
 HIDDEN = {"supervise": ""}
 # Whose JSON is an object a line.
 BY_LINES = frozenset({"logs", "history"})
-# Asked by shells: what may follow the words after it.
-COMPLETE = "complete"
 COMMANDS = {name: module or name for group in (*GROUPS.values(), HIDDEN) for name, module in group.items()}
 
 # What an explanation has beside its name, however narrow the terminal is.
@@ -50,11 +48,6 @@ EXAMPLES = (
 
 def call(words: Sequence[str]) -> int:
     """Do what a command line says; its exit code. Raises FissileError, KeyboardInterrupt, BrokenPipeError."""
-    if words[:1] == [COMPLETE]:
-        from fissile.cli.completion import candidates
-
-        print("\n".join(candidates(words[1:])))
-        return 0
     folder, words = within(words)
     if not words or words[0] in ("-h", "--help"):
         print(overview())

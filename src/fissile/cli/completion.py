@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fissile.cli.arguments import Parser
+from fissile.cli.commands import GROUPS, module_of, named, parser_of, within
+from fissile.errors import ConfigError
 
 SHELLS = ("bash", "zsh", "fish")
 USAGE = "SHELL"
@@ -38,9 +40,6 @@ def completion(shell: str) -> None:
 
 def candidates(words: Sequence[str]) -> list[str]:
     """What may stand after these words of a command line. Nothing where the shell knows better, as of files."""
-    from fissile.cli.commands import GROUPS, module_of, named, parser_of, within
-    from fissile.errors import ConfigError
-
     try:
         folder, rest = within(words)
         if not rest:
@@ -64,7 +63,6 @@ def candidates(words: Sequence[str]) -> list[str]:
 def _services(folder: Path) -> list[str]:
     """Services that run, and their components."""
     from fissile.api.discovery import read_endpoints
-    from fissile.errors import ConfigError
 
     try:
         services = read_endpoints(folder).services

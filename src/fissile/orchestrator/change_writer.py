@@ -8,7 +8,7 @@ from fissile.errors import FissileError
 from fissile.orchestrator.acts import Change
 from fissile.orchestrator.change import ChangeRefused, apply
 from fissile.orchestrator.desired import Desired
-from fissile.orchestrator.invariants import change_breaks, unknown_set
+from fissile.orchestrator.invariant_checks import change_breaks, unknown_set
 from fissile.orchestrator.state import ApplicationState
 
 # What became of a change: None, why it was refused, or why it could not be written; and when (monotonic seconds).

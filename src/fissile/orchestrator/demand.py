@@ -6,7 +6,7 @@ from fissile.names import SetName
 from fissile.orchestrator.acts import Change, SetReplicas
 from fissile.orchestrator.autoscale import Demand, Held, ScalingPolicy
 from fissile.orchestrator.desired import Desired
-from fissile.orchestrator.invariants import scaling_breaks
+from fissile.orchestrator.invariant_checks import scaling_breaks
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.rollout import replica_floor
 from fissile.orchestrator.spec import ScalingSpec, ServiceSpec

@@ -16,7 +16,7 @@ from fissile.orchestrator.change import ChangeRefused
 from fissile.orchestrator.change_writer import ChangeWriter
 from fissile.orchestrator.executor import Executor
 from fissile.orchestrator.health import Silence, over_memory, silence, stuck_loop
-from fissile.orchestrator.invariants import start_breaks, targets_break
+from fissile.orchestrator.invariant_checks import start_breaks, targets_break
 from fissile.orchestrator.plan import (
     STARTING_MAX,
     AbandonRestart,

@@ -8,7 +8,8 @@ from fissile.orchestrator.autoscale import Autoscaler, ScalingPolicy
 from fissile.orchestrator.canary import CanaryWatch
 from fissile.orchestrator.current_routes import CurrentRoutes
 from fissile.orchestrator.desired import Desired
-from fissile.orchestrator.invariants import Broken, Invariant, shown
+from fissile.orchestrator.invariant_checks import shown
+from fissile.orchestrator.invariants import Broken, Invariant
 from fissile.orchestrator.replica import Observed
 from fissile.orchestrator.rollout import NextStep
 from fissile.orchestrator.routes import RouteTable

@@ -12,9 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import fissile
-
-_FISSILE = f"{Path(fissile.__file__).parent}{os.sep}"
+_FISSILE = f"{Path(__file__).parents[1]}{os.sep}"
 # Of this process: the folder of the copy, and that which it was copied from.
 _places: dict[str, str] = {}
 
