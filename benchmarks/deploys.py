@@ -383,7 +383,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 async def bad_release(mistake: str, *options: str, watch_seconds: float = 0.0) -> tuple[float, int, int, Load]:
-    """Seconds until it is taken back (or those given), requests hurt meanwhile, and all requests of the time."""
+    """Seconds until it is rolled back (or those given), requests hurt meanwhile, and all requests of the time."""
     values, start = MISTAKES[mistake]
     slow = 1.0 if mistake == "hang" else SLOW_SECONDS
     async with running(CHAIN, "microservices") as chain, loaded(chain.page, BAD_RATE) as load:
@@ -395,8 +395,8 @@ async def bad_release(mistake: str, *options: str, watch_seconds: float = 0.0) -
         begun = time.time()
         code, out = await chain.deploy("--wait", *options)
         ended = await _retreated(chain) or time.time()
-        if options and (code != 1 or "taken back" not in out):
-            raise RuntimeError(f"{mistake}: it was not taken back:\n{out}")
+        if options and (code != 1 or "was rolled back" not in out):
+            raise RuntimeError(f"{mistake}: it was not rolled back:\n{out}")
         if watch_seconds:
             await asyncio.sleep(max(0.0, begun + watch_seconds - time.time()))
             ended = begun + watch_seconds
@@ -422,7 +422,7 @@ async def bad_releases(count: int) -> list[Figure]:
         seconds, hurt, all_of, _ = await bad_release(mistake, *CANARY)
         _, without, others, _ = await bad_release(mistake, watch_seconds=seconds)
         found += [
-            figure(f"bad release, {mistake}: taken back after", seconds, "s"),
+            figure(f"bad release, {mistake}: rolled back after", seconds, "s"),
             figure(f"bad release, {mistake}: requests hurt of {all_of}", hurt, "requests"),
             figure(f"bad release, {mistake}: hurt in that time without a canary, of {others}", without, "requests"),
         ]

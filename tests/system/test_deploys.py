@@ -44,7 +44,7 @@ def test_a_running_monolith_is_split_and_joined_under_load():
 
 
 @pytest.mark.parametrize("mistake", list(deploys.MISTAKES))
-def test_a_bad_release_takes_itself_back(mistake: str):
+def test_a_bad_release_rolls_itself_back(mistake: str):
     seconds, hurt, count, _ = asyncio.run(deploys.bad_release(mistake, *deploys.CANARY))
     assert seconds <= 30
     assert hurt <= 0.15 * count + 10

@@ -39,11 +39,11 @@ class RolloutOutcomes:
         self._state = state
         self._journal = journal
         self._found: dict[int, Outcome] = {}
-        # Why the rollout of this number is taken back: a service, and what a process of it had printed.
+        # Why the rollout of this number is rolled back: a service, and what a process of it had printed.
         self._last_lines: tuple[int, str, tuple[str, ...]] = (0, "", ())
 
     def remember_output(self, rollout: Rollout, why: Reason | str) -> None:
-        """A rollout is about to be taken back: what did not come up is ended soon, and its last lines are gone then."""
+        """A rollout is about to be rolled back: what did not come up is ended soon, and its last lines go with it."""
         if not isinstance(why, DoesNotComeUp | Dies):
             return
         for name in rollout.specs:

@@ -169,5 +169,5 @@ class RolloutController:
             with suppress(ConfigError):  # on a full disk nobody can go back to it, but it serves
                 await asyncio.to_thread(self._store.mark_served, rollout.later.name)
         await asyncio.to_thread(self._store.prune, loaded.settings.releases.keep, serving, self._copies.used())
-        what = "is done" if moved else "was taken back"
+        what = "is done" if moved else "was rolled back"
         self._events.log(f"rollout {rollout.number} {what}: {why}")
