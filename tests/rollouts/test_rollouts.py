@@ -130,7 +130,7 @@ def test_nothing_ends_before_whoever_calls_it_knows_of_the_move(app: Chain):
 def test_a_good_canary_goes_on_by_itself(app: Chain):
     app.edit("front", VERSION=2)
     with traffic(app, rate=150) as seen:
-        said = app.deploy("--canary", "50%", "--watch", "2s")
+        said = app.deploy("--canary", "50%", "--watch", "4s")
         time.sleep(0.2)
     assert "requests failed" in said
     assert not seen.failures
